@@ -1,0 +1,140 @@
+/**
+ * A backend that keeps locks in this process: for tests, and for code that runs in one process only.
+ *
+ * @example
+ * ```ts
+ * import { lock } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * let busy = 0;
+ * await Promise.all([1, 2, 3].map(() =>
+ *   lock("job", { backend }).run(() => {
+ *     assertEquals(++busy, 1);
+ *     busy--;
+ *   })
+ * ));
+ * ```
+ *
+ * @module
+ */
+
+import { Bell } from "../core/bell.ts";
+import { systemClock } from "../core/clock.ts";
+import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
+
+interface Stored {
+  readonly value: string;
+  readonly version: string;
+  readonly expiresAt: number;
+}
+
+/** The memory that several memory backends share, as processes share a database. */
+export class MemoryStore {
+  readonly #records = new Map<string, Stored>();
+  readonly #watchers = new Map<string, Set<() => void>>();
+  #commits = 0;
+
+  /** The entry of `key` at the time `now`. */
+  get(key: string, now: number): Entry {
+    const stored = this.#records.get(key);
+    if (stored === undefined) return { key, value: null, version: null };
+    if (stored.expiresAt > now) return { key, value: stored.value, version: stored.version };
+    this.#records.delete(key);
+    return { key, value: null, version: null };
+  }
+
+  /** Applies all changes or none. */
+  commit(changes: readonly Change[], now: number): CommitResult {
+    const entries = changes.map(({ key }) => this.get(key, now));
+    if (changes.some(({ version }, i) => version !== entries[i].version)) return { ok: false, entries };
+    const version = String(++this.#commits).padStart(16, "0");
+    for (const { key, value, expireInMs } of changes) {
+      if (value === null) this.#records.delete(key);
+      else this.#records.set(key, { value, version, expiresAt: now + (expireInMs ?? Infinity) });
+    }
+    for (const { key } of changes) this.#watchers.get(key)?.forEach((wake) => wake());
+    return { ok: true, version };
+  }
+
+  /** Calls `wake` after every commit to `key`, until the returned function is called. */
+  subscribe(key: string, wake: () => void): () => void {
+    const watchers = this.#watchers.get(key) ?? new Set();
+    this.#watchers.set(key, watchers.add(wake));
+    return () => {
+      watchers.delete(wake);
+      if (watchers.size === 0) this.#watchers.delete(key);
+    };
+  }
+
+  /** The keys that begin with `prefix`. */
+  keys(prefix: string): string[] {
+    return [...this.#records.keys()].filter((key) => key.startsWith(prefix));
+  }
+}
+
+/** Options of {@linkcode memoryBackend}. */
+export interface MemoryBackendOptions {
+  /** The memory to use, to share it with another memory backend. Default: a new one. */
+  store?: MemoryStore;
+}
+
+/**
+ * Makes a backend that keeps locks in this process. Its locks are gone with the process.
+ *
+ * Throws TypeError if `store` is not a `MemoryStore`.
+ *
+ * @example Two backends on one store, as two processes would be
+ * ```ts
+ * import { Lock } from "@holdfast/lock";
+ * import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
+ * import { assert } from "@std/assert";
+ *
+ * const store = new MemoryStore();
+ * const here = await Lock.acquire("job", { backend: memoryBackend({ store }) });
+ * const there = await Lock.acquire("job", { backend: memoryBackend({ store }), wait: false });
+ * assert(there === null);
+ * await here?.release();
+ * ```
+ */
+export function memoryBackend({ store = new MemoryStore() }: MemoryBackendOptions = {}): LockBackend {
+  if (!(store instanceof MemoryStore)) {
+    throw new TypeError("Cannot make a memory backend: 'store' must be a MemoryStore");
+  }
+  const now = () => performance.timeOrigin + performance.now();
+  return {
+    read: (keys) => Promise.resolve(keys.map((key) => store.get(key, now()))),
+    commit: (changes) => Promise.resolve(store.commit(changes, now())),
+    watch: (key, options) => watch(store, key, now, options),
+    async *list(prefix) {
+      for (const key of store.keys(prefix)) {
+        const entry = store.get(key, now());
+        if (entry.value !== null) yield entry;
+      }
+    },
+    now,
+    skewMs: 0,
+    graceMs: 50,
+  };
+}
+
+async function* watch(
+  store: MemoryStore,
+  key: string,
+  now: () => number,
+  { signal }: WatchOptions,
+): AsyncGenerator<Entry> {
+  const bell = new Bell();
+  const stop = store.subscribe(key, bell.ring);
+  signal.addEventListener("abort", bell.ring);
+  try {
+    while (!signal.aborted) {
+      yield store.get(key, now());
+      await bell.sleep(systemClock);
+    }
+  } finally {
+    stop();
+    signal.removeEventListener("abort", bell.ring);
+  }
+}

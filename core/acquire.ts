@@ -1,0 +1,154 @@
+import { Acquisition } from "./acquisition.ts";
+import type { Entry, LockBackend } from "./backend.ts";
+import { momentOf, sinceMs } from "./clock.ts";
+import { LockBackendError } from "./errors.ts";
+import { Hold } from "./hold.ts";
+import type { LocalQueue } from "./local_queue.ts";
+import type { CheckedOptions } from "./options.ts";
+import type { Peer } from "./peer.ts";
+import { decide, decode, renew } from "./record.ts";
+
+/**
+ * Acquires the lock of `identifier`, kept under `key`.
+ *
+ * Rejects with LockAcquisitionError if the lock is taken and the options do not let it wait (any longer),
+ * with the signal's reason, or with LockBackendError.
+ */
+export function acquire(
+  peer: Peer,
+  identifier: string,
+  key: string,
+  options: CheckedOptions,
+): Promise<Hold> {
+  return new Promise((resolve, reject) => {
+    const queue = peer.queue(key);
+    queue.enter(new Acquisition(queue, identifier, options, resolve, reject));
+  });
+}
+
+/**
+ * Talks to the store for one acquisition until it is settled: try, then look, decide, and wait for news.
+ * `entry` is the record if it is known; without it, the first try bets on a free lock.
+ */
+export async function contend(
+  queue: LocalQueue,
+  acquisition: Acquisition,
+  entry: Entry | undefined,
+  ahead: number,
+): Promise<void> {
+  const { peer, key } = queue;
+  const { clock } = peer;
+  const { token, options: { leaseMs } } = acquisition;
+  const news = new News(peer.backend, key, acquisition.wake);
+  let guess = entry === undefined && ahead === 0;
+  let look = guess ? { key, value: null, version: null } : entry;
+  let unsure = acquisition.mayHold;
+
+  while (!acquisition.settled) {
+    try {
+      if (look === undefined) {
+        look = await peer.read(key, leaseMs);
+        acquisition.answered();
+      }
+      const record = decode(key, look.value);
+      if (!guess) queue.observe(record);
+      guess = false;
+      const view = queue.view();
+      const decision = decide(record, look.version, acquisition.want(ahead), view);
+
+      if (decision.kind === "wait") {
+        if (!acquisition.mayWait) {
+          acquisition.refuse();
+          break;
+        }
+        news.open();
+        await acquisition.sleep(decision.forMs);
+        look = news.latest(look);
+        continue;
+      }
+
+      const claims = decision.kind !== "write";
+      const next = decision.kind === "held" ? renew(record, look.version, token, view.now) : decision.record;
+      if (claims) acquisition.mayHold = true;
+      else queue.seated ||= acquisition.mayWait;
+      const sent = momentOf(clock);
+      const result = await peer.replace(look, next, leaseMs);
+      acquisition.answered();
+      look = result.entry;
+      if (!result.ok) acquisition.mayHold = unsure;
+      if (!result.ok || !claims) continue;
+      // A hold that was granted too late, or to one who has left, is looked at again, or cleared away.
+      unsure = true;
+      if (acquisition.settled || sinceMs(clock, sent) >= leaseMs) continue;
+      const version = result.entry.version ?? "";
+      const fence = decision.kind === "held" ? decision.holder.fence ?? version : version;
+      const hold = new Hold(queue, acquisition, result.entry, fence, sent);
+      queue.occupy(hold, next ?? record);
+      acquisition.grant(hold);
+    } catch (error) {
+      look = undefined;
+      unsure = acquisition.mayHold;
+      await acquisition.tolerate(error).catch((error) => acquisition.fail(error));
+    }
+  }
+
+  news.close();
+  if (!acquisition.granted) await acquisition.leaveNothing();
+}
+
+/** The latest entry that a watch has brought, for one who sleeps until there is one. */
+class News {
+  readonly #backend: LockBackend;
+  readonly #key: string;
+  readonly #wake: () => void;
+  readonly #closing = new AbortController();
+  #open = false;
+  #latest: Entry | undefined;
+  #failure: { error: unknown } | undefined;
+
+  constructor(backend: LockBackend, key: string, wake: () => void) {
+    this.#backend = backend;
+    this.#key = key;
+    this.#wake = wake;
+  }
+
+  open(): void {
+    if (!this.#open) void this.#follow();
+  }
+
+  /** What to look at now, if `known` is the last that was seen. Throws the failure of the watch, if any. */
+  latest(known: Entry): Entry {
+    if (this.#failure !== undefined) {
+      const { error } = this.#failure;
+      this.#failure = undefined;
+      throw error;
+    }
+    const latest = this.#latest ?? known;
+    this.#latest = undefined;
+    // A late wake-up may show what was there before our own write.
+    const stale = latest.version !== null && known.version !== null && latest.version < known.version;
+    return stale ? known : latest;
+  }
+
+  close(): void {
+    this.#closing.abort();
+  }
+
+  async #follow(): Promise<void> {
+    this.#open = true;
+    const { signal } = this.#closing;
+    try {
+      for await (const entry of this.#backend.watch(this.#key, { signal })) {
+        this.#latest = entry;
+        this.#wake();
+      }
+      if (!signal.aborted) throw new LockBackendError("the watch has ended", { transient: true });
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#failure = { error };
+      this.#wake();
+    } finally {
+      this.#open = false;
+    }
+  }
+}

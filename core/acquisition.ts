@@ -1,0 +1,159 @@
+import { Bell } from "./bell.ts";
+import { backendError, LockAcquisitionError, LockBackendError } from "./errors.ts";
+import { publishBackendError } from "./events.ts";
+import type { Hold } from "./hold.ts";
+import type { LocalQueue } from "./local_queue.ts";
+import type { CheckedOptions } from "./options.ts";
+import type { Want } from "./record.ts";
+
+/** How long a store that has never answered may take, however short the caller wants to wait. */
+const FIRST_ANSWER_MS = 1000;
+
+/** One acquisition, from the call until it is granted, refused, failed or cancelled: exactly one of these. */
+export class Acquisition {
+  readonly identifier: string;
+  readonly options: CheckedOptions;
+  /** Fresh per acquisition, the same through all its retries: how a lost answer is settled. */
+  readonly token: string = crypto.randomUUID();
+  /** Whether the store may name it as the holder, now or when a commit without answer lands. */
+  mayHold = false;
+  readonly #queue: LocalQueue;
+  readonly #resolve: (hold: Hold) => void;
+  readonly #reject: (reason: unknown) => void;
+  readonly #startedMs: number;
+  #state: "open" | "granted" | "over" = "open";
+  #failingSince: number | undefined;
+  #failures = 0;
+  #stopTimer: (() => void) | undefined;
+  readonly #bell = new Bell();
+
+  constructor(
+    queue: LocalQueue,
+    identifier: string,
+    options: CheckedOptions,
+    resolve: (hold: Hold) => void,
+    reject: (reason: unknown) => void,
+  ) {
+    this.#queue = queue;
+    this.identifier = identifier;
+    this.options = options;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#startedMs = queue.peer.clock.monotonicMs();
+    options.signal?.addEventListener("abort", this.#abort, { once: true });
+    if (options.mayWait && options.waitForMs !== undefined) this.#limit(options.waitForMs);
+  }
+
+  /** Whether its outcome is out. */
+  get settled(): boolean {
+    return this.#state !== "open";
+  }
+
+  /** Whether its outcome is the lock. */
+  get granted(): boolean {
+    return this.#state === "granted";
+  }
+
+  get mayWait(): boolean {
+    return this.options.mayWait;
+  }
+
+  get stealAfterMs(): number | undefined {
+    return this.options.stealAfterMs;
+  }
+
+  /** What it asks of the record; `ahead` others in this process go before it. */
+  want(ahead = 0): Want {
+    const { leaseMs, label, mayWait } = this.options;
+    // The store waiter also evicts for those who stand behind it.
+    const stealAfterMs = mayWait ? this.#queue.stealAfterMs : this.stealAfterMs;
+    return { token: this.token, seat: this.#queue.peer.seat, leaseMs, label, stealAfterMs, mayWait, ahead };
+  }
+
+  /** The lock is ours; `false` if nobody waits for it any more. */
+  grant(hold: Hold): boolean {
+    if (!this.#settle("granted")) return false;
+    this.#resolve(hold);
+    return true;
+  }
+
+  /** The lock is taken, and the caller does not wait (any longer). */
+  refuse(): void {
+    const holders = this.#queue.holders();
+    if (!this.#settle("over")) return;
+    this.#reject(new LockAcquisitionError(this.identifier, Math.round(this.#waitedMs), holders));
+  }
+
+  /** The store failed in a way that waiting does not cure. */
+  fail(cause: unknown): void {
+    if (!this.#settle("over")) return;
+    this.#reject(backendError(this.identifier, "acquire", cause));
+  }
+
+  /** The store answered: whatever failed before is over. */
+  answered(): void {
+    this.#queue.answered = true;
+    this.#queue.failure = undefined;
+    this.#failingSince = undefined;
+    this.#failures = 0;
+  }
+
+  /** Waits a little after a failure that may pass; throws one that does not, or that lasts too long. */
+  async tolerate(error: unknown): Promise<void> {
+    if (!(error instanceof LockBackendError && error.transient)) throw error;
+    const now = this.#queue.peer.clock.monotonicMs();
+    this.#queue.failure = error;
+    this.#failingSince ??= now;
+    const { leaseMs } = this.options;
+    const patienceMs = this.mayWait ? leaseMs : Math.min(leaseMs, FIRST_ANSWER_MS);
+    if (now - this.#failingSince >= patienceMs) throw error;
+    await this.sleep(Math.min(10 * 2 ** this.#failures++, 1000, patienceMs));
+  }
+
+  /** Ends `sleep`: there may be something new to decide on. */
+  readonly wake = (): void => this.#bell.ring();
+
+  /** Until `wake`, but not for longer than `ms`. A `wake` since the last sleep ends it at once. */
+  sleep(ms: number): Promise<void> {
+    return this.#bell.sleep(this.#queue.peer.clock, ms);
+  }
+
+  get #waitedMs(): number {
+    return this.#queue.peer.clock.monotonicMs() - this.#startedMs;
+  }
+
+  readonly #abort = (): void => {
+    if (this.#settle("over")) this.#reject(this.options.signal?.reason);
+  };
+
+  #limit(ms: number): void {
+    this.#stopTimer = this.#queue.peer.clock.after(ms - this.#waitedMs, () => {
+      const { answered, failure } = this.#queue;
+      const silent = new LockBackendError("the store did not answer in time", { transient: true });
+      if (answered && failure === undefined) this.refuse();
+      else if (this.#waitedMs < FIRST_ANSWER_MS) this.#limit(FIRST_ANSWER_MS);
+      else this.fail(failure ?? silent);
+    });
+  }
+
+  #settle(state: "granted" | "over"): boolean {
+    if (this.settled) return false;
+    this.#state = state;
+    this.#stopTimer?.();
+    this.options.signal?.removeEventListener("abort", this.#abort);
+    this.wake();
+    this.#queue.leave(this);
+    return true;
+  }
+
+  /** Takes out of the record what it may have left there without having got the lock. */
+  async leaveNothing(): Promise<void> {
+    const { peer, key, seated } = this.#queue;
+    const { identifier, mayHold, token, options: { leaseMs } } = this;
+    const gone = { token: mayHold ? token : undefined, seat: seated ? peer.seat : undefined };
+    if (gone.token === undefined && gone.seat === undefined) return;
+    await peer.tidy(key, gone, leaseMs).catch((error) =>
+      publishBackendError(identifier, backendError(identifier, "stop waiting for", error))
+    );
+  }
+}

@@ -1,0 +1,113 @@
+/**
+ * The dialect that every store speaks, and its law. `testing.ts` checks a backend against it.
+ *
+ * @module
+ */
+
+/** One record as a store holds it. */
+export interface Entry {
+  /** The record's key. */
+  readonly key: string;
+  /** The record, JSON text; `null` if there is none. */
+  readonly value: string | null;
+  /** The version of the commit that wrote it; `null` exactly if there is no record. */
+  readonly version: string | null;
+}
+
+/** One write of a commit, applied only if `version` is still the one in the store. */
+export interface Change {
+  /** The record's key. */
+  readonly key: string;
+  /** The version that the record must still have; `null` if it must be absent. */
+  readonly version: string | null;
+  /** The new record, JSON text; `null` deletes it. */
+  readonly value: string | null;
+  /**
+   * A positive whole number of milliseconds after which nobody needs the record: the store may then
+   * delete it, earlier never. Garbage collection only: whether a lease has lapsed is for the core to say.
+   */
+  readonly expireInMs?: number;
+}
+
+/** What a commit came to. */
+export type CommitResult =
+  /** All changes are applied, under this new version. */
+  | { readonly ok: true; readonly version: string }
+  /** Nothing is applied. `entries` are the ones now there, if the store gives them for free. */
+  | { readonly ok: false; readonly entries?: readonly Entry[] };
+
+/** How `watch` is asked. */
+export interface WatchOptions {
+  /** Ends the watch: the iteration then finishes without an error. */
+  readonly signal: AbortSignal;
+  /**
+   * Asks for news only where they cost nothing. A store that pushes behaves as always; one that would
+   * have to poll yields the current entry and then nothing more until `signal` aborts. Default: `false`.
+   */
+  readonly idle?: boolean;
+}
+
+/**
+ * A store of small versioned records. Everything that a lock can do is written once, above it.
+ *
+ * Every member may throw {@linkcode LockBackendError}; `transient: true` says that the same call may
+ * succeed later. After a failed `commit` the core takes the outcome as unknown and settles it by
+ * reading. Anything else that is thrown counts as a failure that waiting does not cure.
+ */
+export interface LockBackend {
+  /**
+   * The entries of `keys` in their order, of one consistent snapshot that contains every commit
+   * that was answered before the call.
+   */
+  read(keys: readonly string[]): Promise<readonly Entry[]>;
+
+  /**
+   * Applies all `changes`, to different keys, or none of them.
+   *
+   * Versions rise strictly per key in the order of strings, across deletion, expiry, clean-up and
+   * restarts: the version of the commit that grants a lock is its fencing token. Where the outcome is
+   * unknown (the answer was lost) it throws, and it does not repeat the commit by itself.
+   */
+  commit(changes: readonly Change[]): Promise<CommitResult>;
+
+  /**
+   * Yields the current entry of `key`, then an entry after each change. It may skip entries that were
+   * overtaken, repeat itself and be late; it must not lose the last change. Whether it pushes, polls or
+   * does both is the backend's business: the core never sleeps to poll.
+   */
+  watch(key: string, options: WatchOptions): AsyncIterable<Entry>;
+
+  /** Every entry whose key begins with `prefix`, in any order. */
+  list(prefix: string): AsyncIterable<Entry>;
+
+  /** The store's clock, in milliseconds since the Unix epoch, as well as it is known here. */
+  now(): number;
+
+  /**
+   * By how many milliseconds `now()` may differ between two machines. `Infinity` says that it means
+   * nothing: leases of others are then judged only by watching them stand unrenewed for their length.
+   */
+  readonly skewMs: number;
+
+  /**
+   * How late a `watch` may usually be, in milliseconds: the time that the first in line has to take a
+   * free lock before the next one may. Too short costs fairness, too long costs time after a crash;
+   * neither costs safety.
+   */
+  readonly graceMs: number;
+}
+
+/** Refuses what is not a backend, naming the option it came in. */
+export function assertBackend(value: unknown, option: string): asserts value is LockBackend {
+  const methods = ["read", "commit", "watch", "list", "now"] as const;
+  const candidate = value as Partial<Record<string, unknown>> | null | undefined;
+  const missing = typeof candidate !== "object" || candidate === null
+    ? "an object"
+    : methods.find((name) => typeof candidate[name] !== "function") ??
+      ["skewMs", "graceMs"].find((name) => typeof candidate[name] !== "number");
+  if (missing === undefined) return;
+  throw new TypeError(
+    `Cannot use '${option}': it must be a lock backend such as kvBackend(kv), current value lacks ` +
+      `'${missing}': ${typeof value === "object" ? Object.prototype.toString.call(value) : String(value)}`,
+  );
+}

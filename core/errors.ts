@@ -1,0 +1,170 @@
+/** What is known of a holder without its secret token. */
+export interface HolderInfo {
+  /** The label its process gave, or `undefined`. */
+  readonly label: string | undefined;
+  /** For how many milliseconds it had held the lock, by the store's clock as seen from here. */
+  readonly heldForMs: number;
+}
+
+/**
+ * The lock was taken and the caller would not, or could no longer, wait.
+ *
+ * `run` and `acquire` reject with it; the wrapper and the decorator resolve to `undefined` instead,
+ * and `Lock.acquire` to `null`.
+ *
+ * @example
+ * ```ts
+ * import { configure, lock, LockAcquisitionError } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assert } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * const held = await lock("report", { backend, label: "first" }).acquire();
+ * try {
+ *   await lock("report", { backend, wait: false }).acquire();
+ * } catch (error) {
+ *   assert(error instanceof LockAcquisitionError);
+ *   assert(error.holders[0].label === "first");
+ * }
+ * await held.release();
+ * ```
+ */
+export class LockAcquisitionError extends Error {
+  /** Always `"LockAcquisitionError"`. */
+  override readonly name = "LockAcquisitionError";
+  /** The identifier that was asked for. */
+  readonly identifier: string;
+  /** How long the caller waited, in milliseconds. */
+  readonly waitedMs: number;
+  /** Who held the lock when it was last seen; empty if it was free but others were first in line. */
+  readonly holders: readonly HolderInfo[];
+
+  /** Made by the library; there is no need to make one by hand. */
+  constructor(identifier: string, waitedMs: number, holders: readonly HolderInfo[]) {
+    const who = holders.length === 0 ? "others are first in line" : "held by " +
+      holders.map(({ label, heldForMs }) =>
+        `${label === undefined ? "a holder without label" : quote(label)} for ${heldForMs} ms`
+      ).join(", ");
+    super(`Cannot acquire lock ${quote(identifier)}: waited ${waitedMs} ms, ${who}`);
+    this.identifier = identifier;
+    this.waitedMs = waitedMs;
+    this.holders = holders;
+  }
+}
+
+/**
+ * Why a lock was lost: its lease ran out unrenewed (`expired`), a waiter's `stealAfterMs` evicted it
+ * (`stolen`), or an operator did (`forced`). `released` stands only in what `commitIfHeld` rejects with
+ * when the caller has released the lock before.
+ */
+export type LossReason = "expired" | "stolen" | "forced" | "released";
+
+/**
+ * The lock was lost while it was held: another holder may be at work.
+ *
+ * It is the `reason` of the lock's `signal`, and `run`, wrapper and decorator reject with it; the
+ * caller's own error, if there was one, is its `cause`.
+ *
+ * @example
+ * ```ts
+ * import { lock, LockLostError } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assert } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * const slow = await lock("import", { backend }).acquire();
+ * const thief = await lock("import", { backend, stealAfterMs: 0 }).acquire();
+ * assert(await slow.release() === false);
+ * assert(slow.signal.reason instanceof LockLostError);
+ * assert(slow.signal.reason.reason === "stolen");
+ * await thief.release();
+ * ```
+ */
+export class LockLostError extends Error {
+  /** Always `"LockLostError"`. */
+  override readonly name = "LockLostError";
+  /** The identifier of the lost lock. */
+  readonly identifier: string;
+  /** Why it was lost. */
+  readonly reason: LossReason;
+  /** The fencing token of the hold that was lost. */
+  readonly fencingToken: string;
+
+  /** Made by the library; there is no need to make one by hand. */
+  constructor(
+    identifier: string,
+    reason: LossReason,
+    fencingToken: string,
+    options?: ErrorOptions,
+  ) {
+    super(`Lost lock ${quote(identifier)}: ${LOSSES[reason]}`, options);
+    this.identifier = identifier;
+    this.reason = reason;
+    this.fencingToken = fencingToken;
+  }
+}
+
+const LOSSES: Record<LossReason, string> = {
+  expired: "its lease ran out before it could be renewed",
+  stolen: "a waiter's stealAfterMs evicted it",
+  forced: "an operator evicted it",
+  released: "it had been released before",
+};
+
+/**
+ * The store failed: it could not be reached, did not answer in time, or refused what was asked.
+ * A store's failure is never reported as a taken lock.
+ *
+ * Backends throw it without an `identifier`; what the public functions throw carries the identifier,
+ * and the store's own error as `cause`.
+ *
+ * @example
+ * ```ts
+ * import { lock, LockBackendError } from "@holdfast/lock";
+ * import { kvBackend } from "@holdfast/lock/backends/kv";
+ * import { assert } from "@std/assert";
+ *
+ * const kv = await Deno.openKv(":memory:");
+ * const backend = kvBackend(kv);
+ * kv.close();
+ * const error = await lock("report", { backend }).acquire().then(() => null, (error) => error);
+ * assert(error instanceof LockBackendError);
+ * assert(error.identifier === "report");
+ * ```
+ */
+export class LockBackendError extends Error {
+  /** Always `"LockBackendError"`. */
+  override readonly name = "LockBackendError";
+  /** The identifier of the lock concerned, where one is. */
+  readonly identifier: string | undefined;
+  /** Whether the same call may succeed a little later: the core then tries again by itself. */
+  readonly transient: boolean;
+
+  /**
+   * For authors of backends: throw it with `transient: true` for an outage that may pass, and with
+   * `transient: false` for what will not pass by waiting (a closed client, a wrong password).
+   */
+  constructor(
+    message: string,
+    options: ErrorOptions & { identifier?: string; transient?: boolean } = {},
+  ) {
+    super(message, options);
+    this.identifier = options.identifier;
+    this.transient = options.transient ?? false;
+  }
+}
+
+/** The store's failure, told to the caller under the name of the lock that it concerns. */
+export function backendError(identifier: string, doing: string, cause: unknown): LockBackendError {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return new LockBackendError(`Cannot ${doing} lock ${quote(identifier)}: ${message}`, {
+    identifier,
+    cause,
+    transient: cause instanceof LockBackendError && cause.transient,
+  });
+}
+
+/** A name as messages show it: quoted, and cut where it is very long. */
+export function quote(name: string): string {
+  return JSON.stringify(name.length > 100 ? name.slice(0, 99) + "…" : name);
+}

@@ -1,0 +1,208 @@
+import { LockAcquisitionError, LockLostError } from "./errors.ts";
+import type { Hold } from "./hold.ts";
+import { assertIdentifier, describe } from "./identifier.ts";
+import { acquireLock, holdOf, type Lock } from "./lock.ts";
+import { type CheckedOptions, checkOptions, type LockOptions } from "./options.ts";
+
+/** Options that never bail: a function under such a lock always runs. */
+interface Patient extends Omit<LockOptions, "wait" | "waitForMs"> {
+  wait?: true;
+  waitForMs?: undefined;
+}
+
+/** What a wrapped function resolves to when it did not run; `never` if it always runs. */
+export type Bailed<Options> = Options extends Patient ? never : undefined;
+
+/** A wrapper for functions and decorator for methods: see {@linkcode lock}. */
+export interface LockWrapper<Options, Identified extends unknown[] = unknown[]> {
+  /**
+   * Returns a function that runs `fn` under the lock, with the same arguments and the same `this`.
+   *
+   * Its promise resolves to what `fn` returns, or to `undefined` if the lock was taken and the options did
+   * not let it wait; then `fn` did not run. It rejects with what `fn` throws, with `LockLostError` if the
+   * lock was lost while `fn` ran, with the signal's reason, or with `LockBackendError`.
+   */
+  <This, Args extends [...Identified, ...unknown[]], Result>(
+    fn: (this: This, ...args: Args) => Result,
+    context?: ClassMethodDecoratorContext,
+  ): (this: This, ...args: Args) => Promise<Awaited<Result> | Bailed<Options>>;
+}
+
+/** What {@linkcode lock} returns for an identifier that is known beforehand. */
+export interface LockForms<Options> extends LockWrapper<Options> {
+  /**
+   * Runs `fn` under the lock and resolves to what it returns.
+   *
+   * Rejects with `LockAcquisitionError` if the lock is taken and the options do not let it wait, with what
+   * `fn` throws, with `LockLostError` if the lock was lost while `fn` ran, with the signal's reason, or with
+   * `LockBackendError`. A failed release never replaces the outcome of `fn`.
+   */
+  run<Result>(fn: (held: Lock) => Result): Promise<Awaited<Result>>;
+
+  /**
+   * Acquires the lock and resolves to it.
+   *
+   * Rejects with `LockAcquisitionError` if the lock is taken and the options do not let it wait, with the
+   * signal's reason, or with `LockBackendError`.
+   */
+  acquire(): Promise<Lock>;
+}
+
+/**
+ * A lock by name: a wrapper for functions, a decorator for methods, a block and a scope, all in one. It
+ * holds no state, so one can be kept and used by many callers at once.
+ *
+ * `identifier` is a non-empty string of any length, case matters; for wrapper and decorator it may also
+ * be a function that makes one from the call's arguments. A lock is not re-entrant: whoever asks for it
+ * again while holding it waits for himself.
+ *
+ * Throws TypeError or RangeError for bad input, before anything is sent.
+ *
+ * @example A wrapped function
+ * ```ts
+ * import { lock } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * const charge = lock((user: string) => `charge:${user}`, { backend })(
+ *   async (user: string, cents: number) => `${user} paid ${cents}`,
+ * );
+ * assertEquals(await charge("ada", 100), "ada paid 100");
+ * ```
+ *
+ * @example A method
+ * ```ts
+ * import { lock } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * class Report {
+ *   runs = 0;
+ *   @lock("report", { backend })
+ *   async refresh() {
+ *     return ++this.runs;
+ *   }
+ * }
+ * assertEquals(await new Report().refresh(), 1);
+ * ```
+ *
+ * @example A block
+ * ```ts
+ * import { lock } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * const result = await lock("report", { backend }).run(async (held) => {
+ *   held.signal.throwIfAborted();
+ *   return "done";
+ * });
+ * assertEquals(result, "done");
+ * ```
+ *
+ * @example A scope
+ * ```ts
+ * import { lock } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assert } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * {
+ *   await using held = await lock("report", { backend }).acquire();
+ *   assert(held.held);
+ * }
+ * ```
+ */
+export function lock<const Options extends LockOptions = Record<never, never>>(
+  identifier: string,
+  options?: Options,
+): LockForms<Options>;
+/** The same with an identifier made from the arguments of each call: wrapper and decorator only. */
+export function lock<Args extends unknown[], const Options extends LockOptions = Record<never, never>>(
+  identifier: (...args: Args) => string,
+  options?: Options,
+): LockWrapper<Options, Args>;
+export function lock(
+  identifier: string | ((...args: never[]) => string),
+  options?: LockOptions,
+): LockForms<LockOptions> {
+  const checked = checkOptions(options);
+  const named = typeof identifier === "string" || typeof identifier !== "function";
+  if (named) assertIdentifier(identifier);
+
+  const forms = (fn: unknown, context?: unknown, ...legacy: unknown[]) => {
+    assertWrappable(fn, context, legacy);
+    const wrapped = async function (this: unknown, ...args: never[]): Promise<unknown> {
+      const name: unknown = named ? identifier : identifier.apply(this, args);
+      if (!named) assertIdentifier(name, "identifier(...)");
+      let held: Lock;
+      try {
+        held = await acquireLock(name as string, checked);
+      } catch (error) {
+        if (error instanceof LockAcquisitionError) return undefined;
+        throw error;
+      }
+      return await runUnder(held, () => fn.apply(this, args));
+    };
+    return Object.defineProperties(wrapped, {
+      name: { value: fn.name, configurable: true },
+      length: { value: fn.length, configurable: true },
+    });
+  };
+
+  const acquire = async () => {
+    if (!named) {
+      throw new TypeError("Cannot lock: 'identifier' must be a string for run and acquire, it is a function");
+    }
+    return await acquireLock(identifier, checked);
+  };
+  const run = async (fn: (held: Lock) => unknown) => {
+    if (typeof fn !== "function") {
+      throw new TypeError(`Cannot run: it takes a function, current value is ${describe(fn)}`);
+    }
+    const held = await acquire();
+    return await runUnder(held, () => fn(held));
+  };
+  return Object.assign(forms, { run, acquire }) as LockForms<LockOptions>;
+}
+
+/** Runs `fn` and releases. The loss of the lock goes before the outcome of `fn`; a failed release never. */
+async function runUnder<Result>(held: Lock, fn: () => Result): Promise<Awaited<Result>> {
+  const hold = holdOf(held);
+  let result: Awaited<Result>;
+  try {
+    result = await fn();
+  } catch (error) {
+    await hold.releaseQuietly();
+    throw lossOf(hold, { cause: error }) ?? error;
+  }
+  await hold.releaseQuietly();
+  const loss = lossOf(hold);
+  if (loss !== undefined) throw loss;
+  return result;
+}
+
+/** The loss to report, with the function's own error as cause unless that error is the loss itself. */
+function lossOf({ lost }: Hold, own?: ErrorOptions): LockLostError | undefined {
+  if (lost === undefined || own === undefined || own.cause === lost) return lost;
+  return new LockLostError(lost.identifier, lost.reason, lost.fencingToken, own);
+}
+
+type Method = (this: unknown, ...args: unknown[]) => unknown;
+
+function assertWrappable(fn: unknown, context: unknown, legacy: unknown[]): asserts fn is Method {
+  if (legacy.length > 0 || typeof context === "string" || typeof context === "symbol") {
+    throw new TypeError(
+      "Cannot decorate: lock is a TC39 decorator; compile without 'experimentalDecorators'",
+    );
+  }
+  const kind = (context as ClassMethodDecoratorContext | undefined)?.kind;
+  if (kind !== undefined && kind !== "method") {
+    throw new TypeError(`Cannot decorate: lock decorates methods only, not a ${kind}`);
+  }
+  if (typeof fn !== "function") {
+    throw new TypeError(`Cannot wrap: lock takes a function, current value is ${describe(fn)}`);
+  }
+}

@@ -1,0 +1,299 @@
+import type { Acquisition } from "./acquisition.ts";
+import type { Entry } from "./backend.ts";
+import { type Moment, momentOf, pause, sinceMs } from "./clock.ts";
+import { backendError, LockBackendError, LockLostError, type LossReason } from "./errors.ts";
+import { publishBackendError } from "./events.ts";
+import type { LocalQueue } from "./local_queue.ts";
+import type { CheckedOptions } from "./options.ts";
+import { decode, lossOf, release, renew } from "./record.ts";
+
+/** After how long a held lock starts to watch its own record. */
+const WATCH_AFTER_MS = 1000;
+
+/** A lock while it is held: renewal, the news of its loss, release. What `Lock` shows to users. */
+export class Hold {
+  readonly queue: LocalQueue;
+  readonly identifier: string;
+  readonly options: CheckedOptions;
+  readonly token: string;
+  readonly fencingToken: string;
+
+  readonly #grantedMs: number;
+  /** The record as last seen; the next write bets on it. */
+  #entry: Entry | undefined;
+  /** When the write that carries the current lease was sent: the lease is counted from there. */
+  #leased: Moment;
+  #state: "held" | "released" | LockLostError = "held";
+  #signal: AbortController | undefined;
+  #release: Promise<boolean> | undefined;
+  #renewAtMs: number;
+  #renewing = false;
+  #failures = 0;
+  #watching: AbortController | undefined;
+  #stopTimer: (() => void) | undefined;
+
+  constructor(
+    queue: LocalQueue,
+    acquisition: Acquisition,
+    entry: Entry,
+    fencingToken: string,
+    sent: Moment,
+  ) {
+    this.queue = queue;
+    this.identifier = acquisition.identifier;
+    this.options = acquisition.options;
+    this.token = acquisition.token;
+    this.fencingToken = fencingToken;
+    this.#grantedMs = queue.peer.clock.monotonicMs();
+    this.#entry = entry;
+    this.#leased = sent;
+    this.#renewAtMs = sent.monotonic + this.options.leaseMs / 3;
+    this.#arm();
+  }
+
+  get label(): string | undefined {
+    return this.options.label;
+  }
+
+  /** How long ago it was granted. */
+  get ageMs(): number {
+    return this.queue.peer.clock.monotonicMs() - this.#grantedMs;
+  }
+
+  /** Whether it is surely still ours. The first look after the lease has run out says no and tells. */
+  get held(): boolean {
+    if (this.#state !== "held") return false;
+    if (this.#leftMs() > 0) return true;
+    this.lose("expired");
+    return false;
+  }
+
+  /** The loss, if it was lost. */
+  get lost(): LockLostError | undefined {
+    return this.#state instanceof LockLostError ? this.#state : undefined;
+  }
+
+  /** Aborts when the lock is lost; never on a release. */
+  get signal(): AbortSignal {
+    // Made on demand: most holds are short and never asked for it.
+    if (this.#signal === undefined) {
+      this.#signal = new AbortController();
+      if (this.lost !== undefined) this.#signal.abort(this.lost);
+    }
+    return this.#signal.signal;
+  }
+
+  /** It is no longer ours. */
+  lose(reason: LossReason): void {
+    if (this.#state !== "held") return;
+    this.#end(new LockLostError(this.identifier, reason, this.fencingToken));
+    this.#signal?.abort(this.lost);
+    this.queue.vacate(this);
+  }
+
+  /** Looks at the store whether it is still ours, and tells if not. */
+  async verify(): Promise<Entry | undefined> {
+    const entry = await this.queue.peer.read(this.queue.key, this.#limitMs);
+    const record = decode(this.queue.key, entry.value);
+    if (record.holders.some(({ token }) => token === this.token)) return entry;
+    this.lose(lossOf(record, this.token));
+    return undefined;
+  }
+
+  /**
+   * The record that proves that the lock is held: as long as its version stands, it is. For the backends'
+   * `commitIfHeld`. Rejects with LockLostError, or LockBackendError if the store does not answer.
+   */
+  async proof(): Promise<Entry> {
+    const entry = await this.verify().catch((error) => {
+      throw backendError(this.identifier, "commit under", error);
+    });
+    if (entry !== undefined && this.held) return entry;
+    throw this.lost ?? new LockLostError(this.identifier, "released", this.fencingToken);
+  }
+
+  /**
+   * Gives it back, handing over to the next one in this process where that is fair. `true` if it was ours
+   * and is now free; `false` if it was lost before. Repeats the first outcome when called again.
+   */
+  release(): Promise<boolean> {
+    return this.#release ??= this.held ? this.#giveBack() : this.#clearAway();
+  }
+
+  /** Releases for one who has an outcome of his own: a failure of the store is only published. */
+  async releaseQuietly(): Promise<void> {
+    await this.release().catch((error) => publishBackendError(this.identifier, error));
+  }
+
+  get #limitMs(): number {
+    return this.options.leaseMs / 3;
+  }
+
+  #leftMs(): number {
+    return this.options.leaseMs - sinceMs(this.queue.peer.clock, this.#leased);
+  }
+
+  #end(state: "released" | LockLostError): void {
+    this.#state = state;
+    this.#stopTimer?.();
+    this.#watching?.abort();
+  }
+
+  #arm(): void {
+    if (this.#state !== "held") return;
+    this.#stopTimer?.();
+    const { clock } = this.queue.peer;
+    let ms = this.#leftMs();
+    if (this.options.renew && !this.#renewing) ms = Math.min(ms, this.#renewAtMs - clock.monotonicMs());
+    if (this.#watching === undefined) ms = Math.min(ms, WATCH_AFTER_MS - this.ageMs);
+    // A lock that was forgotten must lapse, not keep its process alive.
+    this.#stopTimer = clock.after(ms, () => this.#tick(), true);
+  }
+
+  #tick(): void {
+    if (!this.held) return;
+    if (this.#watching === undefined && this.ageMs >= WATCH_AFTER_MS) void this.#watch();
+    const due = this.queue.peer.clock.monotonicMs() >= this.#renewAtMs;
+    if (this.options.renew && !this.#renewing && due) void this.#renew();
+    this.#arm();
+  }
+
+  async #renew(): Promise<void> {
+    const { peer, key } = this.queue;
+    const { clock, backend } = peer;
+    this.#renewing = true;
+    try {
+      while (this.held) {
+        const entry: Entry | undefined = this.#entry ?? await this.verify();
+        if (entry === undefined || !this.held) return;
+        const sent = momentOf(clock);
+        const now = Math.ceil(backend.now());
+        const next = renew(decode(key, entry.value), entry.version, this.token, now);
+        this.#entry = undefined;
+        if (next === null) continue;
+        const result = await peer.replace(entry, next, this.#limitMs);
+        this.#entry = result.entry;
+        if (!result.ok) continue;
+        if (!this.held) return;
+        this.#leased = sent;
+        this.#renewAtMs = sent.monotonic + this.options.leaseMs / 3;
+        this.#failures = 0;
+        return;
+      }
+    } catch (error) {
+      // Nothing is lost yet: it is tried again until the lease has run out.
+      this.#entry = undefined;
+      this.#renewAtMs = clock.monotonicMs() + Math.min(10 * 2 ** this.#failures++, this.#limitMs);
+      publishBackendError(this.identifier, backendError(this.identifier, "renew", error));
+    } finally {
+      this.#renewing = false;
+      this.#arm();
+    }
+  }
+
+  async #watch(): Promise<void> {
+    const { peer: { backend }, key } = this.queue;
+    this.#watching = new AbortController();
+    const { signal } = this.#watching;
+    try {
+      for await (const entry of backend.watch(key, { signal, idle: true })) {
+        if (signal.aborted) return;
+        const { holders } = decode(key, entry.value);
+        // A watch may be late and show what was there before the grant: only the store itself is believed.
+        if (!holders.some(({ token }) => token === this.token)) await this.verify();
+      }
+    } catch (error) {
+      // The next renewal finds out what the watch cannot tell.
+      if (!signal.aborted) {
+        publishBackendError(this.identifier, backendError(this.identifier, "watch", error));
+      }
+    }
+  }
+
+  async #giveBack(): Promise<boolean> {
+    this.#end("released");
+    const { clock } = this.queue.peer;
+    const heirs = new Set<Acquisition>();
+    const attempt: Attempt = { entry: this.#entry, unsure: false };
+    try {
+      for (let failures = 0;; failures++) {
+        try {
+          return await this.#handOver(attempt, heirs);
+        } catch (error) {
+          attempt.entry = undefined;
+          const transient = error instanceof LockBackendError && error.transient;
+          if (!transient || this.#leftMs() <= 0) throw backendError(this.identifier, "release", error);
+          await pause(clock, Math.min(10 * 2 ** failures, this.#limitMs));
+        }
+      }
+    } finally {
+      this.queue.vacate(this, attempt.entry);
+      for (const heir of heirs) {
+        // Whoever left while the lock was on its way to it may have it now.
+        if (heir.settled && !heir.granted) void heir.leaveNothing();
+      }
+    }
+  }
+
+  /** Tries until the store answers for sure: released, handed over, or lost before. */
+  async #handOver(attempt: Attempt, heirs: Set<Acquisition>): Promise<boolean> {
+    const { peer, key } = this.queue;
+    for (;;) {
+      const fresh = attempt.entry === undefined;
+      const entry = attempt.entry ?? await peer.read(key, this.#limitMs);
+      attempt.entry = undefined;
+      const record = decode(key, entry.value);
+      const heir = this.queue.heir();
+      const now = Math.ceil(peer.backend.now());
+      const step = release(record, entry.version, this.token, now, heir?.want());
+      if (step === null) {
+        if (!fresh) continue;
+        attempt.entry = entry;
+        const reason = lossOf(record, this.token);
+        if (attempt.unsure && reason === "expired") return true;
+        this.#state = new LockLostError(this.identifier, reason, this.fencingToken);
+        this.#signal?.abort(this.#state);
+        return false;
+      }
+
+      if (heir !== undefined) {
+        if (step.granted) heir.mayHold = true;
+        else this.queue.seated = true;
+        heirs.add(heir);
+      }
+      const sent = momentOf(peer.clock);
+      const unsureBefore = attempt.unsure;
+      attempt.unsure = true;
+      const result = await peer.replace(entry, step.record, this.#limitMs);
+      attempt.unsure = unsureBefore;
+      attempt.entry = result.entry;
+      if (!result.ok) continue;
+      const { version } = result.entry;
+      if (heir !== undefined && step.granted && step.record !== null && version !== null) {
+        const hold = new Hold(this.queue, heir, result.entry, version, sent);
+        if (heir.grant(hold)) this.queue.occupy(hold, step.record);
+        else hold.#end("released");
+      }
+      return true;
+    }
+  }
+
+  /** After a loss there is nothing to give back, but the record may still name us. */
+  async #clearAway(): Promise<boolean> {
+    const { peer, key } = this.queue;
+    if (this.lost?.reason === "expired") {
+      await peer.tidy(key, { token: this.token }, this.options.leaseMs).catch((error) =>
+        publishBackendError(this.identifier, backendError(this.identifier, "release", error))
+      );
+    }
+    return false;
+  }
+}
+
+/** What is known while a release is under way. */
+interface Attempt {
+  /** The record as last seen. */
+  entry: Entry | undefined;
+  /** Whether a commit may have landed whose answer was lost. */
+  unsure: boolean;
+}

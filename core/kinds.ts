@@ -1,0 +1,63 @@
+import { assertBackend, type LockBackend } from "./backend.ts";
+import { describe } from "./identifier.ts";
+import type { CheckedOptions } from "./options.ts";
+
+/** Which backend serves which kind. */
+export interface Backends {
+  /** For `LOCK_KINDS.STRONG`. Default: Deno KV, opened on first use. */
+  strong?: LockBackend;
+  /** For `LOCK_KINDS.WEAK`. Default: the strong one. */
+  weak?: LockBackend;
+}
+
+const configured: Backends = {};
+let openDefault: (() => Promise<LockBackend>) | undefined;
+
+/**
+ * Sets the backends that serve the kinds from now on, in this process. What is omitted stays as it
+ * was; `undefined` goes back to the default. Call it once, at start, with the same stores in every
+ * process: two processes that lock in different stores do not exclude each other.
+ *
+ * Throws TypeError for what is not a backend.
+ *
+ * @example
+ * ```ts
+ * import { configure, lock, LOCK_KINDS } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assert } from "@std/assert";
+ *
+ * configure({ strong: memoryBackend(), weak: memoryBackend() });
+ * const held = await lock("thumbnail", { kind: LOCK_KINDS.WEAK }).acquire();
+ * assert(held.kind === LOCK_KINDS.WEAK);
+ * await held.release();
+ * configure({ strong: undefined, weak: undefined });
+ * ```
+ */
+export function configure(backends: Backends): void {
+  if (typeof backends !== "object" || backends === null) {
+    throw new TypeError(
+      `Cannot configure: it takes { strong, weak }, current value is ${describe(backends)}`,
+    );
+  }
+  for (const [name, backend] of Object.entries(backends)) {
+    if (name !== "strong" && name !== "weak") {
+      throw new TypeError(`Cannot configure: there is no kind '${name}', only strong and weak`);
+    }
+    if (backend !== undefined) assertBackend(backend, name);
+  }
+  Object.assign(configured, backends);
+}
+
+/** Says how the strong backend is opened when none is configured. */
+export function setDefaultBackend(open: () => Promise<LockBackend>): void {
+  openDefault = open;
+}
+
+/** The backend that options select. */
+export function backendFor(options: CheckedOptions): LockBackend | Promise<LockBackend> {
+  const chosen = options.backend ??
+    (options.kind === "weak" ? configured.weak : undefined) ?? configured.strong;
+  if (chosen !== undefined) return chosen;
+  if (openDefault !== undefined) return openDefault();
+  throw new TypeError("Cannot lock: no backend is configured; call configure({ strong: … }) first");
+}

@@ -1,0 +1,181 @@
+import { contend } from "./acquire.ts";
+import type { Acquisition } from "./acquisition.ts";
+import type { Entry } from "./backend.ts";
+import type { HolderInfo } from "./errors.ts";
+import type { Hold } from "./hold.ts";
+import type { Peer } from "./peer.ts";
+import { FREE, type Holder, type LockRecord, lossOf, type View } from "./record.ts";
+
+/**
+ * Everyone in this process who holds or wants one lock. At most one of them, the store waiter, talks to
+ * the store; the others stand behind it in the order in which they came.
+ */
+export class LocalQueue {
+  readonly peer: Peer;
+  readonly key: string;
+  /** Whether this process may have a place in the store's line. */
+  seated = false;
+  /** Whether the store has ever answered here. */
+  answered = false;
+  /** How the store has failed since it last answered, if it has. */
+  failure: unknown;
+
+  #hold: Hold | undefined;
+  #storeWaiter: Acquisition | undefined;
+  readonly #waiting = new Set<Acquisition>();
+  #stopStealTimer: (() => void) | undefined;
+
+  #lastSeen: LockRecord = FREE;
+  #sightings = new Map<string, { since: number; renewals: number; renewedSince: number }>();
+  #freed: { freedAt: number; since: number } | undefined;
+
+  constructor(peer: Peer, key: string) {
+    this.peer = peer;
+    this.key = key;
+  }
+
+  /** Takes in someone who wants the lock. */
+  enter(acquisition: Acquisition): void {
+    const hold = this.#hold?.held ? this.#hold : undefined;
+    if (this.#hold === undefined && this.#storeWaiter === undefined) return this.#start(acquisition);
+    if (acquisition.mayWait) {
+      this.#waiting.add(acquisition);
+      this.#storeWaiter?.wake();
+      this.#armStealTimer();
+      return;
+    }
+    const { stealAfterMs } = acquisition;
+    if (stealAfterMs === undefined || (hold !== undefined && hold.ageMs < stealAfterMs)) {
+      return acquisition.refuse();
+    }
+    // It will not wait, but it may evict. Those who wait here are served before it.
+    void contend(this, acquisition, undefined, this.#waiting.size + (this.#storeWaiter ? 1 : 0));
+  }
+
+  /** Lets go of someone who has the lock or no longer wants it. */
+  leave(acquisition: Acquisition): void {
+    this.#waiting.delete(acquisition);
+    if (this.#storeWaiter === acquisition) {
+      this.#storeWaiter = undefined;
+      this.#advance();
+    }
+    this.#forgetIfIdle();
+  }
+
+  /** Someone here got the lock. */
+  occupy(hold: Hold, record: LockRecord): void {
+    const previous = this.#hold;
+    this.#hold = hold;
+    this.seated = false;
+    // The record no longer names the previous holder: it need not wait to be told by the store.
+    previous?.lose(lossOf(record, previous.token));
+    this.#armStealTimer();
+  }
+
+  /** A hold of this process has ended; `entry` is the record it left behind, if that is known. */
+  vacate(hold: Hold, entry?: Entry): void {
+    if (this.#hold !== hold) return;
+    this.#hold = undefined;
+    this.#advance(entry);
+    this.#forgetIfIdle();
+  }
+
+  /** Who takes over if the holder of this process releases now. */
+  heir(): Acquisition | undefined {
+    if (this.#storeWaiter !== undefined) return undefined;
+    const [first] = this.#waiting;
+    return first;
+  }
+
+  /** The shortest time after which someone here wants a holder to be evicted. */
+  get stealAfterMs(): number | undefined {
+    let least: number | undefined;
+    for (const { stealAfterMs } of this.#everyone()) {
+      if (stealAfterMs !== undefined) least = Math.min(least ?? Infinity, stealAfterMs);
+    }
+    return least;
+  }
+
+  /** Takes note of a record that the store has just shown. */
+  observe(record: LockRecord): void {
+    const now = this.peer.clock.monotonicMs();
+    this.#lastSeen = record;
+    const before = this.#sightings;
+    this.#sightings = new Map(record.holders.map(({ token, renewals }) => {
+      const seen = before.get(token);
+      const since = seen?.since ?? now;
+      const renewedSince = seen?.renewals === renewals ? seen.renewedSince : now;
+      return [token, { since, renewals, renewedSince }];
+    }));
+    const { freedAt } = record;
+    if (freedAt === undefined) this.#freed = undefined;
+    else if (this.#freed?.freedAt !== freedAt) this.#freed = { freedAt, since: now };
+  }
+
+  /** How a record looks from here and now. */
+  view(): View {
+    const { backend, clock } = this.peer;
+    const now = clock.monotonicMs();
+    const elapsed = (since: number | undefined) => since === undefined ? 0 : now - since;
+    return {
+      now: Math.ceil(backend.now()),
+      skewMs: backend.skewMs,
+      graceMs: backend.graceMs,
+      holderSeenMs: ({ token }) =>
+        token === this.#hold?.token ? this.#hold.ageMs : elapsed(this.#sightings.get(token)?.since),
+      leaseSeenMs: ({ token, renewals }) => {
+        const seen = this.#sightings.get(token);
+        return elapsed(seen?.renewals === renewals ? seen.renewedSince : undefined);
+      },
+      freeSeenMs: ({ freedAt }) => elapsed(this.#freed?.freedAt === freedAt ? this.#freed?.since : undefined),
+    };
+  }
+
+  /** Who holds the lock, as far as is known here. */
+  holders(): readonly HolderInfo[] {
+    if (this.#hold !== undefined) {
+      return [{ label: this.#hold.label, heldForMs: Math.round(this.#hold.ageMs) }];
+    }
+    const now = this.peer.backend.now();
+    return this.#lastSeen.holders.map(({ label, since }: Holder) => ({
+      label,
+      heldForMs: Math.max(0, Math.round(now - since)),
+    }));
+  }
+
+  *#everyone(): Iterable<Acquisition> {
+    if (this.#storeWaiter !== undefined) yield this.#storeWaiter;
+    yield* this.#waiting;
+  }
+
+  #start(acquisition: Acquisition, entry?: Entry): void {
+    this.#storeWaiter = acquisition;
+    this.#waiting.delete(acquisition);
+    void contend(this, acquisition, entry, 0);
+  }
+
+  #advance(entry?: Entry): void {
+    if (this.#hold !== undefined || this.#storeWaiter !== undefined) return;
+    const [first] = this.#waiting;
+    if (first !== undefined) this.#start(first, entry);
+  }
+
+  /** Waiters stand behind a local holder without the store, unless one wants it evicted. */
+  #armStealTimer(): void {
+    this.#stopStealTimer?.();
+    this.#stopStealTimer = undefined;
+    const { stealAfterMs } = this;
+    if (stealAfterMs === undefined || this.#hold === undefined) return;
+    this.#stopStealTimer = this.peer.clock.after(stealAfterMs - this.#hold.ageMs, () => {
+      const [first] = this.#waiting;
+      if (first !== undefined && this.#storeWaiter === undefined) this.#start(first);
+    });
+  }
+
+  #forgetIfIdle(): void {
+    if (this.#hold !== undefined || this.#storeWaiter !== undefined || this.#waiting.size > 0) return;
+    this.#stopStealTimer?.();
+    this.#stopStealTimer = undefined;
+    this.peer.forget(this);
+  }
+}

@@ -1,0 +1,161 @@
+import { acquire } from "./acquire.ts";
+import { LockAcquisitionError } from "./errors.ts";
+import type { Hold } from "./hold.ts";
+import { assertIdentifier, describe, isKey, keyOf } from "./identifier.ts";
+import { backendFor } from "./kinds.ts";
+import { type CheckedOptions, checkOptions, type LockKind, type LockOptions } from "./options.ts";
+import { peerOf } from "./peer.ts";
+
+/** Makes the public face of a hold; the class itself shows no way to. */
+let lockOf: (hold: Hold) => Lock;
+let holdBehind: (lock: Lock) => Hold | undefined;
+
+/**
+ * A held lock.
+ *
+ * @example
+ * ```ts
+ * import { Lock } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assert } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * const held = await Lock.acquire("invoice:17", { backend, wait: false });
+ * if (held === null) throw new Error("somebody else is at it");
+ * try {
+ *   assert(held.held);
+ * } finally {
+ *   assert(await held.release());
+ * }
+ * ```
+ */
+export class Lock {
+  readonly #hold: Hold;
+
+  static {
+    lockOf = (hold) => new Lock(hold);
+    holdBehind = (lock) => #hold in lock ? lock.#hold : undefined;
+  }
+
+  private constructor(hold: Hold) {
+    this.#hold = hold;
+  }
+
+  /**
+   * Acquires the lock of `identifier`, a non-empty string of any length; case matters.
+   *
+   * Resolves to `null` if the lock is taken and the options do not let it wait (any longer). Rejects with
+   * TypeError or RangeError for bad input, with the signal's reason when that aborts, and with
+   * `LockBackendError` if the store fails.
+   *
+   * @example
+   * ```ts
+   * import { Lock } from "@holdfast/lock";
+   * import { memoryBackend } from "@holdfast/lock/backends/memory";
+   * import { assert } from "@std/assert";
+   *
+   * const backend = memoryBackend();
+   * const first = await Lock.acquire("cron", { backend });
+   * assert(await Lock.acquire("cron", { backend, waitForMs: 20 }) === null);
+   * await first?.release();
+   * ```
+   */
+  static async acquire(identifier: string, options?: LockOptions): Promise<Lock | null> {
+    assertIdentifier(identifier);
+    try {
+      return await acquireLock(identifier, checkOptions(options));
+    } catch (error) {
+      if (error instanceof LockAcquisitionError) return null;
+      throw error;
+    }
+  }
+
+  /** The identifier that was asked for. */
+  get identifier(): string {
+    return this.#hold.identifier;
+  }
+
+  /** The kind that was asked for. */
+  get kind(): LockKind {
+    return this.#hold.options.kind;
+  }
+
+  /**
+   * Rises with every grant of this identifier, in the order of strings. A resource that keeps the highest
+   * one it has seen can refuse whoever comes with a lower one.
+   */
+  get fencingToken(): string {
+    return this.#hold.fencingToken;
+  }
+
+  /**
+   * Whether the lock is surely still held. Conservative and without I/O: `true` only while the lease that
+   * the store confirmed is running. The first look after its end aborts `signal` on the spot.
+   */
+  get held(): boolean {
+    return this.#hold.held;
+  }
+
+  /**
+   * Aborts with a `LockLostError` the moment the lock is lost, at the latest when its lease ends; never on
+   * a normal release.
+   */
+  get signal(): AbortSignal {
+    return this.#hold.signal;
+  }
+
+  /**
+   * Releases the lock. `true` if it was ours and is now free, or handed to the next in line; `false` if it
+   * had been lost. Calling it again repeats the outcome and touches nothing.
+   *
+   * Rejects with `LockBackendError` if the store could not be told until the lease ended by itself.
+   */
+  release(): Promise<boolean> {
+    return this.#hold.release();
+  }
+
+  /**
+   * Releases at the end of an `await using` block. Never throws: a failure of the store is published on
+   * the diagnostics channel `holdfast:backend-error`, and the lease then ends by itself.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#hold.releaseQuietly();
+  }
+
+  /** Names the lock, without its secret token. */
+  toString(): string {
+    const state = this.held ? "held" : this.#hold.lost ? `lost, ${this.#hold.lost.reason}` : "released";
+    return `Lock { ${
+      JSON.stringify(this.identifier)
+    }, ${this.kind}, ${state}, fencingToken: ${this.fencingToken} }`;
+  }
+
+  /** What `console.log` shows on Deno. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return this.toString();
+  }
+
+  /** What `console.log` shows on Node and Bun. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this.toString();
+  }
+}
+
+/** Acquires, or throws: what every form comes down to. Expects a checked identifier. */
+export async function acquireLock(identifier: string, options: CheckedOptions): Promise<Lock> {
+  options.signal?.throwIfAborted();
+  const chosen = backendFor(options);
+  const backend = chosen instanceof Promise ? await chosen : chosen;
+  const key = isKey(identifier) ? identifier : await keyOf(identifier);
+  options.signal?.throwIfAborted();
+  return lockOf(await acquire(peerOf(backend), identifier, key, options));
+}
+
+/** For the backends' `commitIfHeld`: what is behind a held lock. Throws TypeError for anything else. */
+export function holdOf(held: Lock): Hold {
+  const hold = typeof held === "object" && held !== null ? holdBehind(held) : undefined;
+  if (hold === undefined) {
+    throw new TypeError(`Cannot commit: 'held' must be a held Lock, current value is ${describe(held)}`);
+  }
+  return hold;
+}

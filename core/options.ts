@@ -1,0 +1,172 @@
+import { assertBackend, type LockBackend } from "./backend.ts";
+import { MAX_MS } from "./clock.ts";
+import { quote } from "./errors.ts";
+import { describe } from "./identifier.ts";
+
+/**
+ * The kinds of lock. They choose the backend: `STRONG` for what must never run twice, `WEAK` for what
+ * only should not, on a faster store that may forget. Until a weaker backend is configured, `WEAK`
+ * uses the strong one. An identifier names one lock per backend, whatever the kind.
+ */
+export const LOCK_KINDS: {
+  /** On the strong backend: Deno KV unless configured otherwise. */
+  readonly STRONG: "strong";
+  /** On the weak backend; on the strong one until a weak one is configured. */
+  readonly WEAK: "weak";
+} = { STRONG: "strong", WEAK: "weak" };
+
+/** One of {@linkcode LOCK_KINDS}. */
+export type LockKind = "strong" | "weak";
+
+/** Options of every form of lock. All times are whole milliseconds up to 2 147 483 647 (24.8 days). */
+export interface LockOptions {
+  /**
+   * Whether to wait while the lock is taken. `false` asks the store once and bails, as
+   * `waitForMs: 0` does; `false` wins over any `waitForMs`. Default: `true`.
+   */
+  wait?: boolean;
+  /**
+   * For how many milliseconds to wait at most. 0 does not wait; omitted waits without limit. A store
+   * that has not answered at all by then gets up to one second in total before the call fails with a
+   * `LockBackendError`. Default: no limit.
+   */
+  waitForMs?: number;
+  /**
+   * Evict a holder that has held the lock for this many milliseconds, even if it is alive; its
+   * `signal` tells it. The lock then goes to whoever is first in line. 0 evicts any holder at once;
+   * omitted never evicts. Default: never.
+   */
+  stealAfterMs?: number;
+  /** Which backend: one of `LOCK_KINDS`. `backend` wins over it. Default: `LOCK_KINDS.STRONG`. */
+  kind?: LockKind;
+  /**
+   * For how many milliseconds the lock stays taken if its holder dies. At least 100. A live holder
+   * renews it every third of that. Default: 30 000.
+   */
+  leaseMs?: number;
+  /**
+   * Whether the lease is renewed while the lock is held. With `false`, the lock is lost when `leaseMs`
+   * has passed. Default: `true`.
+   */
+  renew?: boolean;
+  /**
+   * Cancels the acquisition: the call rejects at once with the signal's reason and leaves nothing
+   * behind. Without effect once the lock is held. Default: none.
+   */
+  signal?: AbortSignal;
+  /**
+   * A text for people, shown in listings and in the errors of those who wait: up to 128 characters.
+   * Default: none.
+   */
+  label?: string;
+  /** The store that keeps this lock; wins over `kind`. Default: the one configured for `kind`. */
+  backend?: LockBackend;
+}
+
+/** Options after validation, with the defaults filled in. */
+export interface CheckedOptions {
+  readonly mayWait: boolean;
+  readonly waitForMs: number | undefined;
+  readonly stealAfterMs: number | undefined;
+  readonly kind: LockKind;
+  readonly leaseMs: number;
+  readonly renew: boolean;
+  readonly signal: AbortSignal | undefined;
+  readonly label: string | undefined;
+  readonly backend: LockBackend | undefined;
+}
+
+const NAMES = {
+  wait: true,
+  waitForMs: true,
+  stealAfterMs: true,
+  kind: true,
+  leaseMs: true,
+  renew: true,
+  signal: true,
+  label: true,
+  backend: true,
+} satisfies Record<keyof LockOptions, true>;
+
+const MAX_LABEL = 128;
+const MIN_LEASE_MS = 100;
+
+/** The one place where options are checked. Throws TypeError or RangeError before anything is sent. */
+export function checkOptions(options: LockOptions = {}): CheckedOptions {
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(`Cannot lock: options must be an object, current value is ${describe(options)}`);
+  }
+  for (const name of Object.keys(options)) {
+    if (!Object.hasOwn(NAMES, name)) {
+      throw new TypeError(
+        `Cannot lock: there is no option '${name}', only ${Object.keys(NAMES).join(", ")}`,
+      );
+    }
+  }
+  const wait = flag(options.wait, "wait") ?? true;
+  const waitForMs = time(options.waitForMs, "waitForMs", 0);
+  if (options.backend !== undefined) assertBackend(options.backend, "backend");
+  return {
+    mayWait: wait && waitForMs !== 0,
+    waitForMs,
+    stealAfterMs: time(options.stealAfterMs, "stealAfterMs", 0),
+    kind: kind(options.kind),
+    leaseMs: time(options.leaseMs, "leaseMs", MIN_LEASE_MS) ?? 30_000,
+    renew: flag(options.renew, "renew") ?? true,
+    signal: signal(options.signal),
+    label: label(options.label),
+    backend: options.backend,
+  };
+}
+
+function flag(value: unknown, option: string): boolean | undefined {
+  if (value === undefined || typeof value === "boolean") return value;
+  throw new TypeError(
+    `Cannot lock: '${option}' must be true or false, current value is ${describe(value)}`,
+  );
+}
+
+function time(value: unknown, option: string, least: number): number | undefined {
+  if (value === undefined) return undefined;
+  const rule = `'${option}' must be a whole number of milliseconds from ${least} to ${MAX_MS}`;
+  if (typeof value !== "number") {
+    throw new TypeError(`Cannot lock: ${rule}, current value is ${describe(value)}`);
+  }
+  if (!Number.isInteger(value) || value < least || value > MAX_MS) {
+    const hint = value === Infinity ? " (omit the option instead)" : "";
+    throw new RangeError(`Cannot lock: ${rule}, current value is ${value}${hint}`);
+  }
+  return value;
+}
+
+function kind(value: unknown): LockKind {
+  if (value === undefined) return LOCK_KINDS.STRONG;
+  if (value === LOCK_KINDS.STRONG || value === LOCK_KINDS.WEAK) return value;
+  throw new TypeError(
+    `Cannot lock: 'kind' must be LOCK_KINDS.STRONG or LOCK_KINDS.WEAK, current value is ${describe(value)}`,
+  );
+}
+
+function signal(value: unknown): AbortSignal | undefined {
+  if (value === undefined) return undefined;
+  // By shape, not by class: a signal may come from another realm or a polyfill.
+  const candidate = value as Partial<AbortSignal> | null;
+  if (
+    typeof candidate === "object" && candidate !== null && typeof candidate.aborted === "boolean" &&
+    typeof candidate.addEventListener === "function" &&
+    typeof candidate.removeEventListener === "function"
+  ) return value as AbortSignal;
+  throw new TypeError(`Cannot lock: 'signal' must be an AbortSignal, current value is ${describe(value)}`);
+}
+
+function label(value: unknown): string | undefined {
+  if (value === undefined) return undefined;
+  const rule = `'label' must be a string of 1 to ${MAX_LABEL} characters without lone surrogates`;
+  if (typeof value !== "string") {
+    throw new TypeError(`Cannot lock: ${rule}, current value is ${describe(value)}`);
+  }
+  if (value.length === 0 || value.length > MAX_LABEL || !value.isWellFormed()) {
+    throw new RangeError(`Cannot lock: ${rule}, current value is ${quote(value)}`);
+  }
+  return value;
+}

@@ -1,0 +1,359 @@
+/**
+ * The record of one lock, and every decision on it: pure functions from one record to the next.
+ *
+ * Nothing here knows a store, a clock or a promise. Whoever calls reads a record, asks one of these
+ * functions what to write, and commits that on the condition that the record is still the one read.
+ */
+
+import { LockBackendError, type LossReason, quote } from "./errors.ts";
+
+/** One hold of the lock. */
+export interface Holder {
+  /** Unguessable, fresh per acquisition, the same through all retries of that acquisition. */
+  readonly token: string;
+  /** Room for shared locks and limits; today every holder excludes every other. */
+  readonly mode: "exclusive";
+  readonly limit: 1;
+  /** When it was granted, by the granting process's view of the store's clock. */
+  readonly since: number;
+  readonly leaseMs: number;
+  /** When its lease ends, by the same clock. */
+  readonly expiresAt: number;
+  /** Counts renewals: that this changed is how an onlooker without a clock sees that the holder lives. */
+  readonly renewals: number;
+  /** The version of the granting commit. Absent exactly in that commit itself: see `fenced`. */
+  readonly fence?: string;
+  readonly label?: string;
+}
+
+/** A process in line. Advice about order, never a grant. */
+export interface Waiter {
+  /** Names the place in line; shared by all waiters of one process. */
+  readonly seat: string;
+  readonly mode: "exclusive";
+  readonly limit: 1;
+  readonly since: number;
+  readonly label?: string;
+}
+
+/** A note for an evicted holder, so that it can be told why. */
+export interface Eviction {
+  readonly token: string;
+  readonly reason: LossReason;
+  /** When the note may go: the lease of the evicted holder has ended by then. */
+  readonly until: number;
+}
+
+/** All that a store knows of one lock. A lock that is free and has no line has no record. */
+export interface LockRecord {
+  /** The format of the record. */
+  readonly v: 1;
+  readonly holders: readonly Holder[];
+  readonly queue: readonly Waiter[];
+  readonly evicted?: readonly Eviction[];
+  /** Since when nobody has held it, while somebody is in line. */
+  readonly freedAt?: number;
+}
+
+/** What someone who wants the lock asks for. */
+export interface Want {
+  readonly token: string;
+  readonly seat: string;
+  readonly leaseMs: number;
+  readonly label: string | undefined;
+  /** Evict holders older than this; `undefined` = never. */
+  readonly stealAfterMs: number | undefined;
+  /** Whether it may stand in line. */
+  readonly mayWait: boolean;
+  /** How many of its own process go before it. */
+  readonly ahead: number;
+}
+
+/**
+ * From where a record is looked at: the store's clock, and what this process has watched on its own
+ * monotonic one. Either alone may prove that time has passed, because either errs on the late side.
+ */
+export interface View {
+  readonly now: number;
+  readonly skewMs: number;
+  readonly graceMs: number;
+  /** For how long this holder has been seen here. */
+  holderSeenMs(holder: Holder): number;
+  /** For how long it has been seen here without a renewal. */
+  leaseSeenMs(holder: Holder): number;
+  /** For how long this record has been seen here without a holder. */
+  freeSeenMs(record: LockRecord): number;
+}
+
+/** What to do next about a record. */
+export type Decision =
+  /** The lock is already ours: an earlier commit landed although its answer was lost. */
+  | { readonly kind: "held"; readonly holder: Holder }
+  /** Write this: it makes us the holder. */
+  | { readonly kind: "claim"; readonly record: LockRecord }
+  /** Write this: it puts us in line or evicts an overstayed holder, and grants us nothing. */
+  | { readonly kind: "write"; readonly record: LockRecord }
+  /** Nothing to do unless the record changes or this much time passes. */
+  | { readonly kind: "wait"; readonly forMs: number };
+
+/** The record of a lock that nobody holds or wants. */
+export const FREE: LockRecord = { v: 1, holders: [], queue: [] };
+
+/** How many processes stand in a record's line; further ones wait beside it. Keeps it under 64 KiB. */
+export const MAX_QUEUE = 64;
+
+/** How long a record outlives its last use before the store may collect it. */
+const GARBAGE_AFTER_MS = 60_000;
+
+/** Decides what one who wants the lock does about the record it sees. */
+export function decide(
+  record: LockRecord,
+  version: string | null,
+  want: Want,
+  view: View,
+): Decision {
+  const { holders, queue } = fenced(record, version);
+  const mine = holders.find((holder) => holder.token === want.token);
+  if (mine !== undefined) return { kind: "held", holder: mine };
+
+  const standing = holders.filter((holder) => lapsesInMs(holder, view) > 0);
+  const blocking = standing.filter((holder) => stealableInMs(holder, want, view) > 0);
+  const stolen = standing.filter((holder) => !blocking.includes(holder));
+  const evicted = [...notes(record, view.now), ...stolen.map((holder) => note(holder, "stolen"))];
+
+  const place = queue.findIndex((waiter) => waiter.seat === want.seat);
+  const ahead = want.ahead + (place < 0 ? queue.length : place);
+  const joins = place < 0 && want.mayWait && queue.length < MAX_QUEUE;
+  const line = joins ? [...queue, waiterOf(want, view.now)] : queue;
+
+  if (blocking.length > 0) {
+    if (joins) return { kind: "write", record: rest(record, holders, line, evicted) };
+    const moments = blocking.map((holder) =>
+      Math.min(lapsesInMs(holder, view), stealableInMs(holder, want, view))
+    );
+    return { kind: "wait", forMs: Math.min(...moments) };
+  }
+
+  const freeMs = stolen.length > 0 ? 0 : freeForMs(record, view);
+  const turnInMs = ahead === 0 ? 0 : ahead * view.graceMs - freeMs;
+  if (turnInMs <= 0) {
+    // Whoever stood ahead let its turn pass: it is dead, or will line up again.
+    const behind = queue.slice(place < 0 ? queue.length : place + 1);
+    return { kind: "claim", record: rest(record, [holderOf(want, view.now)], behind, evicted) };
+  }
+  if (joins || stolen.length > 0) {
+    const freedAt = stolen.length > 0 ? view.now : record.freedAt ?? view.now - Math.max(0, freeMs);
+    return { kind: "write", record: rest({ ...record, freedAt }, [], line, evicted) };
+  }
+  return { kind: "wait", forMs: turnInMs };
+}
+
+/** Renews a hold; `null` if it is no longer in the record. */
+export function renew(
+  record: LockRecord,
+  version: string | null,
+  token: string,
+  now: number,
+): LockRecord | null {
+  const { holders, queue } = fenced(record, version);
+  if (!holders.some((holder) => holder.token === token)) return null;
+  const renewed = holders.map((holder) =>
+    holder.token === token
+      ? { ...holder, expiresAt: now + holder.leaseMs, renewals: holder.renewals + 1 }
+      : holder
+  );
+  return rest(record, renewed, queue, notes(record, now));
+}
+
+/**
+ * Ends a hold. `heir`, the next waiter of the same process, becomes the holder in the same step if
+ * nobody of another process is in line; otherwise it takes its place at the end of the line.
+ * `null` if the hold is no longer in the record.
+ */
+export function release(
+  record: LockRecord,
+  version: string | null,
+  token: string,
+  now: number,
+  heir?: Want,
+): { readonly record: LockRecord | null; readonly granted: boolean } | null {
+  const { holders, queue } = fenced(record, version);
+  const others = holders.filter((holder) => holder.token !== token);
+  if (others.length === holders.length) return null;
+  const evicted = notes(record, now);
+  if (heir === undefined) return { record: orNone(record, others, queue, evicted, now), granted: false };
+
+  if (queue.every((waiter) => waiter.seat === heir.seat)) {
+    const next = [...others, holderOf(heir, now)];
+    return { record: rest(record, next, [], evicted), granted: true };
+  }
+  const joins = queue.every((waiter) => waiter.seat !== heir.seat) && queue.length < MAX_QUEUE;
+  const line = joins ? [...queue, waiterOf(heir, now)] : queue;
+  return { record: orNone(record, others, line, evicted, now), granted: false };
+}
+
+/**
+ * Takes a cancelled acquisition out of the record, whether it was in line or had just been granted;
+ * `undefined` if nothing of it is there.
+ */
+export function withdraw(
+  record: LockRecord,
+  version: string | null,
+  gone: { readonly token?: string; readonly seat?: string },
+  now: number,
+): LockRecord | null | undefined {
+  const { holders, queue } = fenced(record, version);
+  const others = holders.filter((holder) => holder.token !== gone.token);
+  const line = queue.filter((waiter) => waiter.seat !== gone.seat);
+  if (others.length === holders.length && line.length === queue.length) return undefined;
+  return orNone(record, others, line, notes(record, now), now);
+}
+
+/** Evicts every holder that `which` selects, leaving each a note; `null` if there is none. */
+export function evict(
+  record: LockRecord,
+  version: string | null,
+  which: (holder: Holder) => boolean,
+  reason: LossReason,
+  now: number,
+): LockRecord | null {
+  const { holders, queue } = fenced(record, version);
+  const leaving = holders.filter(which);
+  if (leaving.length === 0) return null;
+  const others = holders.filter((holder) => !leaving.includes(holder));
+  const evicted = [...notes(record, now), ...leaving.map((holder) => note(holder, reason))];
+  return orNone(record, others, queue, evicted, now);
+}
+
+/** Why the holder with this token is not, or no longer, in the record. */
+export function lossOf(record: LockRecord, token: string): LossReason {
+  return record.evicted?.find((eviction) => eviction.token === token)?.reason ?? "expired";
+}
+
+/**
+ * After how long a store may collect a record. Counted in durations only, never by comparing clocks:
+ * a store must not delete a live hold because somebody's clock is wrong.
+ */
+export function garbageAfterMs(record: LockRecord, now: number, graceMs: number): number {
+  const spans = record.holders.map((holder) => holder.leaseMs);
+  const tellings = (record.evicted ?? []).map(({ until }) => Math.min(Math.max(0, until - now), 2 ** 31));
+  const longest = Math.max(0, ...spans, ...tellings);
+  return Math.ceil(longest + GARBAGE_AFTER_MS + record.queue.length * graceMs);
+}
+
+/** The record as a store holds it. */
+export function encode(record: LockRecord): string {
+  return JSON.stringify(record);
+}
+
+/** The record that a store held; throws {@linkcode LockBackendError} for anything else. */
+export function decode(key: string, text: string | null): LockRecord {
+  if (text === null) return FREE;
+  let found: Partial<LockRecord> | null;
+  try {
+    found = JSON.parse(text);
+  } catch (cause) {
+    throw new LockBackendError(`the store holds something else under the key ${quote(key)}`, { cause });
+  }
+  if (found?.v === 1 && Array.isArray(found.holders) && Array.isArray(found.queue)) {
+    return found as LockRecord;
+  }
+  throw new LockBackendError(
+    typeof found?.v === "number" && found.v > 1
+      ? `the record of ${quote(key)} was written by a newer version of Holdfast (format ${found.v})`
+      : `the store holds something else under the key ${quote(key)}`,
+  );
+}
+
+/**
+ * Gives every holder its fencing token. The granting commit cannot know its own version; whoever
+ * writes next can, because it has read that version: nobody can have written in between.
+ */
+export function fenced(record: LockRecord, version: string | null): LockRecord {
+  if (version === null || record.holders.every((holder) => holder.fence !== undefined)) return record;
+  return {
+    ...record,
+    holders: record.holders.map((holder) => ({ ...holder, fence: holder.fence ?? version })),
+  };
+}
+
+/** In how long the holder's lease has surely run out; 0 or less = it has. */
+function lapsesInMs(holder: Holder, view: View): number {
+  // Two clocks that run at slightly different rates must not disagree on a whole lease.
+  const watched = holder.leaseMs + Math.max(5, holder.leaseMs / 100);
+  return Math.min(
+    holder.expiresAt + view.skewMs - view.now,
+    watched - view.leaseSeenMs(holder),
+  );
+}
+
+/** In how long the holder is surely old enough for `want` to evict it; 0 or less = it is. */
+function stealableInMs(holder: Holder, want: Want, view: View): number {
+  if (want.stealAfterMs === undefined) return Infinity;
+  return Math.min(
+    holder.since + want.stealAfterMs + view.skewMs - view.now,
+    want.stealAfterMs - view.holderSeenMs(holder),
+  );
+}
+
+/** For how long nobody has held the lock. */
+function freeForMs(record: LockRecord, view: View): number {
+  const ends = record.holders.map((holder) => holder.expiresAt);
+  const since = record.freedAt ?? (ends.length > 0 ? Math.max(...ends) : 0);
+  return Math.max(view.now - since - view.skewMs, view.freeSeenMs(record));
+}
+
+function holderOf(want: Want, now: number): Holder {
+  const { token, leaseMs, label } = want;
+  return {
+    token,
+    mode: "exclusive",
+    limit: 1,
+    since: now,
+    leaseMs,
+    expiresAt: now + leaseMs,
+    renewals: 0,
+    label,
+  };
+}
+
+function waiterOf({ seat, label }: Want, now: number): Waiter {
+  return { seat, mode: "exclusive", limit: 1, since: now, label };
+}
+
+function note(holder: Holder, reason: LossReason): Eviction {
+  return { token: holder.token, reason, until: holder.expiresAt };
+}
+
+/** The notes whose addressees may still not have read them. */
+function notes(record: LockRecord, now: number): readonly Eviction[] {
+  return (record.evicted ?? []).filter((eviction) => eviction.until > now);
+}
+
+/** A record of these parts, with no empty ones. `freedAt` stays as long as nobody holds the lock. */
+function rest(
+  { freedAt }: LockRecord,
+  holders: readonly Holder[],
+  queue: readonly Waiter[],
+  evicted: readonly Eviction[],
+): LockRecord {
+  return {
+    v: 1,
+    holders,
+    queue,
+    evicted: evicted.length > 0 ? evicted : undefined,
+    freedAt: holders.length === 0 && queue.length > 0 ? freedAt : undefined,
+  };
+}
+
+/** The same, freed now if it is free; no record at all if nothing is left to say. */
+function orNone(
+  record: LockRecord,
+  holders: readonly Holder[],
+  queue: readonly Waiter[],
+  evicted: readonly Eviction[],
+  now: number,
+): LockRecord | null {
+  if (holders.length === 0 && queue.length === 0 && evicted.length === 0) return null;
+  return rest({ ...record, freedAt: now }, holders, queue, evicted);
+}

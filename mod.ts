@@ -1,0 +1,36 @@
+/**
+ * A distributed lock for Deno, Node and Bun: a block of code runs in one place at a time, across processes
+ * and machines. On Deno it needs nothing but Deno KV; other stores are backends of their own.
+ *
+ * @example
+ * ```ts
+ * import { configure, lock } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ *
+ * configure({ strong: memoryBackend() }); // omit this line to use Deno KV
+ *
+ * await lock("nightly-report").run(async (held) => {
+ *   // One process at a time is here; `held.signal` aborts if the lock is lost.
+ *   held.signal.throwIfAborted();
+ * });
+ * configure({ strong: undefined });
+ * ```
+ *
+ * @module
+ */
+
+import { openDefaultKvBackend } from "./backends/kv.ts";
+import { setDefaultBackend } from "./core/kinds.ts";
+
+setDefaultBackend(openDefaultKvBackend);
+
+export { lock } from "./core/forms.ts";
+export type { Bailed, LockForms, LockWrapper } from "./core/forms.ts";
+export { Lock } from "./core/lock.ts";
+export { LOCK_KINDS } from "./core/options.ts";
+export type { LockKind, LockOptions } from "./core/options.ts";
+export { configure } from "./core/kinds.ts";
+export type { Backends } from "./core/kinds.ts";
+export { LockAcquisitionError, LockBackendError, LockLostError } from "./core/errors.ts";
+export type { HolderInfo, LossReason } from "./core/errors.ts";
+export type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "./core/backend.ts";
