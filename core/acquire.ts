@@ -51,7 +51,7 @@ export async function contend(
         acquisition.answered();
       }
       const record = decode(key, look.value);
-      if (!guess) queue.observe(record);
+      if (!guess) queue.observe(record, look.version);
       guess = false;
       const view = queue.view();
       const decision = decide(record, look.version, acquisition.want(ahead), view);
@@ -70,7 +70,7 @@ export async function contend(
       const claims = decision.kind !== "write";
       const next = decision.kind === "held" ? renew(record, look.version, token, view.now) : decision.record;
       if (claims) acquisition.mayHold = true;
-      else queue.seated ||= acquisition.mayWait;
+      else if (acquisition.mayWait) peer.seat(key, true);
       const sent = momentOf(clock);
       const result = await peer.replace(look, next, leaseMs);
       acquisition.answered();

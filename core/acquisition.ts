@@ -67,7 +67,7 @@ export class Acquisition {
     const { leaseMs, label, mayWait } = this.options;
     // The store waiter also evicts for those who stand behind it.
     const stealAfterMs = mayWait ? this.#queue.stealAfterMs : this.stealAfterMs;
-    return { token: this.token, seat: this.#queue.peer.seat, leaseMs, label, stealAfterMs, mayWait, ahead };
+    return { token: this.token, seat: this.#queue.peer.seatId, leaseMs, label, stealAfterMs, mayWait, ahead };
   }
 
   /** The lock is ours; `false` if nobody waits for it any more. */
@@ -148,11 +148,10 @@ export class Acquisition {
 
   /** Takes out of the record what it may have left there without having got the lock. */
   async leaveNothing(): Promise<void> {
-    const { peer, key, seated } = this.#queue;
+    const { peer, key } = this.#queue;
     const { identifier, mayHold, token, options: { leaseMs } } = this;
-    const gone = { token: mayHold ? token : undefined, seat: seated ? peer.seat : undefined };
-    if (gone.token === undefined && gone.seat === undefined) return;
-    await peer.tidy(key, gone, leaseMs).catch((error) =>
+    if (!mayHold && !peer.isSeated(key)) return;
+    await peer.tidy(key, mayHold ? token : undefined, leaseMs).catch((error) =>
       publishBackendError(identifier, backendError(identifier, "stop waiting for", error))
     );
   }

@@ -258,7 +258,7 @@ export class Hold {
 
       if (heir !== undefined) {
         if (step.granted) heir.mayHold = true;
-        else this.queue.seated = true;
+        else peer.seat(key, true);
         heirs.add(heir);
       }
       const sent = momentOf(peer.clock);
@@ -282,7 +282,7 @@ export class Hold {
   async #clearAway(): Promise<boolean> {
     const { peer, key } = this.queue;
     if (this.lost?.reason === "expired") {
-      await peer.tidy(key, { token: this.token }, this.options.leaseMs).catch((error) =>
+      await peer.tidy(key, this.token, this.options.leaseMs).catch((error) =>
         publishBackendError(this.identifier, backendError(this.identifier, "release", error))
       );
     }

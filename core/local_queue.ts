@@ -4,7 +4,7 @@ import type { Entry } from "./backend.ts";
 import type { HolderInfo } from "./errors.ts";
 import type { Hold } from "./hold.ts";
 import type { Peer } from "./peer.ts";
-import { FREE, type Holder, type LockRecord, lossOf, type View } from "./record.ts";
+import { fenced, FREE, type Holder, type LockRecord, lossOf, type View } from "./record.ts";
 
 /**
  * Everyone in this process who holds or wants one lock. At most one of them, the store waiter, talks to
@@ -13,8 +13,6 @@ import { FREE, type Holder, type LockRecord, lossOf, type View } from "./record.
 export class LocalQueue {
   readonly peer: Peer;
   readonly key: string;
-  /** Whether this process may have a place in the store's line. */
-  seated = false;
   /** Whether the store has ever answered here. */
   answered = false;
   /** How the store has failed since it last answered, if it has. */
@@ -26,7 +24,7 @@ export class LocalQueue {
   #stopStealTimer: (() => void) | undefined;
 
   #lastSeen: LockRecord = FREE;
-  #sightings = new Map<string, { since: number; renewals: number; renewedSince: number }>();
+  #sightings = new Map<string | undefined, { since: number; renewals: number; renewedSince: number }>();
   #freed: { freedAt: number; since: number } | undefined;
 
   constructor(peer: Peer, key: string) {
@@ -66,7 +64,7 @@ export class LocalQueue {
   occupy(hold: Hold, record: LockRecord): void {
     const previous = this.#hold;
     this.#hold = hold;
-    this.seated = false;
+    this.peer.seat(this.key, false);
     // The record no longer names the previous holder: it need not wait to be told by the store.
     previous?.lose(lossOf(record, previous.token));
     this.#armStealTimer();
@@ -97,16 +95,19 @@ export class LocalQueue {
   }
 
   /** Takes note of a record that the store has just shown. */
-  observe(record: LockRecord): void {
+  observe(record: LockRecord, version: string | null): void {
     const now = this.peer.clock.monotonicMs();
     this.#lastSeen = record;
     const before = this.#sightings;
-    this.#sightings = new Map(record.holders.map(({ token, renewals }) => {
-      const seen = before.get(token);
-      const since = seen?.since ?? now;
-      const renewedSince = seen?.renewals === renewals ? seen.renewedSince : now;
-      return [token, { since, renewals, renewedSince }];
-    }));
+    // By fencing token: one acquisition may be granted twice, if the first answer was lost.
+    this.#sightings = new Map(
+      fenced(record, version).holders.map(({ fence, renewals }) => {
+        const seen = before.get(fence);
+        const since = seen?.since ?? now;
+        const renewedSince = seen?.renewals === renewals ? seen.renewedSince : now;
+        return [fence, { since, renewals, renewedSince }];
+      }),
+    );
     const { freedAt } = record;
     if (freedAt === undefined) this.#freed = undefined;
     else if (this.#freed?.freedAt !== freedAt) this.#freed = { freedAt, since: now };
@@ -121,10 +122,12 @@ export class LocalQueue {
       now: Math.ceil(backend.now()),
       skewMs: backend.skewMs,
       graceMs: backend.graceMs,
-      holderSeenMs: ({ token }) =>
-        token === this.#hold?.token ? this.#hold.ageMs : elapsed(this.#sightings.get(token)?.since),
-      leaseSeenMs: ({ token, renewals }) => {
-        const seen = this.#sightings.get(token);
+      holderSeenMs: ({ fence }) =>
+        this.#hold !== undefined && this.#hold.fencingToken === fence
+          ? this.#hold.ageMs
+          : elapsed(this.#sightings.get(fence)?.since),
+      leaseSeenMs: ({ fence, renewals }) => {
+        const seen = this.#sightings.get(fence);
         return elapsed(seen?.renewals === renewals ? seen.renewedSince : undefined);
       },
       freeSeenMs: ({ freedAt }) => elapsed(this.#freed?.freedAt === freedAt ? this.#freed?.since : undefined),

@@ -23,8 +23,10 @@ export class Peer {
   readonly backend: LockBackend;
   readonly clock: Clock;
   /** This process's place in any line. */
-  readonly seat: string = crypto.randomUUID();
+  readonly seatId: string = crypto.randomUUID();
   readonly #queues = new Map<string, LocalQueue>();
+  /** The lines in which this process may have its place; the value changes whenever it takes it anew. */
+  readonly #seated = new Map<string, symbol>();
 
   constructor(backend: LockBackend, clock: Clock) {
     this.backend = backend;
@@ -41,6 +43,17 @@ export class Peer {
   /** Forgets a local queue that nobody uses any more. */
   forget(queue: LocalQueue): void {
     if (this.#queues.get(queue.key) === queue) this.#queues.delete(queue.key);
+  }
+
+  /** Whether this process may stand in the line of `key`. */
+  isSeated(key: string): boolean {
+    return this.#seated.has(key);
+  }
+
+  /** This process takes its place in the line of `key`, or has lost it by being granted the lock. */
+  seat(key: string, seated: boolean): void {
+    if (seated) this.#seated.set(key, Symbol());
+    else this.#seated.delete(key);
   }
 
   /** The entry of one key. */
@@ -77,25 +90,29 @@ export class Peer {
   }
 
   /**
-   * Takes what a cancelled acquisition may have left out of the record: a hold that was granted too
-   * late, and this process's place in line if nobody here needs it any more. Ends when that is done or
-   * when a lease of `leaseMs` has lapsed by itself.
+   * Takes out of the record what may be left of an acquisition: a hold that was granted too late to be
+   * wanted (`token`), and this process's place in line if nobody here needs it any more. Ends when that is
+   * done, or when a lease of `leaseMs` has lapsed by itself.
    */
-  async tidy(key: string, gone: { token?: string; seat?: string }, leaseMs: number): Promise<void> {
+  async tidy(key: string, token: string | undefined, leaseMs: number): Promise<void> {
     const { backend, clock } = this;
     const started = clock.monotonicMs();
+    const taken = this.#seated.get(key);
     let entry: Entry | undefined;
     for (let delayMs = 10;; delayMs = Math.min(2 * delayMs, 1000)) {
       try {
         for (;;) {
           entry ??= await this.read(key, leaseMs);
-          const seat = this.#queues.has(key) ? undefined : gone.seat;
-          const record = decode(key, entry.value);
-          const next = withdraw(record, entry.version, { ...gone, seat }, backend.now());
-          if (next === undefined) return;
-          const { ok, entry: found } = await this.replace(entry, next, leaseMs);
-          if (ok) return;
-          entry = found;
+          const wanted = this.#queues.has(key);
+          const seat = wanted ? undefined : this.seatId;
+          const next = withdraw(decode(key, entry.value), entry.version, { token, seat }, backend.now());
+          const answer = next === undefined ? undefined : await this.replace(entry, next, leaseMs);
+          if (answer?.ok === false) {
+            entry = answer.entry;
+            continue;
+          }
+          if (!wanted && this.#seated.get(key) === taken) this.#seated.delete(key);
+          return;
         }
       } catch (error) {
         entry = undefined;

@@ -40,7 +40,7 @@ export interface Waiter {
 export interface Eviction {
   readonly token: string;
   readonly reason: LossReason;
-  /** When the note may go: the lease of the evicted holder has ended by then. */
+  /** When the note may go: a lease later than the evicted one would have ended, it has surely been read. */
   readonly until: number;
 }
 
@@ -139,7 +139,9 @@ export function decide(
   if (turnInMs <= 0) {
     // Whoever stood ahead let its turn pass: it is dead, or will line up again.
     const behind = queue.slice(place < 0 ? queue.length : place + 1);
-    return { kind: "claim", record: rest(record, [holderOf(want, view.now)], behind, evicted) };
+    // A note for us is about a grant whose answer we never got.
+    const others = evicted.filter(({ token }) => token !== want.token);
+    return { kind: "claim", record: rest(record, [holderOf(want, view.now)], behind, others) };
   }
   if (joins || stolen.length > 0) {
     const freedAt = stolen.length > 0 ? view.now : record.freedAt ?? view.now - Math.max(0, freeMs);
@@ -322,7 +324,7 @@ function waiterOf({ seat, label }: Want, now: number): Waiter {
 }
 
 function note(holder: Holder, reason: LossReason): Eviction {
-  return { token: holder.token, reason, until: holder.expiresAt };
+  return { token: holder.token, reason, until: holder.expiresAt + holder.leaseMs };
 }
 
 /** The notes whose addressees may still not have read them. */
