@@ -12,7 +12,7 @@ export interface Clock {
   /** Milliseconds since the Unix epoch; may be set at any time. */
   wallMs(): number;
   /**
-   * Calls `fn` once after `ms` milliseconds, unless the returned function is called before.
+   * Calls `fn` once after `ms` milliseconds, rounded up to whole ones, unless the returned function is called before.
    * With `background`, the timer does not keep the process alive.
    */
   after(ms: number, fn: () => void, background?: boolean): () => void;

@@ -34,10 +34,12 @@ export class LocalQueue {
 
   /** Takes in someone who wants the lock. */
   enter(acquisition: Acquisition): void {
+    // First of all, or a hold that this look finds expired would leave the queue empty and forgotten.
+    this.#waiting.add(acquisition);
     const hold = this.#hold?.held ? this.#hold : undefined;
-    if (this.#hold === undefined && this.#storeWaiter === undefined) return this.#start(acquisition);
+    this.#advance();
+    if (this.#storeWaiter === acquisition) return;
     if (acquisition.mayWait) {
-      this.#waiting.add(acquisition);
       this.#storeWaiter?.wake();
       this.#armStealTimer();
       return;
@@ -47,6 +49,7 @@ export class LocalQueue {
       return acquisition.refuse();
     }
     // It will not wait, but it may evict. Those who wait here are served before it.
+    this.#waiting.delete(acquisition);
     void contend(this, acquisition, undefined, this.#waiting.size + (this.#storeWaiter ? 1 : 0));
   }
 
@@ -65,6 +68,7 @@ export class LocalQueue {
     const previous = this.#hold;
     this.#hold = hold;
     this.peer.seat(this.key, false);
+    this.#freed = undefined;
     // The record no longer names the previous holder: it need not wait to be told by the store.
     previous?.lose(lossOf(record, previous.token));
     this.#armStealTimer();

@@ -21,7 +21,15 @@ for (const weather of ["calm", "rough", "wild"] as const) {
       }
     });
     console.log(`${weather}: seed ${seed}, ${numRuns} schedules`);
-    const result = await fc.check(property, { seed, path, numRuns });
+    const result = await fc.check(property, {
+      seed,
+      path,
+      numRuns,
+      endOnFailure: process.env.SIM_SHRINK === "no",
+      // Bounds the shrinking of a failure; a run that does not get through in time has failed too.
+      interruptAfterTimeLimit: 150_000,
+      markInterruptAsFailure: true,
+    });
     if (result.failed) {
       const { counterexample, counterexamplePath, errorInstance } = result;
       throw new Error(

@@ -26,13 +26,16 @@ export interface Outcome {
 interface Grant {
   readonly hold: Hold;
   readonly process: SimProcess;
-  readonly at: number;
   /** Set when the caller begins to release. */
   releasing: boolean;
   /** What `release` came to. */
   released: boolean | undefined;
-  /** When the store took it away for a reason other than its own release, and why. */
-  evicted: "stolen" | "forced" | undefined;
+}
+
+/** Someone who asks for the lock. */
+interface Place {
+  readonly process: SimProcess;
+  readonly at: number;
 }
 
 /** Runs one schedule and throws at the first law that breaks. */
@@ -65,7 +68,7 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
     const { leaseMs, renew, wait, waitForMs, stealAfterMs } = round;
     const { signal } = controller;
     const options = checkOptions({ leaseMs, renew, wait, waitForMs, stealAfterMs, signal });
-    const place = laws.onAsk(process, peer, options.mayWait);
+    const place = laws.onAsk(process, options.mayWait);
     let hold: Hold;
     try {
       hold = await acquire(peer, KEY, KEY, options);
@@ -78,7 +81,7 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
       stopAbort();
     }
     outcome.grants++;
-    const grant = laws.onGranted(place, hold, process);
+    const grant = laws.onGranted(place, hold);
     const until = world.now + round.holdMs;
     for (let writes = 0; world.now < until && hold.held;) {
       await process.pause(Math.min(50, until - world.now));
@@ -95,7 +98,7 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
         if (error instanceof LockLostError) outcome.refusedWrites++;
       }
     }
-    grant.releasing = true;
+    laws.onReleasing(grant);
     try {
       grant.released = await hold.release();
     } catch (error) {
@@ -138,6 +141,7 @@ function strike(
   laws: Laws,
 ): void {
   if (process === undefined) return;
+  laws.onStruck();
   if (kind === "kill") process.kill();
   else if (kind === "step") process.offsetMs += ms % 2 === 0 ? 40 * ms : -40 * ms;
   else if (kind === "freeze") {
@@ -170,7 +174,9 @@ class Laws {
   readonly #named = new Map<string, Applied>();
   readonly #evictions = new Map<string, "stolen" | "forced">();
   /** Those of each process that may wait and have no outcome yet, in the order in which they asked. */
-  readonly #asking = new Map<SimProcess, symbol[]>();
+  readonly #asking = new Map<SimProcess, Place[]>();
+  /** When anybody was last at work under the lock, or anything was done to a process. */
+  #busyUntil = 0;
   #lastVersion = "";
   #broken: Error | undefined;
 
@@ -198,30 +204,28 @@ class Laws {
     if (this.#broken !== undefined) throw this.#broken;
   }
 
-  onAsk(process: SimProcess, _peer: Peer, mayWait: boolean): { process: SimProcess; place: symbol } {
-    const place = Symbol();
+  onAsk(process: SimProcess, mayWait: boolean): Place {
+    const place = { process, at: this.#world.now };
     if (!this.#asking.has(process)) this.#asking.set(process, []);
     if (mayWait) this.#asking.get(process)!.push(place);
-    return { process, place };
+    return place;
   }
 
-  onRefused({ process, place }: { process: SimProcess; place: symbol }, error: unknown): void {
+  onRefused(place: Place, error: unknown): void {
     this.checkError(error);
-    const asking = this.#asking.get(process)!;
+    const asking = this.#asking.get(place.process)!;
     if (asking.includes(place)) asking.splice(asking.indexOf(place), 1);
   }
 
-  onGranted(
-    { process, place }: { process: SimProcess; place: symbol },
-    hold: Hold,
-    owner: SimProcess,
-  ): Grant {
+  onGranted(place: Place, hold: Hold): Grant {
+    const { process } = place;
     const { token, fencingToken } = hold;
     const asking = this.#asking.get(process)!;
     if (asking.includes(place)) {
       this.check(asking[0] === place, 5, `${process.name} granted a waiter before one that came earlier`);
       asking.splice(asking.indexOf(place), 1);
     }
+    this.#checkDelay(place);
     this.check(
       this.#named.get(token)?.version === fencingToken,
       3,
@@ -229,20 +233,29 @@ class Laws {
     );
     const grant: Grant = {
       hold,
-      process: owner,
-      at: this.#world.now,
+      process,
       releasing: false,
       released: undefined,
-      evicted: undefined,
     };
+    this.#busyUntil = this.#world.now;
     // From a grant on, nobody else may believe to hold the lock; a belief that has ended never returns.
     if (hold.held) this.#checkAlone(grant);
     this.#grants.set(token, grant);
     return grant;
   }
 
+  onReleasing(grant: Grant): void {
+    grant.releasing = true;
+    this.#busyUntil = this.#world.now;
+  }
+
+  onStruck(): void {
+    this.#busyUntil = this.#world.now;
+  }
+
   /** The first look of a process that was frozen must tell it what it has lost meanwhile. */
   onThaw(process: SimProcess): void {
+    this.onStruck();
     for (const grant of this.#grants.values()) {
       if (grant.process === process && !grant.releasing && grant.hold.held) this.#checkAlone(grant);
     }
@@ -318,6 +331,22 @@ class Laws {
     if (this.#evictions.has(holder.token)) return;
     if (this.#weather === "wild" || !grant.process.runs || grant.releasing) return;
     this.check(!grant.hold.held, 4, `${process.name} removed the live hold of ${grant.process.name}`);
+  }
+
+  /** The lock may stand idle before a live waiter for a lease, and the graces of those who died in line. */
+  #checkDelay({ at }: Place): void {
+    const { network, processes, mishaps, skewMs } = this.#schedule;
+    if (this.#weather === "wild" || network.loseAnswer + network.loseRequest > 0) return;
+    const leases = processes.flatMap(({ workers }) => workers.flat().map(({ leaseMs }) => leaseMs));
+    const tripMs = 3 * network.delayMs * (network.slow > 0 ? 10 : 1);
+    const boundMs = (1 + mishaps.length) * (1.02 * Math.max(...leases) + skewMs) +
+      processes.length * 20 * network.delayMs + 20 * tripMs;
+    const idleMs = this.#world.now - Math.max(at, this.#busyUntil);
+    this.check(
+      idleMs <= boundMs,
+      5,
+      `the lock was idle for ${idleMs} ms before a live waiter, not ${boundMs}`,
+    );
   }
 
   #checkAlone(grant: Grant): void {

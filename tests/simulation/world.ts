@@ -73,7 +73,8 @@ export class SimProcess {
       after: (ms, fn) => {
         const timer = Symbol();
         this.timers.add(timer);
-        const stop = world.schedule(ms / rate, () =>
+        // Whole milliseconds, as real timers count.
+        const stop = world.schedule(Math.ceil(ms) / rate, () =>
           this.deliver(() => {
             if (this.timers.delete(timer)) fn();
           }));
