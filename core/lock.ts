@@ -1,6 +1,6 @@
 import { acquire } from "./acquire.ts";
 import { LockAcquisitionError } from "./errors.ts";
-import type { Hold } from "./hold.ts";
+import { Hold } from "./hold.ts";
 import { assertIdentifier, describe, isKey, keyOf } from "./identifier.ts";
 import { backendFor } from "./kinds.ts";
 import { type CheckedOptions, checkOptions, type LockKind, type LockOptions } from "./options.ts";
@@ -38,6 +38,7 @@ export class Lock {
   }
 
   private constructor(hold: Hold) {
+    if (!(hold instanceof Hold)) throw new TypeError("Cannot make a Lock: acquire one");
     this.#hold = hold;
   }
 

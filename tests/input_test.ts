@@ -1,0 +1,226 @@
+// Bad input is refused with the option, the rule and the value, before anything is sent.
+import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
+import { commitIfHeld, kvBackend } from "../backends/kv.ts";
+import { memoryBackend } from "../backends/memory.ts";
+import { configure, Lock, lock, LOCK_KINDS, LockBackendError, type LockOptions } from "../mod.ts";
+
+/** A backend to which nothing may be sent. */
+function untouchable() {
+  const backend = memoryBackend();
+  const sent: string[] = [];
+  for (const name of ["read", "commit", "watch", "list"] as const) {
+    Object.assign(backend, { [name]: () => sent.push(name) });
+  }
+  return { backend, sent };
+}
+
+// deno-lint-ignore no-explicit-any
+type Anything = any;
+
+const LONE = "lone \ud800 surrogate";
+
+const BAD_IDENTIFIERS: [value: unknown, says: string][] = [
+  ["", `'identifier' must be a non-empty string, current value is ""`],
+  [undefined, "'identifier' must be a non-empty string, current value is undefined"],
+  [null, "'identifier' must be a non-empty string, current value is null"],
+  [17, "'identifier' must be a non-empty string, current value is 17"],
+  [{}, "'identifier' must be a non-empty string, current value is [object Object]"],
+  [Symbol("x"), "'identifier' must be a non-empty string, current value is Symbol(x)"],
+  [LONE, "'identifier' must not contain lone surrogates"],
+];
+
+const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeError, says: string][] = [
+  [null, TypeError, "options must be an object, current value is null"],
+  ["fast", TypeError, `options must be an object, current value is "fast"`],
+  [{ leaseMS: 5 }, TypeError, "there is no option 'leaseMS'"],
+  [{ toString: 5 }, TypeError, "there is no option 'toString'"],
+  [{ wait: "no" }, TypeError, `'wait' must be true or false, current value is "no"`],
+  [{ renew: 1 }, TypeError, "'renew' must be true or false, current value is 1"],
+  [
+    { kind: "medium" },
+    TypeError,
+    `'kind' must be LOCK_KINDS.STRONG or LOCK_KINDS.WEAK, current value is "medium"`,
+  ],
+  [{ label: 5 }, TypeError, "'label' must be a string of 1 to 128 characters"],
+  [{ label: "" }, RangeError, "'label' must be a string of 1 to 128 characters"],
+  [{ label: "x".repeat(129) }, RangeError, "'label' must be a string of 1 to 128 characters"],
+  [{ label: LONE }, RangeError, "without lone surrogates"],
+  [{ signal: {} }, TypeError, "'signal' must be an AbortSignal, current value is [object Object]"],
+  [{ signal: new AbortController() }, TypeError, "'signal' must be an AbortSignal"],
+  [{ backend: {} }, TypeError, "Cannot use 'backend': it must be a lock backend"],
+  [{ backend: null }, TypeError, "Cannot use 'backend': it must be a lock backend"],
+  [{ backend: new Map() }, TypeError, "lacks 'read': [object Map]"],
+  ...(["waitForMs", "stealAfterMs", "leaseMs"] as const).flatMap((option) => {
+    const least = option === "leaseMs" ? 100 : 0;
+    const rule = `'${option}' must be a whole number of milliseconds from ${least} to 2147483647`;
+    return [
+      [{ [option]: "5" }, TypeError, `${rule}, current value is "5"`],
+      [{ [option]: null }, TypeError, `${rule}, current value is null`],
+      [{ [option]: 500n }, TypeError, `${rule}, current value is 500n`],
+      [{ [option]: -1 }, RangeError, `${rule}, current value is -1`],
+      [{ [option]: NaN }, RangeError, `${rule}, current value is NaN`],
+      [{ [option]: 500.5 }, RangeError, `${rule}, current value is 500.5`],
+      [{ [option]: Infinity }, RangeError, `${rule}, current value is Infinity (omit the option instead)`],
+      [{ [option]: 2 ** 31 }, RangeError, `${rule}, current value is 2147483648`],
+    ] as [Anything, typeof TypeError, string][];
+  }),
+  [{ leaseMs: 99 }, RangeError, "'leaseMs' must be a whole number of milliseconds from 100"],
+];
+
+Deno.test("input: bad identifiers are refused", async () => {
+  const { backend, sent } = untouchable();
+  for (const [value, says] of BAD_IDENTIFIERS) {
+    assertThrows(() => lock(value as string, { backend }), TypeError, says);
+    await assertRejects(() => Lock.acquire(value as string, { backend }), TypeError, says);
+    const wrapped = lock(() => value as string, { backend })(() => "ran");
+    await assertRejects(() => wrapped(), TypeError, says.replace("'identifier'", "'identifier(...)'"));
+  }
+  assertEquals(sent, []);
+});
+
+Deno.test("input: bad options are refused", async () => {
+  const { backend, sent } = untouchable();
+  for (const [options, error, says] of BAD_OPTIONS) {
+    const all = typeof options === "object" && options !== null ? { backend, ...options } : options;
+    assertThrows(() => lock("x", all), error, says);
+    await assertRejects(() => Lock.acquire("x", all), error, says);
+  }
+  assertEquals(sent, []);
+});
+
+Deno.test("input: the bounds themselves are accepted", async () => {
+  const backend = memoryBackend();
+  const bounds: LockOptions[] = [
+    { leaseMs: 100 },
+    { leaseMs: 2 ** 31 - 1, waitForMs: 2 ** 31 - 1, stealAfterMs: 2 ** 31 - 1 },
+    { waitForMs: 0, stealAfterMs: 0 },
+    { label: "x".repeat(128) },
+    { wait: undefined, waitForMs: undefined, signal: undefined, label: undefined, kind: undefined },
+  ];
+  for (const options of bounds) {
+    const held = await Lock.acquire("x", { backend, ...options });
+    assert(await held?.release());
+  }
+});
+
+Deno.test("input: an aborted signal sends nothing and rejects with its reason", async () => {
+  const { backend, sent } = untouchable();
+  const reason = new Error("not today");
+  const options = { backend, signal: AbortSignal.abort(reason) };
+  for (
+    const form of [
+      () => Lock.acquire("x", options),
+      () => lock("x", options).acquire(),
+      () => lock("x", options).run(() => "ran"),
+      () => lock("x", options)(() => "ran")(),
+    ]
+  ) assertEquals(await assertRejects(form), reason);
+  assertEquals(sent, []);
+});
+
+Deno.test("input: what is wrapped, run or decorated must be a function", async () => {
+  const { backend, sent } = untouchable();
+  const forms = lock("x", { backend }) as Anything;
+  assertThrows(() => forms("fn"), TypeError, `lock takes a function, current value is "fn"`);
+  assertThrows(() => forms(class {}, { kind: "class" }), TypeError, "decorates methods only, not a class");
+  assertThrows(() => forms(() => {}, { kind: "getter" }), TypeError, "decorates methods only, not a getter");
+  assertThrows(() => forms({}, "method", {}), TypeError, "without 'experimentalDecorators'");
+  await assertRejects(() => forms.run(5), TypeError, "it takes a function, current value is 5");
+  const named = lock(() => "x", { backend }) as Anything;
+  await assertRejects(() => named.run(() => {}), TypeError, "must be a string for run and acquire");
+  await assertRejects(() => named.acquire(), TypeError, "must be a string for run and acquire");
+  assertThrows(() => new (Lock as Anything)(), TypeError, "acquire one");
+  assertEquals(sent, []);
+});
+
+Deno.test("input: configure takes backends only", () => {
+  assertThrows(() => configure(null as Anything), TypeError, "it takes { strong, weak }");
+  assertThrows(() => configure({ strong: {} as Anything }), TypeError, "Cannot use 'strong'");
+  assertThrows(() => configure({ fast: memoryBackend() } as Anything), TypeError, "there is no kind 'fast'");
+});
+
+Deno.test("input: a refused configure changes nothing", async () => {
+  const strong = memoryBackend();
+  try {
+    configure({ strong });
+    assertThrows(() => configure({ strong: memoryBackend(), weak: {} as Anything }), TypeError, "'weak'");
+    await using held = await lock("x").acquire();
+    assertEquals(await Lock.acquire("x", { backend: strong, wait: false }), null);
+    assert(held.held);
+  } finally {
+    configure({ strong: undefined });
+  }
+});
+
+Deno.test("input: WEAK uses the strong backend until a weak one is configured", async () => {
+  try {
+    configure({ strong: memoryBackend() });
+    const strong = await lock("x").acquire();
+    const options = { kind: LOCK_KINDS.WEAK, wait: false };
+    assertEquals(await Lock.acquire("x", options), null);
+    configure({ weak: memoryBackend() });
+    const weak = await Lock.acquire("x", options);
+    assertEquals(weak?.kind, LOCK_KINDS.WEAK);
+    await weak?.release();
+    await strong.release();
+  } finally {
+    configure({ strong: undefined, weak: undefined });
+  }
+});
+
+Deno.test("input: kvBackend refuses what is not a database, and bad options", async () => {
+  assertThrows(() => kvBackend(undefined as Anything), TypeError, "'kv' must be a Deno KV database");
+  assertThrows(() => kvBackend(Promise.resolve() as Anything), TypeError, "lacks 'get': [object Promise]");
+  const kv = await Deno.openKv(":memory:");
+  for (const prefix of [[], "locks", [null], [{}]] as Anything[]) {
+    assertThrows(
+      () => kvBackend(kv, { prefix }),
+      TypeError,
+      "'prefix' must be a non-empty array of key parts",
+    );
+  }
+  for (const skewMs of [-1, 0.5, NaN, Infinity, 60_001, "5"] as Anything[]) {
+    assertThrows(() => kvBackend(kv, { skewMs }), RangeError, "'skewMs' must be a whole number");
+  }
+  assertThrows(() => memoryBackend({ store: {} as Anything }), TypeError, "'store' must be a MemoryStore");
+  kv.close();
+});
+
+Deno.test("input: a closed database is a failure of the store, never a taken lock", async () => {
+  const kv = await Deno.openKv(":memory:");
+  const backend = kvBackend(kv);
+  const held = await lock("held", { backend }).acquire();
+  kv.close();
+  for (
+    const form of [
+      () => Lock.acquire("x", { backend, wait: false }),
+      () => lock("x", { backend, waitForMs: 50 }).run(() => "ran"),
+      () => lock("x", { backend, wait: false })(() => "ran")(),
+      () => held.release(),
+      () => commitIfHeld(held, (atomic) => atomic.set(["x"], 1)),
+    ]
+  ) {
+    const error = await assertRejects(form, LockBackendError, "the Deno KV database is closed");
+    assert(error.identifier === "x" || error.identifier === "held");
+    assertInstanceOf(error.cause, LockBackendError);
+    assertInstanceOf(error.cause.cause, Error);
+  }
+});
+
+Deno.test("input: commitIfHeld refuses what is not a lock on Deno KV", async () => {
+  const kv = await Deno.openKv(":memory:");
+  const backend = kvBackend(kv);
+  await assertRejects(() => commitIfHeld({} as Anything, () => {}), TypeError, "'held' must be a held Lock");
+  await assertRejects(
+    () => commitIfHeld(null as Anything, () => {}),
+    TypeError,
+    "'held' must be a held Lock",
+  );
+  const elsewhere = await lock("x", { backend: memoryBackend() }).acquire();
+  await assertRejects(() => commitIfHeld(elsewhere, () => {}), TypeError, "it is on another one");
+  await elsewhere.release();
+  const held = await lock("x", { backend }).acquire();
+  await assertRejects(() => commitIfHeld(held, 5 as Anything), TypeError, "'build' must be a function");
+  await held.release();
+  kv.close();
+});

@@ -1,0 +1,76 @@
+// What the types promise: a function under a lock that cannot bail always has its result.
+import { assertEquals } from "@std/assert";
+import { memoryBackend } from "../backends/memory.ts";
+import { type Lock, lock, type LockOptions } from "../mod.ts";
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
+function same<A, B>(_: Same<A, B>): void {}
+
+const backend = memoryBackend();
+const count = (n: number) => Promise.resolve(n);
+
+Deno.test("types: only options that can bail add undefined", async () => {
+  const patient = lock("x", { backend, leaseMs: 500 })(count);
+  same<typeof patient, (this: unknown, n: number) => Promise<number>>(true);
+  const waiting = lock("x", { backend, wait: true })(count);
+  same<Awaited<ReturnType<typeof waiting>>, number>(true);
+  const hasty = lock("x", { backend, wait: false })(count);
+  same<Awaited<ReturnType<typeof hasty>>, number | undefined>(true);
+  const limited = lock("x", { backend, waitForMs: 5 })(count);
+  same<Awaited<ReturnType<typeof limited>>, number | undefined>(true);
+  const options: LockOptions = { backend };
+  const unknown = lock("x", options)(count);
+  same<Awaited<ReturnType<typeof unknown>>, number | undefined>(true);
+  const bare = lock("x");
+  same<ReturnType<typeof bare.acquire>, Promise<Lock>>(true);
+  const synchronous = lock("x", { backend })(() => "text");
+  same<ReturnType<typeof synchronous>, Promise<string>>(true);
+  assertEquals([await patient(1), await waiting(2), await hasty(3), await limited(4), await unknown(5)], [
+    1,
+    2,
+    3,
+    4,
+    5,
+  ]);
+  assertEquals(await synchronous(), "text");
+});
+
+Deno.test("types: identifiers from arguments, this, and methods", async () => {
+  const charge = lock((user: string) => `charge:${user}`, { backend })(
+    (user: string, cents: number) => `${user} ${cents}`,
+  );
+  same<Parameters<typeof charge>, [user: string, cents: number]>(true);
+  // @ts-expect-error the identifier is made from an argument that the function does not take
+  lock((user: string) => user, { backend })((cents: number) => cents);
+  // @ts-expect-error there is nothing to make an identifier from
+  void lock((user: string) => user, { backend }).run;
+
+  class Account {
+    balance = 0;
+    @lock("deposit", { backend })
+    async deposit(cents: number): Promise<number> {
+      return await Promise.resolve(this.balance += cents);
+    }
+    // @ts-expect-error a method that can bail must say that it may return undefined
+    @lock("deposit", { backend, wait: false })
+    async hasty(): Promise<number> {
+      return await Promise.resolve(this.balance);
+    }
+    // @ts-expect-error a method under a lock returns a promise
+    @lock("deposit", { backend })
+    immediate(): number {
+      return this.balance;
+    }
+    @lock("deposit", { backend, wait: false })
+    async careful(): Promise<number | undefined> {
+      return await Promise.resolve(this.balance);
+    }
+    @lock((id: number) => `static ${id}`, { backend })
+    static async of(id: number): Promise<number> {
+      return await Promise.resolve(id);
+    }
+  }
+  const account = new Account();
+  assertEquals([await account.deposit(5), await account.careful(), await Account.of(7)], [5, 5, 7]);
+  assertEquals(await charge("ada", 5), "ada 5");
+});
