@@ -5,17 +5,15 @@
  * ```ts
  * import { testBackend } from "@holdfast/lock/testing";
  * import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
- * import { test } from "node:test";
  *
- * function checkMyBackend() {
- *   const store = new MemoryStore();
- *   testBackend({
- *     name: "memory",
- *     test, // or Deno.test, or test from bun:test
- *     open: () => ({ backend: memoryBackend({ store }), close() {} }),
- *   });
- * }
- * void checkMyBackend;
+ * const tests = new Map<string, () => Promise<void>>();
+ * const store = new MemoryStore();
+ * testBackend({
+ *   name: "memory",
+ *   test: (name, fn) => tests.set(name, fn), // or Deno.test, or test from node:test or bun:test
+ *   open: () => ({ backend: memoryBackend({ store }), close() {} }),
+ * });
+ * await tests.get("memory: hold: a held lock says what it is")?.();
  * ```
  *
  * @module
@@ -24,3 +22,4 @@
 export { CASES, testBackend } from "./testing/suite.ts";
 export type { BackendTest } from "./testing/suite.ts";
 export type { TestPeer } from "./testing/stage.ts";
+export type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "./core/backend.ts";

@@ -1,6 +1,6 @@
 import { strict as assert } from "node:assert";
 import { LockAcquisitionError, LockBackendError } from "../mod.ts";
-import { gateAnswer, loseAnswer, loseRequest, type Probe } from "./probe.ts";
+import { gateAnswer, gateRequest, loseAnswer, loseRequest, type Probe } from "./probe.ts";
 import { type Cases, leave, lossOf, outcomeOf, type Stage } from "./stage.ts";
 
 /** A store that answers late, wrong, twice or never. */
@@ -209,6 +209,30 @@ export const failureCases: Cases = {
     const heir = await stage.acquire(b);
     assert.equal((await lossOf(held)).reason, "expired");
     assert.equal(heir.held, true);
+  },
+
+  "failure: a waiter whose watch breaks gets the lock all the same": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a);
+    const waiting = stage.acquire(b);
+    await stage.untilWaiting(1);
+    b.fail(new LockBackendError("no route", { transient: true }));
+    assert.equal(await held.release(), true);
+    await b.called();
+    b.heal();
+    assert.equal((await waiting).held, true);
+  },
+
+  "failure: a request that arrives after its sender gave it up grants nothing": async (stage) => {
+    const { a } = stage;
+    const late = gateRequest();
+    a.plan(late.plan);
+    const held = await stage.acquire(a, { leaseMs: 100 });
+    late.open();
+    await late.answered;
+    await holdsOnce(stage, held.fencingToken);
+    assert.equal(await held.release(), true);
+    assert.equal(await stage.record(), null);
   },
 
   "failure: a release that cannot be told ends with the lease": async (stage) => {

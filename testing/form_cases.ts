@@ -155,6 +155,19 @@ export const formCases: Cases = {
     assert.deepEqual([instance.times.name, instance.times.length], ["times", 2]);
   },
 
+  "form: bad input sends nothing": async ({ a, id }) => {
+    const times = [-1, 1.5, NaN, Infinity, 2 ** 31];
+    for (const option of ["waitForMs", "stealAfterMs", "leaseMs"]) {
+      for (const time of times) assert.throws(() => lock(id, { backend: a, [option]: time }), RangeError);
+    }
+    for (const identifier of ["", "\ud800", 7 as unknown as string]) {
+      assert.throws(() => lock(identifier, { backend: a }), TypeError);
+      const outcome = await outcomeOf(Lock.acquire(identifier, { backend: a }));
+      assert.ok(outcome instanceof TypeError);
+    }
+    assert.deepEqual([a.commits, a.reads, a.watches], [0, 0, 0]);
+  },
+
   "form: an identifier made from the arguments locks for these arguments only": async (stage) => {
     const wrap = lock((user: string) => `${stage.id}/${user}`, { backend: stage.a, wait: false });
     const inside: string[] = [];

@@ -92,6 +92,15 @@ export const stealingCases: Cases = {
     assert.equal(await last.release(), true);
   },
 
+  "steal: those who stood behind the robbed in its process are served": async (stage) => {
+    const { a, b } = stage;
+    await stage.acquire(a, { leaseMs: 300 });
+    const behind = stage.acquire(a);
+    const thief = await stage.acquire(b, { stealAfterMs: 0 });
+    assert.equal(await thief.release(), true);
+    assert.equal((await behind).held, true);
+  },
+
   "steal: what is stolen goes to the first in line": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);

@@ -43,20 +43,22 @@ const CASE_LIMIT_MS = 4800;
  *
  * Throws TypeError if `deviations` names a case that does not exist, or gives no reason.
  *
- * @example
+ * @example A store that cannot pass one of the cases
  * ```ts
  * import { testBackend } from "@holdfast/lock/testing";
  * import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
- * import { assert } from "@std/assert";
+ * import { assertEquals } from "@std/assert";
  *
- * const names: string[] = [];
+ * const skipped: string[] = [];
  * const store = new MemoryStore();
  * testBackend({
- *   name: "memory",
- *   test: (name) => names.push(name), // Deno.test, or test from node:test or bun:test
+ *   name: "mine",
+ *   test: () => {}, // Deno.test, or test from node:test or bun:test
+ *   skip: (name) => skipped.push(name), // Deno.test.ignore, or test.skip
  *   open: () => ({ backend: memoryBackend({ store }), close() {} }),
+ *   deviations: { "store: a listing is complete, however long": "it cannot list yet" },
  * });
- * assert(names.every((name) => name.startsWith("memory: ")));
+ * assertEquals(skipped, ["mine: store: a listing is complete, however long (deviates: it cannot list yet)"]);
  * ```
  */
 export function testBackend(options: BackendTest): void {

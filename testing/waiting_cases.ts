@@ -292,6 +292,17 @@ export const waitingCases: Cases = {
     assert.deepEqual(order, ["first", "second"]);
   },
 
+  "death: a lease that runs out goes to the next in the same process": async (stage) => {
+    const { a } = stage;
+    const held = await stage.acquire(a, { leaseMs: 100, renew: false });
+    const next = await stage.acquire(a);
+    assert.equal(held.held, false);
+    assert.equal(held.signal.reason.reason, "expired");
+    assert.equal(await held.release(), false);
+    assert.equal(await next.release(), true);
+    assert.equal(await stage.record(), null);
+  },
+
   "death: a process that dies with its waiters blocks nobody": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a, { leaseMs: 200 });
