@@ -2,7 +2,7 @@ import { strict as assert } from "node:assert";
 import { setImmediate } from "node:timers/promises";
 import { inspect } from "node:util";
 import { lock, LOCK_KINDS } from "../mod.ts";
-import { gateRequest } from "./probe.ts";
+import { freeze, freezeAfter, gateRequest } from "./probe.ts";
 import { type Cases, leave, lossOf, outcomeOf, type Stage } from "./stage.ts";
 
 /** Who holds, for how long, and what it costs. */
@@ -187,6 +187,26 @@ export const holdCases: Cases = {
     a.silence();
     assert.equal((await lossOf(held)).reason, "expired");
     assert.equal(held.held, false);
+  },
+
+  "hold: a process that was frozen for longer than its lease sees it at the first look": async (stage) => {
+    const held = await stage.acquire(stage.a, { leaseMs: 100 });
+    const { signal } = held;
+    freeze(110);
+    assert.equal(held.held, false);
+    assert.equal(signal.reason.reason, "expired");
+    assert.equal(await held.release(), false);
+    await stage.untilGone();
+  },
+
+  "hold: a process that was frozen while it was granted asks again": async (stage) => {
+    const { a } = stage;
+    a.plan(freezeAfter(110));
+    const held = await stage.acquire(a, { leaseMs: 100 });
+    assert.equal(held.held, true);
+    assert.ok(a.commits > 1);
+    assert.equal(await held.release(), true);
+    assert.equal(await stage.record(), null);
   },
 
   "hold: a renewal that arrives too late extends nothing": async (stage) => {

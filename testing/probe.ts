@@ -144,6 +144,21 @@ export const loseAnswer: Plan = async (apply) => {
 export const loseRequest: Plan = () =>
   Promise.reject(new LockBackendError("the request was lost", { transient: true }));
 
+/** The commit lands, and the process stands still for `ms` before it sees the answer. */
+export function freezeAfter(ms: number): Plan {
+  return async (apply) => {
+    const answer = await apply();
+    freeze(ms);
+    return answer;
+  };
+}
+
+/** Stands still for `ms`: no timer, no answer, nothing. */
+export function freeze(ms: number): void {
+  const until = performance.now() + ms;
+  while (performance.now() < until);
+}
+
 /** A commit that a test lets through when it likes. */
 export interface Gate {
   /** The commit has come this far. */
