@@ -74,9 +74,9 @@ export const failureCases: Cases = {
 
   "failure: a renewal whose answer was lost costs nobody the lock": async (stage) => {
     const { a, b } = stage;
-    const held = await stage.acquire(a, { leaseMs: 200 });
+    const held = await stage.acquire(a, { leaseMs: 400 });
     a.plan(loseAnswer, loseAnswer, loseRequest);
-    for (let i = 0; i < 8; i++) {
+    for (let i = 0; i < 12; i++) {
       await leave(50);
       assert.equal(await stage.tryAcquire(b), null);
     }

@@ -49,7 +49,8 @@ export class Stage {
 
   /** The lock of this case as `peer` sees it. */
   lock(peer: LockBackend, options: LockOptions = {}): LockForms<LockOptions> {
-    return lock(this.id, { ...options, backend: peer });
+    // Whoever still waits when the case is over, because it went wrong, must not disturb the next one.
+    return lock(this.id, { signal: this.#over.signal, ...options, backend: peer });
   }
 
   /** Acquires the lock of this case. */
