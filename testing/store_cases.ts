@@ -165,7 +165,7 @@ export const storeCases: Cases = {
       }
     });
     const writes = async () => {
-      for (let i = 1; i <= 50; i++) {
+      for (let i = 1; i <= 150; i++) {
         version = await put(a, ...keys.map((key) => ({ key, version, value: `${i}` })));
       }
     };

@@ -62,8 +62,9 @@ export const waitingCases: Cases = {
     const held = await stage.acquire(stage.a);
     let inside = 0;
     const runs = Array.from({ length: 70 }, () =>
-      stage.lock(stage.another()).run(() => {
+      stage.lock(stage.another()).run(async () => {
         assert.equal(++inside, 1);
+        assert.ok((await stage.record())!.queue.length <= 64);
         inside--;
       }));
     await stage.untilWaiting(64);
