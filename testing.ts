@@ -1,1 +1,25 @@
-export {};
+/**
+ * The laws of a lock as tests, for whoever writes a backend: a factory and one call.
+ *
+ * @example
+ * ```ts
+ * import { testBackend } from "@holdfast/lock/testing";
+ * import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
+ *
+ * const tests = new Map<string, () => Promise<void>>();
+ * const store = new MemoryStore();
+ * testBackend({
+ *   name: "memory",
+ *   test: (name, fn) => tests.set(name, fn), // or Deno.test, or test from node:test or bun:test
+ *   open: () => ({ backend: memoryBackend({ store }), close() {} }),
+ * });
+ * await tests.get("memory: hold: a held lock says what it is")?.();
+ * ```
+ *
+ * @module
+ */
+
+export { CASES, testBackend } from "./testing/suite.ts";
+export type { BackendTest } from "./testing/suite.ts";
+export type { TestPeer } from "./testing/stage.ts";
+export type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "./core/backend.ts";

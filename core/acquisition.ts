@@ -41,7 +41,8 @@ export class Acquisition {
     this.#reject = reject;
     this.#startedMs = queue.peer.clock.monotonicMs();
     options.signal?.addEventListener("abort", this.#abort, { once: true });
-    if (options.mayWait && options.waitForMs !== undefined) this.#limit(options.waitForMs);
+    if (!options.mayWait) this.#limit(FIRST_ANSWER_MS);
+    else if (options.waitForMs !== undefined) this.#limit(options.waitForMs);
   }
 
   /** Whether its outcome is out. */

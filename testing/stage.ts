@@ -1,0 +1,142 @@
+import { strict as assert } from "node:assert";
+import { setTimeout } from "node:timers/promises";
+import type { Entry, LockBackend } from "../core/backend.ts";
+import { decode, type LockRecord } from "../core/record.ts";
+import { Lock, lock, type LockForms, type LockLostError, type LockOptions } from "../mod.ts";
+import { Probe } from "./probe.ts";
+
+/** One connection to the store under test. */
+export interface TestPeer {
+  /** A backend of its own, as another process would make it. */
+  readonly backend: LockBackend;
+  /** Ends the connection. Called once, after the test. */
+  close(): void | Promise<void>;
+}
+
+/** The cases of one room, by name. */
+export type Cases = Readonly<Record<string, (stage: Stage) => Promise<void>>>;
+
+/** For how long calls and watches may go on after a case before they count as left behind. */
+const LEFT_BEHIND_MS = 3000;
+
+/** What one case plays on: two processes, `a` and `b`, on one store, and an identifier that is new. */
+export class Stage {
+  /** Names the lock of this case, or is the beginning of its keys. */
+  readonly id: string = `holdfast-test:${crypto.randomUUID()}`;
+  /** Two processes. */
+  readonly a: Probe;
+  readonly b: Probe;
+  /** The store itself, beside what is counted and broken. */
+  readonly store: LockBackend;
+  readonly #peers: readonly TestPeer[];
+  readonly #probes: Probe[] = [];
+  readonly #holds = new Set<Lock>();
+  readonly #over = new AbortController();
+
+  constructor(first: TestPeer, second: TestPeer) {
+    this.#peers = [first, second];
+    this.store = second.backend;
+    this.a = this.another();
+    this.b = this.another();
+  }
+
+  /** One more process on the same store. */
+  another(): Probe {
+    const probe = new Probe(this.#peers[this.#probes.length % this.#peers.length].backend);
+    this.#probes.push(probe);
+    return probe;
+  }
+
+  /** The lock of this case as `peer` sees it. */
+  lock(peer: LockBackend, options: LockOptions = {}): LockForms<LockOptions> {
+    // Whoever still waits when the case is over, because it went wrong, must not disturb the next one.
+    return lock(this.id, { signal: this.#over.signal, ...options, backend: peer });
+  }
+
+  /** Acquires the lock of this case. */
+  async acquire(peer: LockBackend, options: LockOptions = {}): Promise<Lock> {
+    return this.#kept(await this.lock(peer, options).acquire());
+  }
+
+  /** Asks for the lock of this case without waiting. */
+  async tryAcquire(peer: LockBackend, options: LockOptions = {}): Promise<Lock | null> {
+    const held = await Lock.acquire(this.id, { wait: false, ...options, backend: peer });
+    return held && this.#kept(held);
+  }
+
+  /** The entry that the store holds now. */
+  async entry(key: string = this.id): Promise<Entry> {
+    const [entry] = await this.store.read([key]);
+    return entry;
+  }
+
+  /** The record of this case's lock; `null` if there is none. */
+  async record(): Promise<LockRecord | null> {
+    return recordOf(await this.entry());
+  }
+
+  /** Watches the store until the record of this case's lock is as it should be. */
+  async until(is: (record: LockRecord | null) => boolean): Promise<void> {
+    const found = new AbortController();
+    const signal = AbortSignal.any([found.signal, this.#over.signal]);
+    try {
+      for await (const entry of this.store.watch(this.id, { signal })) {
+        if (is(recordOf(entry))) return;
+      }
+    } finally {
+      found.abort();
+    }
+    throw new Error("the watch has ended");
+  }
+
+  /** Until the store holds nothing of this case's lock. */
+  untilGone(): Promise<void> {
+    return this.until((record) => record === null);
+  }
+
+  /** Until this many processes stand in line. */
+  untilWaiting(count: number): Promise<void> {
+    return this.until((record) => record?.queue.length === count);
+  }
+
+  /** Cleans up, and fails if a process has left something running. */
+  async close(): Promise<void> {
+    this.#over.abort();
+    for (const probe of this.#probes) probe.end();
+    await Promise.allSettled([...this.#holds].map((held) => held.release()));
+    const idle = await Promise.all(this.#probes.map((probe) => probe.idle(LEFT_BEHIND_MS)));
+    for await (const { key, version } of this.store.list(this.id)) {
+      await this.store.commit([{ key, version, value: null }]);
+    }
+    for (const peer of this.#peers) await peer.close();
+    assert.ok(idle.every(Boolean), "calls or watches were left behind");
+  }
+
+  #kept(held: Lock): Lock {
+    this.#holds.add(held);
+    return held;
+  }
+}
+
+function recordOf({ key, value }: Entry): LockRecord | null {
+  return value === null ? null : decode(key, value);
+}
+
+/** The news that a lock was lost. */
+export async function lossOf(held: Lock): Promise<LockLostError> {
+  const { signal } = held;
+  if (!signal.aborted) {
+    await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+  }
+  return signal.reason;
+}
+
+/** What a promise came to: its value, or its error. */
+export async function outcomeOf(promise: Promise<unknown>): Promise<unknown> {
+  return await promise.catch((error) => error);
+}
+
+/** Gives what is under way `ms` to happen, for cases which show that it does not. */
+export async function leave(ms: number): Promise<void> {
+  await setTimeout(ms);
+}

@@ -1,0 +1,115 @@
+import { strict as assert } from "node:assert";
+import { type Cases, leave, lossOf } from "./stage.ts";
+
+/** What `stealAfterMs` does, and to whom. */
+export const stealingCases: Cases = {
+  "steal: a waiter evicts a holder that is old enough, not before, and it is told": async (stage) => {
+    const { a, b } = stage;
+    const started = performance.now();
+    const held = await stage.acquire(a, { leaseMs: 300 });
+    const thief = await stage.acquire(b, { stealAfterMs: 200 });
+    assert.ok(performance.now() - started >= 198);
+    const { reason, fencingToken } = await lossOf(held);
+    assert.deepEqual([reason, fencingToken], ["stolen", held.fencingToken]);
+    assert.ok(thief.fencingToken > held.fencingToken);
+    assert.equal(held.held, false);
+  },
+
+  "steal: the release of the robbed leaves the thief alone": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a);
+    const thief = await stage.acquire(b, { stealAfterMs: 0 });
+    // Nobody has told the holder yet: the release finds it out.
+    assert.equal(await held.release(), false);
+    assert.equal((await lossOf(held)).reason, "stolen");
+    assert.equal(thief.held, true);
+    assert.equal(await stage.tryAcquire(a), null);
+    assert.equal(await thief.release(), true);
+  },
+
+  "steal: the holder is told without asking the store for anything else": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a, { leaseMs: 6000 });
+    const lost = lossOf(held);
+    // By now it watches its own record, and its first renewal is still to come.
+    await leave(1100);
+    const { commits } = a;
+    await stage.acquire(b, { stealAfterMs: 0 });
+    assert.equal((await lost).reason, "stolen");
+    assert.equal(a.commits, commits);
+  },
+
+  "steal: who may not wait evicts an old holder and leaves a young one": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a);
+    assert.equal(await stage.tryAcquire(b, { stealAfterMs: 60_000 }), null);
+    assert.equal(held.held, true);
+    await leave(20 + a.skewMs);
+    const thief = await stage.tryAcquire(b, { stealAfterMs: 10 });
+    assert.equal(thief?.held, true);
+    assert.equal(await held.release(), false);
+    assert.equal((await lossOf(held)).reason, "stolen");
+    assert.equal(await thief?.release(), true);
+  },
+
+  "steal: a waiter evicts a holder of its own process": async (stage) => {
+    const { a } = stage;
+    const held = await stage.acquire(a);
+    const thief = await stage.acquire(a, { stealAfterMs: 100 });
+    // Both are here, so it is told at once.
+    assert.equal(held.held, false);
+    assert.equal(held.signal.reason.reason, "stolen");
+    assert.equal(await held.release(), false);
+    assert.equal(await thief.release(), true);
+  },
+
+  "steal: who may not wait evicts a holder of its own process": async (stage) => {
+    const { a } = stage;
+    const held = await stage.acquire(a);
+    assert.equal(await stage.tryAcquire(a, { stealAfterMs: 60_000 }), null);
+    const thief = await stage.tryAcquire(a, { stealAfterMs: 0 });
+    assert.equal(thief?.held, true);
+    assert.equal(held.signal.reason.reason, "stolen");
+  },
+
+  "steal: without the option a holder is never evicted": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a, { leaseMs: 200 });
+    assert.equal(await stage.tryAcquire(b, { wait: true, waitForMs: 500 }), null);
+    assert.equal(held.held, true);
+    assert.equal(await held.release(), true);
+  },
+
+  "steal: a thief is robbed in its turn": async (stage) => {
+    const { a, b } = stage;
+    const third = stage.another();
+    const first = await stage.acquire(a);
+    const second = await stage.acquire(b, { stealAfterMs: 0 });
+    const last = await stage.acquire(third, { stealAfterMs: 0 });
+    assert.deepEqual([await first.release(), await second.release()], [false, false]);
+    assert.deepEqual([(await lossOf(first)).reason, (await lossOf(second)).reason], ["stolen", "stolen"]);
+    assert.equal(last.held, true);
+    assert.equal(await last.release(), true);
+  },
+
+  "steal: those who stood behind the robbed in its process are served": async (stage) => {
+    const { a, b } = stage;
+    await stage.acquire(a, { leaseMs: 300 });
+    const behind = stage.acquire(a);
+    const thief = await stage.acquire(b, { stealAfterMs: 0 });
+    assert.equal(await thief.release(), true);
+    assert.equal((await behind).held, true);
+  },
+
+  "steal: what is stolen goes to the first in line": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a);
+    const order: string[] = [];
+    const patient = stage.lock(b).run(() => void order.push("first in line"));
+    await stage.untilWaiting(1);
+    const thief = stage.lock(stage.another(), { stealAfterMs: 50 }).run(() => void order.push("thief"));
+    await Promise.all([patient, thief]);
+    assert.deepEqual(order, ["first in line", "thief"]);
+    assert.equal(await held.release(), false);
+  },
+};

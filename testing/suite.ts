@@ -1,0 +1,102 @@
+import { strict as assert } from "node:assert";
+import { setTimeout } from "node:timers/promises";
+import { failureCases } from "./failure_cases.ts";
+import { formCases } from "./form_cases.ts";
+import { holdCases } from "./hold_cases.ts";
+import { Stage, type TestPeer } from "./stage.ts";
+import { stealingCases } from "./stealing_cases.ts";
+import { storeCases } from "./store_cases.ts";
+import { waitingCases } from "./waiting_cases.ts";
+
+/** What {@linkcode testBackend} needs to know. */
+export interface BackendTest {
+  /** What the tests are called: `"<name>: <case>"`. */
+  name: string;
+  /** Registers a test: `Deno.test`, `test` of `node:test` or of `bun:test`, or anything like them. */
+  test: (name: string, fn: () => Promise<void>) => unknown;
+  /** Opens a connection to the store. Called twice per test; both peers must reach the same store. */
+  open: () => TestPeer | Promise<TestPeer>;
+  /**
+   * The cases, by name, that this store cannot pass, each with the reason. They are reported as skipped,
+   * never left out. Default: none.
+   */
+  deviations?: Readonly<Record<string, string>>;
+  /**
+   * Registers a test as skipped: `Deno.test.ignore`, `test.skip`. Default: `test`, with a test that does
+   * nothing but carry the reason in its name.
+   */
+  skip?: (name: string, fn: () => Promise<void>) => unknown;
+}
+
+const rooms = [storeCases, holdCases, waitingCases, stealingCases, formCases, failureCases];
+const cases = new Map(rooms.flatMap((room) => Object.entries(room)));
+
+/** The names of all cases, as `deviations` takes them. */
+export const CASES: readonly string[] = [...cases.keys()];
+
+/** For how long a case may run. Below the 5 seconds after which Bun gives a test up. */
+const CASE_LIMIT_MS = 4800;
+
+/**
+ * Registers one test per law that a backend, and the locks on it, must obey. Each uses identifiers of its
+ * own and takes away what it made, so the store may be one that others use.
+ *
+ * Throws TypeError if `deviations` names a case that does not exist, or gives no reason.
+ *
+ * @example A store that cannot pass one of the cases
+ * ```ts
+ * import { testBackend } from "@holdfast/lock/testing";
+ * import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const skipped: string[] = [];
+ * const store = new MemoryStore();
+ * testBackend({
+ *   name: "mine",
+ *   test: () => {}, // Deno.test, or test from node:test or bun:test
+ *   skip: (name) => skipped.push(name), // Deno.test.ignore, or test.skip
+ *   open: () => ({ backend: memoryBackend({ store }), close() {} }),
+ *   deviations: { "store: a listing is complete, however long": "it cannot list yet" },
+ * });
+ * assertEquals(skipped, ["mine: store: a listing is complete, however long (deviates: it cannot list yet)"]);
+ * ```
+ */
+export function testBackend(options: BackendTest): void {
+  const { name, test, open, deviations = {}, skip = test } = options;
+  for (const [deviation, reason] of Object.entries(deviations)) {
+    if (!cases.has(deviation)) throw new TypeError(`Cannot deviate: there is no case "${deviation}"`);
+    if (typeof reason !== "string" || reason === "") {
+      throw new TypeError(`Cannot deviate: the case "${deviation}" needs a reason`);
+    }
+  }
+  for (const [title, play] of cases) {
+    if (Object.hasOwn(deviations, title)) {
+      skip(`${name}: ${title} (deviates: ${deviations[title]})`, () => Promise.resolve());
+    } else {
+      test(`${name}: ${title}`, () => perform(play, open));
+    }
+  }
+}
+
+async function perform(play: (stage: Stage) => Promise<void>, open: BackendTest["open"]): Promise<void> {
+  const stage = new Stage(await open(), await open());
+  const failures: unknown[] = [];
+  await limited(play(stage)).catch((error) => failures.push(error));
+  await stage.close().catch((error) => failures.push(error));
+  // What went wrong first explains what went wrong in cleaning up.
+  if (failures.length > 0) throw failures[0];
+}
+
+async function limited(played: Promise<void>): Promise<void> {
+  const done = new AbortController();
+  const limit = setTimeout(CASE_LIMIT_MS, undefined, { signal: done.signal }).then(
+    () => assert.fail(`the case did not end within ${CASE_LIMIT_MS} ms`),
+    () => {},
+  );
+  try {
+    await Promise.race([played, limit]);
+  } finally {
+    done.abort();
+    await limit.catch(() => {});
+  }
+}

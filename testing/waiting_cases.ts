@@ -1,0 +1,336 @@
+import { strict as assert } from "node:assert";
+import { LockAcquisitionError } from "../mod.ts";
+import { gateAnswer, gateRequest, type Probe } from "./probe.ts";
+import { type Cases, leave, outcomeOf, type Stage } from "./stage.ts";
+
+/** Who comes next, and how one leaves. */
+export const waitingCases: Cases = {
+  "wait: a waiter is granted when the other process releases": async (stage) => {
+    const held = await stage.acquire(stage.a);
+    const waiting = stage.acquire(stage.b);
+    await stage.untilWaiting(1);
+    assert.equal(await held.release(), true);
+    const next = await waiting;
+    assert.ok(next.fencingToken > held.fencingToken);
+    assert.equal(await next.release(), true);
+    assert.equal(await stage.record(), null);
+  },
+
+  "wait: the waiters of one process are served in order": async (stage) => {
+    const order = await served(stage, Array.from({ length: 10 }, () => stage.a), []);
+    assert.deepEqual(order, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  },
+
+  "wait: the waiters of several processes are served in order": async (stage) => {
+    const order = await served(stage, [stage.b, stage.another(), stage.another(), stage.another()], [
+      1,
+      2,
+      3,
+      4,
+    ]);
+    assert.deepEqual(order, [0, 1, 2, 3]);
+  },
+
+  "wait: two processes with many waiters take turns": async (stage) => {
+    const { a, b } = stage;
+    const order = await served(stage, [a, a, a, b, b, b], [0, 0, 0, 1, 1, 1]);
+    assert.deepEqual(order, [3, 0, 4, 1, 5, 2]);
+  },
+
+  "wait: a hand-off within a process costs one commit": async (stage) => {
+    const { a } = stage;
+    await served(stage, [a, a, a, a], []);
+    // The first acquisition, four hand-offs, the last release.
+    assert.deepEqual([a.commits, a.reads], [6, 0]);
+    assert.equal(await stage.record(), null);
+  },
+
+  "wait: waiters who idle cost no commits": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a);
+    const waiting = Array.from({ length: 5 }, () => stage.lock(b).run(() => {}));
+    await stage.untilWaiting(1);
+    await b.idle(0);
+    const { commits } = b;
+    await leave(300);
+    assert.deepEqual([a.commits, b.commits], [1, commits]);
+    await held.release();
+    await Promise.all(waiting);
+  },
+
+  "wait: many processes wait, more than have a place in line": async (stage) => {
+    const held = await stage.acquire(stage.a);
+    let inside = 0;
+    const runs = Array.from({ length: 70 }, () =>
+      stage.lock(stage.another()).run(async () => {
+        assert.equal(++inside, 1);
+        assert.ok((await stage.record())!.queue.length <= 64);
+        inside--;
+      }));
+    await stage.untilWaiting(64);
+    await held.release();
+    await Promise.all(runs);
+  },
+
+  "wait: who may not wait asks once and takes no place": async (stage) => {
+    const { a, b } = stage;
+    await stage.acquire(a);
+    assert.equal(await stage.tryAcquire(b), null);
+    assert.equal(await stage.tryAcquire(b, { wait: true, waitForMs: 0 }), null);
+    assert.equal((await stage.record())?.queue.length, 0);
+    assert.equal(b.watches, 0);
+  },
+
+  "wait: who may not wait does not go before those who stand in line": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a);
+    const claim = gateRequest();
+    const waiting = stage.acquire(b);
+    await stage.untilWaiting(1);
+    await b.idle(0);
+    b.plan(claim.plan);
+    await held.release();
+    await claim.reached;
+    const outcome = await outcomeOf(stage.lock(stage.another(), { wait: false }).acquire());
+    claim.open();
+    assert.ok(outcome instanceof LockAcquisitionError);
+    assert.deepEqual(outcome.holders, []);
+    assert.equal((await waiting).held, true);
+  },
+
+  "wait: waitForMs is waited for, and then the lock is taken": async (stage) => {
+    const { a, b } = stage;
+    await stage.acquire(a, { label: "the other one" });
+    const started = performance.now();
+    const error = await outcomeOf(stage.lock(b, { waitForMs: 80 }).acquire());
+    assert.ok(performance.now() - started >= 79);
+    assert.ok(error instanceof LockAcquisitionError);
+    assert.equal(error.identifier, stage.id);
+    assert.ok(error.waitedMs >= 79);
+    assert.equal(error.holders[0].label, "the other one");
+    assert.ok(error.holders[0].heldForMs >= 79 - a.skewMs);
+    await stage.untilWaiting(0);
+  },
+
+  "wait: a waiter within the holder's process gives up too, without the store": async (stage) => {
+    const { a } = stage;
+    const held = await stage.acquire(a, { label: "my own" });
+    const error = await outcomeOf(stage.lock(a, { waitForMs: 30 }).acquire());
+    assert.ok(error instanceof LockAcquisitionError);
+    assert.equal(error.holders[0].label, "my own");
+    assert.deepEqual([a.commits, a.reads], [1, 0]);
+    assert.equal(await held.release(), true);
+    assert.equal(await stage.record(), null);
+  },
+
+  "abort: an aborted signal sends nothing": async (stage) => {
+    const signal = AbortSignal.abort("no more");
+    assert.equal(await outcomeOf(stage.lock(stage.a, { signal }).acquire()), "no more");
+    assert.deepEqual([stage.a.commits, stage.a.reads], [0, 0]);
+  },
+
+  "abort: a waiter that is aborted leaves the line": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a);
+    const ending = new AbortController();
+    const waiting = outcomeOf(stage.acquire(b, { signal: ending.signal }));
+    await stage.untilWaiting(1);
+    ending.abort("no more");
+    assert.equal(await waiting, "no more");
+    await stage.untilWaiting(0);
+    assert.equal(await held.release(), true);
+    assert.equal(await stage.record(), null);
+  },
+
+  "abort: a place taken while its waiter leaves is given back": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a);
+    const ending = new AbortController();
+    const entering = gateRequest();
+    b.plan((apply) => apply(), entering.plan);
+    const waiting = outcomeOf(stage.acquire(b, { signal: ending.signal }));
+    await entering.reached;
+    ending.abort("no more");
+    assert.equal(await waiting, "no more");
+    entering.open();
+    await b.idle(1000);
+    assert.equal((await stage.record())?.queue.length, 0);
+    assert.equal(await held.release(), true);
+  },
+
+  "abort: a grant on its way to the store is taken back": async (stage) => {
+    const { a } = stage;
+    const ending = new AbortController();
+    const grant = gateRequest();
+    a.plan(grant.plan);
+    const waiting = outcomeOf(stage.acquire(a, { signal: ending.signal }));
+    await grant.reached;
+    ending.abort("no more");
+    assert.equal(await waiting, "no more");
+    grant.open();
+    await a.idle(1000);
+    assert.equal(await stage.record(), null);
+  },
+
+  "abort: a grant on its way back is taken back": async (stage) => {
+    const { a, b } = stage;
+    const ending = new AbortController();
+    const grant = gateAnswer();
+    a.plan(grant.plan);
+    const waiting = outcomeOf(stage.acquire(a, { signal: ending.signal }));
+    await grant.reached;
+    ending.abort("no more");
+    assert.equal(await waiting, "no more");
+    const next = stage.acquire(b);
+    grant.open();
+    assert.equal((await next).held, true);
+  },
+
+  "abort: a hand-off to one who leaves goes to the next": async (stage) => {
+    const { a } = stage;
+    for (const gate of [gateRequest(), gateAnswer()]) {
+      const ending = new AbortController();
+      const held = await stage.acquire(a);
+      const leaving = outcomeOf(stage.acquire(a, { signal: ending.signal }));
+      const next = stage.acquire(a);
+      a.plan(gate.plan);
+      const released = held.release();
+      await gate.reached;
+      ending.abort("no more");
+      assert.equal(await leaving, "no more");
+      gate.open();
+      assert.equal(await released, true);
+      assert.equal(await (await next).release(), true);
+      await a.idle(1000);
+      assert.equal(await stage.record(), null);
+    }
+  },
+
+  "abort: a hand-off to one who leaves alone leaves nothing": async (stage) => {
+    const { a } = stage;
+    const ending = new AbortController();
+    const held = await stage.acquire(a);
+    const leaving = outcomeOf(stage.acquire(a, { signal: ending.signal }));
+    const gate = gateAnswer();
+    a.plan(gate.plan);
+    const released = held.release();
+    await gate.reached;
+    ending.abort("no more");
+    gate.open();
+    assert.deepEqual(await Promise.all([leaving, released]), ["no more", true]);
+    await stage.untilGone();
+  },
+
+  "abort: a signal has no effect once the lock is held": async (stage) => {
+    const ending = new AbortController();
+    const held = await stage.acquire(stage.a, { signal: ending.signal });
+    ending.abort();
+    assert.equal(held.held, true);
+    assert.equal(held.signal.aborted, false);
+    assert.equal(await held.release(), true);
+  },
+
+  "abort: who stands behind an aborted waiter moves up": async (stage) => {
+    const { a, b } = stage;
+    for (const behind of [b, stage.another()]) {
+      const held = await stage.acquire(a);
+      const ending = new AbortController();
+      const leaving = outcomeOf(stage.acquire(b, { signal: ending.signal }));
+      await stage.untilWaiting(1);
+      const next = stage.acquire(behind);
+      if (behind !== b) await stage.untilWaiting(2);
+      ending.abort("no more");
+      assert.equal(await leaving, "no more");
+      await held.release();
+      assert.equal(await (await next).release(), true);
+      await stage.untilGone();
+    }
+  },
+
+  "abort: waiters come and go in one process and leave no place behind": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a);
+    for (let i = 0; i < 10; i++) {
+      const ending = new AbortController();
+      const leaving = outcomeOf(stage.acquire(b, { signal: ending.signal }));
+      await stage.until((record) => (record?.queue.length ?? 0) > 0);
+      ending.abort();
+      assert.equal(await stage.tryAcquire(b), null);
+      await leaving;
+    }
+    await b.idle(1000);
+    assert.equal((await stage.record())?.queue.length, 0);
+    assert.equal(await held.release(), true);
+  },
+
+  "death: the one behind a dead waiter still waits for the holder": async (stage) => {
+    const { a, b } = stage;
+    const middle = stage.another();
+    const held = await stage.acquire(a);
+    void outcomeOf(stage.acquire(middle));
+    await stage.untilWaiting(1);
+    let granted = false;
+    const waiting = stage.acquire(b).finally(() => granted = true);
+    await stage.untilWaiting(2);
+    middle.silence();
+    await leave(2 * a.graceMs);
+    assert.equal(granted, false);
+    assert.equal(await held.release(), true);
+    assert.equal((await waiting).held, true);
+    assert.equal(held.signal.aborted, false);
+  },
+
+  "death: a lease that runs out while several wait goes to the first of them": async (stage) => {
+    const { a, b } = stage;
+    await stage.acquire(a, { leaseMs: 300 });
+    const order: string[] = [];
+    const first = stage.lock(b).run(() => void order.push("first"));
+    await stage.untilWaiting(1);
+    const second = stage.lock(stage.another()).run(() => void order.push("second"));
+    await stage.untilWaiting(2);
+    a.silence();
+    await Promise.all([first, second]);
+    assert.deepEqual(order, ["first", "second"]);
+  },
+
+  "death: a lease that runs out goes to the next in the same process": async (stage) => {
+    const { a } = stage;
+    const held = await stage.acquire(a, { leaseMs: 100, renew: false });
+    const next = await stage.acquire(a);
+    assert.equal(held.held, false);
+    assert.equal(held.signal.reason.reason, "expired");
+    assert.equal(await held.release(), false);
+    assert.equal(await next.release(), true);
+    assert.equal(await stage.record(), null);
+  },
+
+  "death: a process that dies with its waiters blocks nobody": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a, { leaseMs: 200 });
+    const dying = [1, 2, 3].map(() => outcomeOf(stage.acquire(a)));
+    const waiting = stage.acquire(b);
+    await stage.untilWaiting(1);
+    a.silence();
+    assert.equal((await waiting).held, true);
+    assert.equal(held.held, false);
+    a.end();
+    await Promise.all(dying);
+  },
+};
+
+/**
+ * Holds the lock in process `a`, lines up one waiter per process of `peers`, waits after each until so many
+ * stand in the store's line as `inLine` says, then lets go: the order in which they were served.
+ */
+async function served(stage: Stage, peers: readonly Probe[], inLine: readonly number[]): Promise<number[]> {
+  const order: number[] = [];
+  const runs: Promise<unknown>[] = [];
+  const held = await stage.acquire(stage.a);
+  for (const [i, peer] of peers.entries()) {
+    runs.push(stage.lock(peer).run(() => void order.push(i)));
+    if (inLine.length > 0) await stage.untilWaiting(inLine[i]);
+  }
+  await held.release();
+  await Promise.all(runs);
+  return order;
+}

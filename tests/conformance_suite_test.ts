@@ -1,0 +1,35 @@
+import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
+import { CASES, testBackend } from "@holdfast/lock/testing";
+import { assertEquals, assertThrows } from "@std/assert";
+
+const store = new MemoryStore();
+const open = () => ({ backend: memoryBackend({ store }), close() {} });
+const [first, second] = CASES;
+
+Deno.test("the conformance suite registers every case once", () => {
+  const names: string[] = [];
+  testBackend({ name: "x", test: (name) => names.push(name), open });
+  assertEquals(names, CASES.map((name) => `x: ${name}`));
+  assertEquals(new Set(names).size, names.length);
+});
+
+Deno.test("the conformance suite reports a deviation with its reason", () => {
+  const tested: string[] = [];
+  const skipped: string[] = [];
+  const test = (name: string) => tested.push(name);
+  const skip = (name: string) => skipped.push(name);
+  testBackend({ name: "x", test, skip, open, deviations: { [second]: "it cannot" } });
+  assertEquals(skipped, [`x: ${second} (deviates: it cannot)`]);
+  assertEquals(tested.length, CASES.length - 1);
+
+  const all: string[] = [];
+  testBackend({ name: "x", test: (name) => all.push(name), open, deviations: { [first]: "nor this" } });
+  assertEquals(all[0], `x: ${first} (deviates: nor this)`);
+  assertEquals(all.length, CASES.length);
+});
+
+Deno.test("the conformance suite refuses a deviation from no case, or without a reason", () => {
+  const test = () => {};
+  assertThrows(() => testBackend({ name: "x", test, open, deviations: { nonsense: "why" } }), TypeError);
+  assertThrows(() => testBackend({ name: "x", test, open, deviations: { [first]: "" } }), TypeError);
+});
