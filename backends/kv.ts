@@ -32,8 +32,8 @@ export type KvKeyPart = Uint8Array | string | number | bigint | boolean;
 
 /** One entry as Deno KV answers it. */
 export interface KvEntry {
-  /** The key. */
-  readonly key: readonly KvKeyPart[];
+  /** The key. Of unknown parts, because `Deno.KvKeyPart` names more kinds than a key can hold. */
+  readonly key: readonly unknown[];
   /** The value; `null` if there is none. */
   readonly value: unknown;
   /** The version; `null` if there is none. */
