@@ -361,7 +361,9 @@ export async function commitIfHeld(
     const proof = await hold.proof();
     const atomic = backend.kv.atomic();
     atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });
-    await build(atomic);
+    const built = build(atomic);
+    // Deno's atomic operation, which `(atomic) => atomic.set(…)` returns, throws when it is awaited.
+    if (built !== atomic) await built;
     const result = await retried(() => atomic.commit()).catch((error) => {
       throw backendError(hold.identifier, "commit under", error);
     });
