@@ -48,9 +48,9 @@ async function tick(gapMs: number): Promise<void> {
     last = now();
     await new Promise((resolve) => setTimeout(resolve, 5));
   } while (now() - last < gapMs);
-  const { signal } = held;
-  const stillHeld = held.held;
-  say("woke", { held: stillHeld, aborted: signal.aborted, reason: signal.reason?.reason });
+  // The signal first: `held` would tell it.
+  const { aborted, reason } = held.signal;
+  say("woke", { held: held.held, aborted, reason: reason?.reason });
 }
 
 async function commit(value: string, pause = false): Promise<void> {
