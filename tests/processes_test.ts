@@ -30,8 +30,13 @@ class Processes implements AsyncDisposable {
     const flags = [`--allow-read=${dir}`, `--allow-write=${dir}`];
     const children = Array.from({ length: count }, () => new Child(script, { flags, args: [file] }));
     const processes = new Processes(dir, kv, children);
-    await Promise.all(children.map((child) => child.next("started")));
-    return processes;
+    try {
+      await Promise.all(children.map((child) => child.next("started")));
+      return processes;
+    } catch (error) {
+      await processes[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** What the store knows of the lock; `null` if nothing. */
@@ -130,7 +135,7 @@ Deno.test("a killed waiter that was first in line delays the next one by no more
 });
 
 Deno.test("the line holds between processes: first come, first served", async () => {
-  await using processes = await Processes.start(4);
+  await using processes = await Processes.start(5);
   const [holder, ...waiters] = processes.children;
   await holder.ask({ do: "acquire" }, "acquired");
   for (const [i, waiter] of waiters.entries()) {
@@ -170,6 +175,17 @@ Deno.test("the store refuses the write of a robbed holder that was under way bef
   const { heldWhenSent, reason } = await robbed.ask({ do: "go" }, "refused");
   assertEquals({ heldWhenSent, reason }, { heldWhenSent: true, reason: "stolen" });
   assertEquals((await kv.get(["value"])).value, "fresh");
+  assertEquals((await thief.ask({ do: "release" }, "released")).ours, true);
+});
+
+Deno.test("a robbed holder that releases before it knew takes nothing from its successor", async () => {
+  await using processes = await Processes.start(2);
+  const [robbed, thief] = processes.children;
+  await robbed.ask({ do: "acquire" }, "acquired");
+  await thief.ask({ do: "acquire", options: { stealAfterMs: 0 } }, "acquired");
+  assertEquals((await robbed.ask({ do: "release" }, "released")).ours, false);
+  assertEquals((await processes.record())?.holders.length, 1);
+  await thief.ask({ do: "commit", value: "fresh" }, "committed");
   assertEquals((await thief.ask({ do: "release" }, "released")).ours, true);
 });
 
