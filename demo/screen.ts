@@ -47,7 +47,7 @@ export class Screen {
 
   /** Puts these lines in the place of those drawn before. */
   #redraw(lines: readonly string[]): void {
-    const up = this.#drawn > 0 ? `\x1b[${this.#drawn}A` : "";
+    const up = this.#drawn > 0 ? `\r\x1b[${this.#drawn}A` : "";
     const clear = this.#live ? "\x1b[K" : "";
     write(up + lines.map((line) => line + clear + "\n").join("") + (this.#live ? "\x1b[J" : ""));
     this.#drawn = this.#live ? lines.length : 0;

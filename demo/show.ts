@@ -110,6 +110,7 @@ export class Show implements AsyncDisposable {
     this.#tell(victim, "go");
     const { at: later } = await refused;
     this.#timeline.note(victim, later, "⊘", "yellow", `${victim}'s write arrives: the store refuses it`);
+    this.#tell(thief, "spare");
   }
 
   /** Until the worker holds and has settled down to work. */

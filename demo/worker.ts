@@ -8,7 +8,7 @@ import { Lock, LockLostError } from "../mod.ts";
 import { now, say, told } from "../tests/child.ts";
 
 /** What the conductor tells: how the next round goes wrong, or that it is time to end. */
-export type Command = { do: "start" | "linger" | "stall" | "rob" | "go" | "finish" };
+export type Command = { do: "start" | "linger" | "stall" | "rob" | "spare" | "go" | "finish" };
 
 export const LEASE_MS = 2000;
 /** Older than any honest hold of the demo. */
@@ -85,6 +85,7 @@ if (import.meta.main) {
   for await (const command of told<Command>()) {
     if (command.do === "start") start();
     else if (command.do === "go") go();
+    else if (command.do === "spare") orders.delete("rob");
     else orders.add(command.do);
   }
   Deno.exit();
