@@ -18,10 +18,12 @@ interface Finding {
   readonly detail: string;
 }
 
+const INTERRUPTED = new Error("interrupted");
+
 async function main(): Promise<number> {
   const stop = Promise.withResolvers<never>();
   stop.promise.catch(() => {});
-  const interrupted = () => stop.reject(new Error("interrupted"));
+  const interrupted = () => stop.reject(INTERRUPTED);
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   for (const signal of signals) Deno.addSignalListener(signal, interrupted);
 
@@ -37,17 +39,23 @@ async function main(): Promise<number> {
     const timeline = new Timeline(NAMES, screen.columns);
     await using show = new Show(timeline, dir);
     const drawing = screen.follow(timeline);
+    let complete = true;
     try {
       await Promise.race([show.play(), stop.promise]);
+    } catch (error) {
+      if (error === INTERRUPTED) throw error;
+      // What went wrong shows best in the counts.
+      complete = false;
+      screen.print(paint((error as Error).message, "red"), "");
     } finally {
       drawing.stop();
     }
     const findings = await judge(show, `${dir}/kv.sqlite`);
     screen.print(...findings.map(line), `${"".padStart(6)}  ${handOff(show.sections)}`, "");
-    return findings.every(({ ok }) => ok) ? 0 : 1;
+    return complete && findings.every(({ ok }) => ok) ? 0 : 1;
   } catch (error) {
     screen.print(paint((error as Error).message, "red"));
-    return (error as Error).message === "interrupted" ? 130 : 1;
+    return error === INTERRUPTED ? 130 : 1;
   } finally {
     screen.close();
     await Deno.remove(dir, { recursive: true });
@@ -87,7 +95,7 @@ async function judge(show: Show, file: string): Promise<Finding[]> {
     ok: by("cleo", "expired", false) && by("ada", "stolen", true),
     count: refusals.length,
     what: "stale writes refused",
-    detail: refusals.map(({ name, reason, heldWhenSent }) =>
+    detail: refusals.slice(0, 3).map(({ name, reason, heldWhenSent }) =>
       `${name}'s (${reason}${heldWhenSent ? ", found by the store alone" : ""})`
     ).join(", "),
   }];

@@ -8,7 +8,7 @@ export const NAMES = ["ada", "ben", "cleo", "dan"] as const;
 export type Name = typeof NAMES[number];
 
 /** How long to wait for what must come, before the demo says what did not. */
-const STUCK_MS = 20_000;
+const STUCK_MS = 10_000;
 
 /** One critical section: from the grant to the last moment at which its process did anything in it. */
 export interface Section {
