@@ -32,7 +32,7 @@ export type KvKeyPart = Uint8Array | string | number | bigint | boolean;
 
 /** One entry as Deno KV answers it. */
 export interface KvEntry {
-  /** The key. What parts it may have differs between databases: `Deno.Kv` also has a symbol of its own. */
+  /** The key. Of unknown parts, because `Deno.KvKeyPart` names more kinds than a key can hold. */
   readonly key: readonly unknown[];
   /** The value; `null` if there is none. */
   readonly value: unknown;
@@ -361,7 +361,9 @@ export async function commitIfHeld(
     const proof = await hold.proof();
     const atomic = backend.kv.atomic();
     atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });
-    await build(atomic);
+    const built = build(atomic);
+    // Deno's atomic operation, which `(atomic) => atomic.set(…)` returns, throws when it is awaited.
+    if (built !== atomic) await built;
     const result = await retried(() => atomic.commit()).catch((error) => {
       throw backendError(hold.identifier, "commit under", error);
     });

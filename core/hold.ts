@@ -76,10 +76,9 @@ export class Hold {
   /** Aborts when the lock is lost; never on a release. */
   get signal(): AbortSignal {
     // Made on demand: most holds are short and never asked for it.
-    if (this.#signal === undefined) {
-      this.#signal = new AbortController();
-      if (this.lost !== undefined) this.#signal.abort(this.lost);
-    }
+    this.#signal ??= new AbortController();
+    // A process that wakes from a freeze may look here before its timers have run.
+    if (!this.held && this.lost !== undefined) this.#signal.abort(this.lost);
     return this.#signal.signal;
   }
 

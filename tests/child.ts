@@ -1,0 +1,144 @@
+/**
+ * A child process that takes and gives lines of JSON: how the tests, the demo and the benchmarks talk to
+ * the processes that they start, kill and freeze.
+ */
+
+/** One line that a child has written: what it says, when, and more. */
+export interface Message {
+  readonly said: string;
+  readonly at: number;
+  // deno-lint-ignore no-explicit-any
+  readonly [more: string]: any;
+}
+
+/** How a child is started. */
+export interface ChildOptions {
+  /** Its Deno permissions and other flags. */
+  flags: string[];
+  args: string[];
+  /** Receives every message, at once. */
+  listen?: (message: Message) => void;
+}
+
+/** How long a message may take before the wait for it fails: far more than any test needs. */
+const DEADLINE_MS = 60_000;
+
+/** Now, in milliseconds, comparable between the processes of one machine. */
+export function now(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+/** For a child: tells its parent. */
+export function say(said: string, more: Record<string, unknown> = {}): void {
+  console.log(JSON.stringify({ ...more, said, at: now() }));
+}
+
+/** For a child: what its parent tells, until the parent hangs up or dies. */
+export function told<Command>(): AsyncIterable<Command> {
+  return parsed(Deno.stdin.readable);
+}
+
+/** For a parent: one child process. Disposing of it kills it, whatever it is doing. */
+export class Child implements AsyncDisposable {
+  readonly #process: Deno.ChildProcess;
+  readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #reading: Promise<void>;
+  readonly #unread: Message[] = [];
+  readonly #waiting = new Set<() => void>();
+  #ended = false;
+
+  constructor(script: URL, { flags, args, listen }: ChildOptions) {
+    const command = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", "--unstable-kv", ...flags, script.href, ...args],
+      stdin: "piped",
+      stdout: "piped",
+    });
+    this.#process = command.spawn();
+    this.#stdin = this.#process.stdin.getWriter();
+    this.#reading = this.#read(listen);
+  }
+
+  get pid(): number {
+    return this.#process.pid;
+  }
+
+  /** Tells the child something; a child that is gone does not hear it. */
+  tell(command: unknown): void {
+    this.#stdin.write(new TextEncoder().encode(JSON.stringify(command) + "\n")).catch(() => {});
+  }
+
+  /** The next unread message of this kind; messages of other kinds stay unread. Rejects if none can come. */
+  async next(said: string): Promise<Message> {
+    const deadline = now() + DEADLINE_MS;
+    for (;;) {
+      const at = this.#unread.findIndex((message) => message.said === said || message.said === "failed");
+      if (at >= 0) {
+        const [message] = this.#unread.splice(at, 1);
+        if (message.said === said) return message;
+        throw new Error(`the child failed: ${message.error}`);
+      }
+      if (this.#ended) throw new Error(`the child ended before it said '${said}'`);
+      if (now() > deadline) throw new Error(`the child did not say '${said}' in ${DEADLINE_MS} ms`);
+      await this.#news(deadline - now());
+    }
+  }
+
+  /** Tells the child something, and waits for its answer. */
+  ask(command: unknown, said: string): Promise<Message> {
+    this.tell(command);
+    return this.next(said);
+  }
+
+  /** Sends a signal: SIGKILL, SIGSTOP, SIGCONT. */
+  signal(name: Deno.Signal): void {
+    this.#process.kill(name);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.#process.kill("SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
+    await this.#process.status;
+    await this.#stdin.abort().catch(() => {});
+    await this.#reading;
+  }
+
+  async #read(listen?: (message: Message) => void): Promise<void> {
+    for await (const message of parsed<Message>(this.#process.stdout)) {
+      this.#unread.push(message);
+      listen?.(message);
+      this.#wake();
+    }
+    this.#ended = true;
+    this.#wake();
+  }
+
+  #news(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#waiting.add(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
+  }
+}
+
+async function* parsed<Line>(stream: ReadableStream<Uint8Array>): AsyncGenerator<Line> {
+  let rest = "";
+  for await (
+    const text of stream.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>)
+  ) {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    // A killed child may leave half a line behind, which is dropped.
+    for (const line of lines) yield JSON.parse(line);
+  }
+}
