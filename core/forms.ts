@@ -4,14 +4,9 @@ import { assertIdentifier, describe } from "./identifier.ts";
 import { acquireLock, holdOf, type Lock } from "./lock.ts";
 import { checkOptions, type LockOptions } from "./options.ts";
 
-/** Options that never bail: a function under such a lock always runs. */
-interface Patient extends Omit<LockOptions, "wait" | "waitForMs"> {
-  wait?: true;
-  waitForMs?: undefined;
-}
-
-/** What a wrapped function resolves to when it did not run; `never` if it always runs. */
-export type Bailed<Options> = Options extends Patient ? never : undefined;
+/** What a wrapped function resolves to when it did not run; `never` if the options always let it run. */
+export type Bailed<Options> = Options extends
+  Omit<LockOptions, "wait" | "waitForMs"> & { wait?: true; waitForMs?: undefined } ? never : undefined;
 
 /** A wrapper for functions and decorator for methods: see {@linkcode lock}. */
 export interface LockWrapper<Options, Identified extends unknown[] = unknown[]> {
