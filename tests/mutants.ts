@@ -1,0 +1,225 @@
+// Breaks the code on purpose, one line at a time, and shows which test notices: a test that cannot fail is a
+// defect. `deno task mutants` prints the table; it fails if a mutant survives.
+
+interface Mutant {
+  readonly law: string;
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+  /** Which tests must notice: a file, and a filter of names. */
+  readonly test: string;
+  readonly filter?: string;
+}
+
+const SIMULATION = { test: "tests/simulation_test.ts" };
+const CONFORMANCE = { test: "tests/conformance_test.ts" };
+
+const MUTANTS: Mutant[] = [
+  {
+    law: "1: a claim respects a running lease",
+    file: "core/record.ts",
+    from: "const watched = holder.leaseMs + Math.max(5, holder.leaseMs / 100);",
+    to: "const watched = holder.leaseMs / 2;",
+    ...SIMULATION,
+  },
+  {
+    law: "1: clocks may differ by skewMs",
+    file: "core/record.ts",
+    from: "holder.expiresAt + view.skewMs - view.now,",
+    to: "holder.expiresAt - view.now,",
+    ...SIMULATION,
+  },
+  {
+    law: "1: the lease is counted from before the write was sent",
+    file: "core/acquire.ts",
+    from: "const hold = new Hold(queue, acquisition, result.entry, fence, sent);",
+    to: "const hold = new Hold(queue, acquisition, result.entry, fence, momentOf(clock));",
+    ...SIMULATION,
+  },
+  {
+    law: "1: a lost hold is never extended",
+    file: "core/hold.ts",
+    from: 'if (this.#state !== "held") return;\n    this.#end(',
+    to: 'if (reason === "expired") return;\n    this.#end(',
+    ...SIMULATION,
+  },
+  {
+    law: "1: sightings are kept by grant",
+    file: "core/local_queue.ts",
+    from: "const renewedSince = seen?.renewals === renewals ? seen.renewedSince : now;",
+    to: "const renewedSince = seen?.renewedSince ?? now;",
+    ...SIMULATION,
+  },
+  {
+    law: "2: commitIfHeld proves the hold",
+    file: "core/hold.ts",
+    from: "if (record.holders.some(({ token }) => token === this.token)) return entry;\n    this.lose",
+    to: "if (this.held) return entry;\n    this.lose",
+    ...SIMULATION,
+  },
+  {
+    law: "2: KV's commitIfHeld checks the record's version",
+    file: "backends/kv.ts",
+    from: "atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });\n    const built",
+    to: "const built",
+    test: "tests/processes_test.ts",
+    filter: "refuses the write of a robbed holder",
+  },
+  {
+    law: "2: a loss found by the renewal is told",
+    file: "core/hold.ts",
+    from: "this.lose(lossOf(record, this.token));\n    return undefined;",
+    to: "return undefined;",
+    ...CONFORMANCE,
+  },
+  {
+    law: "3: the fence is the granting version",
+    file: "core/acquire.ts",
+    from: 'decision.kind === "held" ? decision.holder.fence ?? version : version;',
+    to: "version;",
+    ...SIMULATION,
+  },
+  {
+    law: "3: versions rise across deletion",
+    file: "backends/memory.ts",
+    from: 'const version = String(++this.#commits).padStart(16, "0");',
+    to: 'const version = String(Number(entries[0].version ?? 0) + 1).padStart(16, "0");',
+    ...CONFORMANCE,
+  },
+  {
+    law: "4: a release is owner-checked",
+    file: "core/record.ts",
+    from:
+      "const others = holders.filter((holder) => holder.token !== token);\n  if (others.length === holders.length) return null;\n  const evicted",
+    to: "const others: Holder[] = [];\n  const evicted",
+    ...SIMULATION,
+  },
+  {
+    law: "4: clearing away takes out only our own",
+    file: "core/record.ts",
+    from: "const others = holders.filter((holder) => holder.token !== gone.token);",
+    to: "const others = gone.token === undefined ? holders : [];",
+    ...SIMULATION,
+  },
+  {
+    law: "5: the k-th in line waits k graces",
+    file: "core/record.ts",
+    from: "const turnInMs = ahead === 0 ? 0 : ahead * view.graceMs - freeMs;",
+    to: "const turnInMs = 0;",
+    ...SIMULATION,
+  },
+  {
+    law: "5: a dead first in line does not block",
+    file: "core/record.ts",
+    from: "const turnInMs = ahead === 0 ? 0 : ahead * view.graceMs - freeMs;",
+    to: "const turnInMs = ahead === 0 ? 0 : Infinity;",
+    ...SIMULATION,
+  },
+  {
+    law: "5: first come, first served within a process",
+    file: "core/local_queue.ts",
+    from: "const [first] = this.#waiting;\n    return first;",
+    to: "return [...this.#waiting].at(-1);",
+    ...SIMULATION,
+  },
+  {
+    law: "5: processes take turns",
+    file: "core/record.ts",
+    from: "if (queue.every((waiter) => waiter.seat === heir.seat)) {",
+    to: "if (heir !== undefined) {",
+    ...CONFORMANCE,
+  },
+  {
+    law: "6: a cancelled waiter leaves the line",
+    file: "core/acquire.ts",
+    from: "if (!acquisition.granted) await acquisition.leaveNothing();",
+    to: "",
+    ...SIMULATION,
+  },
+  {
+    law: "6: a cancelled waiter ends its watch",
+    file: "core/acquire.ts",
+    from: "news.close();",
+    to: "",
+    ...SIMULATION,
+  },
+  {
+    law: "6: a settled acquisition stops its timer",
+    file: "core/acquisition.ts",
+    from: "this.#stopTimer?.();",
+    to: "",
+    ...SIMULATION,
+  },
+  {
+    law: "6: a release ends the hold's timer",
+    file: "core/hold.ts",
+    from: "this.#stopTimer?.();\n    this.#watching?.abort();",
+    to: "this.#watching?.abort();",
+    ...SIMULATION,
+  },
+  {
+    law: "7: a store's failure is not a taken lock",
+    file: "core/acquisition.ts",
+    from: "if (!(error instanceof LockBackendError && error.transient)) throw error;",
+    to: "if (!(error instanceof LockBackendError && error.transient)) return this.refuse();",
+    test: "tests/input_test.ts",
+  },
+  {
+    law: "7: failures carry the identifier",
+    file: "core/errors.ts",
+    from: "    identifier,\n    cause,\n    transient",
+    to: "    cause,\n    transient",
+    test: "tests/input_test.ts",
+  },
+];
+
+const root = new URL("..", import.meta.url);
+const copy = await Deno.makeTempDir({ prefix: "holdfast-mutants-" });
+const only = Deno.args[0];
+let survivors = 0;
+
+async function deno(...args: string[]): Promise<{ code: number; output: string }> {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args,
+    cwd: copy,
+    env: { NO_COLOR: "1", SIM_SHRINK: "no" },
+  }).output();
+  const decoder = new TextDecoder();
+  return { code, output: decoder.decode(stdout) + decoder.decode(stderr) };
+}
+
+try {
+  const { stdout } = await new Deno.Command("git", {
+    args: ["ls-files", "-co", "--exclude-standard"],
+    cwd: root,
+  }).output();
+  for (const path of new TextDecoder().decode(stdout).trim().split("\n")) {
+    const target = `${copy}/${path}`;
+    await Deno.mkdir(target.slice(0, target.lastIndexOf("/")), { recursive: true });
+    await Deno.copyFile(new URL(path, root), target);
+  }
+  console.log("| law | broken | which test went red |\n| --- | --- | --- |");
+  for (const { law, file, from, to, test, filter } of MUTANTS) {
+    if (only !== undefined && !law.includes(only)) continue;
+    const path = `${copy}/${file}`;
+    const text = await Deno.readTextFile(path);
+    if (text.split(from).length !== 2) throw new Error(`${law}: ${file} has not exactly one ${from}`);
+    await Deno.writeTextFile(path, text.replace(from, () => to));
+    const filters = filter === undefined ? [] : ["--filter", filter];
+    const { code, output } = await deno("test", "-A", "--no-check", "--fail-fast", ...filters, test);
+    await Deno.writeTextFile(path, text);
+    const red = /^(.+?) \.\.\. FAILED/m.exec(output)?.[1] ?? /^(.+?) => /m.exec(output)?.[1];
+    const why = /Law \d broken[^:]*: ([^\n]*)/.exec(output)?.[1];
+    const noticed = code !== 0 && red !== undefined;
+    if (!noticed) survivors++;
+    const line = (code: string) => "`" + code.trim().split("\n")[0].slice(0, 70) + "`";
+    const verdict = noticed ? `${red}${why === undefined ? "" : `: ${why}`}` : "**none: it survived**";
+    console.log(`| ${law} | ${file}: ${line(from)} → ${to === "" ? "(nothing)" : line(to)} | ${verdict} |`);
+  }
+} finally {
+  await Deno.remove(copy, { recursive: true });
+}
+if (survivors > 0) {
+  console.log(`${survivors} survived`);
+  Deno.exit(1);
+}
