@@ -2,7 +2,7 @@ import { LockAcquisitionError, LockLostError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
 import { assertIdentifier, describe } from "./identifier.ts";
 import { acquireLock, holdOf, type Lock } from "./lock.ts";
-import { type CheckedOptions, checkOptions, type LockOptions } from "./options.ts";
+import { checkOptions, type LockOptions } from "./options.ts";
 
 /** Options that never bail: a function under such a lock always runs. */
 interface Patient extends Omit<LockOptions, "wait" | "waitForMs"> {
