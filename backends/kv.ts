@@ -88,8 +88,12 @@ export interface KvBackendOptions {
 
 /** How long a busy database is asked again before the failure is handed to the core. */
 const BUSY_MS = 2000;
-/** The bounds between which an unpushed waiter polls; within them, a share of the time since the last news. */
+/**
+ * The bounds between which an unpushed waiter polls; within them, a share of the time since the last news.
+ * Those who have waited for seconds go on to longer bounds, by a smaller share.
+ */
 const POLL_MS = { least: 4, most: 20, share: 1 / 8 };
+const LONG_POLL_MS = { least: 0, most: 50, share: 1 / 200 };
 /** The bounds between which a pushed waiter polls in case a message was lost. */
 const BACKSTOP_MS = { least: 1000, most: 30_000, share: 1 };
 /** How many of our own latest commits are remembered, to tell their echo from another process's news. */
@@ -157,7 +161,9 @@ class KvBackend implements LockBackend {
     if (!idle) this.#polling++;
     try {
       let last: Entry | undefined;
-      let newsAt = performance.now();
+      // From the last news but one: a hand-off makes two, a renewal one, which is no reason to hurry.
+      let quietSince = performance.now();
+      let newsAt = quietSince;
       let rung = false;
       while (!signal.aborted) {
         const [entry] = await this.read([key]);
@@ -165,10 +171,11 @@ class KvBackend implements LockBackend {
         if (entry.version !== last?.version) {
           if (last !== undefined && !rung) this.#pushes = false;
           last = entry;
+          quietSince = newsAt;
           newsAt = performance.now();
           yield entry;
         }
-        const pollMs = idle ? Infinity : this.#pollMs(performance.now() - newsAt);
+        const pollMs = idle ? Infinity : this.#pollMs(performance.now() - quietSince);
         const asleep = performance.now();
         await bell.sleep(systemClock, pollMs);
         rung = performance.now() - asleep < pollMs;
@@ -234,9 +241,10 @@ class KvBackend implements LockBackend {
 
   /** The more time has passed without news, the less a little more of it matters. */
   #pollMs(quietMs: number): number {
-    const { least, most, share } = this.#pushes ? BACKSTOP_MS : POLL_MS;
+    const within = ({ least, most, share }: typeof POLL_MS) =>
+      Math.min(Math.max(least, quietMs * share), most);
     const crowd = Math.ceil(this.#polling / 4);
-    return crowd * Math.min(Math.max(least, quietMs * share), most);
+    return crowd * (this.#pushes ? within(BACKSTOP_MS) : Math.max(within(POLL_MS), within(LONG_POLL_MS)));
   }
 }
 
