@@ -88,12 +88,8 @@ export interface KvBackendOptions {
 
 /** How long a busy database is asked again before the failure is handed to the core. */
 const BUSY_MS = 2000;
-/**
- * The bounds between which an unpushed waiter polls; within them, a share of the time since the last news.
- * Those who have waited for seconds go on to longer bounds, by a smaller share.
- */
+/** The bounds between which an unpushed waiter polls; within them, a share of the time since the last news. */
 const POLL_MS = { least: 4, most: 20, share: 1 / 8 };
-const LONG_POLL_MS = { least: 0, most: 50, share: 1 / 200 };
 /** The bounds between which a pushed waiter polls in case a message was lost. */
 const BACKSTOP_MS = { least: 1000, most: 30_000, share: 1 };
 /** How many of our own latest commits are remembered, to tell their echo from another process's news. */
@@ -241,10 +237,9 @@ class KvBackend implements LockBackend {
 
   /** The more time has passed without news, the less a little more of it matters. */
   #pollMs(quietMs: number): number {
-    const within = ({ least, most, share }: typeof POLL_MS) =>
-      Math.min(Math.max(least, quietMs * share), most);
+    const { least, most, share } = this.#pushes ? BACKSTOP_MS : POLL_MS;
     const crowd = Math.ceil(this.#polling / 4);
-    return crowd * (this.#pushes ? within(BACKSTOP_MS) : Math.max(within(POLL_MS), within(LONG_POLL_MS)));
+    return crowd * Math.min(Math.max(least, quietMs * share), most);
   }
 }
 
@@ -369,9 +364,7 @@ export async function commitIfHeld(
     const proof = await hold.proof();
     const atomic = backend.kv.atomic();
     atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });
-    const built = build(atomic);
-    // Deno's atomic operation, which `(atomic) => atomic.set(…)` returns, throws when it is awaited.
-    if (built !== atomic) await built;
+    await build(draftOf(atomic));
     const result = await retried(() => atomic.commit()).catch((error) => {
       throw backendError(hold.identifier, "commit under", error);
     });
@@ -379,6 +372,21 @@ export async function commitIfHeld(
     const now = await hold.proof();
     if (now.version === proof.version) return result;
   }
+}
+
+/**
+ * The atomic operation as the caller's function gets it. Deno's own is a promise by its looks and throws when
+ * it is awaited, as what an async function returns is; and its `commit` is not the caller's to call.
+ */
+function draftOf(atomic: KvAtomic): KvAtomic {
+  const draft = {} as Record<string, unknown>;
+  for (const name of ["check", "set", "delete", "sum", "min", "max", "enqueue"] as const) {
+    draft[name] = (...args: never[]) => {
+      (atomic[name] as (...args: never[]) => unknown)(...args);
+      return draft;
+    };
+  }
+  return draft as unknown as KvAtomic;
 }
 
 function entryOf(key: string, { value, versionstamp }: KvEntry): Entry {

@@ -119,7 +119,10 @@ export function decide(
   const standing = holders.filter((holder) => lapsesInMs(holder, view) > 0);
   const blocking = standing.filter((holder) => stealableInMs(holder, want, view) > 0);
   const stolen = standing.filter((holder) => !blocking.includes(holder));
-  const evicted = [...notes(record, view.now), ...stolen.map((holder) => note(holder, "stolen"))];
+  const evicted = [
+    ...notes(record, view.now),
+    ...stolen.map((holder) => note(holder, "stolen", view.skewMs)),
+  ];
 
   const place = queue.findIndex((waiter) => waiter.seat === want.seat);
   const ahead = want.ahead + (place < 0 ? queue.length : place);
@@ -218,12 +221,13 @@ export function evict(
   which: (holder: Holder) => boolean,
   reason: LossReason,
   now: number,
+  skewMs: number,
 ): LockRecord | null {
   const { holders, queue } = fenced(record, version);
   const leaving = holders.filter(which);
   if (leaving.length === 0) return null;
   const others = holders.filter((holder) => !leaving.includes(holder));
-  const evicted = [...notes(record, now), ...leaving.map((holder) => note(holder, reason))];
+  const evicted = [...notes(record, now), ...leaving.map((holder) => note(holder, reason, skewMs))];
   return orNone(record, others, queue, evicted, now);
 }
 
@@ -323,8 +327,9 @@ function waiterOf({ seat, label }: Want, now: number): Waiter {
   return { seat, mode: "exclusive", limit: 1, since: now, label };
 }
 
-function note(holder: Holder, reason: LossReason): Eviction {
-  return { token: holder.token, reason, until: holder.expiresAt + holder.leaseMs };
+function note(holder: Holder, reason: LossReason, skewMs: number): Eviction {
+  const { token, expiresAt, leaseMs } = holder;
+  return { token, reason, until: expiresAt + leaseMs + Math.min(skewMs, GARBAGE_AFTER_MS) };
 }
 
 /** The notes whose addressees may still not have read them. */

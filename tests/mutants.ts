@@ -155,7 +155,7 @@ const MUTANTS: Mutant[] = [
     file: "core/hold.ts",
     from: "this.#stopTimer?.();\n    this.#watching?.abort();",
     to: "this.#watching?.abort();",
-    ...SIMULATION,
+    ...CONFORMANCE,
   },
   {
     law: "7: a store's failure is not a taken lock",

@@ -122,7 +122,10 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
     }
   });
   for (const mishap of schedule.mishaps) {
-    world.schedule(mishap.atMs, () => strike(mishap, processes[mishap.process], operator, store, laws));
+    world.schedule(
+      mishap.atMs,
+      () => strike(mishap, processes[mishap.process], operator, store, laws, schedule.skewMs),
+    );
   }
 
   const quiet = await world.run(HORIZON_MS, () => laws.throwBroken());
@@ -139,6 +142,7 @@ function strike(
   operator: SimProcess,
   store: SimStore,
   laws: Laws,
+  skewMs: number,
 ): void {
   if (process === undefined) return;
   laws.onStruck();
