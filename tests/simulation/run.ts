@@ -156,13 +156,9 @@ function strike(
     });
   } else {
     const entry = store.records.get(KEY, store.world.now);
-    const next = evict(
-      decode(KEY, entry.value),
-      entry.version,
-      () => true,
-      "forced",
-      operator.clock.wallMs(),
-    );
+    const now = operator.clock.wallMs();
+    const record = decode(KEY, entry.value);
+    const next = evict(record, entry.version, () => true, "forced", now, skewMs);
     if (next !== null) store.commit(operator, [{ ...entry, value: encode(next), expireInMs: 60_000 }]);
   }
 }
