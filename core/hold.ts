@@ -249,7 +249,11 @@ export class Hold {
         if (!fresh) continue;
         attempt.entry = entry;
         const reason = lossOf(record, this.token);
-        if (attempt.unsure && reason === "expired") return true;
+        if (attempt.unsure && reason === "expired") {
+          // As long as the lease runs, a note would tell of an eviction. Later its silence proves nothing.
+          if (this.#leftMs() > 0) return true;
+          throw new LockBackendError("the answer to the release was lost, and the lease has ended since");
+        }
         this.#state = new LockLostError(this.identifier, reason, this.fencingToken);
         this.#signal?.abort(this.#state);
         return false;

@@ -99,7 +99,8 @@ export class Lock {
 
   /**
    * Aborts with a `LockLostError` the moment the lock is lost, at the latest when its lease ends; never on
-   * a normal release.
+   * a normal release. After a freeze, code that runs before the first timer may find a signal that it kept
+   * not aborted yet; reading it from the lock, like `held`, is exact.
    */
   get signal(): AbortSignal {
     return this.#hold.signal;

@@ -32,9 +32,10 @@ export interface LockOptions {
    */
   waitForMs?: number;
   /**
-   * Evict a holder that has held the lock for this many milliseconds, even if it is alive; its
-   * `signal` tells it. The lock then goes to whoever is first in line. 0 evicts any holder at once;
-   * omitted never evicts. Default: never.
+   * Evict a holder that has held the lock for this many milliseconds, even if it is alive; its `signal`
+   * tells it. The lock then goes to whoever is first in line, so choose it longer than any honest hold:
+   * otherwise one waiter robs every holder until its own turn comes. 0 evicts any holder at once; omitted
+   * never evicts. Default: never.
    */
   stealAfterMs?: number;
   /** Which backend: one of `LOCK_KINDS`. `backend` wins over it. Default: `LOCK_KINDS.STRONG`. */

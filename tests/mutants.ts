@@ -102,6 +102,13 @@ const MUTANTS: Mutant[] = [
     ...SIMULATION,
   },
   {
+    law: "4: a release is not believed without proof",
+    file: "core/hold.ts",
+    from: 'if (attempt.unsure && reason === "expired") {',
+    to: "if (attempt.unsure) {",
+    ...SIMULATION,
+  },
+  {
     law: "5: the k-th in line waits k graces",
     file: "core/record.ts",
     from: "const turnInMs = ahead === 0 ? 0 : ahead * view.graceMs - freeMs;",
