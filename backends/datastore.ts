@@ -24,8 +24,9 @@ import process from "node:process";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
 import { Bell } from "../core/bell.ts";
 import { pause, systemClock } from "../core/clock.ts";
-import { LockBackendError } from "../core/errors.ts";
+import { backendError, LockBackendError } from "../core/errors.ts";
 import { describe } from "../core/identifier.ts";
+import { holdOf, type Lock } from "../core/lock.ts";
 
 /** A key of `google.datastore.v1`. Without `partitionId` it is in the database and namespace of the locks. */
 export interface DatastoreKey {
@@ -193,6 +194,9 @@ const PAGE = 300;
 const MAX_READ = 1000;
 const MAX_NAME_BYTES = 1500;
 
+/** For how long a guarded commit that the server aborts is tried anew. */
+const GUARDED_MS = 30_000;
+
 /** The status codes that are told apart here. */
 const ALREADY_EXISTS = 6;
 const INVALID_ARGUMENT = 3;
@@ -352,6 +356,71 @@ class DatastoreBackend implements LockBackend {
     }
   }
 
+  /**
+   * Runs `build` in a transaction that has read the lock's record under this version, and commits it.
+   * `undefined` if the record has changed meanwhile: nothing is written then.
+   */
+  async guarded(
+    key: string,
+    version: string | null,
+    build: (tx: DatastoreTransaction) => unknown,
+  ): Promise<DatastoreCommit | undefined> {
+    const begun = await this.call("beginTransaction", { transactionOptions: { readWrite: {} } });
+    const { transaction } = begun;
+    let open = true;
+    try {
+      const lookup = async (keys: readonly DatastoreKey[]) => {
+        const found: DatastoreResult[] = [];
+        for (let ask = keys; ask.length > 0;) {
+          const answer = await this.call("lookup", { keys: ask, readOptions: { transaction } });
+          found.push(...answer.found ?? []);
+          ask = answer.deferred ?? [];
+        }
+        return found;
+      };
+      const [lock] = await lookup([this.keyOf(key)]);
+      // What the transaction has read cannot change before it commits: the server sees to that.
+      if (lock === undefined || versionOf(lock.version) !== version) return undefined;
+
+      const mutations: object[] = [];
+      const here = (key: DatastoreKey | null | undefined) => ({
+        path: key?.path,
+        partitionId: { ...this.#partition, ...key?.partitionId },
+      });
+      const write = (how: string) => (entity: DatastoreEntity) => {
+        mutations.push({ [how]: { ...entity, key: here(entity.key) } });
+        return draft;
+      };
+      const draft: DatastoreTransaction = {
+        async lookup(...keys) {
+          const asked = keys.map(here);
+          const found = new Map(
+            (await lookup(asked)).map(({ entity }) => [textOf(entity?.key), entity ?? undefined]),
+          );
+          return asked.map((key) => found.get(textOf(key)));
+        },
+        insert: write("insert"),
+        update: write("update"),
+        upsert: write("upsert"),
+        delete(key) {
+          mutations.push({ delete: here(key) });
+          return draft;
+        },
+      };
+      await build(draft);
+      open = false;
+      await this.call("commit", { mode: "TRANSACTIONAL", transaction, mutations });
+      return { ok: true };
+    } catch (error) {
+      const code = open ? undefined : codeOf(error);
+      if (code === ALREADY_EXISTS || code === NOT_FOUND) return { ok: false };
+      throw error;
+    } finally {
+      // What was read stays locked otherwise, until the server gives the transaction up.
+      if (open) await this.call("rollback", { transaction }).catch(() => {});
+    }
+  }
+
   /** One call, with a limit and without the client's own repetitions. */
   async call<Method extends keyof DatastoreApi>(
     method: Method,
@@ -476,6 +545,84 @@ export function datastoreBackend(client: DatastoreApi, options: DatastoreBackend
   assertMs(pollMs, "pollMs", POLL_LEAST_MS, doing);
   assertMs(timeoutMs, "timeoutMs", 100, doing);
   return new DatastoreBackend(client, { projectId, databaseId, namespace, entityKind, pollMs, timeoutMs });
+}
+
+/** What a guarded commit came to. */
+export type DatastoreCommit =
+  /** Everything is written. */
+  | { readonly ok: true }
+  /** Nothing is written: an entity to insert was there already, or one to update was not. */
+  | { readonly ok: false };
+
+/** A transaction while it is put together: what to write when the lock has proven to be held. */
+export interface DatastoreTransaction {
+  /** Reads entities in the transaction; `undefined` for one that is not there. */
+  lookup(...keys: DatastoreKey[]): Promise<readonly (DatastoreEntity | undefined)[]>;
+  /** Writes a new entity; one that is there already makes the commit `{ ok: false }`. */
+  insert(entity: DatastoreEntity): this;
+  /** Writes over an entity; one that is not there makes the commit `{ ok: false }`. */
+  update(entity: DatastoreEntity): this;
+  /** Writes an entity, new or not. */
+  upsert(entity: DatastoreEntity): this;
+  /** Deletes an entity, if it is there. */
+  delete(key: DatastoreKey): this;
+}
+
+/**
+ * Commits the caller's own entities in one transaction that also reads the lock and finds it held: a holder
+ * that has lost its lock, without knowing it yet, writes nothing.
+ *
+ * `build` receives a fresh transaction, reads in it and adds to it; it may be called again when the server
+ * aborts the transaction, so let it have no other effects. Until it is done the server may hold back other
+ * writes to what it has read, the renewal of the lock among them: be quick. The entities must be in the
+ * database that keeps the lock, in any namespace. Resolves to whether they are written; `{ ok: false }` only
+ * because of an `insert` or `update` of the caller's own.
+ *
+ * Rejects with `LockLostError` if the lock is no longer held, with what `build` throws (both write nothing),
+ * with TypeError if `held` is not a lock on a Datastore backend, and with `LockBackendError` if the server
+ * failed: only then the outcome is unknown.
+ *
+ * @example
+ * ```ts
+ * import type { Lock } from "@holdfast/lock";
+ * import { commitIfHeld } from "@holdfast/lock/backends/datastore";
+ *
+ * async function deposit(held: Lock, cents: number) {
+ *   const key = { path: [{ kind: "Account", name: "ada" }] };
+ *   await commitIfHeld(held, async (tx) => {
+ *     const [account] = await tx.lookup(key);
+ *     const { integerValue = 0 } = (account?.properties?.cents ?? {}) as { integerValue?: number };
+ *     tx.upsert({ key, properties: { cents: { integerValue: Number(integerValue) + cents } } });
+ *   });
+ * }
+ * ```
+ */
+export async function commitIfHeld(
+  held: Lock,
+  build: (tx: DatastoreTransaction) => unknown,
+): Promise<DatastoreCommit> {
+  const hold = holdOf(held);
+  const { peer: { backend }, key } = hold.queue;
+  if (!(backend instanceof DatastoreBackend)) {
+    throw new TypeError("Cannot commit: 'held' must be a lock on a Datastore backend, it is on another one");
+  }
+  if (typeof build !== "function") {
+    throw new TypeError(`Cannot commit: 'build' must be a function, current value is ${describe(build)}`);
+  }
+  const started = performance.now();
+  for (let most = 20;; most = Math.min(2 * most, 500)) {
+    const proof = await hold.proof();
+    try {
+      const done = await backend.guarded(key, proof.version, build);
+      if (done !== undefined) return done;
+    } catch (error) {
+      if (!(error instanceof LockBackendError)) throw error;
+      if (codeOf(error) !== ABORTED || performance.now() - started > GUARDED_MS) {
+        throw backendError(hold.identifier, "commit under", error);
+      }
+    }
+    await pause(systemClock, 1 + Math.random() * most);
+  }
 }
 
 /** A `v1.DatastoreClient`, to be closed by who asked for it. */
@@ -672,6 +819,13 @@ function entryOf({ entity, version }: DatastoreResult): Entry {
     value: typeof stringValue === "string" ? stringValue : "",
     version: versionOf(version) ?? "",
   };
+}
+
+/** A key as text, to find its entity among the answers. */
+function textOf(key: DatastoreKey | null | undefined): string {
+  const { projectId, databaseId, namespaceId } = key?.partitionId ?? {};
+  const path = key?.path?.map(({ kind, name, id }) => [kind, name || String(id)]);
+  return JSON.stringify([projectId, databaseId || "", namespaceId || "", path]);
 }
 
 /** A version as the core compares it: its order as a string is its order as a number. */

@@ -1,16 +1,28 @@
-/** The Datastore backend against the official emulators. */
+/** The Datastore backend: against the official emulators where they are installed, and a server of our own. */
 
 import { datastoreBackend, datastoreClient } from "@holdfast/lock/backends/datastore";
-import { testBackend } from "@holdfast/lock/testing";
+import { CASES, testBackend } from "@holdfast/lock/testing";
 import { HOW_TO_GET, type Server, startEmulators } from "./datastore/emulators.ts";
+import { TestServer } from "./datastore/test_server.ts";
+import { Workspace } from "./datastore/workspace.ts";
+import { inputTests } from "./datastore/input.ts";
+import { rpcTests } from "./datastore/rpcs.ts";
+import { ruleTests } from "./datastore/rules.ts";
+import { workTests } from "./datastore/work.ts";
 
 const PROJECT = "holdfast-test";
 const { test } = Deno;
 const skip = test.ignore;
 
+const workspace = await Workspace.make();
+const own = await TestServer.start(workspace);
 const { running, missing } = await startEmulators();
 for (const name of missing) skip(`Datastore: the ${name} is not installed; ${HOW_TO_GET}`, () => {});
-globalThis.addEventListener("unload", () => running.forEach((server) => void server.stop()));
+const servers: readonly Server[] = [own, ...running];
+globalThis.addEventListener("unload", () => {
+  for (const server of servers) void server.stop();
+  Deno.removeSync(workspace.path, { recursive: true });
+});
 
 /** What the backend cannot do on this server, and why. */
 function deviations({ tellsTime }: Server): Record<string, string> {
@@ -27,7 +39,7 @@ function deviations({ tellsTime }: Server): Record<string, string> {
   };
 }
 
-for (const server of running) {
+for (const server of servers) {
   const client = await datastoreClient({ projectId: PROJECT, emulatorHost: server.host });
   testBackend({
     name: `${server.name}, REST from Deno`,
@@ -37,3 +49,29 @@ for (const server of running) {
     deviations: deviations(server),
   });
 }
+
+for (const server of servers) {
+  const skipped = deviations(server);
+  const played = CASES.filter((title) => !Object.hasOwn(skipped, title));
+  const host = server instanceof TestServer ? server.grpcHost : server.host;
+  let child: ReturnType<Workspace["start"]> | undefined;
+  for (const title of CASES) {
+    const name = `${server.name}, gRPC from Node: ${title}`;
+    if (Object.hasOwn(skipped, title)) {
+      skip(`${name} (deviates: ${skipped[title]})`, () => {});
+      continue;
+    }
+    // One child plays all cases, so its pipes outlive each test.
+    test({ name, sanitizeOps: false, sanitizeResources: false }, async () => {
+      child ??= workspace.start("conformance.mjs", [host, JSON.stringify(played)]);
+      const { error } = await child.next(title);
+      if (title === played.at(-1)) await child[Symbol.asyncDispose]();
+      if (error !== undefined) throw new Error(error);
+    });
+  }
+}
+
+await ruleTests(servers);
+rpcTests(own);
+inputTests(own);
+workTests(own, running, workspace);
