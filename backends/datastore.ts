@@ -663,38 +663,77 @@ export async function datastoreClient(options: DatastoreClientOptions): Promise<
   const emulator = emulatorAddress(options.emulatorHost, doing);
   const rest = transport === "rest";
   const { DatastoreClient, grpc } = await load(!rest && emulator !== undefined);
-  const client = new DatastoreClient({
-    projectId,
-    fallback: rest,
-    ...(emulator === undefined ? {} : {
+  const host = emulator === undefined
+    ? "datastore.googleapis.com"
+    : `the emulator ${emulator.hostname}:${emulator.port}`;
+  const make = (more: object) => new DatastoreClient({ projectId, fallback: rest, ...more });
+  let client: DatastoreClient;
+  if (emulator === undefined) {
+    const plain = make({});
+    // Asked for now: the client's own look at the first call fails outside of any promise that we could await.
+    const credentials = await plain.auth.getClient().catch((cause: unknown) => {
+      throw new LockBackendError(`Cannot ${doing}: there are no credentials: ${messageOf(cause)}`, { cause });
+    });
+    client = rest ? make({ authClient: authOf(credentials) }) : plain;
+  } else {
+    client = make({
       servicePath: emulator.hostname,
       port: emulator.port,
       protocol: "http",
       sslCreds: grpc?.credentials.createInsecure(),
       // Otherwise the client would look for credentials on the network.
-      authClient: {
-        universeDomain: "googleapis.com",
-        getRequestHeaders: () => Promise.resolve(new Headers()),
-        fetch: (url: string, init: RequestInit) => fetch(url, init),
-      },
-    }),
-  });
-  const host = emulator === undefined
-    ? "datastore.googleapis.com"
-    : `the emulator ${emulator.hostname}:${emulator.port}`;
-  made.set(client, { host, rest });
-  if (emulator === undefined) {
-    // Asked for now: the client's own look at the first call fails outside of any promise that we could await.
-    await client.auth.getClient().catch((cause: unknown) => {
-      throw new LockBackendError(`Cannot ${doing}: there are no credentials: ${messageOf(cause)}`, { cause });
+      authClient: authOf(),
     });
   }
+  made.set(client, { host, rest });
   return client;
+}
+
+/** What the client uses of its credentials. */
+interface Credentials {
+  readonly universeDomain?: string;
+  getRequestHeaders(url?: string): Promise<Headers | Record<string, string>>;
+}
+
+/** How a REST client gets its headers, and sends. */
+function authOf(credentials?: Credentials): object {
+  const getRequestHeaders = async (url?: string) => new Headers(await credentials?.getRequestHeaders(url));
+  return {
+    universeDomain: credentials?.universeDomain ?? "googleapis.com",
+    getRequestHeaders,
+    async fetch(url: string, { method, headers, body, signal }: RequestInit) {
+      const all = new Headers(headers);
+      for (const [name, value] of await getRequestHeaders(url)) all.set(name, value);
+      // As a stream: what it can send again, Deno's own fetch does send again when a connection breaks after
+      // the request has been received, and the answer to the second one says that the lock is somebody else's.
+      const bytes = typeof body === "string" ? encoder.encode(body) : body as Uint8Array;
+      const stream = new ReadableStream({
+        start(controller) {
+          controller.enqueue(bytes);
+          controller.close();
+        },
+      });
+      const init = { method, headers: all, body: stream, signal, duplex: "half" };
+      try {
+        return await fetch(url, init);
+      } catch (cause) {
+        // The reason is in the cause of the cause, and the client passes on only what is on top.
+        throw signal?.aborted ? cause : new Error(reasonOf(cause), { cause });
+      }
+    },
+  };
+}
+
+function reasonOf(error: unknown): string {
+  const { cause } = error as { cause?: unknown };
+  return cause === undefined ? messageOf(error) : `${messageOf(error)}: ${reasonOf(cause)}`;
 }
 
 type ClientModule = {
   v1: {
-    DatastoreClient: new (options: object) => DatastoreClient & { auth: { getClient(): Promise<unknown> } };
+    DatastoreClient: new (
+      options: object,
+    ) => DatastoreClient & { auth: { getClient(): Promise<Credentials> } };
   };
 };
 type Grpc = { credentials: { createInsecure(): unknown } };

@@ -71,7 +71,7 @@ for (const server of servers) {
   }
 }
 
-await ruleTests(servers);
+ruleTests(servers);
 rpcTests(own);
 inputTests(own);
 workTests(own, running, workspace);
