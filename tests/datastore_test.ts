@@ -73,5 +73,5 @@ for (const server of servers) {
 
 ruleTests(servers);
 rpcTests(own);
-inputTests(own);
+inputTests(own, workspace);
 workTests(own, running, workspace);

@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Child } from "../child.ts";
 
+const SCRIPTS = ["server.mjs", "conformance.mjs", "worker.mjs", "unreachable.mjs"];
+
 export class Workspace {
   readonly path: string;
 
@@ -27,7 +29,7 @@ export class Workspace {
     const target = join(path, "node_modules", "@holdfast", "lock");
     await Deno.mkdir(target, { recursive: true });
     await run(path, "tar", "xzf", tarball, "-C", target, "--strip-components=1");
-    for (const script of ["server.mjs", "conformance.mjs", "worker.mjs"]) {
+    for (const script of SCRIPTS) {
       await Deno.copyFile(new URL(script, import.meta.url), join(path, script));
     }
     return new Workspace(path);
