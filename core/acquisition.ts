@@ -6,8 +6,10 @@ import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { Want } from "./record.ts";
 
-/** How long a store that has never answered may take, however short the caller wants to wait. */
+/** How long a store that is silent so far may take, however short the caller wants to wait. */
 const FIRST_ANSWER_MS = 1000;
+/** The same for one who does not wait at all, and so has set no limit: a first connection takes its time. */
+const TRY_MS = 5000;
 
 /** One acquisition, from the call until it is granted, refused, failed or cancelled: exactly one of these. */
 export class Acquisition {
@@ -41,7 +43,7 @@ export class Acquisition {
     this.#reject = reject;
     this.#startedMs = queue.peer.clock.monotonicMs();
     options.signal?.addEventListener("abort", this.#abort, { once: true });
-    if (!options.mayWait) this.#limit(FIRST_ANSWER_MS);
+    if (!options.mayWait) this.#limit(Math.min(TRY_MS, options.leaseMs));
     else if (options.waitForMs !== undefined) this.#limit(options.waitForMs);
   }
 
@@ -130,10 +132,10 @@ export class Acquisition {
   #limit(ms: number): void {
     this.#stopTimer = this.#queue.peer.clock.after(ms - this.#waitedMs, () => {
       const { answered, failure } = this.#queue;
-      const silent = new LockBackendError("the store did not answer in time", { transient: true });
-      if (answered && failure === undefined) this.refuse();
+      if (failure !== undefined) this.fail(failure);
+      else if (answered) this.refuse();
       else if (this.#waitedMs < FIRST_ANSWER_MS) this.#limit(FIRST_ANSWER_MS);
-      else this.fail(failure ?? silent);
+      else this.fail(new LockBackendError("the store did not answer in time", { transient: true }));
     });
   }
 

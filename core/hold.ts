@@ -7,8 +7,10 @@ import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import { decode, lossOf, release, renew } from "./record.ts";
 
-/** After how long a held lock starts to watch its own record. */
+/** After how long a held lock starts to watch its own record, and does so again if the watch fails. */
 const WATCH_AFTER_MS = 1000;
+/** How long someone with an outcome of his own waits for a release that meets difficulties. */
+const QUIET_MS = 2000;
 
 /** A lock while it is held: renewal, the news of its loss, release. What `Lock` shows to users. */
 export class Hold {
@@ -30,6 +32,7 @@ export class Hold {
   #renewing = false;
   #failures = 0;
   #watching: AbortController | undefined;
+  #watchAtMs: number;
   #stopTimer: (() => void) | undefined;
 
   constructor(
@@ -45,6 +48,7 @@ export class Hold {
     this.token = acquisition.token;
     this.fencingToken = fencingToken;
     this.#grantedMs = queue.peer.clock.monotonicMs();
+    this.#watchAtMs = this.#grantedMs + WATCH_AFTER_MS;
     this.#entry = entry;
     this.#leased = sent;
     this.#renewAtMs = sent.monotonic + this.options.leaseMs / 3;
@@ -119,9 +123,18 @@ export class Hold {
     return this.#release ??= this.held ? this.#giveBack() : this.#clearAway();
   }
 
-  /** Releases for one who has an outcome of his own: a failure of the store is only published. */
+  /**
+   * Releases for one who has an outcome of his own: a failure of the store is only published, and a release
+   * that takes long goes on without him.
+   */
   async releaseQuietly(): Promise<void> {
-    await this.release().catch((error) => publishBackendError(this.identifier, error));
+    await new Promise<void>((resolve) => {
+      const stop = this.queue.peer.clock.after(QUIET_MS, resolve);
+      this.release().catch((error) => publishBackendError(this.identifier, error)).finally(() => {
+        stop();
+        resolve();
+      });
+    });
   }
 
   get #limitMs(): number {
@@ -144,16 +157,16 @@ export class Hold {
     const { clock } = this.queue.peer;
     let ms = this.#leftMs();
     if (this.options.renew && !this.#renewing) ms = Math.min(ms, this.#renewAtMs - clock.monotonicMs());
-    if (this.#watching === undefined) ms = Math.min(ms, WATCH_AFTER_MS - this.ageMs);
+    if (this.#watching === undefined) ms = Math.min(ms, this.#watchAtMs - clock.monotonicMs());
     // A lock that was forgotten must lapse, not keep its process alive.
     this.#stopTimer = clock.after(ms, () => this.#tick(), true);
   }
 
   #tick(): void {
     if (!this.held) return;
-    if (this.#watching === undefined && this.ageMs >= WATCH_AFTER_MS) void this.#watch();
-    const due = this.queue.peer.clock.monotonicMs() >= this.#renewAtMs;
-    if (this.options.renew && !this.#renewing && due) void this.#renew();
+    const now = this.queue.peer.clock.monotonicMs();
+    if (this.#watching === undefined && now >= this.#watchAtMs) void this.#watch();
+    if (this.options.renew && !this.#renewing && now >= this.#renewAtMs) void this.#renew();
     this.#arm();
   }
 
@@ -192,8 +205,8 @@ export class Hold {
 
   async #watch(): Promise<void> {
     const { peer: { backend }, key } = this.queue;
-    this.#watching = new AbortController();
-    const { signal } = this.#watching;
+    const watching = this.#watching = new AbortController();
+    const { signal } = watching;
     try {
       for await (const entry of backend.watch(key, { signal, idle: true })) {
         if (signal.aborted) return;
@@ -203,9 +216,12 @@ export class Hold {
       }
     } catch (error) {
       // The next renewal finds out what the watch cannot tell.
-      if (!signal.aborted) {
-        publishBackendError(this.identifier, backendError(this.identifier, "watch", error));
-      }
+      if (signal.aborted) return;
+      publishBackendError(this.identifier, backendError(this.identifier, "watch", error));
+      watching.abort();
+      this.#watching = undefined;
+      this.#watchAtMs = this.queue.peer.clock.monotonicMs() + WATCH_AFTER_MS;
+      this.#arm();
     }
   }
 

@@ -22,12 +22,13 @@ export type LockKind = "strong" | "weak";
 export interface LockOptions {
   /**
    * Whether to wait while the lock is taken. `false` asks the store once and bails, as
-   * `waitForMs: 0` does; `false` wins over any `waitForMs`. Default: `true`.
+   * `waitForMs: 0` does; `false` wins over any `waitForMs`. A store that is silent for five
+   * seconds, or for `leaseMs` if that is less, makes the call fail with a `LockBackendError`. Default: `true`.
    */
   wait?: boolean;
   /**
    * For how many milliseconds to wait at most. 0 does not wait; omitted waits without limit. A store
-   * that has not answered at all by then gets up to one second in total before the call fails with a
+   * that has been silent until then gets one second in all before the call fails with a
    * `LockBackendError`. Default: no limit.
    */
   waitForMs?: number;

@@ -1,0 +1,294 @@
+// What is particular to Deno KV. What every backend must do is in the conformance suite.
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { delay } from "@std/async";
+import { commitIfHeld, kvBackend, type KvDatabase } from "../backends/kv.ts";
+import type { Entry } from "../core/backend.ts";
+import { Lock, lock, LockBackendError, LockLostError } from "../mod.ts";
+
+/** A database in memory that ends with the test. */
+function withKv(fn: (kv: Deno.Kv) => Promise<void>): () => Promise<void> {
+  return async () => {
+    const kv = await Deno.openKv(":memory:");
+    try {
+      await fn(kv);
+    } finally {
+      kv.close();
+    }
+  };
+}
+
+/** The same database, with some of its methods replaced. */
+function like(kv: Deno.Kv, changed: Partial<KvDatabase>): KvDatabase {
+  const bound: Record<string, unknown> = {};
+  for (const name of ["get", "getMany", "list", "atomic", "watch"] as const) bound[name] = kv[name].bind(kv);
+  return { ...bound, ...changed } as unknown as KvDatabase;
+}
+
+async function recordOf(kv: Deno.Kv, key: Deno.KvKey): Promise<unknown> {
+  const { value } = await kv.get<Uint8Array>(key);
+  return value === null ? null : JSON.parse(new TextDecoder().decode(value));
+}
+
+Deno.test(
+  "kv: a record is JSON in bytes under the prefix, which every runtime can read",
+  withKv(async (kv) => {
+    const backend = kvBackend(kv, { prefix: ["app", 7] });
+    const held = await lock("a/b", { backend, label: "me" }).acquire();
+    const { value } = await kv.get(["app", 7, "a/b"]);
+    assert(value instanceof Uint8Array);
+    const record = await recordOf(kv, ["app", 7, "a/b"]) as { v: number; holders: { label: string }[] };
+    assertEquals([record.v, record.holders.map(({ label }) => label)], [1, ["me"]]);
+    await held.release();
+    assertEquals((await kv.get(["app", 7, "a/b"])).versionstamp, null);
+  }),
+);
+
+Deno.test(
+  "kv: different prefixes are different locks",
+  withKv(async (kv) => {
+    const one = await Lock.acquire("x", { backend: kvBackend(kv, { prefix: ["one"] }), wait: false });
+    const two = await Lock.acquire("x", { backend: kvBackend(kv, { prefix: ["two"] }), wait: false });
+    assert(one !== null && two !== null);
+    await one.release();
+    await two.release();
+  }),
+);
+
+Deno.test(
+  "kv: a busy database is asked again, for reads and commits alike",
+  withKv(async (kv) => {
+    let busy = 3;
+    const maybe = () => {
+      if (busy-- > 0) throw new TypeError("database is locked");
+    };
+    const backend = kvBackend(like(kv, {
+      async get(key) {
+        await Promise.resolve();
+        maybe();
+        return kv.get(key as Deno.KvKey);
+      },
+      atomic() {
+        const atomic = kv.atomic();
+        const commit = atomic.commit.bind(atomic);
+        atomic.commit = async () => {
+          await Promise.resolve();
+          maybe();
+          return commit();
+        };
+        return atomic as unknown as ReturnType<KvDatabase["atomic"]>;
+      },
+    }));
+    const held = await Lock.acquire("x", { backend, wait: false });
+    assert(held !== null);
+    assertEquals(busy, -1);
+    busy = 2;
+    assertEquals(await Lock.acquire("x", { backend, wait: false }), null);
+    busy = 2;
+    assert(await held.release());
+    assert(busy < 0);
+  }),
+);
+
+Deno.test(
+  "kv: a database that stays busy is a failure of the store that may pass",
+  withKv(async (kv) => {
+    const locked = () => Promise.reject(new TypeError("database is locked"));
+    const backend = kvBackend(like(kv, { get: locked }));
+    const error = await assertRejects(() => backend.read(["x"]), LockBackendError, "database is locked");
+    assert(error.transient);
+    const full = kvBackend(
+      like(kv, { get: () => Promise.reject(new TypeError("database or disk is full")) }),
+    );
+    assert(!(await assertRejects(() => full.read(["x"]), LockBackendError, "disk is full")).transient);
+  }),
+);
+
+Deno.test("kv: what a store may collect is collected", async () => {
+  const path = await Deno.makeTempFile();
+  const kv = await Deno.openKv(path);
+  try {
+    const backend = kvBackend(kv);
+    await backend.commit([{ key: "x", version: null, value: "{}", expireInMs: 1 }]);
+    // Deno KV sweeps once a minute, and whenever a handle is opened.
+    for (
+      let [entry] = await backend.read(["x"]);
+      entry.version !== null;
+      [entry] = await backend.read(["x"])
+    ) {
+      (await Deno.openKv(path)).close();
+    }
+  } finally {
+    kv.close();
+    for (const end of ["", "-wal", "-shm"]) await Deno.remove(path + end).catch(() => {});
+  }
+});
+
+Deno.test(
+  "kv: a watch of the database's own is told of other holders, and left to it by holders",
+  withKv(async (kv) => {
+    let polls = 0;
+    const counting = like(kv, { get: (key) => (polls++, kv.get(key as Deno.KvKey)) });
+    // Passes for a database of the runtime, whose watch is safe.
+    Object.setPrototypeOf(counting, Deno.Kv.prototype);
+    const backend = kvBackend(counting);
+    const ending = new AbortController();
+    const seen = backend.watch("x", { signal: ending.signal, idle: true })[Symbol.asyncIterator]();
+    const next = async () => (await seen.next()).value as Entry;
+    assertEquals((await next()).version, null);
+    const elsewhere = kvBackend(kv);
+    for (const value of ["1", "2"]) {
+      const [{ version }] = await elsewhere.read(["x"]);
+      await elsewhere.commit([{ key: "x", version, value }]);
+      assertEquals((await next()).value, value);
+    }
+    assert(polls <= 5, `${polls} reads for three entries`);
+    ending.abort();
+    assertEquals(await seen.next(), { done: true, value: undefined });
+  }),
+);
+
+Deno.test(
+  "kv: commitIfHeld writes all of it, and says what the caller's own check came to",
+  withKv(async (kv) => {
+    const held = await lock("x", { backend: kvBackend(kv) }).acquire();
+    const first = await commitIfHeld(held, (atomic) => atomic.set(["a"], 1).set(["b"], 2));
+    assert(first.ok);
+    assertEquals((await kv.getMany([["a"], ["b"]])).map(({ value }) => value), [1, 2]);
+    const second = await commitIfHeld(held, (atomic) => {
+      atomic.check({ key: ["a"], versionstamp: null }).delete(["b"]);
+    });
+    assertEquals(second, { ok: false });
+    assertEquals((await kv.get(["b"])).value, 2);
+    const third = await commitIfHeld(held, async (atomic) => {
+      const { versionstamp } = await kv.get(["a"]);
+      return atomic.check({ key: ["a"], versionstamp }).sum(["n"], 5n);
+    });
+    assert(third.ok);
+    assertEquals((await kv.get<Deno.KvU64>(["n"])).value?.value, 5n);
+    await held.release();
+  }),
+);
+
+Deno.test(
+  "kv: neither a renewal nor a new waiter makes commitIfHeld fail",
+  withKv(async (kv) => {
+    const held = await lock("x", { backend: kvBackend(kv), leaseMs: 150 }).acquire();
+    const ending = new AbortController();
+    const waiting = lock("x", { backend: kvBackend(kv), signal: ending.signal }).acquire();
+    const line = async () => {
+      const record = await recordOf(kv, ["holdfast", "x"]) as {
+        holders: { renewals: number }[];
+        queue: unknown[];
+      };
+      return [record.queue.length, record.holders[0].renewals];
+    };
+    let builds = 0;
+    const { ok } = await commitIfHeld(held, async (atomic) => {
+      // The first two are overtaken: by the new waiter, then by a renewal.
+      if (++builds === 1) { while ((await line())[0] === 0); }
+      const [, renewals] = await line();
+      if (builds === 2) { while ((await line())[1] === renewals); }
+      atomic.set(["done"], builds);
+    });
+    assert(ok && builds >= 2);
+    assertEquals((await kv.get(["done"])).value, builds);
+    ending.abort();
+    await assertRejects(() => waiting);
+    await held.release();
+  }),
+);
+
+Deno.test(
+  "kv: commitIfHeld writes nothing for one who has lost, released, or whose build throws",
+  withKv(async (kv) => {
+    const backend = kvBackend(kv);
+    const write = (held: Lock) => commitIfHeld(held, (atomic) => atomic.set(["a"], 1));
+    const robbed = await lock("x", { backend }).acquire();
+    const thief = await lock("x", { backend: kvBackend(kv), stealAfterMs: 0 }).acquire();
+    assertEquals((await assertRejects(() => write(robbed), LockLostError)).reason, "stolen");
+    assert(robbed.signal.aborted && !robbed.held);
+    const oops = new Error("oops");
+    assertEquals(
+      await assertRejects(() =>
+        commitIfHeld(thief, (atomic) => {
+          atomic.set(["a"], 1);
+          throw oops;
+        })
+      ),
+      oops,
+    );
+    await thief.release();
+    assertEquals((await assertRejects(() => write(thief), LockLostError)).reason, "released");
+    const brief = await lock("x", { backend, leaseMs: 100, renew: false }).acquire();
+    while (brief.held) await delay(10);
+    assertEquals((await assertRejects(() => write(brief), LockLostError)).reason, "expired");
+    await brief.release();
+    assertEquals((await kv.get(["a"])).value, null);
+  }),
+);
+
+/** Runs a program in a process of its own, where nothing is configured. */
+async function program(flags: string[], text: string): Promise<string> {
+  const directory = await Deno.makeTempDir();
+  const file = `${directory}/program.ts`;
+  await Deno.writeTextFile(file, text.replaceAll("$mod", new URL("../mod.ts", import.meta.url).href));
+  try {
+    const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--no-config", "--no-check", "--quiet", "--allow-all", ...flags, file],
+      cwd: directory,
+      env: { DENO_DIR: `${directory}/deno`, NO_COLOR: "1" },
+    }).output();
+    return new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+Deno.test("kv: without configuration, the app's own database is opened on first use", async () => {
+  const output = await program(
+    ["--unstable-kv"],
+    `import { lock } from "$mod";
+     const fences = await Promise.all([1, 2].map(() => lock("x").run((held) => held.fencingToken)));
+     console.log(fences.length, fences[0] < fences[1]);`,
+  );
+  assertEquals(output, "2 true\n");
+});
+
+Deno.test("kv: where Deno KV is not enabled, the first use says what to do", async () => {
+  const output = await program(
+    [],
+    `import { lock } from "$mod";
+     await lock("x").run(() => {}).catch((error) => console.log(error.name, error.message));`,
+  );
+  assertStringIncludes(output, "TypeError Cannot lock: Deno KV is not enabled. Run deno with --unstable-kv");
+  assertStringIncludes(output, `"unstable": ["kv"]`);
+});
+
+Deno.test("kv: outside Deno, the first use says what to do", async () => {
+  const output = await program(
+    [],
+    `import { lock } from "$mod";
+     delete globalThis.Deno;
+     await lock("x").run(() => {}).catch((error) => console.log(error.name, error.message));`,
+  );
+  assertStringIncludes(output, "TypeError Cannot lock: outside Deno there is no default backend");
+  assertStringIncludes(output, "configure({ strong: kvBackend(await openKv(pathOrUrl)) })");
+});
+
+Deno.test("kv: a program that forgot to release ends, and one that waits does not", async () => {
+  const forgetful = await program(
+    ["--unstable-kv"],
+    `import { lock } from "$mod";
+     await lock("x").acquire();
+     console.log("done");`,
+  );
+  assertEquals(forgetful, "done\n");
+  const patient = await program(
+    ["--unstable-kv"],
+    `import { Lock, lock } from "$mod";
+     const held = await lock("x", { leaseMs: 100, renew: false }).acquire();
+     held.signal.addEventListener("abort", () => console.log("lost"));
+     await lock("x").run(() => console.log("mine"));`,
+  );
+  assertEquals(patient, "lost\nmine\n");
+});
