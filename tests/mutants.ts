@@ -178,6 +178,27 @@ const MUTANTS: Mutant[] = [
     to: "    cause,\n    transient",
     test: "tests/input_test.ts",
   },
+  ...([
+    ["expiry is passed on", "{ expireIn: expireInMs }", "{}"],
+    ["a busy database is asked again", "if (!busy || performance", "if (busy || performance"],
+    ["values are bytes", "encoder.encode(value), {", "value, {"],
+    ["the prefix counts", "this.#prefix = prefix;", 'this.#prefix = ["holdfast"];'],
+    ["holders do not poll", "const pollMs = idle ? Infinity : ", "const pollMs = "],
+    ["pushed news are heard", "        ring();\n", ""],
+    ["a changed record is no refusal", "if (now.version === proof.version) return result;", "return result;"],
+    ["a build may be async", "await build(draftOf(atomic));", "await build(atomic);"],
+    [
+      "a closed database is no outage",
+      'database is closed", { cause });',
+      'database is closed", { cause, transient: true });',
+    ],
+  ] as const).map(([law, from, to]) => ({
+    law: `kv: ${law}`,
+    file: "backends/kv.ts",
+    from,
+    to,
+    test: law === "a closed database is no outage" ? "tests/input_test.ts" : "tests/kv_test.ts",
+  })),
 ];
 
 const root = new URL("..", import.meta.url);
