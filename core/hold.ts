@@ -33,6 +33,7 @@ export class Hold {
   #failures = 0;
   #watching: AbortController | undefined;
   #watchAtMs: number;
+  #observed = false;
   #stopTimer: (() => void) | undefined;
 
   constructor(
@@ -84,6 +85,23 @@ export class Hold {
     // A process that wakes from a freeze may look here before its timers have run.
     if (!this.held && this.lost !== undefined) this.#signal.abort(this.lost);
     return this.#signal.signal;
+  }
+
+  /**
+   * Somebody looks at this hold: from its first second on, it watches its own record, to tell at once. Where
+   * nobody looks it does not, for a watch may keep the process alive.
+   */
+  observe(): this {
+    if (!this.#observed) {
+      this.#observed = true;
+      this.#arm();
+    }
+    return this;
+  }
+
+  /** Somebody here begins or ends to wait for it. */
+  attend(): void {
+    this.#arm();
   }
 
   /** It is no longer ours. */
@@ -157,15 +175,17 @@ export class Hold {
     const { clock } = this.queue.peer;
     let ms = this.#leftMs();
     if (this.options.renew && !this.#renewing) ms = Math.min(ms, this.#renewAtMs - clock.monotonicMs());
-    if (this.#watching === undefined) ms = Math.min(ms, this.#watchAtMs - clock.monotonicMs());
-    // A lock that was forgotten must lapse, not keep its process alive.
-    this.#stopTimer = clock.after(ms, () => this.#tick(), true);
+    if (this.#observed && this.#watching === undefined) {
+      ms = Math.min(ms, this.#watchAtMs - clock.monotonicMs());
+    }
+    // A lock that was forgotten must lapse, not keep its process alive; one that is waited for keeps it.
+    this.#stopTimer = clock.after(ms, () => this.#tick(), !this.queue.wanted);
   }
 
   #tick(): void {
     if (!this.held) return;
     const now = this.queue.peer.clock.monotonicMs();
-    if (this.#watching === undefined && now >= this.#watchAtMs) void this.#watch();
+    if (this.#observed && this.#watching === undefined && now >= this.#watchAtMs) void this.#watch();
     if (this.options.renew && !this.#renewing && now >= this.#renewAtMs) void this.#renew();
     this.#arm();
   }
