@@ -106,11 +106,14 @@ export const failureCases: Cases = {
     const { a, b } = stage;
     const late = gateAnswer();
     a.plan(late.plan);
-    const waiting = stage.acquire(a, { leaseMs: 100 });
+    const leaseMs = 400;
+    const waiting = stage.acquire(a, { leaseMs });
     await late.reached;
-    const other = await stage.acquire(b);
+    // By stealing: a slow store may take longer to see the lease out than the late one to look again.
+    const other = await stage.acquire(b, { stealAfterMs: 0 });
     let granted = false;
     void waiting.then(() => granted = true);
+    await leave(leaseMs);
     late.open();
     await leave(50);
     assert.equal(granted, false);
