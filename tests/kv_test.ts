@@ -1,5 +1,5 @@
 // What is particular to Deno KV. What every backend must do is in the conformance suite.
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
 import { commitIfHeld, kvBackend, type KvDatabase } from "../backends/kv.ts";
 import type { Entry } from "../core/backend.ts";
@@ -251,69 +251,3 @@ Deno.test(
     assertEquals((await kv.get(["a"])).value, null);
   }),
 );
-
-/** Runs a program in a process of its own, where nothing is configured. */
-async function program(flags: string[], text: string): Promise<string> {
-  const directory = await Deno.makeTempDir();
-  const file = `${directory}/program.ts`;
-  await Deno.writeTextFile(file, text.replaceAll("$mod", new URL("../mod.ts", import.meta.url).href));
-  try {
-    const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "--no-config", "--no-check", "--quiet", "--allow-all", ...flags, file],
-      cwd: directory,
-      env: { DENO_DIR: `${directory}/deno`, NO_COLOR: "1" },
-    }).output();
-    return new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
-}
-
-Deno.test("kv: without configuration, the app's own database is opened on first use", async () => {
-  const output = await program(
-    ["--unstable-kv"],
-    `import { lock } from "$mod";
-     const fences = await Promise.all([1, 2].map(() => lock("x").run((held) => held.fencingToken)));
-     console.log(fences.length, fences[0] < fences[1]);`,
-  );
-  assertEquals(output, "2 true\n");
-});
-
-Deno.test("kv: where Deno KV is not enabled, the first use says what to do", async () => {
-  const output = await program(
-    [],
-    `import { lock } from "$mod";
-     await lock("x").run(() => {}).catch((error) => console.log(error.name, error.message));`,
-  );
-  assertStringIncludes(output, "TypeError Cannot lock: Deno KV is not enabled. Run deno with --unstable-kv");
-  assertStringIncludes(output, `"unstable": ["kv"]`);
-});
-
-Deno.test("kv: outside Deno, the first use says what to do", async () => {
-  const output = await program(
-    [],
-    `import { lock } from "$mod";
-     delete globalThis.Deno;
-     await lock("x").run(() => {}).catch((error) => console.log(error.name, error.message));`,
-  );
-  assertStringIncludes(output, "TypeError Cannot lock: outside Deno there is no default backend");
-  assertStringIncludes(output, "configure({ strong: kvBackend(await openKv(pathOrUrl)) })");
-});
-
-Deno.test("kv: a program that forgot to release ends, and one that waits does not", async () => {
-  const forgetful = await program(
-    ["--unstable-kv"],
-    `import { lock } from "$mod";
-     await lock("x").acquire();
-     console.log("done");`,
-  );
-  assertEquals(forgetful, "done\n");
-  const patient = await program(
-    ["--unstable-kv"],
-    `import { Lock, lock } from "$mod";
-     const held = await lock("x", { leaseMs: 100, renew: false }).acquire();
-     held.signal.addEventListener("abort", () => console.log("lost"));
-     await lock("x").run(() => console.log("mine"));`,
-  );
-  assertEquals(patient, "lost\nmine\n");
-});
