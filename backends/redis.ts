@@ -137,40 +137,54 @@ const RECONNECT_MS = { least: 20, most: 2000 };
  *
  * Answers the new version, with the time behind it where that differs; or the time and the records now there.
  *
- * Versions are the time in microseconds, but always higher than the bucket's last: so they rise even if the clock
- * steps back, and even if the counters are lost. A commit that was made by a clock far ahead of ours is refused
- * like one that came too late, for it may have taken a living holder for a lapsed one.
+ * Versions are the time in microseconds, but always higher than the bucket's last by two or more: so they rise even
+ * if the clock steps back, and even if the counters are lost. The number between is for the record's deletion, which
+ * thereby costs no counter. A commit that was made by a clock far ahead of ours is refused like one that came too
+ * late, for it may have taken a living holder for a lapsed one.
  */
 const COMMIT = `
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local count = #ARGV == 0 and #KEYS or (#ARGV - 1) / 3
-local fits = #ARGV > 0 and ARGV[1] * 1000 <= now + ${TOLERANCE_MS * 1000}
-local found = {false}
+local count, fits, found = (#ARGV - 1) / 3, true, {false}
+if #ARGV == 0 then count, fits = #KEYS, false end
 for i = 1, count do
   local record = redis.call('GET', KEYS[i])
   found[i + 1] = record
-  if fits and (record and string.sub(record, 1, ${DIGITS}) or '') ~= ARGV[3 * i - 1] then fits = false end
+  if (record and record:sub(1, ${DIGITS}) or '') ~= ARGV[3 * i - 1] then fits = false end
 end
-if not fits then
-  found[1] = string.format('%.0f', now)
+if fits and count == 1 and ARGV[3] == '-' and found[2] then
+  redis.call('DEL', KEYS[1])
+  redis.call('PUBLISH', KEYS[1] .. '@DB', '')
+  return string.format('%0${DIGITS}.0f', ARGV[2] + 1)
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local version = string.format('%0${DIGITS}.0f', now)
+if not fits or ARGV[1] * 1000 > now + ${TOLERANCE_MS * 1000} then
+  found[1] = version
   return found
 end
-local last = now - 1
+local least = now
 for i = count + 1, #KEYS do
-  last = math.max(last, tonumber(redis.call('GET', KEYS[i]) or 0))
+  least = math.max(least, (redis.call('GETSET', KEYS[i], version) or 0) + 2)
 end
-local version = string.format('%0${DIGITS}.0f', last + 1)
+local answer = version
+if least > now then
+  version = string.format('%0${DIGITS}.0f', least)
+  answer = version .. answer
+  for i = count + 1, #KEYS do redis.call('SET', KEYS[i], version) end
+end
 for i = 1, count do
-  local expire, value = ARGV[3 * i], ARGV[3 * i + 1]
-  if expire == '-' then redis.call('DEL', KEYS[i])
-  elseif expire == '0' then redis.call('SET', KEYS[i], version .. value)
-  else redis.call('SET', KEYS[i], version .. value, 'PX', expire) end
-  redis.call('PUBLISH', KEYS[i] .. '@DB', version .. value)
+  local record, expire = version .. ARGV[3 * i + 1], ARGV[3 * i]
+  if expire == '-' then
+    record = ''
+    redis.call('DEL', KEYS[i])
+  elseif expire == '0' then
+    redis.call('SET', KEYS[i], record)
+  else
+    redis.call('SET', KEYS[i], record, 'PX', expire)
+  end
+  redis.call('PUBLISH', KEYS[i] .. '@DB', record)
 end
-for i = count + 1, #KEYS do redis.call('SET', KEYS[i], version) end
-if last < now then return version end
-return version .. string.format('%.0f', now)
+return answer
 `;
 
 /** Runs commands if the record KEYS[1] still has the version ARGV[1]. ARGV: then each as its length and its words. */
@@ -506,9 +520,7 @@ class Feed {
     const channel = this.#channels.get(this.#backend.keyIn(name));
     if (channel === undefined) return;
     channel.messages++;
-    const version = message.slice(0, DIGITS);
-    const value = message.slice(DIGITS);
-    channel.show(value === "" ? absent(channel.key) : { key: channel.key, value, version });
+    channel.show(entryOf(channel.key, message === "" ? null : message));
   };
 
   /** Subscribes to what is not subscribed to, on a new connection if there is none, until that is done. */
@@ -606,11 +618,11 @@ class RedisStore implements RedisBackend {
     this.#fullPrefix = this.port.keyPrefix + prefix;
     // Channels, unlike keys, are the same in all databases of a server.
     this.#channelSuffix = this.port.database === 0 ? "" : `@${this.port.database}`;
-    this.#commit = new Script(COMMIT.replace("'@DB'", `'${this.#channelSuffix}'`));
+    this.#commit = new Script(COMMIT.replaceAll("'@DB'", `'${this.#channelSuffix}'`));
   }
 
   keyOf(key: string): string {
-    return `${this.#prefix}:${tagOf(key)}:${key}`;
+    return this.#named(tagOf(key), key);
   }
 
   channelOf(key: string): string {
@@ -632,47 +644,45 @@ class RedisStore implements RedisBackend {
   async commit(changes: readonly Change[]): Promise<CommitResult> {
     const { breaks } = this.port;
     const sent = performance.now();
-    const keys = changes.map(({ key }) => this.keyOf(key));
     const args = [String(Math.floor(this.#clock.now()))];
-    for (const { version, value, expireInMs } of changes) {
+    const records: string[] = [];
+    const counters = new Set<string>();
+    for (const { key, version, value, expireInMs } of changes) {
+      const tag = tagOf(key);
+      records.push(this.#named(tag, key));
+      counters.add(`${this.#prefix}:${tag}`);
       args.push(version ?? "", value === null ? "-" : String(expireInMs ?? 0), value ?? "");
-    }
-    for (const counter of new Set(changes.map(({ key }) => `${this.#prefix}:${tagOf(key)}`))) {
-      keys.push(counter);
     }
     const watched = changes.map(({ key }) => this.#feed.live(key));
     const messages = watched.map((channel) => channel?.messages);
 
-    const reply = await this.#run(this.#commit, keys, args);
-    let entries: readonly Entry[];
-    let result: CommitResult;
-    if (Array.isArray(reply)) {
-      entries = this.#entriesOf(changes.map(({ key }) => key), reply, sent);
-      if (breaks !== this.port.breaks) {
-        throw new LockBackendError("the connection broke, and the client may have sent this commit twice", {
-          transient: true,
-        });
-      }
-      result = { ok: false, entries };
-    } else {
-      const text = String(reply);
-      const version = text.slice(0, DIGITS);
-      const behindMs = this.#clock.learn(Number(text.slice(DIGITS) || version) / 1000, sent);
+    const reply = await this.#run(this.#commit, [...records, ...counters], args);
+    const refused = Array.isArray(reply);
+    const version = refused ? "" : String(reply).slice(0, DIGITS);
+    const entries = refused
+      ? this.#entriesOf(changes.map(({ key }) => key), reply, sent)
+      : changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version }));
+    if (refused && breaks !== this.port.breaks) {
+      throw new LockBackendError("the connection broke, and the client may have sent this commit twice", {
+        transient: true,
+      });
+    }
+    // A deletion tells no time.
+    if (!refused && changes.some(({ value }) => value !== null)) {
+      const behindMs = this.#clock.learn(Number(String(reply).slice(-DIGITS)) / 1000, sent);
       // The record bears times that would let others take its holder's lease for over.
       if (behindMs > TOLERANCE_MS) {
         throw new LockBackendError(`the clock was ${Math.round(behindMs)} ms behind the server's`, {
           transient: true,
         });
       }
-      entries = changes.map(({ key, value }) => value === null ? absent(key) : { key, value, version });
-      result = { ok: true, version };
     }
     for (const [i, channel] of watched.entries()) {
       if (channel === undefined || !channel.live) continue;
       if (channel.messages === messages[i]) channel.show(entries[i]);
       channel.fresh = true;
     }
-    return result;
+    return refused ? { ok: false, entries } : { ok: true, version };
   }
 
   async *watch(key: string, { signal, idle = false }: WatchOptions): AsyncIterable<Entry> {
@@ -772,13 +782,13 @@ class RedisStore implements RedisBackend {
     });
   }
 
+  #named(tag: string, key: string): string {
+    return `${this.#prefix}:${tag}:${key}`;
+  }
+
   #entriesOf(keys: readonly string[], [time, ...found]: readonly unknown[], sent: number): readonly Entry[] {
     this.#clock.learn(Number(time) / 1000, sent);
-    return keys.map((key, i) => {
-      if (found[i] === null) return absent(key);
-      const text = String(found[i]);
-      return { key, value: text.slice(DIGITS), version: text.slice(0, DIGITS) };
-    });
+    return keys.map((key, i) => entryOf(key, found[i]));
   }
 }
 
@@ -926,8 +936,11 @@ function tagOf(key: string): string {
   return `{${(hash >>> 0) % BUCKETS}}`;
 }
 
-function absent(key: string): Entry {
-  return { key, value: null, version: null };
+/** An entry, of what the server holds under its key. */
+function entryOf(key: string, record: unknown): Entry {
+  if (record === null) return { key, value: null, version: null };
+  const text = String(record);
+  return { key, value: text.slice(DIGITS), version: text.slice(0, DIGITS) };
 }
 
 /** A pattern that matches just this text. */

@@ -101,8 +101,8 @@ class News {
   readonly #backend: LockBackend;
   readonly #key: string;
   readonly #wake: () => void;
-  readonly #closing = new AbortController();
-  #open = false;
+  /** Ends the watch that is open. */
+  #closing: AbortController | undefined;
   #latest: Entry | undefined;
   #failure: { error: unknown } | undefined;
 
@@ -113,7 +113,7 @@ class News {
   }
 
   open(): void {
-    if (!this.#open) void this.#follow();
+    if (this.#closing === undefined) void this.#follow(this.#closing = new AbortController());
   }
 
   /** What to look at now, if `known` is the last that was seen. Throws the failure of the watch, if any. */
@@ -131,12 +131,11 @@ class News {
   }
 
   close(): void {
-    this.#closing.abort();
+    this.#closing?.abort();
   }
 
-  async #follow(): Promise<void> {
-    this.#open = true;
-    const { signal } = this.#closing;
+  async #follow(closing: AbortController): Promise<void> {
+    const { signal } = closing;
     try {
       for await (const entry of this.#backend.watch(this.#key, { signal })) {
         this.#latest = entry;
@@ -148,7 +147,7 @@ class News {
       this.#failure = { error };
       this.#wake();
     } finally {
-      this.#open = false;
+      this.#closing = undefined;
     }
   }
 }
