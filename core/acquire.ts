@@ -48,7 +48,7 @@ export async function contend(
     try {
       if (look === undefined) {
         look = await peer.read(key, leaseMs);
-        acquisition.answered();
+        queue.answered = true;
       }
       const record = decode(key, look.value);
       if (!guess) queue.observe(record, look.version);
@@ -57,6 +57,8 @@ export async function contend(
       const decision = decide(record, look.version, acquisition.want(ahead), view);
 
       if (decision.kind === "wait") {
+        // Not after each read: a store that can be read but not written to does not answer what was asked.
+        acquisition.answered();
         if (!acquisition.mayWait) {
           acquisition.refuse();
           break;
