@@ -58,6 +58,8 @@ export async function contend(
       const decision = decide(record, look.version, acquisition.want(ahead), view);
 
       if (decision.kind === "wait") {
+        // Not after each read: a store that can be read but not written to does not answer what was asked.
+        acquisition.answered();
         if (!acquisition.mayWait) {
           acquisition.refuse();
           break;
@@ -75,6 +77,7 @@ export async function contend(
       const sent = momentOf(clock);
       const seen = look;
       const result = await acquisition.ask(() => peer.replace(seen, next, limitMs));
+      acquisition.answered();
       look = result.entry;
       if (!result.ok) acquisition.mayHold = unsure;
       if (!result.ok || !claims) continue;
@@ -102,8 +105,8 @@ class News {
   readonly #backend: LockBackend;
   readonly #key: string;
   readonly #wake: () => void;
-  readonly #closing = new AbortController();
-  #open = false;
+  /** Ends the watch that is open. */
+  #closing: AbortController | undefined;
   #latest: Entry | undefined;
   #failure: { error: unknown } | undefined;
 
@@ -114,7 +117,7 @@ class News {
   }
 
   open(): void {
-    if (!this.#open) void this.#follow();
+    if (this.#closing === undefined) void this.#follow(this.#closing = new AbortController());
   }
 
   /** What to look at now, if `known` is the last that was seen. Throws the failure of the watch, if any. */
@@ -132,12 +135,11 @@ class News {
   }
 
   close(): void {
-    this.#closing.abort();
+    this.#closing?.abort();
   }
 
-  async #follow(): Promise<void> {
-    this.#open = true;
-    const { signal } = this.#closing;
+  async #follow(closing: AbortController): Promise<void> {
+    const { signal } = closing;
     try {
       for await (const entry of this.#backend.watch(this.#key, { signal })) {
         this.#latest = entry;
@@ -149,7 +151,7 @@ class News {
       this.#failure = { error };
       this.#wake();
     } finally {
-      this.#open = false;
+      this.#closing = undefined;
     }
   }
 }

@@ -102,14 +102,18 @@ export class Acquisition {
     this.#queue.asking++;
     try {
       const answer = await ask();
-      this.#unansweredSince = undefined;
-      this.#failures = 0;
       this.#queue.answeredMs = this.#now;
-      this.#queue.failure = undefined;
       return answer;
     } finally {
       this.#queue.asking--;
     }
+  }
+
+  /** The store has done what was asked of it: whatever failed before is over. */
+  answered(): void {
+    this.#unansweredSince = undefined;
+    this.#failures = 0;
+    this.#queue.failure = undefined;
   }
 
   /** Waits a little after a failure that may pass; throws one that does not, or that lasts too long. */

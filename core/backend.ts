@@ -68,7 +68,8 @@ export interface LockBackend {
    *
    * Versions rise strictly per key in the order of strings, across deletion, expiry, clean-up and
    * restarts: the version of the commit that grants a lock is its fencing token. Where the outcome is
-   * unknown (the answer was lost) it throws, and it does not repeat the commit by itself.
+   * unknown (the answer was lost) it throws, and it does not repeat the commit by itself. A store with a
+   * clock may also refuse a commit that was made while `now()` here was wrong; it is right afterwards.
    */
   commit(changes: readonly Change[]): Promise<CommitResult>;
 

@@ -184,6 +184,15 @@ export const failureCases: Cases = {
     }
   },
 
+  "failure: a store that can be read but not written to is an error, not a taken lock": async (stage) => {
+    const { a } = stage;
+    // A full disk, or a replica: without an end, and far more often than anyone should try.
+    a.plan(...Array.from({ length: 1000 }, () => loseRequest));
+    const error = await outcomeOf(stage.acquire(a, { leaseMs: 300 }));
+    assert.ok(error instanceof LockBackendError && error.transient, `${error}`);
+    assert.ok(a.commits < 50, `it tried ${a.commits} times`);
+  },
+
   "failure: a silent store is an error when waitForMs is over": async (stage) => {
     await gaveUp(stage, { waitForMs: 50 });
   },
