@@ -310,8 +310,11 @@ export class Hold {
       const { version } = result.entry;
       if (heir !== undefined && step.granted && step.record !== null && version !== null) {
         const hold = new Hold(this.queue, heir, result.entry, version, sent);
-        if (heir.grant(hold)) this.queue.occupy(hold, step.record);
-        else hold.#end("released");
+        if (heir.grant(hold)) {
+          this.queue.occupy(hold, step.record);
+          // It was made while its own holder still waited.
+          hold.attend();
+        } else hold.#end("released");
       }
       return true;
     }
