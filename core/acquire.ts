@@ -39,6 +39,8 @@ export async function contend(
   const { peer, key } = queue;
   const { clock } = peer;
   const { token, options: { leaseMs } } = acquisition;
+  // Leaves room in a lease for a second question when the first is lost.
+  const limitMs = leaseMs / 3;
   const news = new News(peer.backend, key, acquisition.wake);
   let guess = entry === undefined && ahead === 0;
   let look = guess ? { key, value: null, version: null } : entry;
@@ -47,8 +49,7 @@ export async function contend(
   while (!acquisition.settled) {
     try {
       if (look === undefined) {
-        look = await peer.read(key, leaseMs);
-        acquisition.answered();
+        look = await acquisition.ask(() => peer.read(key, limitMs));
       }
       const record = decode(key, look.value);
       if (!guess) queue.observe(record, look.version);
@@ -57,6 +58,8 @@ export async function contend(
       const decision = decide(record, look.version, acquisition.want(ahead), view);
 
       if (decision.kind === "wait") {
+        // Not after each read: a store that can be read but not written to does not answer what was asked.
+        acquisition.answered();
         if (!acquisition.mayWait) {
           acquisition.refuse();
           break;
@@ -72,7 +75,8 @@ export async function contend(
       if (claims) acquisition.mayHold = true;
       else if (acquisition.mayWait) peer.seat(key, true);
       const sent = momentOf(clock);
-      const result = await peer.replace(look, next, leaseMs);
+      const seen = look;
+      const result = await acquisition.ask(() => peer.replace(seen, next, limitMs));
       acquisition.answered();
       look = result.entry;
       if (!result.ok) acquisition.mayHold = unsure;
@@ -101,8 +105,8 @@ class News {
   readonly #backend: LockBackend;
   readonly #key: string;
   readonly #wake: () => void;
-  readonly #closing = new AbortController();
-  #open = false;
+  /** Ends the watch that is open. */
+  #closing: AbortController | undefined;
   #latest: Entry | undefined;
   #failure: { error: unknown } | undefined;
 
@@ -113,7 +117,7 @@ class News {
   }
 
   open(): void {
-    if (!this.#open) void this.#follow();
+    if (this.#closing === undefined) void this.#follow(this.#closing = new AbortController());
   }
 
   /** What to look at now, if `known` is the last that was seen. Throws the failure of the watch, if any. */
@@ -131,12 +135,11 @@ class News {
   }
 
   close(): void {
-    this.#closing.abort();
+    this.#closing?.abort();
   }
 
-  async #follow(): Promise<void> {
-    this.#open = true;
-    const { signal } = this.#closing;
+  async #follow(closing: AbortController): Promise<void> {
+    const { signal } = closing;
     try {
       for await (const entry of this.#backend.watch(this.#key, { signal })) {
         this.#latest = entry;
@@ -148,7 +151,7 @@ class News {
       this.#failure = { error };
       this.#wake();
     } finally {
-      this.#open = false;
+      this.#closing = undefined;
     }
   }
 }

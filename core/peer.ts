@@ -85,7 +85,16 @@ export class Peer {
       const stop = this.clock.after(limitMs, () => {
         reject(new LockBackendError(`the store did not answer within ${limitMs} ms`, { transient: true }));
       });
-      answer.finally(stop).then(resolve, reject);
+      answer.then(
+        (value) => {
+          stop();
+          resolve(value);
+        },
+        (error) => {
+          stop();
+          reject(error);
+        },
+      );
     });
   }
 

@@ -1,5 +1,5 @@
 import { strict as assert } from "node:assert";
-import { LockAcquisitionError, LockBackendError } from "../mod.ts";
+import { LockAcquisitionError, LockBackendError, type LockOptions } from "../mod.ts";
 import { gateAnswer, gateRequest, loseAnswer, loseRequest, type Probe } from "./probe.ts";
 import { type Cases, leave, lossOf, outcomeOf, type Stage } from "./stage.ts";
 
@@ -184,12 +184,21 @@ export const failureCases: Cases = {
     }
   },
 
+  "failure: a store that can be read but not written to is an error, not a taken lock": async (stage) => {
+    const { a } = stage;
+    // A full disk, or a replica: without an end, and far more often than anyone should try.
+    a.plan(...Array.from({ length: 1000 }, () => loseRequest));
+    const error = await outcomeOf(stage.acquire(a, { leaseMs: 300 }));
+    assert.ok(error instanceof LockBackendError && error.transient, `${error}`);
+    assert.ok(a.commits < 50, `it tried ${a.commits} times`);
+  },
+
   "failure: a silent store is an error when waitForMs is over": async (stage) => {
     await gaveUp(stage, { waitForMs: 50 });
   },
 
   "failure: a silent store is an error for one who may not wait": async (stage) => {
-    await gaveUp(stage, { wait: false });
+    await gaveUp(stage, { wait: false, leaseMs: 200 });
   },
 
   "failure: an abort does not wait for a silent store": async (stage) => {
@@ -268,7 +277,7 @@ async function holdsOnce(stage: Stage, fencingToken: string): Promise<void> {
   assert.equal(holders[0].fence ?? version, fencingToken);
 }
 
-async function gaveUp(stage: Stage, options: { wait?: boolean; waitForMs?: number }): Promise<void> {
+async function gaveUp(stage: Stage, options: LockOptions): Promise<void> {
   const silent: Probe = stage.a;
   silent.silence();
   const error = await outcomeOf(stage.lock(silent, options).acquire());

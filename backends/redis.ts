@@ -1,0 +1,949 @@
+/**
+ * The Redis backend, for Redis 6 and later and for Valkey: alone, replicated, or as a cluster.
+ *
+ * It takes a client of `npm:ioredis` (5 and 6, also its `Cluster`) or of `npm:redis` (5 and 6). Its locks are as
+ * durable as that Redis is: see `docs/redis.md`.
+ *
+ * @example
+ * ```ts ignore
+ * import { Redis } from "npm:ioredis";
+ * import { configure, lock, LOCK_KINDS } from "@holdfast/lock";
+ * import { redisBackend } from "@holdfast/lock/backends/redis";
+ *
+ * const client = new Redis("redis://localhost:6379");
+ * configure({ weak: redisBackend(client) });
+ * await lock("thumbnail:17", { kind: LOCK_KINDS.WEAK }).run(async () => {});
+ * ```
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
+import { Bell } from "../core/bell.ts";
+import { systemClock } from "../core/clock.ts";
+import { backendError, LockBackendError, quote } from "../core/errors.ts";
+import { describe } from "../core/identifier.ts";
+import { holdOf, type Lock } from "../core/lock.ts";
+
+/** What the backend needs of an `ioredis` client. */
+export interface IoRedisClient {
+  /** Its options; only these are looked at. */
+  readonly options: { readonly keyPrefix?: string; readonly db?: number };
+  /** `"end"` once it is closed for good. */
+  readonly status: string;
+  /** Runs a script that the server knows. */
+  evalsha(sha: string, keyCount: number, ...args: string[]): Promise<unknown>;
+  /** Runs a script. */
+  eval(script: string, keyCount: number, ...args: string[]): Promise<unknown>;
+  /** Sends any command. */
+  call(command: string, ...args: string[]): Promise<unknown>;
+  /** Makes another client like this one. */
+  duplicate(options: { [name: string]: unknown }): IoRedisSubscriber;
+  /** Listens to an event. */
+  on(event: string, listener: () => void): unknown;
+  /** Ends listening. */
+  off(event: string, listener: () => void): unknown;
+}
+
+/** What the backend needs of the duplicate of an `ioredis` client. */
+export interface IoRedisSubscriber {
+  /** Subscribes to channels. */
+  subscribe(...channels: string[]): Promise<unknown>;
+  /** Ends subscriptions. */
+  unsubscribe(...channels: string[]): Promise<unknown>;
+  /** Closes the connection. */
+  disconnect(): void;
+  // deno-lint-ignore no-explicit-any -- The clients' own types name the arguments of each event.
+  /** Listens to an event. */ on(event: string, listener: (...args: any[]) => void): unknown;
+}
+
+/** What the backend needs of an `ioredis` `Cluster`. */
+export interface IoRedisCluster extends Omit<IoRedisClient, "call" | "duplicate"> {
+  /** Its options; only this one is looked at. */
+  readonly options: { readonly keyPrefix?: string };
+  /** Tells it from a client of a single server. */
+  readonly isCluster: boolean;
+  /** The clients of its nodes. */
+  nodes(role: "master"): Pick<IoRedisClient, "call" | "duplicate">[];
+}
+
+/** What the backend needs of a `redis` (node-redis) client. */
+export interface NodeRedisClient {
+  /** Its options; only these are looked at. */
+  readonly options?: { readonly database?: number; readonly socket?: object };
+  /** Whether it is connected, or on the way to be. */
+  readonly isOpen: boolean;
+  /** Sends any command. */
+  sendCommand(args: string[]): Promise<unknown>;
+  /** Makes another client like this one. */
+  duplicate(options: { socket: { reconnectStrategy: false } }): NodeRedisSubscriber;
+  /** Listens to an event. */
+  on(event: string, listener: () => void): unknown;
+  /** Ends listening. */
+  off(event: string, listener: () => void): unknown;
+}
+
+/** What the backend needs of the duplicate of a `redis` (node-redis) client. */
+export interface NodeRedisSubscriber {
+  /** Connects. */
+  connect(): Promise<unknown>;
+  /** Subscribes to channels. */
+  subscribe(channels: string[], listener: (message: string, channel: string) => void): Promise<unknown>;
+  /** Ends subscriptions. */
+  unsubscribe(channels: string[]): Promise<unknown>;
+  /** Closes the connection. */
+  destroy(): void;
+  /** Listens to an event. */
+  on(event: string, listener: () => void): unknown;
+}
+
+/** Options of {@linkcode redisBackend}. */
+export interface RedisBackendOptions {
+  /**
+   * What the names of all keys and channels begin with; not empty, without braces. An `ioredis` client's own
+   * `keyPrefix` goes before it. Default: `"holdfast"`.
+   */
+  prefix?: string;
+}
+
+/** What {@linkcode redisBackend} makes. */
+export interface RedisBackend extends LockBackend, AsyncDisposable {
+  /**
+   * Closes the connection for subscriptions, if one was opened; never the client that was handed in. Nobody can
+   * wait for a lock on this backend afterwards.
+   */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Over so many hash tags are the keys spread, and so many counters there are at most. */
+const BUCKETS = 256;
+/** How many digits a version has: microseconds since 1970 until the year 2286. */
+const DIGITS = 16;
+const SKEW_MS = 500;
+/** How wrong a process's view of the server's clock may be, so that two of them differ by `SKEW_MS` at most. */
+const TOLERANCE_MS = SKEW_MS / 2;
+/** The bounds between which a waiter asks in case a message was lost: as long as it has heard nothing. */
+const BACKSTOP_MS = { least: 1000, most: 30_000 };
+/** For how long a subscription is kept that nobody uses: the next one to wait finds it there. */
+const LINGER_MS = 10_000;
+/** The bounds between which the connection for subscriptions is tried again. */
+const RECONNECT_MS = { least: 20, most: 2000 };
+
+/**
+ * Reads records, or commits changes to them. KEYS: the records, then their buckets' counters. ARGV: the sender's
+ * view of the time; then for each record the version that it must have, after how many milliseconds it may go
+ * ("0" never, "-" at once), and its value. No ARGV: only reads.
+ *
+ * Answers the new version, with the time behind it where that differs; or the time and the records now there.
+ *
+ * Versions are the time in microseconds, but always higher than the bucket's last by two or more: so they rise even
+ * if the clock steps back, and even if the counters are lost. The number between is for the record's deletion, which
+ * thereby costs no counter. A commit that was made by a clock far ahead of ours is refused like one that came too
+ * late, for it may have taken a living holder for a lapsed one.
+ */
+const COMMIT = `
+local count, fits, found = (#ARGV - 1) / 3, true, {false}
+if #ARGV == 0 then count, fits = #KEYS, false end
+for i = 1, count do
+  local record = redis.call('GET', KEYS[i])
+  found[i + 1] = record
+  if (record and record:sub(1, ${DIGITS}) or '') ~= ARGV[3 * i - 1] then fits = false end
+end
+if fits and count == 1 and ARGV[3] == '-' and found[2] then
+  redis.call('DEL', KEYS[1])
+  redis.call('PUBLISH', KEYS[1] .. '@DB', '')
+  return string.format('%0${DIGITS}.0f', ARGV[2] + 1)
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local version = string.format('%0${DIGITS}.0f', now)
+if not fits or ARGV[1] * 1000 > now + ${TOLERANCE_MS * 1000} then
+  found[1] = version
+  return found
+end
+local least = now
+for i = count + 1, #KEYS do
+  least = math.max(least, (redis.call('GETSET', KEYS[i], version) or 0) + 2)
+end
+local answer = version
+if least > now then
+  version = string.format('%0${DIGITS}.0f', least)
+  answer = version .. answer
+  for i = count + 1, #KEYS do redis.call('SET', KEYS[i], version) end
+end
+for i = 1, count do
+  local record, expire = version .. ARGV[3 * i + 1], ARGV[3 * i]
+  if expire == '-' then
+    record = ''
+    redis.call('DEL', KEYS[i])
+  elseif expire == '0' then
+    redis.call('SET', KEYS[i], record)
+  else
+    redis.call('SET', KEYS[i], record, 'PX', expire)
+  end
+  redis.call('PUBLISH', KEYS[i] .. '@DB', record)
+end
+return answer
+`;
+
+/** Runs commands if the record KEYS[1] still has the version ARGV[1]. ARGV: then each as its length and its words. */
+const GUARD = `
+local record = redis.call('GET', KEYS[1])
+if not record or string.sub(record, 1, ${DIGITS}) ~= ARGV[1] then return false end
+local replies, at = {}, 2
+while at <= #ARGV do
+  local length = tonumber(ARGV[at])
+  replies[#replies + 1] = redis.call(unpack(ARGV, at + 1, at + length))
+  at = at + 1 + length
+end
+return replies
+`;
+
+/** A script, and the name under which a server keeps it. */
+class Script {
+  readonly text: string;
+  readonly sha: string;
+
+  constructor(text: string) {
+    this.text = text;
+    this.sha = createHash("sha1").update(text).digest("hex");
+  }
+}
+
+/** A client, whatever its make. */
+interface Port {
+  /** What the client itself puts before the name of every key. */
+  readonly keyPrefix: string;
+  readonly database: number;
+  /** Whether it is closed for good. */
+  readonly closed: boolean;
+  /** How often its connection broke, if it then repeats commands whose answer it has not got. */
+  readonly breaks: number;
+  evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown>;
+  eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown>;
+  /** Sends a command to each server that holds keys of its own: one function for each. */
+  senders(): ((...command: string[]) => Promise<unknown>)[];
+  /** Opens a connection for subscriptions. Once it breaks it is of no more use, and `onEnd` is called. */
+  subscriber(onMessage: (channel: string, message: string) => void, onEnd: () => void): Promise<Subscriber>;
+  /** Takes our listeners from the client. */
+  detach(): void;
+}
+
+interface Subscriber {
+  subscribe(channels: string[]): Promise<unknown>;
+  unsubscribe(channels: string[]): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+class IoRedisPort implements Port {
+  breaks = 0;
+  readonly #client: IoRedisClient | IoRedisCluster;
+  readonly #onBreak = () => void this.breaks++;
+  readonly #onEnd: () => void;
+
+  constructor(client: IoRedisClient | IoRedisCluster, onEnd: () => void) {
+    this.#client = client;
+    this.#onEnd = onEnd;
+    // A cluster tells only that way that it has lost the connection to a node.
+    for (const event of ["close", "-node"]) client.on(event, this.#onBreak);
+    client.on("end", onEnd);
+  }
+
+  get keyPrefix(): string {
+    return this.#client.options.keyPrefix ?? "";
+  }
+
+  get database(): number {
+    const { options }: { options: IoRedisClient["options"] } = this.#client;
+    return options.db ?? 0;
+  }
+
+  get closed(): boolean {
+    return this.#client.status === "end";
+  }
+
+  evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return this.#client.evalsha(sha, keys.length, ...keys, ...args);
+  }
+
+  eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return this.#client.eval(script, keys.length, ...keys, ...args);
+  }
+
+  senders(): ((...command: string[]) => Promise<unknown>)[] {
+    return this.#nodes().map((node) => (command, ...args) => node.call(command, ...args));
+  }
+
+  subscriber(onMessage: (channel: string, message: string) => void, onEnd: () => void): Promise<Subscriber> {
+    const nodes = this.#nodes();
+    // In a cluster, what is published reaches every node.
+    const node = nodes[Math.floor(Math.random() * nodes.length)];
+    if (node === undefined) return Promise.reject(new Error("the cluster shows no node"));
+    const options = { keyPrefix: "", retryStrategy: null, lazyConnect: false, enableOfflineQueue: true };
+    const redis = node.duplicate(options);
+    // What goes wrong shows in the commands and in the end.
+    redis.on("error", () => {});
+    redis.on("message", onMessage);
+    const ended = new Promise<void>((resolve) => redis.on("end", resolve));
+    redis.on("end", onEnd);
+    return Promise.resolve({
+      subscribe: (channels) => redis.subscribe(...channels),
+      unsubscribe: (channels) => redis.unsubscribe(...channels),
+      close() {
+        redis.disconnect();
+        return ended;
+      },
+    });
+  }
+
+  detach(): void {
+    for (const event of ["close", "-node"]) this.#client.off(event, this.#onBreak);
+    this.#client.off("end", this.#onEnd);
+  }
+
+  #nodes(): Pick<IoRedisClient, "call" | "duplicate">[] {
+    return "nodes" in this.#client ? this.#client.nodes("master") : [this.#client];
+  }
+}
+
+class NodeRedisPort implements Port {
+  readonly keyPrefix = "";
+  /** This client repeats nothing by itself. */
+  readonly breaks = 0;
+  readonly #client: NodeRedisClient;
+  readonly #onEnd: () => void;
+
+  constructor(client: NodeRedisClient, onEnd: () => void) {
+    this.#client = client;
+    this.#onEnd = onEnd;
+    client.on("end", onEnd);
+  }
+
+  get database(): number {
+    return this.#client.options?.database ?? 0;
+  }
+
+  get closed(): boolean {
+    return !this.#client.isOpen;
+  }
+
+  evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return this.#client.sendCommand(["EVALSHA", sha, String(keys.length), ...keys, ...args]);
+  }
+
+  eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return this.#client.sendCommand(["EVAL", script, String(keys.length), ...keys, ...args]);
+  }
+
+  senders(): ((...command: string[]) => Promise<unknown>)[] {
+    return [(...command) => this.#client.sendCommand(command)];
+  }
+
+  async subscriber(
+    onMessage: (channel: string, message: string) => void,
+    onEnd: () => void,
+  ): Promise<Subscriber> {
+    const socket = { ...this.#client.options?.socket, reconnectStrategy: false } as const;
+    const redis = this.#client.duplicate({ socket });
+    // deno-lint-ignore require-await -- What it throws is a rejection: the client is closed already.
+    const close = async () => redis.destroy();
+    redis.on("error", () => {
+      close().catch(() => {});
+      onEnd();
+    });
+    await redis.connect();
+    return {
+      subscribe: (channels) => redis.subscribe(channels, (message, channel) => onMessage(channel, message)),
+      unsubscribe: (channels) => redis.unsubscribe(channels),
+      close: () => close().catch(() => {}),
+    };
+  }
+
+  detach(): void {
+    this.#client.off("end", this.#onEnd);
+  }
+}
+
+/** The server's clock as far as it can be known: by how much it is surely, at least and at most, ahead of ours. */
+class ServerClock {
+  #least: number;
+  #most: number;
+
+  constructor() {
+    // Until the server has told, our own wall clock is trusted as far as two processes may differ at all.
+    const guess = Date.now() - performance.now();
+    this.#least = guess - TOLERANCE_MS;
+    this.#most = guess + TOLERANCE_MS;
+  }
+
+  now(): number {
+    return performance.now() + (this.#least + this.#most) / 2;
+  }
+
+  /** Learns from an answer to what was sent at `sent`. By how many milliseconds our view was surely behind. */
+  learn(serverMs: number, sent: number): number {
+    const least = serverMs - performance.now();
+    const most = serverMs - sent;
+    const behind = least - this.#most;
+    // Either narrows what is known, or, if the clocks have parted, moves it no farther than it must.
+    this.#least = Math.min(Math.max(this.#least, least), most);
+    this.#most = Math.max(Math.min(this.#most, most), least);
+    return behind;
+  }
+}
+
+/** What is known of one key that somebody here watches, or has watched lately. */
+class Channel {
+  readonly key: string;
+  /** Wakes those who watch. */
+  readonly rings = new Set<() => void>();
+  /** Whether we are subscribed to it. */
+  live = false;
+  /** Whether `latest` is at least as new as everything that this process has been answered. */
+  fresh = false;
+  /** How many messages have come. */
+  messages = 0;
+  latest: Entry | undefined;
+  /** When there was something new, and when it was last asked whether there is. */
+  newsAt: number = performance.now();
+  askedAt: number = this.newsAt;
+  asking = false;
+  failure: LockBackendError | undefined;
+  leftAt = 0;
+
+  constructor(key: string) {
+    this.key = key;
+  }
+
+  show(entry: Entry | undefined): void {
+    if (entry === undefined || entry.version !== this.latest?.version) this.newsAt = performance.now();
+    this.latest = entry;
+    this.ring();
+  }
+
+  fail(error: LockBackendError): void {
+    this.failure = error;
+    this.ring();
+  }
+
+  ring(): void {
+    for (const ring of this.rings) ring();
+  }
+}
+
+/** All subscriptions of this process, on one connection that is opened when it is first needed. */
+class Feed {
+  readonly #backend: RedisStore;
+  readonly #channels = new Map<string, Channel>();
+  readonly #bell = new Bell();
+  #subscriber: Subscriber | undefined;
+  #subscribing = false;
+  #stopSweep: (() => void) | undefined;
+  #closed = false;
+
+  constructor(backend: RedisStore) {
+    this.#backend = backend;
+  }
+
+  /** What is known of a key, if it can be trusted to learn of changes. */
+  live(key: string): Channel | undefined {
+    const channel = this.#channels.get(key);
+    return channel?.live ? channel : undefined;
+  }
+
+  /** Begins to watch. */
+  enter(key: string, ring: () => void): Channel {
+    if (this.#closed) throw new LockBackendError("the Redis backend is disposed of");
+    let channel = this.#channels.get(key);
+    if (channel === undefined) {
+      this.#channels.set(key, channel = new Channel(key));
+      void this.#subscribe();
+    } else if (channel.live && !channel.fresh) {
+      channel.latest = undefined;
+      void this.ask(channel);
+    }
+    channel.rings.add(ring);
+    return channel;
+  }
+
+  /** Ends to watch. */
+  leave(channel: Channel, ring: () => void): void {
+    channel.rings.delete(ring);
+    if (channel.rings.size > 0) return;
+    channel.leftAt = performance.now();
+    this.#sweepLater();
+  }
+
+  /** Asks the store for what may have gone unsaid. */
+  async ask(channel: Channel): Promise<void> {
+    if (channel.asking) return;
+    channel.asking = true;
+    channel.failure = undefined;
+    channel.askedAt = performance.now();
+    const { messages } = channel;
+    try {
+      const [entry] = await this.#backend.read([channel.key]);
+      // A message goes before an answer: whichever is older, the last message is the last change.
+      if (channel.messages === messages) channel.show(entry);
+    } catch (error) {
+      channel.fail(error as LockBackendError);
+    } finally {
+      channel.asking = false;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#stopSweep?.();
+    this.#fail(new LockBackendError("the Redis backend is disposed of"));
+    this.#bell.ring();
+    await this.#subscriber?.close();
+  }
+
+  /** The client is closed: nothing more can come of the subscriptions either. */
+  readonly abandon = (): void => {
+    this.#stopSweep?.();
+    this.#stopSweep = undefined;
+    void this.#subscriber?.close();
+    this.#subscriber = undefined;
+    this.#fail(CLOSED);
+    this.#bell.ring();
+  };
+
+  #fail(error: LockBackendError): void {
+    for (const channel of this.#channels.values()) channel.fail(error);
+    this.#channels.clear();
+  }
+
+  readonly #deliver = (name: string, message: string): void => {
+    const channel = this.#channels.get(this.#backend.keyIn(name));
+    if (channel === undefined) return;
+    channel.messages++;
+    channel.show(entryOf(channel.key, message === "" ? null : message));
+  };
+
+  /** Subscribes to what is not subscribed to, on a new connection if there is none, until that is done. */
+  async #subscribe(): Promise<void> {
+    if (this.#subscribing) return;
+    this.#subscribing = true;
+    for (let delayMs = RECONNECT_MS.least; !this.#closed;) {
+      const channels = [...this.#channels.values()].filter(({ live }) => !live);
+      if (channels.length === 0) break;
+      let subscriber: Subscriber | undefined;
+      try {
+        subscriber = this.#subscriber ??= await this.#open();
+        await subscriber.subscribe(channels.map(({ key }) => this.#backend.channelOf(key)));
+        if (subscriber !== this.#subscriber) continue;
+        for (const channel of channels) {
+          channel.live = true;
+          void this.ask(channel);
+        }
+        delayMs = RECONNECT_MS.least;
+      } catch (cause) {
+        const error = this.#backend.failure(cause);
+        if (subscriber === this.#subscriber) this.#lose();
+        void subscriber?.close();
+        if (!error.transient) {
+          for (const channel of channels) this.#channels.delete(channel.key);
+          for (const channel of channels) channel.fail(error);
+        }
+        await this.#bell.sleep(systemClock, delayMs);
+        delayMs = Math.min(2 * delayMs, RECONNECT_MS.most);
+      }
+    }
+    this.#subscribing = false;
+  }
+
+  async #open(): Promise<Subscriber> {
+    let ended = false;
+    const subscriber = await this.#backend.port.subscriber(this.#deliver, () => {
+      ended = true;
+      if (subscriber !== undefined && subscriber === this.#subscriber) this.#lose();
+    });
+    if (!ended && !this.#closed) return subscriber;
+    await subscriber.close();
+    throw new LockBackendError("the connection for subscriptions has ended", { transient: true });
+  }
+
+  /** The connection is gone: what is known may be old until there is a new one. */
+  #lose(): void {
+    this.#subscriber = undefined;
+    for (const [key, channel] of this.#channels) {
+      channel.live = channel.fresh = false;
+      channel.latest = undefined;
+      if (channel.rings.size === 0) this.#channels.delete(key);
+    }
+    void this.#subscribe();
+  }
+
+  #sweepLater(): void {
+    if (this.#stopSweep !== undefined || this.#closed) return;
+    this.#stopSweep = systemClock.after(LINGER_MS, () => {
+      this.#stopSweep = undefined;
+      this.#sweep();
+    }, true);
+  }
+
+  #sweep(): void {
+    const unused = [...this.#channels.values()].filter(({ rings }) => rings.size === 0);
+    const leaving = unused.filter(({ leftAt }) => performance.now() - leftAt >= LINGER_MS);
+    for (const { key } of leaving) this.#channels.delete(key);
+    const names = leaving.filter(({ live }) => live).map(({ key }) => this.#backend.channelOf(key));
+    // If it fails the connection is gone, and with it the subscriptions.
+    if (names.length > 0) this.#subscriber?.unsubscribe(names).catch(() => {});
+    if (leaving.length < unused.length) this.#sweepLater();
+  }
+}
+
+const CLOSED = new LockBackendError("the Redis client is closed, or was never connected");
+
+class RedisStore implements RedisBackend {
+  readonly port: Port;
+  readonly skewMs = SKEW_MS;
+  readonly graceMs = 200;
+  readonly #prefix: string;
+  /** What names on the server begin with: the client's own prefix, and ours. */
+  readonly #fullPrefix: string;
+  readonly #channelSuffix: string;
+  readonly #commit: Script;
+  readonly #guard = new Script(GUARD);
+  readonly #feed: Feed;
+  readonly #clock = new ServerClock();
+
+  constructor(open: (onEnd: () => void) => Port, prefix: string) {
+    this.#feed = new Feed(this);
+    this.port = open(this.#feed.abandon);
+    this.#prefix = prefix;
+    this.#fullPrefix = this.port.keyPrefix + prefix;
+    // Channels, unlike keys, are the same in all databases of a server.
+    this.#channelSuffix = this.port.database === 0 ? "" : `@${this.port.database}`;
+    this.#commit = new Script(COMMIT.replaceAll("'@DB'", `'${this.#channelSuffix}'`));
+  }
+
+  keyOf(key: string): string {
+    return this.#named(tagOf(key), key);
+  }
+
+  channelOf(key: string): string {
+    return this.port.keyPrefix + this.keyOf(key) + this.#channelSuffix;
+  }
+
+  /** The key that a server's name of it, or of its channel, belongs to. */
+  keyIn(channel: string): string {
+    const rest = channel.slice(this.#fullPrefix.length + 1, channel.length - this.#channelSuffix.length);
+    return rest.slice(rest.indexOf(":") + 1);
+  }
+
+  async read(keys: readonly string[]): Promise<readonly Entry[]> {
+    const sent = performance.now();
+    const reply = await this.#run(this.#commit, keys.map((key) => this.keyOf(key)), []);
+    return this.#entriesOf(keys, reply as unknown[], sent);
+  }
+
+  async commit(changes: readonly Change[]): Promise<CommitResult> {
+    const { breaks } = this.port;
+    const sent = performance.now();
+    const args = [String(Math.floor(this.#clock.now()))];
+    const records: string[] = [];
+    const counters = new Set<string>();
+    for (const { key, version, value, expireInMs } of changes) {
+      const tag = tagOf(key);
+      records.push(this.#named(tag, key));
+      counters.add(`${this.#prefix}:${tag}`);
+      args.push(version ?? "", value === null ? "-" : String(expireInMs ?? 0), value ?? "");
+    }
+    const watched = changes.map(({ key }) => this.#feed.live(key));
+    const messages = watched.map((channel) => channel?.messages);
+
+    const reply = await this.#run(this.#commit, [...records, ...counters], args);
+    const refused = Array.isArray(reply);
+    const version = refused ? "" : String(reply).slice(0, DIGITS);
+    const entries = refused
+      ? this.#entriesOf(changes.map(({ key }) => key), reply, sent)
+      : changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version }));
+    if (refused && breaks !== this.port.breaks) {
+      throw new LockBackendError("the connection broke, and the client may have sent this commit twice", {
+        transient: true,
+      });
+    }
+    // A deletion tells no time.
+    if (!refused && changes.some(({ value }) => value !== null)) {
+      const behindMs = this.#clock.learn(Number(String(reply).slice(-DIGITS)) / 1000, sent);
+      // The record bears times that would let others take its holder's lease for over.
+      if (behindMs > TOLERANCE_MS) {
+        throw new LockBackendError(`the clock was ${Math.round(behindMs)} ms behind the server's`, {
+          transient: true,
+        });
+      }
+    }
+    for (const [i, channel] of watched.entries()) {
+      if (channel === undefined || !channel.live) continue;
+      if (channel.messages === messages[i]) channel.show(entries[i]);
+      channel.fresh = true;
+    }
+    return refused ? { ok: false, entries } : { ok: true, version };
+  }
+
+  async *watch(key: string, { signal, idle = false }: WatchOptions): AsyncIterable<Entry> {
+    if (signal.aborted) return;
+    const bell = new Bell();
+    signal.addEventListener("abort", bell.ring);
+    const channel = this.#feed.enter(key, bell.ring);
+    try {
+      let last: Entry | undefined;
+      while (!signal.aborted) {
+        const { latest, failure } = channel;
+        if (failure !== undefined && !(idle && failure.transient)) throw failure;
+        if (latest !== undefined && latest !== last) {
+          last = latest;
+          yield latest;
+          continue;
+        }
+        const { least, most } = BACKSTOP_MS;
+        const quietMs = channel.askedAt - channel.newsAt;
+        const pollMs = latest === undefined ? least : Math.min(Math.max(least, quietMs), most);
+        await bell.sleep(systemClock, idle && latest !== undefined ? Infinity : pollMs);
+        const due = performance.now() - Math.max(channel.askedAt, channel.newsAt) >= pollMs;
+        if (due && !(idle && latest !== undefined)) void this.#feed.ask(channel);
+      }
+    } finally {
+      signal.removeEventListener("abort", bell.ring);
+      this.#feed.leave(channel, bell.ring);
+    }
+  }
+
+  async *list(prefix: string): AsyncIterable<Entry> {
+    const pattern = `${literal(this.#fullPrefix)}:{*}:${literal(prefix)}*`;
+    const seen = new Set<string>();
+    for (const send of this.port.senders()) {
+      let cursor = "0";
+      do {
+        const reply = await send("SCAN", cursor, "MATCH", pattern, "COUNT", "1000").catch((error) => {
+          throw this.failure(error);
+        });
+        const [next, names] = reply as [unknown, unknown[]];
+        cursor = String(next);
+        const keys = names.map((name) => this.keyIn(String(name) + this.#channelSuffix)).filter((key) => {
+          const known = seen.has(key);
+          seen.add(key);
+          return !known && key.startsWith(prefix);
+        });
+        for (const [entry] of await Promise.all(keys.map((key) => this.read([key])))) {
+          if (entry.value !== null) yield entry;
+        }
+      } while (cursor !== "0");
+    }
+  }
+
+  now(): number {
+    return this.#clock.now();
+  }
+
+  /** Runs the caller's commands if the record is still this one; `null` if it is not. */
+  async guarded(proof: Entry, commands: readonly RedisCommand[]): Promise<unknown[] | null> {
+    const args = [proof.version ?? ""];
+    for (const command of commands) args.push(String(command.length), ...command.map(String));
+    return await this.#run(this.#guard, [this.keyOf(proof.key)], args) as unknown[] | null;
+  }
+
+  /** A failure of the store, and whether it may pass. */
+  failure(cause: unknown): LockBackendError {
+    if (cause instanceof LockBackendError) return cause;
+    const message = cause instanceof Error ? cause.message : String(cause);
+    if (this.port.closed) return new LockBackendError(CLOSED.message, { cause });
+    if (message.startsWith("WRONGTYPE")) {
+      return new LockBackendError(`a key of another type is in the way: ${message}`, { cause });
+    }
+    if (/^(MOVED|ASK|CROSSSLOT)|non local key/.test(message)) {
+      return new LockBackendError(
+        `${message} (a cluster needs a client of the cluster, and keeps together only keys of one hash tag)`,
+        { cause },
+      );
+    }
+    // What is left is the network's or the server's state: loading, failing over, full, paused.
+    return new LockBackendError(message, { cause, transient: !LASTING.test(message) });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.port.detach();
+    await this.#feed.close();
+  }
+
+  async #run(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    try {
+      return await this.port.evalSha(script.sha, keys, args);
+    } catch (error) {
+      const unknown = error instanceof Error && error.message.startsWith("NOSCRIPT");
+      if (!unknown) throw this.failure(error);
+    }
+    return await this.port.eval(script.text, keys, args).catch((error) => {
+      throw this.failure(error);
+    });
+  }
+
+  #named(tag: string, key: string): string {
+    return `${this.#prefix}:${tag}:${key}`;
+  }
+
+  #entriesOf(keys: readonly string[], [time, ...found]: readonly unknown[], sent: number): readonly Entry[] {
+    this.#clock.learn(Number(time) / 1000, sent);
+    return keys.map((key, i) => entryOf(key, found[i]));
+  }
+}
+
+/** How errors begin that do not pass by waiting. */
+const LASTING = /^(NOAUTH|WRONGPASS|NOPERM|NOPROTO|EXECABORT|ERR(?! max number of clients))|subscriber mode/;
+
+/**
+ * Makes a backend that keeps locks in Redis (6 or later) or Valkey. The client stays the caller's: it is never
+ * closed here. When somebody first waits for a lock, one more connection like it is opened for subscriptions;
+ * disposing of the backend closes that one, and so does closing the client. Use one backend per client.
+ *
+ * Throws TypeError for what is not a client, and TypeError or RangeError for bad options.
+ *
+ * @example
+ * ```ts ignore
+ * import { createClient } from "npm:redis";
+ * import { lock } from "@holdfast/lock";
+ * import { redisBackend } from "@holdfast/lock/backends/redis";
+ *
+ * const client = await createClient({ url: "redis://localhost:6379" }).connect();
+ * const backend = redisBackend(client, { prefix: "my-app" });
+ * await lock("job", { backend }).run(async () => {});
+ * await backend[Symbol.asyncDispose]();
+ * client.destroy();
+ * ```
+ */
+export function redisBackend(
+  client: IoRedisClient | IoRedisCluster | NodeRedisClient,
+  options: RedisBackendOptions = {},
+): RedisBackend {
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(
+      `Cannot make a Redis backend: options must be an object, current value is ${describe(options)}`,
+    );
+  }
+  const { prefix = "holdfast" } = options;
+  const rule = "'prefix' must be a non-empty string without braces";
+  if (typeof prefix !== "string") {
+    throw new TypeError(`Cannot make a Redis backend: ${rule}, current value is ${describe(prefix)}`);
+  }
+  if (prefix === "" || /[{}]/.test(prefix) || !prefix.isWellFormed()) {
+    throw new RangeError(`Cannot make a Redis backend: ${rule}, current value is ${quote(prefix)}`);
+  }
+  return new RedisStore(portOf(client), prefix);
+}
+
+/** What a client must have, by its make. */
+const IOREDIS = ["evalsha", "eval", "call", "duplicate", "on", "off"];
+const IOREDIS_CLUSTER = ["evalsha", "eval", "nodes", "on", "off"];
+const NODE_REDIS = ["sendCommand", "duplicate", "on", "off"];
+
+function portOf(client: IoRedisClient | IoRedisCluster | NodeRedisClient): (onEnd: () => void) => Port {
+  const members = client as unknown as Record<string, unknown> | null | undefined;
+  const has = (name: string) => typeof members?.[name] === "function";
+  const needed = has("evalSha") ? NODE_REDIS : has("nodes") ? IOREDIS_CLUSTER : IOREDIS;
+  const missing = needed.find((name) => !has(name)) ??
+    (needed === NODE_REDIS ? ["isOpen"] : ["options", "status"]).find((name) =>
+      members?.[name] === undefined
+    );
+  if (missing !== undefined) {
+    throw new TypeError(
+      `Cannot make a Redis backend: 'client' must be an ioredis Redis or Cluster, or a client of ` +
+        `redis (node-redis), current value lacks '${missing}': ${describe(client)}`,
+    );
+  }
+  return needed === NODE_REDIS
+    ? (onEnd) => new NodeRedisPort(client as NodeRedisClient, onEnd)
+    : (onEnd) => new IoRedisPort(client as IoRedisClient | IoRedisCluster, onEnd);
+}
+
+/** One command as its words: `["SET", "balance", 100]`. */
+export type RedisCommand = readonly (string | number)[];
+
+/**
+ * Runs the caller's own commands only if the lock is still held, which Redis decides in the same atomic step: a
+ * holder that has lost its lock, without knowing it yet, writes nothing.
+ *
+ * The commands run one after the other, and nothing comes between them. As in `MULTI`, one that fails ends the
+ * rest but undoes nothing. Resolves to their replies as a script sees them (a status is a string, nothing is
+ * `null`). Keep the data on the server that keeps the lock; in a cluster, in keys with the hash tag that
+ * {@linkcode hashTag} tells. Name keys as the server does: an `ioredis` client's `keyPrefix` is not added.
+ *
+ * Rejects with `LockLostError` if the lock is no longer held (nothing is then run), with TypeError if `held` is
+ * not a lock on a Redis backend or `commands` are not commands, and with `LockBackendError` if Redis failed or
+ * refused a command: only then the outcome is unknown. An `ioredis` client that resends commands after a broken
+ * connection (`autoResendUnfulfilledCommands`, its default) may then have run them twice.
+ *
+ * @example
+ * ```ts ignore
+ * import { Redis } from "npm:ioredis";
+ * import { lock } from "@holdfast/lock";
+ * import { commitIfHeld, redisBackend } from "@holdfast/lock/backends/redis";
+ *
+ * const client = new Redis();
+ * await lock("balance", { backend: redisBackend(client) }).run(async (held) => {
+ *   const balance = Number(await client.get("balance"));
+ *   await commitIfHeld(held, [["SET", "balance", balance + 100], ["INCR", "deposits"]]);
+ * });
+ * ```
+ */
+export async function commitIfHeld(held: Lock, commands: readonly RedisCommand[]): Promise<unknown[]> {
+  const { hold, backend } = redisHold(held);
+  assertCommands(commands);
+  for (;;) {
+    const proof = await hold.proof();
+    const replies = await backend.guarded(proof, commands).catch((error) => {
+      throw backendError(hold.identifier, "commit under", error);
+    });
+    if (replies !== null) return replies;
+  }
+}
+
+/**
+ * The hash tag of the lock's record, such as `"{17}"`. In a cluster, {@linkcode commitIfHeld} reaches the keys
+ * whose names contain it.
+ *
+ * Throws TypeError if `held` is not a lock on a Redis backend.
+ */
+export function hashTag(held: Lock): string {
+  return tagOf(redisHold(held).hold.queue.key);
+}
+
+function redisHold(held: Lock) {
+  const hold = holdOf(held);
+  const { backend } = hold.queue.peer;
+  if (backend instanceof RedisStore) return { hold, backend };
+  throw new TypeError("Cannot commit: 'held' must be a lock on a Redis backend, it is on another one");
+}
+
+function assertCommands(commands: unknown): asserts commands is readonly RedisCommand[] {
+  const isWord = (word: unknown) => typeof word === "string" || typeof word === "number";
+  const isCommand = (command: unknown) =>
+    Array.isArray(command) && typeof command[0] === "string" && command.every(isWord);
+  if (Array.isArray(commands) && commands.every(isCommand)) return;
+  throw new TypeError(
+    `Cannot commit: 'commands' must be an array of commands such as ["SET", "key", "value"], ` +
+      `current value is ${describe(commands)}`,
+  );
+}
+
+/** The hash tag of a key: keys of one tag are on one node of a cluster. By FNV-1a. */
+function tagOf(key: string): string {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
+  return `{${(hash >>> 0) % BUCKETS}}`;
+}
+
+/** An entry, of what the server holds under its key. */
+function entryOf(key: string, record: unknown): Entry {
+  if (record === null) return { key, value: null, version: null };
+  const text = String(record);
+  return { key, value: text.slice(DIGITS), version: text.slice(0, DIGITS) };
+}
+
+/** A pattern that matches just this text. */
+function literal(text: string): string {
+  return text.replace(/[*?[\]\\^]/g, "\\$&");
+}

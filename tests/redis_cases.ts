@@ -1,0 +1,29 @@
+/** The conformance suite on a real Redis server, with every client that the backend takes, for any test runner. */
+
+import { redisBackend } from "@holdfast/lock/backends/redis";
+import { testBackend } from "@holdfast/lock/testing";
+import { CLIENTS } from "./redis_clients.ts";
+
+type Register = Parameters<typeof testBackend>[0]["test"];
+
+/** Registers the suite for each client, on the server at `port`. */
+export function testRedisClients(port: number, test: Register, skip: Register): void {
+  for (const [name, connect] of Object.entries(CLIENTS)) {
+    testBackend({
+      name: `Redis, ${name}`,
+      test,
+      skip,
+      async open() {
+        const { client, close } = await connect(port);
+        const backend = redisBackend(client);
+        return {
+          backend,
+          async close() {
+            await backend[Symbol.asyncDispose]();
+            await close();
+          },
+        };
+      },
+    });
+  }
+}

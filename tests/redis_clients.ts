@@ -1,0 +1,58 @@
+/** The clients that the Redis backend takes, made and closed alike. */
+
+import { Redis as Redis5 } from "ioredis5";
+import { Redis as Redis6 } from "ioredis6";
+import { createClient as createClient5 } from "redis5";
+import { createClient as createClient6 } from "redis6";
+import type { IoRedisClient, IoRedisCluster, NodeRedisClient } from "../backends/redis.ts";
+
+/** A client to test with. */
+export interface TestClient {
+  readonly client: IoRedisClient | IoRedisCluster | NodeRedisClient;
+  close(): Promise<void>;
+}
+
+/** Connects a client of one make to a server on this machine. */
+export type Connect = (port: number) => Promise<TestClient>;
+
+type Listening<Client> = Client & { on(event: "error" | "end", listener: () => void): unknown };
+
+function ioredis(
+  make: (options: { port: number; host: string }) => Listening<IoRedisClient> & { disconnect(): void },
+): Connect {
+  return async (port) => {
+    const client = make({ port, host: "127.0.0.1" });
+    // An outage is part of some tests; it shows in the commands.
+    client.on("error", () => {});
+    await client.call("PING");
+    const ended = new Promise<void>((resolve) => client.on("end", resolve));
+    const close = () => {
+      client.disconnect();
+      return ended;
+    };
+    return { client, close };
+  };
+}
+
+function nodeRedis(
+  make: (options: { socket: { port: number; host: string } }) => Listening<NodeRedisClient> & {
+    connect(): Promise<unknown>;
+    destroy(): void;
+  },
+): Connect {
+  return async (port) => {
+    const client = make({ socket: { port, host: "127.0.0.1" } });
+    client.on("error", () => {});
+    await client.connect();
+    // deno-lint-ignore require-await -- All clients are closed alike.
+    return { client, close: async () => client.destroy() };
+  };
+}
+
+/** By name. */
+export const CLIENTS: Readonly<Record<string, Connect>> = {
+  "ioredis 5": ioredis((options) => new Redis5(options)),
+  "ioredis 6": ioredis((options) => new Redis6(options)),
+  "node-redis 5": nodeRedis((options) => createClient5(options)),
+  "node-redis 6": nodeRedis((options) => createClient6(options)),
+};

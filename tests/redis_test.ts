@@ -1,0 +1,40 @@
+/** The conformance suite on a real Redis server, with every client that the backend takes, under Deno and Node. */
+
+import { assert, assertEquals } from "@std/assert";
+import { CASES } from "@holdfast/lock/testing";
+import { testRedisClients } from "./redis_cases.ts";
+import { CLIENTS } from "./redis_clients.ts";
+import { missingRedis, RedisServer } from "./redis_server.ts";
+
+const missing = missingRedis();
+if (missing !== undefined) {
+  Deno.test.ignore(`Redis: ${missing}`, () => {});
+} else {
+  const server = await RedisServer.start();
+  globalThis.addEventListener("unload", () => server.stop());
+  testRedisClients(server.port, Deno.test, Deno.test.ignore);
+  Deno.test("Redis: the suite under Node, with every client", () => testUnderNode(server.port));
+}
+
+/** Bundled, clients and all, so that the oldest Node needs neither packages nor TypeScript. */
+async function testUnderNode(port: number): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "holdfast-node-" });
+  try {
+    const bundle = `${folder}/suite.mjs`;
+    const entry = new URL("./redis_node.ts", import.meta.url).href;
+    await run(Deno.execPath(), ["bundle", "--quiet", "--output", bundle, entry]);
+    const report = await run("node", ["--test-reporter=tap", bundle, `${port}`]);
+    const passed = Number(/^# pass (\d+)$/m.exec(report)?.[1]);
+    assertEquals(passed, CASES.length * Object.keys(CLIENTS).length);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function run(command: string, args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(command, { args }).output();
+  const text = new TextDecoder().decode(stdout);
+  const failures = text.split("\n").filter((line) => line.startsWith("not ok")).join("\n");
+  assert(success, `${command} failed: ${failures || new TextDecoder().decode(stderr) || text}`);
+  return text;
+}
