@@ -114,7 +114,10 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
 
   "a commit whose outcome is unknown is not repeated by the backend": async (scene) => {
     const backend = scene.backend();
-    for (const kind of ["unavailable after", "unavailable before", "lost", "reset"] as const) {
+    // A connection that has served before: on a new one nothing is ever sent twice.
+    await backend.read([scene.id]);
+    await scene.calls();
+    for (const kind of ["reset", "unavailable after", "unavailable before", "lost"] as const) {
       const change = { key: scene.id + kind, version: null, value: "{}" };
       await scene.server.plan({ kind, method: "commit" });
       const error = await assertRejects(() => backend.commit([change]));
@@ -243,6 +246,27 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     const after = (await thief!) as Lock;
     await commitIfHeld(after, async (tx) => assertEquals(await tx.lookup(key), [undefined]));
     assertEquals(await after.release(), true);
+  },
+
+  "a guarded commit of one who is robbed just before its transaction writes nothing": async (scene) => {
+    let rob = async () => {};
+    const client = Object.assign(Object.create(scene.client), {
+      async beginTransaction(request: object, options: object) {
+        await rob();
+        return await scene.client.beginTransaction(request, options);
+      },
+    });
+    const held = (await Lock.acquire(scene.id, { backend: datastoreBackend(client, { projectId }) }))!;
+    const thieves: (Lock | null)[] = [];
+    rob = async () => {
+      if (thieves.length > 0) return;
+      thieves.push(await Lock.acquire(scene.id, { backend: scene.backend(), stealAfterMs: 0 }));
+    };
+    const key = scene.key("robbed");
+    const error = await assertRejects(() => commitIfHeld(held, (tx) => tx.upsert({ key })), LockLostError);
+    assertEquals(error.reason, "stolen");
+    await commitIfHeld(thieves[0]!, async (tx) => assertEquals(await tx.lookup(key), [undefined]));
+    await thieves[0]!.release();
   },
 
   "a guarded commit is tried anew when the server aborts it, not when nobody knows": async (scene) => {
