@@ -6,8 +6,8 @@ import { datastoreBackend, datastoreClient } from "@holdfast/lock/backends/datas
 
 const projectId = "holdfast-input";
 const client = await datastoreClient({ projectId, emulatorHost: process.argv[2] });
-const backend = datastoreBackend(client, { projectId, timeoutMs: 500 });
-await Lock.acquire("x", { backend, waitForMs: 300, leaseMs: 1000 }).catch((error) =>
+const backend = datastoreBackend(client, { projectId, timeoutMs: 300 });
+await Lock.acquire("x", { backend, waitForMs: 300, leaseMs: 3000 }).catch((error) =>
   console.log(JSON.stringify({ said: "refused", error: error.name, message: error.message, at: 0 }))
 );
 await client.close();

@@ -77,8 +77,6 @@ async function work(number) {
   }
 }
 
-// Who waits behind a holder of its own process that has died has nothing that keeps the process alive.
-setInterval(() => {}, 1000);
 await Promise.all(Array.from({ length: Number(workers) }, (_, number) => work(number)));
 say("finished");
 process.exit();
