@@ -280,13 +280,19 @@ class DatastoreBackend implements LockBackend {
         `Cannot read: Datastore reads at most ${MAX_READ} keys at once, not ${keys.length}`,
       );
     }
-    let entries = await this.#lookup(keys);
-    if (keys.length === 1) return entries;
-    // One lookup of several entities need not show one moment. Two that agree do: versions never come back.
-    for (;;) {
-      const before = entries;
-      entries = await this.#lookup(keys);
-      if (entries.every(({ version }, i) => version === before[i].version)) return entries;
+    if (keys.length === 1) return await this.#lookup(keys);
+    // Outside of a transaction a lookup of several may show half of a commit, even twice in a row.
+    for (const started = performance.now();;) {
+      const begun = await this.call("beginTransaction", { transactionOptions: { readOnly: {} } });
+      const { transaction } = begun;
+      try {
+        return await this.#lookup(keys, { transaction });
+      } catch (error) {
+        if (codeOf(error) !== ABORTED || performance.now() - started > ABORTED_MS) throw error;
+      } finally {
+        // Some servers hold writes back until a transaction that has read them is over.
+        await this.call("rollback", { transaction }).catch(() => {});
+      }
     }
   }
 
@@ -441,11 +447,11 @@ class DatastoreBackend implements LockBackend {
     }
   }
 
-  async #lookup(keys: readonly string[]): Promise<readonly Entry[]> {
+  async #lookup(keys: readonly string[], readOptions?: object): Promise<readonly Entry[]> {
     const found = new Map<string, Entry>();
     let ask: readonly DatastoreKey[] = keys.map((key) => this.keyOf(key));
     while (ask.length > 0) {
-      const answer = await this.call("lookup", { keys: ask });
+      const answer = await this.call("lookup", { keys: ask, readOptions });
       for (const result of answer.found ?? []) {
         const entry = entryOf(result);
         found.set(entry.key, entry);
