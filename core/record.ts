@@ -137,7 +137,7 @@ export function decide(
     return { kind: "wait", forMs: Math.min(...moments) };
   }
 
-  const freeMs = stolen.length > 0 ? 0 : freeForMs(record, view);
+  const freeMs = stolen.length > 0 ? 0 : freeForMs(record, holders, view);
   const turnInMs = ahead === 0 ? 0 : ahead * view.graceMs - freeMs;
   if (turnInMs <= 0) {
     // Whoever stood ahead let its turn pass: it is dead, or will line up again.
@@ -302,11 +302,11 @@ function stealableInMs(holder: Holder, want: Want, view: View): number {
   );
 }
 
-/** For how long nobody has held the lock. */
-function freeForMs(record: LockRecord, view: View): number {
-  const ends = record.holders.map((holder) => holder.expiresAt);
-  const since = record.freedAt ?? (ends.length > 0 ? Math.max(...ends) : 0);
-  return Math.max(view.now - since - view.skewMs, view.freeSeenMs(record));
+/** For how long nobody has held the lock, now that every lease in `holders` has lapsed. */
+function freeForMs(record: LockRecord, holders: readonly Holder[], view: View): number {
+  // By whichever proves it: where clocks mean nothing, that a lapse has been watched must count.
+  if (holders.length > 0) return -Math.max(...holders.map((holder) => lapsesInMs(holder, view)));
+  return Math.max(view.now - (record.freedAt ?? 0) - view.skewMs, view.freeSeenMs(record));
 }
 
 function holderOf(want: Want, now: number): Holder {

@@ -280,6 +280,22 @@ export const waitingCases: Cases = {
     assert.equal(held.signal.aborted, false);
   },
 
+  "death: a dead holder with a dead first in line block nobody, even where clocks mean nothing": async (
+    stage,
+  ) => {
+    const { a, b } = stage;
+    const middle = stage.another();
+    b.skewMs = Infinity;
+    await stage.acquire(a, { leaseMs: 300 });
+    void outcomeOf(stage.acquire(middle));
+    await stage.untilWaiting(1);
+    const waiting = stage.acquire(b, { waitForMs: 4000 });
+    await stage.untilWaiting(2);
+    a.silence();
+    middle.silence();
+    assert.equal((await waiting).held, true);
+  },
+
   "death: a lease that runs out while several wait goes to the first of them": async (stage) => {
     const { a, b } = stage;
     await stage.acquire(a, { leaseMs: 300 });
