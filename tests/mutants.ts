@@ -60,8 +60,8 @@ const MUTANTS: Mutant[] = [
   {
     law: "2: KV's commitIfHeld checks the record's version",
     file: "backends/kv.ts",
-    from: "atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });\n    const built",
-    to: "const built",
+    from: "atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });",
+    to: "",
     test: "tests/processes_test.ts",
     filter: "refuses the write of a robbed holder",
   },
