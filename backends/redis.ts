@@ -48,6 +48,8 @@ export interface IoRedisClient {
 
 /** What the backend needs of the duplicate of an `ioredis` client. */
 export interface IoRedisSubscriber {
+  /** `"end"` once it is closed for good. */
+  readonly status: string;
   /** Subscribes to channels. */
   subscribe(...channels: string[]): Promise<unknown>;
   /** Ends subscriptions. */
@@ -291,7 +293,8 @@ class IoRedisPort implements Port {
       subscribe: (channels) => redis.subscribe(...channels),
       unsubscribe: (channels) => redis.unsubscribe(...channels),
       close() {
-        redis.disconnect();
+        // To disconnect what has ended by itself would wait for the end of nothing.
+        if (redis.status !== "end") redis.disconnect();
         return ended;
       },
     });
@@ -439,6 +442,7 @@ class Feed {
   readonly #bell = new Bell();
   #subscriber: Subscriber | undefined;
   #subscribing = false;
+  #abandoned: Promise<void> | undefined;
   #stopSweep: (() => void) | undefined;
   #closed = false;
 
@@ -499,13 +503,14 @@ class Feed {
     this.#fail(new LockBackendError("the Redis backend is disposed of"));
     this.#bell.ring();
     await this.#subscriber?.close();
+    await this.#abandoned;
   }
 
   /** The client is closed: nothing more can come of the subscriptions either. */
   readonly abandon = (): void => {
     this.#stopSweep?.();
     this.#stopSweep = undefined;
-    void this.#subscriber?.close();
+    this.#abandoned = this.#subscriber?.close();
     this.#subscriber = undefined;
     this.#fail(CLOSED);
     this.#bell.ring();
@@ -561,7 +566,7 @@ class Feed {
       ended = true;
       if (subscriber !== undefined && subscriber === this.#subscriber) this.#lose();
     });
-    if (!ended && !this.#closed) return subscriber;
+    if (!ended && !this.#closed && !this.#backend.port.closed) return subscriber;
     await subscriber.close();
     throw new LockBackendError("the connection for subscriptions has ended", { transient: true });
   }
@@ -793,7 +798,7 @@ class RedisStore implements RedisBackend {
 }
 
 /** How errors begin that do not pass by waiting. */
-const LASTING = /^(NOAUTH|WRONGPASS|NOPERM|NOPROTO|EXECABORT|ERR(?! max number of clients))|subscriber mode/;
+const LASTING = /^(NOAUTH|WRONGPASS|NOPERM|NOPROTO|ERR(?! max number of clients))|subscriber mode/;
 
 /**
  * Makes a backend that keeps locks in Redis (6 or later) or Valkey. The client stays the caller's: it is never
