@@ -20,17 +20,16 @@ const client: IoRedisClient = {
 };
 
 Deno.test("Redis: what is not a client is refused, and told what it lacks", () => {
-  for (
-    const [value, lacks] of [
-      [undefined, "'evalsha': undefined"],
-      [null, "'evalsha': null"],
-      ["redis://localhost", "'evalsha': \"redis://localhost\""],
-      [{ ...client, duplicate: undefined }, "'duplicate'"],
-      [{ ...client, options: undefined }, "'options'"],
-      [{ evalSha: nothing, on: nothing, off: nothing, duplicate: nothing }, "'sendCommand'"],
-      [{ ...client, nodes: nothing, eval: undefined }, "'eval'"],
-    ] as const
-  ) {
+  const wrong: [unknown, string][] = [
+    [undefined, "'evalsha': undefined"],
+    [null, "'evalsha': null"],
+    ["redis://localhost", "'evalsha': \"redis://localhost\""],
+    [{ ...client, duplicate: undefined }, "'duplicate'"],
+    [{ ...client, options: undefined }, "'options'"],
+    [{ evalSha: nothing, on: nothing, off: nothing, duplicate: nothing }, "'sendCommand'"],
+    [{ ...client, nodes: nothing, eval: undefined }, "'eval'"],
+  ];
+  for (const [value, lacks] of wrong) {
     const error = assertThrows(() => redisBackend(value as IoRedisClient), TypeError, lacks);
     assert(error.message.startsWith("Cannot make a Redis backend: 'client' must be"), error.message);
   }
