@@ -25,15 +25,16 @@ import { Bell } from "../core/bell.ts";
 import { pause, systemClock } from "../core/clock.ts";
 import { backendError, LockBackendError } from "../core/errors.ts";
 import { describe } from "../core/identifier.ts";
+import { assertOptions } from "../core/options.ts";
 import { holdOf, type Lock } from "../core/lock.ts";
 
 /** One part of a Deno KV key. */
-export type KvKeyPart = Uint8Array | string | number | bigint | boolean;
+export type KvKeyPart = Uint8Array | string | number | bigint | boolean | symbol;
 
 /** One entry as Deno KV answers it. */
 export interface KvEntry {
-  /** The key. Of unknown parts, because `Deno.KvKeyPart` names more kinds than a key can hold. */
-  readonly key: readonly unknown[];
+  /** The key. */
+  readonly key: readonly KvKeyPart[];
   /** The value; `null` if there is none. */
   readonly value: unknown;
   /** The version; `null` if there is none. */
@@ -42,6 +43,18 @@ export interface KvEntry {
 
 /** What a commit of Deno KV came to. */
 export type KvCommit = { readonly ok: true; readonly versionstamp: string } | { readonly ok: false };
+
+/** A mutation as data; see `Deno.KvMutation`. */
+export interface KvMutation {
+  /** The key. */
+  readonly key: readonly KvKeyPart[];
+  /** What is done to it. */
+  readonly type: "set" | "delete" | "sum" | "min" | "max" | "setSuffixVersionstampedKey";
+  /** The value, except for `delete`; a `Deno.KvU64` for `sum`, `min` and `max`. */
+  readonly value?: unknown;
+  /** For `set`: after how many milliseconds the value may be deleted. */
+  readonly expireIn?: number;
+}
 
 /** An atomic operation of Deno KV while it is put together: `Deno.AtomicOperation` without `commit`. */
 export interface KvAtomic {
@@ -57,8 +70,13 @@ export interface KvAtomic {
   min(key: readonly KvKeyPart[], n: bigint): this;
   /** Keeps the larger `Deno.KvU64`; see `Deno.AtomicOperation.max`. */
   max(key: readonly KvKeyPart[], n: bigint): this;
+  /** Adds mutations as data; see `Deno.AtomicOperation.mutate`. */
+  mutate(...mutations: KvMutation[]): this;
   /** Sends a message to the queue; see `Deno.AtomicOperation.enqueue`. */
-  enqueue(value: unknown, options?: { delay?: number }): this;
+  enqueue(
+    value: unknown,
+    options?: { delay?: number; keysIfUndelivered?: KvKeyPart[][]; backoffSchedule?: number[] },
+  ): this;
 }
 
 /** What the backend needs of a Deno KV database: a `Deno.Kv`, or one of `npm:@deno/kv`. */
@@ -89,11 +107,13 @@ export interface KvBackendOptions {
 /** How long a busy database is asked again before the failure is handed to the core. */
 const BUSY_MS = 2000;
 /** The bounds between which an unpushed waiter polls; within them, a share of the time since the last news. */
-const POLL_MS = { least: 4, most: 20, share: 1 / 8 };
+const POLL_MS = { least: 4, most: 22, share: 1 / 8 };
 /** The bounds between which a pushed waiter polls in case a message was lost. */
-const BACKSTOP_MS = { least: 1000, most: 30_000, share: 1 };
+const BACKSTOP_MS = { least: 1000, most: 10_000, share: 1 };
 /** How many of our own latest commits are remembered, to tell their echo from another process's news. */
 const OWN_COMMITS = 64;
+/** Leaves room for the longest key in the 2048 bytes that Deno KV allows. */
+const MAX_PREFIX_BYTES = 512;
 /** How many entries Deno KV reads in one snapshot. */
 const MAX_READ = 10;
 
@@ -228,7 +248,10 @@ class KvBackend implements LockBackend {
       }
     };
     // A watch that fails leaves the polling, which tells of the failure if it is the database's.
-    const listening = listen().catch(() => void (this.#pushes = false));
+    const listening = listen().catch(() => {
+      this.#pushes = false;
+      ring();
+    });
     return async () => {
       await reader.cancel().catch(() => {});
       await listening;
@@ -270,12 +293,18 @@ export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): LockB
         `current value lacks '${missing}': ${describe(kv)}`,
     );
   }
+  assertOptions(options, ["prefix", "skewMs"], "make a KV backend");
   const { prefix = ["holdfast"], skewMs = 1000 } = options;
   if (!Array.isArray(prefix) || prefix.length === 0 || !prefix.every(isKeyPart)) {
+    const shown = Array.isArray(prefix) ? `[${prefix.map(describe).join(", ")}]` : describe(prefix);
     throw new TypeError(
-      `Cannot make a KV backend: 'prefix' must be a non-empty array of key parts, current value is ${
-        describe(prefix)
-      }`,
+      `Cannot make a KV backend: 'prefix' must be a non-empty array of key parts, current value is ${shown}`,
+    );
+  }
+  const bytes = encoder.encode(prefix.join("")).length;
+  if (bytes > MAX_PREFIX_BYTES) {
+    throw new RangeError(
+      `Cannot make a KV backend: 'prefix' must be at most ${MAX_PREFIX_BYTES} bytes, it has ${bytes}`,
     );
   }
   if (!Number.isInteger(skewMs) || skewMs < 0 || skewMs > 60_000) {
@@ -303,7 +332,8 @@ async function openDefault(): Promise<LockBackend> {
   if (deno === undefined) {
     throw new TypeError(
       "Cannot lock: outside Deno there is no default backend. Configure one at start: " +
-        'import { openKv } from "@deno/kv"; configure({ strong: kvBackend(await openKv(pathOrUrl)) })',
+        'import { openKv } from "@deno/kv"; import { kvBackend } from "@holdfast/lock/backends/kv"; ' +
+        "configure({ strong: kvBackend(await openKv(pathOrUrl)) })",
     );
   }
   if (deno.openKv === undefined) {
@@ -365,7 +395,9 @@ export async function commitIfHeld(
     const atomic = backend.kv.atomic();
     atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });
     await build(draftOf(atomic));
-    const result = await retried(() => atomic.commit()).catch((error) => {
+    const { peer } = hold.queue;
+    const committing = peer.bounded(retried(() => atomic.commit()), hold.options.leaseMs);
+    const result = await committing.catch((error) => {
       throw backendError(hold.identifier, "commit under", error);
     });
     if (result.ok) return result;
@@ -380,7 +412,7 @@ export async function commitIfHeld(
  */
 function draftOf(atomic: KvAtomic): KvAtomic {
   const draft = {} as Record<string, unknown>;
-  for (const name of ["check", "set", "delete", "sum", "min", "max", "enqueue"] as const) {
+  for (const name of ["check", "set", "delete", "sum", "min", "max", "mutate", "enqueue"] as const) {
     draft[name] = (...args: never[]) => {
       (atomic[name] as (...args: never[]) => unknown)(...args);
       return draft;
@@ -427,7 +459,8 @@ function messageOf(error: unknown): string {
 }
 
 function isKeyPart(part: unknown): boolean {
-  return ["string", "number", "bigint", "boolean"].includes(typeof part) || part instanceof Uint8Array;
+  return ["string", "number", "bigint", "boolean"].includes(typeof part) && !Number.isNaN(part) ||
+    part instanceof Uint8Array;
 }
 
 function first<Item>(items: Iterable<Item>): Item {

@@ -22,6 +22,7 @@
 
 import { Bell } from "../core/bell.ts";
 import { systemClock } from "../core/clock.ts";
+import { assertOptions } from "../core/options.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
 
 interface Stored {
@@ -98,7 +99,9 @@ export interface MemoryBackendOptions {
  * await here?.release();
  * ```
  */
-export function memoryBackend({ store = new MemoryStore() }: MemoryBackendOptions = {}): LockBackend {
+export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
+  assertOptions(options, ["store"], "make a memory backend");
+  const { store = new MemoryStore() } = options;
   if (!(store instanceof MemoryStore)) {
     throw new TypeError("Cannot make a memory backend: 'store' must be a MemoryStore");
   }

@@ -39,6 +39,8 @@ export async function contend(
   const { peer, key } = queue;
   const { clock } = peer;
   const { token, options: { leaseMs } } = acquisition;
+  // Leaves room in a lease for a second question when the first is lost.
+  const limitMs = leaseMs / 3;
   const news = new News(peer.backend, key, acquisition.wake);
   let guess = entry === undefined && ahead === 0;
   let look = guess ? { key, value: null, version: null } : entry;
@@ -47,8 +49,7 @@ export async function contend(
   while (!acquisition.settled) {
     try {
       if (look === undefined) {
-        look = await peer.read(key, leaseMs);
-        queue.answered = true;
+        look = await acquisition.ask(() => peer.read(key, limitMs));
       }
       const record = decode(key, look.value);
       if (!guess) queue.observe(record, look.version);
@@ -74,7 +75,8 @@ export async function contend(
       if (claims) acquisition.mayHold = true;
       else if (acquisition.mayWait) peer.seat(key, true);
       const sent = momentOf(clock);
-      const result = await peer.replace(look, next, leaseMs);
+      const seen = look;
+      const result = await acquisition.ask(() => peer.replace(seen, next, limitMs));
       acquisition.answered();
       look = result.entry;
       if (!result.ok) acquisition.mayHold = unsure;

@@ -1,3 +1,4 @@
+import { onAbort } from "./abort.ts";
 import { Bell } from "./bell.ts";
 import { backendError, LockAcquisitionError, LockBackendError } from "./errors.ts";
 import { publishBackendError } from "./events.ts";
@@ -6,8 +7,10 @@ import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { Want } from "./record.ts";
 
-/** How long a store that has never answered may take, however short the caller wants to wait. */
+/** How long a store that is silent so far may take, however short the caller wants to wait. */
 const FIRST_ANSWER_MS = 1000;
+/** The same for one who does not wait at all, and so has set no limit: a first connection takes its time. */
+const TRY_MS = 5000;
 
 /** One acquisition, from the call until it is granted, refused, failed or cancelled: exactly one of these. */
 export class Acquisition {
@@ -22,7 +25,9 @@ export class Acquisition {
   readonly #reject: (reason: unknown) => void;
   readonly #startedMs: number;
   #state: "open" | "granted" | "over" = "open";
-  #failingSince: number | undefined;
+  readonly #stopListening: (() => void) | undefined;
+  /** When the store was first asked what it has not answered yet. */
+  #unansweredSince: number | undefined;
   #failures = 0;
   #stopTimer: (() => void) | undefined;
   readonly #bell = new Bell();
@@ -40,8 +45,8 @@ export class Acquisition {
     this.#resolve = resolve;
     this.#reject = reject;
     this.#startedMs = queue.peer.clock.monotonicMs();
-    options.signal?.addEventListener("abort", this.#abort, { once: true });
-    if (!options.mayWait) this.#limit(FIRST_ANSWER_MS);
+    this.#stopListening = options.signal && onAbort(options.signal, this.#abort);
+    if (!options.mayWait) this.#limit(Math.min(TRY_MS, options.leaseMs));
     else if (options.waitForMs !== undefined) this.#limit(options.waitForMs);
   }
 
@@ -91,23 +96,34 @@ export class Acquisition {
     this.#reject(backendError(this.identifier, "acquire", cause));
   }
 
-  /** The store answered: whatever failed before is over. */
+  /** Asks the store, and keeps account of whether it answers. */
+  async ask<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
+    this.#unansweredSince ??= this.#now;
+    this.#queue.asking++;
+    try {
+      const answer = await ask();
+      this.#queue.answeredMs = this.#now;
+      return answer;
+    } finally {
+      this.#queue.asking--;
+    }
+  }
+
+  /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
   answered(): void {
-    this.#queue.answered = true;
-    this.#queue.failure = undefined;
-    this.#failingSince = undefined;
+    this.#unansweredSince = undefined;
     this.#failures = 0;
+    this.#queue.failure = undefined;
   }
 
   /** Waits a little after a failure that may pass; throws one that does not, or that lasts too long. */
   async tolerate(error: unknown): Promise<void> {
     if (!(error instanceof LockBackendError && error.transient)) throw error;
-    const now = this.#queue.peer.clock.monotonicMs();
     this.#queue.failure = error;
-    this.#failingSince ??= now;
+    this.#unansweredSince ??= this.#now;
     const { leaseMs } = this.options;
     const patienceMs = this.mayWait ? leaseMs : Math.min(leaseMs, FIRST_ANSWER_MS);
-    if (now - this.#failingSince >= patienceMs) throw error;
+    if (this.#now - this.#unansweredSince >= patienceMs) throw error;
     await this.sleep(Math.min(10 * 2 ** this.#failures++, 1000, patienceMs));
   }
 
@@ -119,8 +135,12 @@ export class Acquisition {
     return this.#bell.sleep(this.#queue.peer.clock, ms);
   }
 
+  get #now(): number {
+    return this.#queue.peer.clock.monotonicMs();
+  }
+
   get #waitedMs(): number {
-    return this.#queue.peer.clock.monotonicMs() - this.#startedMs;
+    return this.#now - this.#startedMs;
   }
 
   readonly #abort = (): void => {
@@ -129,11 +149,12 @@ export class Acquisition {
 
   #limit(ms: number): void {
     this.#stopTimer = this.#queue.peer.clock.after(ms - this.#waitedMs, () => {
-      const { answered, failure } = this.#queue;
-      const silent = new LockBackendError("the store did not answer in time", { transient: true });
-      if (answered && failure === undefined) this.refuse();
+      const { failure, asking, answeredMs } = this.#queue;
+      const silent = asking > 0 && answeredMs < this.#startedMs;
+      if (failure !== undefined) this.fail(failure);
+      else if (!silent) this.refuse();
       else if (this.#waitedMs < FIRST_ANSWER_MS) this.#limit(FIRST_ANSWER_MS);
-      else this.fail(failure ?? silent);
+      else this.fail(new LockBackendError("the store did not answer in time", { transient: true }));
     });
   }
 
@@ -141,7 +162,7 @@ export class Acquisition {
     if (this.settled) return false;
     this.#state = state;
     this.#stopTimer?.();
-    this.options.signal?.removeEventListener("abort", this.#abort);
+    this.#stopListening?.();
     this.wake();
     this.#queue.leave(this);
     return true;

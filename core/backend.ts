@@ -4,6 +4,8 @@
  * @module
  */
 
+import { describe } from "./identifier.ts";
+
 /** One record as a store holds it. */
 export interface Entry {
   /** The record's key. */
@@ -102,13 +104,12 @@ export interface LockBackend {
 export function assertBackend(value: unknown, option: string): asserts value is LockBackend {
   const methods = ["read", "commit", "watch", "list", "now"] as const;
   const candidate = value as Partial<Record<string, unknown>> | null | undefined;
-  const missing = typeof candidate !== "object" || candidate === null
-    ? "an object"
-    : methods.find((name) => typeof candidate[name] !== "function") ??
-      ["skewMs", "graceMs"].find((name) => typeof candidate[name] !== "number");
+  const rule = `Cannot use '${option}': it must be a lock backend such as kvBackend(kv)`;
+  if (typeof candidate !== "object" || candidate === null) {
+    throw new TypeError(`${rule}, current value is ${describe(value)}`);
+  }
+  const missing = methods.find((name) => typeof candidate[name] !== "function") ??
+    ["skewMs", "graceMs"].find((name) => typeof candidate[name] !== "number");
   if (missing === undefined) return;
-  throw new TypeError(
-    `Cannot use '${option}': it must be a lock backend such as kvBackend(kv), current value lacks ` +
-      `'${missing}': ${typeof value === "object" ? Object.prototype.toString.call(value) : String(value)}`,
-  );
+  throw new TypeError(`${rule}, current value lacks '${missing}': ${describe(value)}`);
 }

@@ -1,7 +1,7 @@
-import { LockAcquisitionError, LockLostError } from "./errors.ts";
+import { LockLostError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
 import { assertIdentifier, describe } from "./identifier.ts";
-import { acquireLock, holdOf, type Lock } from "./lock.ts";
+import { acquireLock, holdOf, isRefusal, type Lock } from "./lock.ts";
 import { checkOptions, type LockOptions } from "./options.ts";
 
 /** What a wrapped function resolves to when it did not run; `never` if the options always let it run. */
@@ -136,7 +136,7 @@ export function lock(
       try {
         held = await acquireLock(name as string, checked);
       } catch (error) {
-        if (error instanceof LockAcquisitionError) return undefined;
+        if (isRefusal(error, checked.signal)) return undefined;
         throw error;
       }
       return await runUnder(held, () => fn.apply(this, args));
@@ -199,5 +199,8 @@ function assertWrappable(fn: unknown, context: unknown, legacy: unknown[]): asse
   }
   if (typeof fn !== "function") {
     throw new TypeError(`Cannot wrap: lock takes a function, current value is ${describe(fn)}`);
+  }
+  if (/Generator/.test(Object.prototype.toString.call(fn))) {
+    throw new TypeError("Cannot wrap: a generator would run after its lock is released; use run inside it");
   }
 }

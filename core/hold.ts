@@ -7,8 +7,10 @@ import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import { decode, lossOf, release, renew } from "./record.ts";
 
-/** After how long a held lock starts to watch its own record. */
+/** After how long a held lock starts to watch its own record, and does so again if the watch fails. */
 const WATCH_AFTER_MS = 1000;
+/** How long someone with an outcome of his own waits for a release that meets difficulties. */
+const QUIET_MS = 2000;
 
 /** A lock while it is held: renewal, the news of its loss, release. What `Lock` shows to users. */
 export class Hold {
@@ -30,6 +32,8 @@ export class Hold {
   #renewing = false;
   #failures = 0;
   #watching: AbortController | undefined;
+  #watchAtMs: number;
+  #observed = false;
   #stopTimer: (() => void) | undefined;
 
   constructor(
@@ -45,6 +49,7 @@ export class Hold {
     this.token = acquisition.token;
     this.fencingToken = fencingToken;
     this.#grantedMs = queue.peer.clock.monotonicMs();
+    this.#watchAtMs = this.#grantedMs + WATCH_AFTER_MS;
     this.#entry = entry;
     this.#leased = sent;
     this.#renewAtMs = sent.monotonic + this.options.leaseMs / 3;
@@ -80,6 +85,23 @@ export class Hold {
     // A process that wakes from a freeze may look here before its timers have run.
     if (!this.held && this.lost !== undefined) this.#signal.abort(this.lost);
     return this.#signal.signal;
+  }
+
+  /**
+   * Somebody looks at this hold: from its first second on, it watches its own record, to tell at once. Where
+   * nobody looks it does not, for a watch may keep the process alive.
+   */
+  observe(): this {
+    if (!this.#observed) {
+      this.#observed = true;
+      this.#arm();
+    }
+    return this;
+  }
+
+  /** Somebody here begins or ends to wait for it. */
+  attend(): void {
+    this.#arm();
   }
 
   /** It is no longer ours. */
@@ -119,9 +141,18 @@ export class Hold {
     return this.#release ??= this.held ? this.#giveBack() : this.#clearAway();
   }
 
-  /** Releases for one who has an outcome of his own: a failure of the store is only published. */
+  /**
+   * Releases for one who has an outcome of his own: a failure of the store is only published, and a release
+   * that takes long goes on without him.
+   */
   async releaseQuietly(): Promise<void> {
-    await this.release().catch((error) => publishBackendError(this.identifier, error));
+    await new Promise<void>((resolve) => {
+      const stop = this.queue.peer.clock.after(QUIET_MS, resolve);
+      this.release().catch((error) => publishBackendError(this.identifier, error)).finally(() => {
+        stop();
+        resolve();
+      });
+    });
   }
 
   get #limitMs(): number {
@@ -144,16 +175,18 @@ export class Hold {
     const { clock } = this.queue.peer;
     let ms = this.#leftMs();
     if (this.options.renew && !this.#renewing) ms = Math.min(ms, this.#renewAtMs - clock.monotonicMs());
-    if (this.#watching === undefined) ms = Math.min(ms, WATCH_AFTER_MS - this.ageMs);
-    // A lock that was forgotten must lapse, not keep its process alive.
-    this.#stopTimer = clock.after(ms, () => this.#tick(), true);
+    if (this.#observed && this.#watching === undefined) {
+      ms = Math.min(ms, this.#watchAtMs - clock.monotonicMs());
+    }
+    // A lock that was forgotten must lapse, not keep its process alive; one that is waited for keeps it.
+    this.#stopTimer = clock.after(ms, () => this.#tick(), !this.queue.wanted);
   }
 
   #tick(): void {
     if (!this.held) return;
-    if (this.#watching === undefined && this.ageMs >= WATCH_AFTER_MS) void this.#watch();
-    const due = this.queue.peer.clock.monotonicMs() >= this.#renewAtMs;
-    if (this.options.renew && !this.#renewing && due) void this.#renew();
+    const now = this.queue.peer.clock.monotonicMs();
+    if (this.#observed && this.#watching === undefined && now >= this.#watchAtMs) void this.#watch();
+    if (this.options.renew && !this.#renewing && now >= this.#renewAtMs) void this.#renew();
     this.#arm();
   }
 
@@ -192,8 +225,8 @@ export class Hold {
 
   async #watch(): Promise<void> {
     const { peer: { backend }, key } = this.queue;
-    this.#watching = new AbortController();
-    const { signal } = this.#watching;
+    const watching = this.#watching = new AbortController();
+    const { signal } = watching;
     try {
       for await (const entry of backend.watch(key, { signal, idle: true })) {
         if (signal.aborted) return;
@@ -203,9 +236,12 @@ export class Hold {
       }
     } catch (error) {
       // The next renewal finds out what the watch cannot tell.
-      if (!signal.aborted) {
-        publishBackendError(this.identifier, backendError(this.identifier, "watch", error));
-      }
+      if (signal.aborted) return;
+      publishBackendError(this.identifier, backendError(this.identifier, "watch", error));
+      watching.abort();
+      this.#watching = undefined;
+      this.#watchAtMs = this.queue.peer.clock.monotonicMs() + WATCH_AFTER_MS;
+      this.#arm();
     }
   }
 

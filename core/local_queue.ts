@@ -13,14 +13,20 @@ import { fenced, FREE, type Holder, type LockRecord, lossOf, type View } from ".
 export class LocalQueue {
   readonly peer: Peer;
   readonly key: string;
-  /** Whether the store has ever answered here. */
-  answered = false;
+  /** How many questions to the store have no answer yet. */
+  asking = 0;
+  /** When the store last answered here. */
+  answeredMs = -Infinity;
   /** How the store has failed since it last answered, if it has. */
   failure: unknown;
 
   #hold: Hold | undefined;
   #storeWaiter: Acquisition | undefined;
   readonly #waiting = new Set<Acquisition>();
+  /** Those here, waiting or asking, who want an old holder to be evicted. */
+  readonly #thieves = new Set<Acquisition>();
+  /** The fencing token of the last hold of this process that has ended, whatever the record says. */
+  #ended: string | undefined;
   #stopStealTimer: (() => void) | undefined;
 
   #lastSeen: LockRecord = FREE;
@@ -38,24 +44,24 @@ export class LocalQueue {
     this.#waiting.add(acquisition);
     const hold = this.#hold?.held ? this.#hold : undefined;
     this.#advance();
-    if (this.#storeWaiter === acquisition) return;
+    if (this.#storeWaiter === acquisition) return this.#note(acquisition);
     if (acquisition.mayWait) {
-      this.#storeWaiter?.wake();
-      this.#armStealTimer();
+      this.#note(acquisition);
+      if (this.#waiting.size === 1) this.#hold?.attend();
       return;
     }
-    const { stealAfterMs } = acquisition;
-    if (stealAfterMs === undefined || (hold !== undefined && hold.ageMs < stealAfterMs)) {
+    this.#waiting.delete(acquisition);
+    if (hold !== undefined && hold.ageMs < (acquisition.stealAfterMs ?? Infinity)) {
       return acquisition.refuse();
     }
-    // It will not wait, but it may evict. Those who wait here are served before it.
-    this.#waiting.delete(acquisition);
+    // Whether the lock is taken, only the store can say. Those who wait here are served before it.
     void contend(this, acquisition, undefined, this.#waiting.size + (this.#storeWaiter ? 1 : 0));
   }
 
   /** Lets go of someone who has the lock or no longer wants it. */
   leave(acquisition: Acquisition): void {
-    this.#waiting.delete(acquisition);
+    if (this.#waiting.delete(acquisition) && this.#waiting.size === 0) this.#hold?.attend();
+    if (this.#thieves.delete(acquisition)) this.#armStealTimer();
     if (this.#storeWaiter === acquisition) {
       this.#storeWaiter = undefined;
       this.#advance();
@@ -78,6 +84,7 @@ export class LocalQueue {
   vacate(hold: Hold, entry?: Entry): void {
     if (this.#hold !== hold) return;
     this.#hold = undefined;
+    this.#ended = hold.fencingToken;
     this.#advance(entry);
     this.#forgetIfIdle();
   }
@@ -92,10 +99,15 @@ export class LocalQueue {
   /** The shortest time after which someone here wants a holder to be evicted. */
   get stealAfterMs(): number | undefined {
     let least: number | undefined;
-    for (const { stealAfterMs } of this.#everyone()) {
+    for (const { stealAfterMs } of this.#thieves) {
       if (stealAfterMs !== undefined) least = Math.min(least ?? Infinity, stealAfterMs);
     }
     return least;
+  }
+
+  /** Whether someone here waits behind the holder of this process. */
+  get wanted(): boolean {
+    return this.#waiting.size > 0;
   }
 
   /** Takes note of a record that the store has just shown. */
@@ -131,6 +143,7 @@ export class LocalQueue {
           ? this.#hold.ageMs
           : elapsed(this.#sightings.get(fence)?.since),
       leaseSeenMs: ({ fence, renewals }) => {
+        if (fence !== undefined && fence === this.#ended) return Infinity;
         const seen = this.#sightings.get(fence);
         return elapsed(seen?.renewals === renewals ? seen.renewedSince : undefined);
       },
@@ -150,9 +163,11 @@ export class LocalQueue {
     }));
   }
 
-  *#everyone(): Iterable<Acquisition> {
-    if (this.#storeWaiter !== undefined) yield this.#storeWaiter;
-    yield* this.#waiting;
+  #note(acquisition: Acquisition): void {
+    if (acquisition.stealAfterMs === undefined) return;
+    this.#thieves.add(acquisition);
+    if (this.#storeWaiter !== acquisition) this.#storeWaiter?.wake();
+    this.#armStealTimer();
   }
 
   #start(acquisition: Acquisition, entry?: Entry): void {

@@ -1,5 +1,6 @@
 import { acquire } from "./acquire.ts";
-import { LockAcquisitionError } from "./errors.ts";
+import type { LockBackend } from "./backend.ts";
+import { backendError, LockAcquisitionError, LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
 import { assertIdentifier, describe, isKey, keyOf } from "./identifier.ts";
 import { backendFor } from "./kinds.ts";
@@ -66,7 +67,7 @@ export class Lock {
     try {
       return await acquireLock(identifier, checkOptions(options));
     } catch (error) {
-      if (error instanceof LockAcquisitionError) return null;
+      if (isRefusal(error, options?.signal)) return null;
       throw error;
     }
   }
@@ -90,11 +91,12 @@ export class Lock {
   }
 
   /**
-   * Whether the lock is surely still held. Conservative and without I/O: `true` only while the lease that
-   * the store confirmed is running. The first look after its end aborts `signal` on the spot.
+   * Whether the lock is still held, as far as this process knows. Conservative and without I/O: `true` only
+   * while the lease that the store confirmed is running. The first look after its end aborts `signal` on the
+   * spot. An eviction shows as soon as this process is told; `commitIfHeld` asks the store itself.
    */
   get held(): boolean {
-    return this.#hold.held;
+    return this.#hold.observe().held;
   }
 
   /**
@@ -103,7 +105,7 @@ export class Lock {
    * not aborted yet; reading it from the lock, like `held`, is exact.
    */
   get signal(): AbortSignal {
-    return this.#hold.signal;
+    return this.#hold.observe().signal;
   }
 
   /**
@@ -145,12 +147,27 @@ export class Lock {
 
 /** Acquires, or throws: what every form comes down to. Expects a checked identifier. */
 export async function acquireLock(identifier: string, options: CheckedOptions): Promise<Lock> {
-  options.signal?.throwIfAborted();
+  throwIfAborted(options);
   const chosen = backendFor(options);
-  const backend = chosen instanceof Promise ? await chosen : chosen;
+  const backend = chosen instanceof Promise ? await opened(chosen, identifier) : chosen;
   const key = isKey(identifier) ? identifier : await keyOf(identifier);
-  options.signal?.throwIfAborted();
+  throwIfAborted(options);
   return lockOf(await acquire(peerOf(backend), identifier, key, options));
+}
+
+/** Whether an acquisition was refused, and not cancelled for a reason that happens to be another's refusal. */
+export function isRefusal(error: unknown, signal: AbortSignal | undefined): boolean {
+  return error instanceof LockAcquisitionError && !(signal?.aborted && error === signal.reason);
+}
+
+function throwIfAborted({ signal }: CheckedOptions): void {
+  if (signal?.aborted) throw signal.reason;
+}
+
+function opened(backend: Promise<LockBackend>, identifier: string): Promise<LockBackend> {
+  return backend.catch((error) => {
+    throw error instanceof LockBackendError ? backendError(identifier, "acquire", error) : error;
+  });
 }
 
 /** For the backends' `commitIfHeld`: what is behind a held lock. Throws TypeError for anything else. */

@@ -22,12 +22,13 @@ export type LockKind = "strong" | "weak";
 export interface LockOptions {
   /**
    * Whether to wait while the lock is taken. `false` asks the store once and bails, as
-   * `waitForMs: 0` does; `false` wins over any `waitForMs`. Default: `true`.
+   * `waitForMs: 0` does; `false` wins over any `waitForMs`. A store that is silent for five
+   * seconds, or for `leaseMs` if that is less, makes the call fail with a `LockBackendError`. Default: `true`.
    */
   wait?: boolean;
   /**
    * For how many milliseconds to wait at most. 0 does not wait; omitted waits without limit. A store
-   * that has not answered at all by then gets up to one second in total before the call fails with a
+   * that has been silent until then gets one second in all before the call fails with a
    * `LockBackendError`. Default: no limit.
    */
   waitForMs?: number;
@@ -94,16 +95,7 @@ const MIN_LEASE_MS = 100;
 
 /** The one place where options are checked. Throws TypeError or RangeError before anything is sent. */
 export function checkOptions(options: LockOptions = {}): CheckedOptions {
-  if (typeof options !== "object" || options === null) {
-    throw new TypeError(`Cannot lock: options must be an object, current value is ${describe(options)}`);
-  }
-  for (const name of Object.keys(options)) {
-    if (!Object.hasOwn(NAMES, name)) {
-      throw new TypeError(
-        `Cannot lock: there is no option '${name}', only ${Object.keys(NAMES).join(", ")}`,
-      );
-    }
-  }
+  assertOptions(options, Object.keys(NAMES), "lock");
   const wait = flag(options.wait, "wait") ?? true;
   const waitForMs = time(options.waitForMs, "waitForMs", 0);
   if (options.backend !== undefined) assertBackend(options.backend, "backend");
@@ -118,6 +110,19 @@ export function checkOptions(options: LockOptions = {}): CheckedOptions {
     label: label(options.label),
     backend: options.backend,
   };
+}
+
+/** Refuses options that are no object, or have a name that is not in `names`: it may be a slip. */
+export function assertOptions(options: unknown, names: readonly string[], doing: string): void {
+  if (Object.prototype.toString.call(options) !== "[object Object]") {
+    throw new TypeError(
+      `Cannot ${doing}: options must be an object, current value is ${describe(options)}`,
+    );
+  }
+  for (const name of Object.keys(options as object)) {
+    if (names.includes(name)) continue;
+    throw new TypeError(`Cannot ${doing}: there is no option '${name}', only ${names.join(", ")}`);
+  }
 }
 
 function flag(value: unknown, option: string): boolean | undefined {

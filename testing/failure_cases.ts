@@ -1,5 +1,5 @@
 import { strict as assert } from "node:assert";
-import { LockAcquisitionError, LockBackendError } from "../mod.ts";
+import { LockAcquisitionError, LockBackendError, type LockOptions } from "../mod.ts";
 import { gateAnswer, gateRequest, loseAnswer, loseRequest, type Probe } from "./probe.ts";
 import { type Cases, leave, lossOf, outcomeOf, type Stage } from "./stage.ts";
 
@@ -106,11 +106,14 @@ export const failureCases: Cases = {
     const { a, b } = stage;
     const late = gateAnswer();
     a.plan(late.plan);
-    const waiting = stage.acquire(a, { leaseMs: 100 });
+    const leaseMs = 400;
+    const waiting = stage.acquire(a, { leaseMs });
     await late.reached;
-    const other = await stage.acquire(b);
+    // By stealing: a slow store may take longer to see the lease out than the late one to look again.
+    const other = await stage.acquire(b, { stealAfterMs: 0 });
     let granted = false;
     void waiting.then(() => granted = true);
+    await leave(leaseMs);
     late.open();
     await leave(50);
     assert.equal(granted, false);
@@ -195,7 +198,7 @@ export const failureCases: Cases = {
   },
 
   "failure: a silent store is an error for one who may not wait": async (stage) => {
-    await gaveUp(stage, { wait: false });
+    await gaveUp(stage, { wait: false, leaseMs: 200 });
   },
 
   "failure: an abort does not wait for a silent store": async (stage) => {
@@ -274,7 +277,7 @@ async function holdsOnce(stage: Stage, fencingToken: string): Promise<void> {
   assert.equal(holders[0].fence ?? version, fencingToken);
 }
 
-async function gaveUp(stage: Stage, options: { wait?: boolean; waitForMs?: number }): Promise<void> {
+async function gaveUp(stage: Stage, options: LockOptions): Promise<void> {
   const silent: Probe = stage.a;
   silent.silence();
   const error = await outcomeOf(stage.lock(silent, options).acquire());

@@ -21,7 +21,8 @@ export class Probe implements LockBackend {
   watches = 0;
   /** By how much this process's view of the store's clock is wrong. */
   shiftMs = 0;
-  skewMs: number;
+  /** By how much clocks may differ, if this process thinks otherwise than its backend. */
+  #skewMs: number | undefined;
   readonly graceMs: number;
   readonly #backend: LockBackend;
   readonly #plans: Plan[] = [];
@@ -31,7 +32,6 @@ export class Probe implements LockBackend {
 
   constructor(backend: LockBackend) {
     this.#backend = backend;
-    this.skewMs = backend.skewMs;
     this.graceMs = backend.graceMs;
   }
 
@@ -65,6 +65,15 @@ export class Probe implements LockBackend {
 
   now(): number {
     return this.#backend.now() + this.shiftMs;
+  }
+
+  get skewMs(): number {
+    // Asked for each time: a backend may have to learn it from the store's answers.
+    return this.#skewMs ?? this.#backend.skewMs;
+  }
+
+  set skewMs(ms: number) {
+    this.#skewMs = ms;
   }
 
   /** Says what happens to the next commits, one plan each. */

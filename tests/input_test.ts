@@ -2,7 +2,16 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import { commitIfHeld, kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
-import { configure, Lock, lock, LOCK_KINDS, LockBackendError, type LockOptions } from "../mod.ts";
+import { delay } from "@std/async";
+import {
+  configure,
+  Lock,
+  lock,
+  LOCK_KINDS,
+  LockAcquisitionError,
+  LockBackendError,
+  type LockOptions,
+} from "../mod.ts";
 
 /** A backend to which nothing may be sent. */
 function untouchable() {
@@ -34,6 +43,7 @@ const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeErr
   ["fast", TypeError, `options must be an object, current value is "fast"`],
   [{ leaseMS: 5 }, TypeError, "there is no option 'leaseMS'"],
   [{ toString: 5 }, TypeError, "there is no option 'toString'"],
+  [[], TypeError, "options must be an object, current value is [object Array]"],
   [{ wait: "no" }, TypeError, `'wait' must be true or false, current value is "no"`],
   [{ renew: 1 }, TypeError, "'renew' must be true or false, current value is 1"],
   [
@@ -48,7 +58,8 @@ const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeErr
   [{ signal: {} }, TypeError, "'signal' must be an AbortSignal, current value is [object Object]"],
   [{ signal: new AbortController() }, TypeError, "'signal' must be an AbortSignal"],
   [{ backend: {} }, TypeError, "Cannot use 'backend': it must be a lock backend"],
-  [{ backend: null }, TypeError, "Cannot use 'backend': it must be a lock backend"],
+  [{ backend: null }, TypeError, "such as kvBackend(kv), current value is null"],
+  [{ backend: 5 }, TypeError, "such as kvBackend(kv), current value is 5"],
   [{ backend: new Map() }, TypeError, "lacks 'read': [object Map]"],
   ...(["waitForMs", "stealAfterMs", "leaseMs"] as const).flatMap((option) => {
     const least = option === "leaseMs" ? 100 : 0;
@@ -81,7 +92,8 @@ Deno.test("input: bad identifiers are refused", async () => {
 Deno.test("input: bad options are refused", async () => {
   const { backend, sent } = untouchable();
   for (const [options, error, says] of BAD_OPTIONS) {
-    const all = typeof options === "object" && options !== null ? { backend, ...options } : options;
+    const isBag = Object.prototype.toString.call(options) === "[object Object]";
+    const all = isBag ? { backend, ...options } : options;
     assertThrows(() => lock("x", all), error, says);
     await assertRejects(() => Lock.acquire("x", all), error, says);
   }
@@ -133,6 +145,91 @@ Deno.test("input: what is wrapped, run or decorated must be a function", async (
   assertEquals(sent, []);
 });
 
+Deno.test("input: a generator cannot run under a lock that is gone before its first step", () => {
+  assertThrows(
+    () => lock("x")(function* () {}),
+    TypeError,
+    "a generator would run after its lock is released",
+  );
+  assertThrows(() => lock("x")(async function* () {}), TypeError, "a generator would run after");
+});
+
+Deno.test("input: a reason that looks like a refusal is still the reason", async () => {
+  const reason = new LockAcquisitionError("another", 5, []);
+  const backend = memoryBackend();
+  const held = await lock("x", { backend }).acquire();
+  for (const signal of [AbortSignal.abort(reason), undefined]) {
+    const ending = new AbortController();
+    const options = { backend, signal: signal ?? ending.signal };
+    const outcomes = [
+      Lock.acquire("x", options),
+      lock("x", options)(() => "ran")(),
+      lock("x", options).run(() => "ran"),
+    ].map((outcome) => assertRejects(() => outcome));
+    ending.abort(reason);
+    assertEquals(await Promise.all(outcomes), [reason, reason, reason]);
+  }
+  await held.release();
+});
+
+Deno.test("input: a signal by shape is enough, and carries one listener for all who wait", async () => {
+  const real = new AbortController();
+  let listening = 0;
+  let most = 0;
+  const signal = {
+    get aborted() {
+      return real.signal.aborted;
+    },
+    get reason() {
+      return real.signal.reason;
+    },
+    addEventListener(...args: Parameters<AbortSignal["addEventListener"]>) {
+      most = Math.max(most, ++listening);
+      real.signal.addEventListener(...args);
+    },
+    removeEventListener(...args: Parameters<AbortSignal["removeEventListener"]>) {
+      listening--;
+      real.signal.removeEventListener(...args);
+    },
+  } as AbortSignal;
+  const backend = memoryBackend();
+  const held = await lock("x", { backend, signal }).acquire();
+  assertEquals(listening, 0);
+  const waiting = Array.from({ length: 20 }, () => lock("x", { backend, signal }).acquire());
+  await delay(0);
+  assertEquals([listening, most], [1, 1]);
+  real.abort("enough");
+  assertEquals(
+    (await Promise.allSettled(waiting)).map((outcome) => outcome.status),
+    Array(20).fill("rejected"),
+  );
+  assertEquals(listening, 0);
+  await held.release();
+});
+
+Deno.test("input: a silent store is not a taken lock, not even behind another who waits for it", async () => {
+  const backend = memoryBackend();
+  const over = new LockBackendError("the test is over");
+  const ends: (() => void)[] = [];
+  let ended = false;
+  const never = () => new Promise<never>((_, reject) => ended ? reject(over) : ends.push(() => reject(over)));
+  const silent = { ...backend, read: never, commit: never };
+  const leaseMs = 300;
+  const outcomes = await Promise.allSettled([
+    lock("x", { backend: silent, leaseMs }).acquire(),
+    Lock.acquire("x", { backend: silent, leaseMs, wait: false }),
+    lock("x", { backend: silent, leaseMs, wait: false })(() => "ran")(),
+    Lock.acquire("x", { backend: silent, leaseMs, waitForMs: 50 }),
+  ]);
+  for (const outcome of outcomes) {
+    assert(outcome.status === "rejected");
+    assertInstanceOf(outcome.reason, LockBackendError);
+  }
+  ended = true;
+  for (const end of ends) end();
+  await delay(0);
+});
+
 Deno.test("input: configure takes backends only", () => {
   assertThrows(() => configure(null as Anything), TypeError, "it takes { strong, weak }");
   assertThrows(() => configure({ strong: {} as Anything }), TypeError, "Cannot use 'strong'");
@@ -172,7 +269,7 @@ Deno.test("input: kvBackend refuses what is not a database, and bad options", as
   assertThrows(() => kvBackend(undefined as Anything), TypeError, "'kv' must be a Deno KV database");
   assertThrows(() => kvBackend(Promise.resolve() as Anything), TypeError, "lacks 'get': [object Promise]");
   const kv = await Deno.openKv(":memory:");
-  for (const prefix of [[], "locks", [null], [{}]] as Anything[]) {
+  for (const prefix of [[], "locks", [null], [{}], [NaN]] as Anything[]) {
     assertThrows(
       () => kvBackend(kv, { prefix }),
       TypeError,
@@ -182,6 +279,16 @@ Deno.test("input: kvBackend refuses what is not a database, and bad options", as
   for (const skewMs of [-1, 0.5, NaN, Infinity, 60_001, "5"] as Anything[]) {
     assertThrows(() => kvBackend(kv, { skewMs }), RangeError, "'skewMs' must be a whole number");
   }
+  assertThrows(() => kvBackend(kv, { prefix: [null] as Anything }), TypeError, "current value is [null]");
+  assertThrows(
+    () => kvBackend(kv, { prefix: ["x".repeat(513)] }),
+    RangeError,
+    "at most 512 bytes, it has 513",
+  );
+  assertThrows(() => kvBackend(kv, { perfix: ["x"] } as Anything), TypeError, "there is no option 'perfix'");
+  assertThrows(() => kvBackend(kv, null as Anything), TypeError, "options must be an object");
+  assertThrows(() => memoryBackend(null as Anything), TypeError, "options must be an object");
+  assertThrows(() => memoryBackend({ stor: 1 } as Anything), TypeError, "there is no option 'stor'");
   assertThrows(() => memoryBackend({ store: {} as Anything }), TypeError, "'store' must be a MemoryStore");
   kv.close();
 });

@@ -1,5 +1,6 @@
 // What the types promise: a function under a lock that cannot bail always has its result.
 import { assertEquals } from "@std/assert";
+import { commitIfHeld, kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
 import { type Lock, lock, type LockOptions } from "../mod.ts";
 
@@ -33,6 +34,25 @@ Deno.test("types: only options that can bail add undefined", async () => {
     5,
   ]);
   assertEquals(await synchronous(), "text");
+});
+
+Deno.test("types: commitIfHeld takes the entries and keys that Deno KV gives", async () => {
+  const kv = await Deno.openKv(":memory:");
+  const held = await lock("x", { backend: kvBackend(kv) }).acquire();
+  await kv.set(["a"], 1);
+  const entry = await kv.get<number>(["a"]);
+  const { ok } = await commitIfHeld(
+    held,
+    (atomic) =>
+      atomic.check(entry).set(entry.key, 2).mutate({ key: ["b"], type: "set", value: 3 }, {
+        key: ["c"],
+        type: "delete",
+      })
+        .enqueue("done", { delay: 100_000, keysIfUndelivered: [["d"]], backoffSchedule: [10] }),
+  );
+  assertEquals([ok, (await kv.get(["a"])).value, (await kv.get(["b"])).value], [true, 2, 3]);
+  await held.release();
+  kv.close();
 });
 
 Deno.test("types: identifiers from arguments, this, and methods", async () => {

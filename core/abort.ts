@@ -1,0 +1,34 @@
+type Listener = () => void;
+
+interface Crowd {
+  readonly listeners: Set<Listener>;
+  readonly fire: Listener;
+}
+
+const crowds = new WeakMap<AbortSignal, Crowd>();
+
+/**
+ * Calls `listener` when `signal` aborts, until the returned function is called. However many wait on one
+ * signal, it carries one listener: runtimes warn of more than a few, and search them one by one.
+ */
+export function onAbort(signal: AbortSignal, listener: Listener): () => void {
+  const crowd = crowds.get(signal) ?? gather(signal);
+  crowd.listeners.add(listener);
+  return () => {
+    crowd.listeners.delete(listener);
+    if (crowd.listeners.size > 0) return;
+    crowds.delete(signal);
+    signal.removeEventListener("abort", crowd.fire);
+  };
+}
+
+function gather(signal: AbortSignal): Crowd {
+  const listeners = new Set<Listener>();
+  const fire = () => {
+    for (const listener of [...listeners]) listener();
+  };
+  const crowd = { listeners, fire };
+  crowds.set(signal, crowd);
+  signal.addEventListener("abort", fire);
+  return crowd;
+}

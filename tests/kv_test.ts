@@ -1,0 +1,253 @@
+// What is particular to Deno KV. What every backend must do is in the conformance suite.
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async";
+import { commitIfHeld, kvBackend, type KvDatabase } from "../backends/kv.ts";
+import type { Entry } from "../core/backend.ts";
+import { Lock, lock, LockBackendError, LockLostError } from "../mod.ts";
+
+/** A database in memory that ends with the test. */
+function withKv(fn: (kv: Deno.Kv) => Promise<void>): () => Promise<void> {
+  return async () => {
+    const kv = await Deno.openKv(":memory:");
+    try {
+      await fn(kv);
+    } finally {
+      kv.close();
+    }
+  };
+}
+
+/** The same database, with some of its methods replaced. */
+function like(kv: Deno.Kv, changed: Partial<KvDatabase>): KvDatabase {
+  const bound: Record<string, unknown> = {};
+  for (const name of ["get", "getMany", "list", "atomic", "watch"] as const) bound[name] = kv[name].bind(kv);
+  return { ...bound, ...changed } as unknown as KvDatabase;
+}
+
+async function recordOf(kv: Deno.Kv, key: Deno.KvKey): Promise<unknown> {
+  const { value } = await kv.get<Uint8Array>(key);
+  return value === null ? null : JSON.parse(new TextDecoder().decode(value));
+}
+
+Deno.test(
+  "kv: a record is JSON in bytes under the prefix, which every runtime can read",
+  withKv(async (kv) => {
+    const backend = kvBackend(kv, { prefix: ["app", 7] });
+    const held = await lock("a/b", { backend, label: "me" }).acquire();
+    const { value } = await kv.get(["app", 7, "a/b"]);
+    assert(value instanceof Uint8Array);
+    const record = await recordOf(kv, ["app", 7, "a/b"]) as { v: number; holders: { label: string }[] };
+    assertEquals([record.v, record.holders.map(({ label }) => label)], [1, ["me"]]);
+    await held.release();
+    assertEquals((await kv.get(["app", 7, "a/b"])).versionstamp, null);
+  }),
+);
+
+Deno.test(
+  "kv: different prefixes are different locks",
+  withKv(async (kv) => {
+    const one = await Lock.acquire("x", { backend: kvBackend(kv, { prefix: ["one"] }), wait: false });
+    const two = await Lock.acquire("x", { backend: kvBackend(kv, { prefix: ["two"] }), wait: false });
+    assert(one !== null && two !== null);
+    await one.release();
+    await two.release();
+  }),
+);
+
+Deno.test(
+  "kv: a busy database is asked again, for reads and commits alike",
+  withKv(async (kv) => {
+    let busy = 3;
+    const maybe = () => {
+      if (busy-- > 0) throw new TypeError("database is locked");
+    };
+    const backend = kvBackend(like(kv, {
+      async get(key) {
+        await Promise.resolve();
+        maybe();
+        return kv.get(key as Deno.KvKey);
+      },
+      atomic() {
+        const atomic = kv.atomic();
+        const commit = atomic.commit.bind(atomic);
+        atomic.commit = async () => {
+          await Promise.resolve();
+          maybe();
+          return commit();
+        };
+        return atomic as unknown as ReturnType<KvDatabase["atomic"]>;
+      },
+    }));
+    const held = await Lock.acquire("x", { backend, wait: false });
+    assert(held !== null);
+    assertEquals(busy, -1);
+    busy = 2;
+    assertEquals(await Lock.acquire("x", { backend, wait: false }), null);
+    busy = 2;
+    assert(await held.release());
+    assert(busy < 0);
+  }),
+);
+
+Deno.test(
+  "kv: a database that stays busy is a failure of the store that may pass",
+  withKv(async (kv) => {
+    const locked = () => Promise.reject(new TypeError("database is locked"));
+    const backend = kvBackend(like(kv, { get: locked }));
+    const error = await assertRejects(() => backend.read(["x"]), LockBackendError, "database is locked");
+    assert(error.transient);
+    const full = kvBackend(
+      like(kv, { get: () => Promise.reject(new TypeError("database or disk is full")) }),
+    );
+    assert(!(await assertRejects(() => full.read(["x"]), LockBackendError, "disk is full")).transient);
+  }),
+);
+
+Deno.test("kv: what a store may collect is collected", async () => {
+  const path = await Deno.makeTempFile();
+  const kv = await Deno.openKv(path);
+  try {
+    const backend = kvBackend(kv);
+    await backend.commit([{ key: "x", version: null, value: "{}", expireInMs: 1 }]);
+    // Deno KV sweeps once a minute, and whenever a handle is opened.
+    let swept = false;
+    for (let tries = 0; tries < 50 && !swept; tries++) {
+      (await Deno.openKv(path)).close();
+      swept = (await backend.read(["x"]))[0].version === null;
+    }
+    assert(swept);
+  } finally {
+    kv.close();
+    for (const end of ["", "-wal", "-shm"]) await Deno.remove(path + end).catch(() => {});
+  }
+});
+
+Deno.test(
+  "kv: a holder does not poll where the database has no watch of its own",
+  withKv(async (kv) => {
+    let polls = 0;
+    const backend = kvBackend(like(kv, { get: (key) => (polls++, kv.get(key as Deno.KvKey)) }));
+    const ending = new AbortController();
+    const seen = backend.watch("x", { signal: ending.signal, idle: true })[Symbol.asyncIterator]();
+    await seen.next();
+    const later = seen.next();
+    await delay(100);
+    assertEquals(polls, 1);
+    ending.abort();
+    assertEquals(await later, { done: true, value: undefined });
+  }),
+);
+
+Deno.test(
+  "kv: a watch of the database's own tells of what other processes do",
+  withKv(async (kv) => {
+    let polls = 0;
+    const counting = like(kv, { get: (key) => (polls++, kv.get(key as Deno.KvKey)) });
+    // Passes for a database of the runtime, whose watch is safe.
+    Object.setPrototypeOf(counting, Deno.Kv.prototype);
+    const backend = kvBackend(counting);
+    const ending = new AbortController();
+    const seen = backend.watch("x", { signal: ending.signal, idle: true })[Symbol.asyncIterator]();
+    const next = async () => {
+      const ended = new AbortController();
+      const late = delay(5000, { signal: ended.signal }).then(() => Promise.reject(new Error("no news")));
+      try {
+        return (await Promise.race([seen.next(), late])).value as Entry;
+      } finally {
+        ended.abort();
+        await late.catch(() => {});
+      }
+    };
+    assertEquals((await next()).version, null);
+    const elsewhere = kvBackend(kv);
+    for (const value of ["1", "2"]) {
+      const [{ version }] = await elsewhere.read(["x"]);
+      await elsewhere.commit([{ key: "x", version, value }]);
+      assertEquals((await next()).value, value);
+    }
+    assert(polls <= 5, `${polls} reads for three entries`);
+    const later = seen.next();
+    ending.abort();
+    assertEquals(await later, { done: true, value: undefined });
+  }),
+);
+
+Deno.test(
+  "kv: commitIfHeld writes all of it, and says what the caller's own check came to",
+  withKv(async (kv) => {
+    const held = await lock("x", { backend: kvBackend(kv) }).acquire();
+    const first = await commitIfHeld(held, (atomic) => atomic.set(["a"], 1).set(["b"], 2));
+    assert(first.ok);
+    assertEquals((await kv.getMany([["a"], ["b"]])).map(({ value }) => value), [1, 2]);
+    const second = await commitIfHeld(held, (atomic) => {
+      atomic.check({ key: ["a"], versionstamp: null }).delete(["b"]);
+    });
+    assertEquals(second, { ok: false });
+    assertEquals((await kv.get(["b"])).value, 2);
+    const third = await commitIfHeld(held, async (atomic) => {
+      const { versionstamp } = await kv.get(["a"]);
+      return atomic.check({ key: ["a"], versionstamp }).sum(["n"], 5n);
+    });
+    assert(third.ok);
+    assertEquals((await kv.get<Deno.KvU64>(["n"])).value?.value, 5n);
+    await held.release();
+  }),
+);
+
+Deno.test(
+  "kv: neither a renewal nor a new waiter makes commitIfHeld fail",
+  withKv(async (kv) => {
+    const held = await lock("x", { backend: kvBackend(kv), leaseMs: 150 }).acquire();
+    const ending = new AbortController();
+    const waiting = lock("x", { backend: kvBackend(kv), signal: ending.signal }).acquire();
+    const line = async () => {
+      const record = await recordOf(kv, ["holdfast", "x"]) as {
+        holders: { renewals: number }[];
+        queue: unknown[];
+      };
+      return [record.queue.length, record.holders[0].renewals];
+    };
+    let builds = 0;
+    const { ok } = await commitIfHeld(held, async (atomic) => {
+      // The first two are overtaken: by the new waiter, then by a renewal.
+      if (++builds === 1) { while ((await line())[0] === 0); }
+      const [, renewals] = await line();
+      if (builds === 2) { while ((await line())[1] === renewals); }
+      atomic.set(["done"], builds);
+    });
+    assert(ok && builds >= 2);
+    assertEquals((await kv.get(["done"])).value, builds);
+    ending.abort();
+    await assertRejects(() => waiting);
+    await held.release();
+  }),
+);
+
+Deno.test(
+  "kv: commitIfHeld writes nothing for one who has lost, released, or whose build throws",
+  withKv(async (kv) => {
+    const backend = kvBackend(kv);
+    const write = (held: Lock) => commitIfHeld(held, (atomic) => atomic.set(["a"], 1));
+    const robbed = await lock("x", { backend }).acquire();
+    const thief = await lock("x", { backend: kvBackend(kv), stealAfterMs: 0 }).acquire();
+    assertEquals((await assertRejects(() => write(robbed), LockLostError)).reason, "stolen");
+    assert(robbed.signal.aborted && !robbed.held);
+    const oops = new Error("oops");
+    assertEquals(
+      await assertRejects(() =>
+        commitIfHeld(thief, (atomic) => {
+          atomic.set(["a"], 1);
+          throw oops;
+        })
+      ),
+      oops,
+    );
+    await thief.release();
+    assertEquals((await assertRejects(() => write(thief), LockLostError)).reason, "released");
+    const brief = await lock("x", { backend, leaseMs: 100, renew: false }).acquire();
+    while (brief.held) await delay(10);
+    assertEquals((await assertRejects(() => write(brief), LockLostError)).reason, "expired");
+    await brief.release();
+    assertEquals((await kv.get(["a"])).value, null);
+  }),
+);
