@@ -21,6 +21,7 @@ const missing = missingRedis();
 class World implements AsyncDisposable {
   readonly server: RedisServer;
   readonly #closing: (() => Promise<void>)[] = [];
+  readonly #lines: SlowLine[] = [];
 
   constructor(server: RedisServer) {
     this.server = server;
@@ -43,9 +44,15 @@ class World implements AsyncDisposable {
     return { backend, client: client as unknown as Redis };
   }
 
+  /** The lines cut themselves when the next answer comes, and lose it. */
+  loseAnswer(): void {
+    for (const line of this.#lines) line.cutting = true;
+  }
+
   /** The port of a line to the server that takes `ms` each way. */
   async slowPort(ms: number): Promise<number> {
     const line = await SlowLine.open(this.server.port, ms);
+    this.#lines.push(line);
     this.#closing.push(() => line.close());
     return line.port;
   }
@@ -172,6 +179,49 @@ test("only the subscriptions are killed, and killed again: the waiter gets the l
     assert(await held.release());
     assert(await (await waiting).release());
   }
+});
+
+test("the answer is lost on the way, and the client sends the commit again: released is released", async () => {
+  await using world = await World.start();
+  const port = await world.slowPort(0);
+  const a = await world.peer(port);
+  const held = await acquire(a.backend);
+  world.loseAnswer();
+  assertEquals(await held.release(), true);
+  assertEquals(held.signal.aborted, false);
+});
+
+test("this machine's clock is behind by ten minutes: nobody takes its lock for lapsed", async () => {
+  await using world = await World.start();
+  const b = await world.peer();
+  await b.backend.read(["job"]);
+  const real = Date.now;
+  Date.now = () => real() - 600_000;
+  let a: LockBackend;
+  try {
+    a = (await world.peer()).backend;
+  } finally {
+    Date.now = real;
+  }
+  const held = await acquire(a);
+  assertEquals(await Lock.acquire("job", { backend: b.backend, wait: false }), null);
+  assert(await held.release());
+});
+
+test("commitIfHeld: a holder that was robbed after its last look writes nothing", async () => {
+  await using world = await World.start();
+  const [a, b] = [await world.peer(), await world.peer()];
+  const held = await acquire(a.backend);
+  let thief: Lock | undefined;
+  const { evalsha } = a.client;
+  // Between the look at the record and the commands, where only the server can tell.
+  a.client.evalsha = (async (...args: Parameters<typeof evalsha>) => {
+    if (args.includes("stale") && thief === undefined) thief = await acquire(b.backend, { stealAfterMs: 0 });
+    return await evalsha.apply(a.client, args);
+  }) as typeof evalsha;
+  await assertRejects(() => commitIfHeld(held, [["SET", "value", "stale"]]), LockLostError);
+  assertEquals(await world.server.ask("GET", "value"), "$-1\r\n");
+  assert(await thief?.release());
 });
 
 test("a server that pauses for less than the lease: nothing is lost", async () => {
@@ -502,6 +552,8 @@ int gettimeofday(struct timeval *restrict now, void *restrict zone) {
 /** A TCP line that takes its time, in both directions. */
 class SlowLine {
   readonly port: number;
+  /** Whether the next answer is lost, and the connection with it. */
+  cutting = false;
   readonly #server: ReturnType<typeof createServer>;
   readonly #sockets: Set<Socket>;
 
@@ -513,9 +565,16 @@ class SlowLine {
 
   static async open(target: number, ms: number): Promise<SlowLine> {
     const sockets = new Set<Socket>();
-    const pass = (from: Socket, to: Socket) => {
+    const pass = (from: Socket, to: Socket, answers: boolean) => {
       sockets.add(from);
-      from.on("data", (data) => void setTimeout(() => to.writable && to.write(data), ms));
+      from.on("data", (data) => {
+        if (answers && line.cutting) {
+          line.cutting = false;
+          from.destroy();
+          return;
+        }
+        setTimeout(() => to.writable && to.write(data), ms);
+      });
       from.on("close", () => {
         sockets.delete(from);
         to.destroy();
@@ -524,12 +583,13 @@ class SlowLine {
     };
     const server = createServer((near) => {
       const far = createConnection(target, "127.0.0.1");
-      pass(near, far);
-      pass(far, near);
+      pass(near, far, false);
+      pass(far, near, true);
     });
     const port = await freePort();
     await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
-    return new SlowLine(port, server, sockets);
+    const line = new SlowLine(port, server, sockets);
+    return line;
   }
 
   async close(): Promise<void> {
