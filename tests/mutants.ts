@@ -296,14 +296,6 @@ const MUTANTS: Mutant[] = [
     filter: "only the subscriptions",
   },
   {
-    law: "Redis: what went unsaid meanwhile is read",
-    file: "backends/redis.ts",
-    from: "          channel.live = true;\n          void this.ask(channel);",
-    to: "          channel.live = true;",
-    test: "tests/redis_test.ts",
-    filter: "ioredis 5: store: a watch begins",
-  },
-  {
     law: "Redis: databases do not hear each other",
     file: "backends/redis.ts",
     from: 'this.port.database === 0 ? "" : `@${this.port.database}`',

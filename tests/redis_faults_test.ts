@@ -176,6 +176,8 @@ test("only the subscriptions are killed, and killed again: the waiter gets the l
     const waiting = acquire(b.backend);
     await lined(a.backend, 1);
     await world.server.ask("CLIENT", "KILL", "TYPE", "pubsub");
+    // The waiter is subscribed again before there is news.
+    while (await subscribed(world) === 0) await delay(5);
     assert(await held.release());
     assert(await (await waiting).release());
   }
@@ -321,7 +323,8 @@ test("the server's clock steps back an hour: fencing tokens rise, and nobody ali
   const held = await acquire(a.backend, { leaseMs: 900 });
   assert(held.fencingToken > before.fencingToken);
   const waiting = acquire(b.backend, { leaseMs: 900 });
-  await lined(a.backend, 1);
+  // Through the waiter's own eyes: what it knows of the time, it knows from before.
+  await lined(b.backend, 1);
   await clock.set(-3600);
   assert(await serverSeconds(world) < Date.now() / 1000 - 3000, "the clock did not step");
   // Three leases: renewals under the old and the new time meet a waiter that knows only the old.
@@ -462,17 +465,26 @@ test("a key of another type in the way: an error at once that says so, and the k
   assertEquals(await a.client.get(name), "something else");
 });
 
-test("two databases of one server: equal names are different locks", async () => {
+test("two databases of one server: equal names are different records, and nobody hears of the other's", async () => {
   await using world = await World.start();
   const a = await world.peer();
   const second = a.client.duplicate({ db: 2 });
   const backend = redisBackend(second);
-  const [first, other] = [await acquire(a.backend), await acquire(backend)];
-  const waiting = acquire(backend);
-  await lined(backend, 0);
-  assert(await first.release());
-  assert(await other.release());
-  assert(await (await waiting).release());
+  const seen: (string | null)[] = [];
+  const watching = (async () => {
+    for await (const { value } of backend.watch("job", { signal: new AbortController().signal })) {
+      seen.push(value);
+      if (value === "2") return;
+    }
+  })();
+  while (seen.length === 0) await delay(5);
+  const put = (backend: LockBackend, value: string) => backend.commit([{ key: "job", version: null, value }]);
+  assert((await put(a.backend, "1")).ok);
+  // Time for news that must not come.
+  await delay(50);
+  assert((await put(backend, "2")).ok);
+  await watching;
+  assertEquals(seen, [null, "2"]);
   await backend[Symbol.asyncDispose]();
   const ended = new Promise((resolve) => second.on("end", resolve));
   second.disconnect();
