@@ -109,7 +109,7 @@ export class Acquisition {
     }
   }
 
-  /** The store has done what was asked of it: whatever failed before is over. */
+  /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
   answered(): void {
     this.#unansweredSince = undefined;
     this.#failures = 0;
