@@ -3,6 +3,8 @@
  * the processes that they start, kill and freeze.
  */
 
+import { fileURLToPath } from "node:url";
+
 /** One line that a child has written: what it says, when, and more. */
 export interface Message {
   readonly said: string;
@@ -14,8 +16,10 @@ export interface Message {
 /** How a child is started. */
 export interface ChildOptions {
   /** Its Deno permissions and other flags. */
-  flags: string[];
-  args: string[];
+  flags?: string[];
+  args?: string[];
+  /** Runs the script under Node instead, in this folder. */
+  nodeIn?: string;
   /** Receives every message, at once. */
   listen?: (message: Message) => void;
 }
@@ -47,9 +51,12 @@ export class Child implements AsyncDisposable {
   readonly #waiting = new Set<() => void>();
   #ended = false;
 
-  constructor(script: URL, { flags, args, listen }: ChildOptions) {
-    const command = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "--unstable-kv", ...flags, script.href, ...args],
+  constructor(script: URL, { flags = [], args = [], nodeIn, listen }: ChildOptions) {
+    const command = new Deno.Command(nodeIn === undefined ? Deno.execPath() : "node", {
+      args: nodeIn === undefined
+        ? ["run", "--quiet", "--unstable-kv", ...flags, script.href, ...args]
+        : [...flags, fileURLToPath(script), ...args],
+      cwd: nodeIn,
       stdin: "piped",
       stdout: "piped",
     });

@@ -342,6 +342,82 @@ const MUTANTS: Mutant[] = [
     to: "  local record = redis.call('MGET', KEYS[i])[1]",
     test: "tests/redis_faults_test.ts",
     filter: "another type",
+  ...([
+    [
+      "1: Datastore's conditions are enforced",
+      'const conflictResolutionStrategy = "FAIL";',
+      'const conflictResolutionStrategy = "SERVER_VALUE";',
+      "store: a record is replaced only under its latest version",
+    ],
+    [
+      "1: on Datastore every write is a change",
+      "nonce: { integerValue: String(Math.floor(Math.random() * Number.MAX_SAFE_INTEGER)) },",
+      'nonce: { integerValue: "1" },',
+      "store: rewriting the same value makes a new version",
+    ],
+    [
+      "1: on Datastore several records are one transaction",
+      'mode: alone ? "NON_TRANSACTIONAL" : "TRANSACTIONAL",',
+      'mode: "NON_TRANSACTIONAL",',
+      "store: one stale version among several stops the whole commit",
+    ],
+    [
+      "1: on Datastore leases are written by the server's time",
+      "if (wrote) assertClock(",
+      "if (!wrote) assertClock(",
+      "whose clock is an hour wrong",
+    ],
+    [
+      "2: Datastore's commitIfHeld reads the lock in its transaction",
+      "if (lock === undefined || versionOf(lock.version) !== version) return undefined;",
+      "",
+      "robbed just before its transaction",
+    ],
+    [
+      "2: Datastore's commitIfHeld reads in its transaction",
+      "readOptions: { transaction } });",
+      "readOptions: {} });",
+      "a guarded commit of a robbed holder",
+    ],
+    [
+      "7: a Datastore request is not sent twice below us",
+      "const init = { method, headers: all, body: stream,",
+      "const init = { method, headers: all, body: body as string,",
+      "a commit whose outcome is unknown",
+    ],
+    [
+      "7: on Datastore no failure but ABORTED counts as not applied",
+      "if (codeOf(error) !== ABORTED || performance.now() - started > ABORTED_MS) throw error;",
+      "if (performance.now() - started > ABORTED_MS) throw error;",
+      "a commit whose outcome is unknown",
+    ],
+    [
+      "6: an idle watch of Datastore asks once",
+      "await bell.sleep(systemClock, idle ? Infinity : pauseMs);",
+      "await bell.sleep(systemClock, pauseMs);",
+      "a held lock costs nothing",
+    ],
+    [
+      "4: Datastore's reserved names are kept apart",
+      'return isReserved(key) || key.startsWith("~") ? `~${key}` : key;',
+      "return isReserved(key) ? `~${key}` : key;",
+      "identifiers that Datastore reserves",
+    ],
+  ] as const).map(([law, from, to, filter]) => ({
+    law,
+    file: "backends/datastore.ts",
+    from,
+    to,
+    test: "tests/datastore_test.ts",
+    filter,
+  })),
+  {
+    law: "5: a watched lapse counts as free time",
+    file: "core/record.ts",
+    from: "if (holders.length > 0) return -Math.max(...holders.map((holder) => lapsesInMs(holder, view)));",
+    to: "if (holders.length > 0) return view.now - holders[0].expiresAt - view.skewMs;",
+    ...CONFORMANCE,
+    filter: "a dead holder with a dead first in line",
   },
 ];
 

@@ -1,0 +1,138 @@
+/** Bad input to the Datastore backend, and servers that cannot be used: a clear error each, and nothing hangs. */
+
+import {
+  commitIfHeld,
+  datastoreBackend,
+  type DatastoreBackendOptions,
+  datastoreClient,
+  type DatastoreClientOptions,
+} from "@holdfast/lock/backends/datastore";
+import { memoryBackend } from "@holdfast/lock/backends/memory";
+import { Lock, LockBackendError } from "@holdfast/lock";
+import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
+import { freePort } from "./emulators.ts";
+import type { TestServer } from "./test_server.ts";
+import type { Workspace } from "./workspace.ts";
+
+// deno-lint-ignore no-explicit-any
+type Anything = any;
+
+const projectId = "holdfast-input";
+
+const method = () => Promise.reject(new Error("nothing may be sent"));
+const NEVER = {
+  lookup: method,
+  commit: method,
+  runQuery: method,
+  beginTransaction: method,
+  rollback: method,
+};
+
+const BAD_CLIENTS: [client: Anything, says: string][] = [
+  [undefined, "'client' must be a v1.DatastoreClient, current value lacks 'lookup': undefined"],
+  [null, "current value lacks 'lookup': null"],
+  [{ ...NEVER, commit: 5 }, "current value lacks 'commit': [object Object]"],
+  ["127.0.0.1:8081", "current value lacks 'lookup'"],
+];
+
+const BAD_BACKENDS: [options: Anything, error: typeof TypeError | typeof RangeError, says: string][] = [
+  [undefined, TypeError, "it takes { projectId, … }, current value is undefined"],
+  [{}, TypeError, "'projectId' must be a non-empty string, current value is undefined"],
+  [{ projectId: "" }, TypeError, "'projectId' must be a non-empty string"],
+  [{ projectId, databaseId: 5 }, TypeError, "'databaseId' must be a string, current value is 5"],
+  [{ projectId, namespace: null }, TypeError, "'namespace' must be a string, current value is null"],
+  [{ projectId, entityKind: "" }, TypeError, "'entityKind' must be a string of 1 to 1500 bytes"],
+  [{ projectId, entityKind: "__Lock__" }, TypeError, "not of the form __…__"],
+  [{ projectId, entityKind: "é".repeat(751) }, TypeError, "'entityKind' must be a string of 1 to 1500 bytes"],
+  [{ projectId, pollMs: 24 }, RangeError, "'pollMs' must be a whole number of milliseconds from 25 to 60000"],
+  [{ projectId, pollMs: "50" }, TypeError, `current value is "50"`],
+  [{ projectId, timeoutMs: Infinity }, RangeError, "'timeoutMs' must be a whole number"],
+  [{ projectId, poll: 5 }, TypeError, "there is no option 'poll'"],
+];
+
+const BAD_MAKERS: [options: Anything, says: string][] = [
+  [undefined, "it takes { projectId, … }"],
+  [{ projectId: 5 }, "'projectId' must be a non-empty string, current value is 5"],
+  [{ projectId, emulatorHost: "localhost" }, "'emulatorHost' must be host:port such as 127.0.0.1:8081"],
+  [{ projectId, emulatorHost: "https://localhost:1" }, "'emulatorHost' must be host:port"],
+  [{ projectId, emulatorHost: 8081 }, "'emulatorHost' must be host:port"],
+  [{ projectId, transport: "http3" }, `'transport' must be "grpc" or "rest", current value is "http3"`],
+  [{ projectId, apiEndpoint: "x" }, "there is no option 'apiEndpoint'"],
+];
+
+/** Registers the tests. */
+export function inputTests(server: TestServer, workspace: Workspace): void {
+  Deno.test("Datastore input: what is not a client is refused", async () => {
+    for (const [client, says] of BAD_CLIENTS) {
+      assertThrows(() => datastoreBackend(client, { projectId }), TypeError, says);
+    }
+    // Its types bring Node's own along, which disagree with Deno's.
+    const { Datastore } = await import(["@google-cloud", "datastore"].join("/"));
+    const high = new Datastore({ projectId, apiEndpoint: "127.0.0.1:1" });
+    const shown = "await datastoreClient({ projectId })";
+    assertThrows(() => datastoreBackend(high, { projectId }), TypeError, shown);
+  });
+
+  Deno.test("Datastore input: bad options are refused, and sent nowhere", async () => {
+    for (const [options, error, says] of BAD_BACKENDS) {
+      assertThrows(() => datastoreBackend(NEVER, options as DatastoreBackendOptions), error, says);
+    }
+    for (const [options, says] of BAD_MAKERS) {
+      await assertRejects(() => datastoreClient(options as DatastoreClientOptions), TypeError, says);
+    }
+    const foreign = (await Lock.acquire("x", { backend: memoryBackend() }))!;
+    await assertRejects(() => commitIfHeld(foreign, () => {}), TypeError, "on a Datastore backend");
+    await foreign.release();
+  });
+
+  // Until the lease is over, it is tried in the background to take back what may have been claimed.
+  const test = (name: string, fn: () => Promise<void>) =>
+    Deno.test({ name, fn, sanitizeOps: false, sanitizeResources: false });
+  const leaseMs = 300;
+
+  test("Datastore input: an unreachable host is named within waitForMs", async () => {
+    const emulatorHost = `127.0.0.1:${freePort()}`;
+    const client = await datastoreClient({ projectId, emulatorHost });
+    const backend = datastoreBackend(client, { projectId });
+    for (const options of [{ wait: false }, { waitForMs: 200 }]) {
+      const acquire = () => Lock.acquire("x", { backend, leaseMs, ...options });
+      const error = await assertRejects(acquire, LockBackendError);
+      assert(error.message.includes(emulatorHost), error.message);
+    }
+    await client.close();
+  });
+
+  test("Datastore input: what the server refuses for good is told at once", async () => {
+    const client = await datastoreClient({ projectId, emulatorHost: server.host });
+    const backend = datastoreBackend(client, { projectId });
+    await server.plan({ kind: "denied" });
+    const denied = await assertRejects(() => Lock.acquire("denied", { backend }));
+    assertInstanceOf(denied, LockBackendError);
+    assert(denied.message.includes("Missing or insufficient permissions"), denied.message);
+    assert(denied.message.includes("the role Cloud Datastore User"), denied.message);
+    assertEquals(denied.identifier, "denied");
+
+    await server.plan({ kind: "no index", method: "runQuery" });
+    const list = async () => {
+      for await (const _ of backend.list(""));
+    };
+    const missing = await assertRejects(list, LockBackendError, "no matching index found");
+    assertEquals(missing.transient, false);
+    await client.close();
+  });
+
+  test("Datastore input: under Node, a process whose server is out or silent fails and exits", async () => {
+    const silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const hosts = [`127.0.0.1:${freePort()}`, `127.0.0.1:${silent.addr.port}`];
+    for (const host of hosts) {
+      const child = workspace.start("unreachable.mjs", [host]);
+      const { error, message } = await child.next("refused");
+      assertEquals(error, "LockBackendError");
+      assert(message.includes(host), message);
+      // Nothing but the end of the process ends its output.
+      await assertRejects(() => child.next("never"), Error, "the child ended");
+      await child[Symbol.asyncDispose]();
+    }
+    silent.close();
+  });
+}

@@ -1,0 +1,330 @@
+/** What the backend asks of the server: how often, in which words, and what it makes of failures. */
+
+import {
+  commitIfHeld,
+  type DatastoreApi,
+  datastoreBackend,
+  type DatastoreBackendOptions,
+  datastoreClient,
+} from "@holdfast/lock/backends/datastore";
+import { Lock, LockBackendError, LockLostError } from "@holdfast/lock";
+import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import { setTimeout } from "node:timers/promises";
+import { decode } from "../../core/record.ts";
+import type { Call, Fault, TestServer } from "./test_server.ts";
+
+const projectId = "holdfast-rpcs";
+
+/** One test's identifier and client, on the server with its log emptied. */
+class Scene {
+  readonly id = crypto.randomUUID();
+  readonly server: TestServer;
+  readonly client: DatastoreApi;
+
+  constructor(server: TestServer, client: DatastoreApi) {
+    this.server = server;
+    this.client = client;
+  }
+
+  backend(options: Partial<DatastoreBackendOptions> = {}) {
+    return datastoreBackend(this.client, { projectId, timeoutMs: 500, ...options });
+  }
+
+  /** The calls since the last time, as `method` or `commit:mutation,…`. */
+  async calls(): Promise<string[]> {
+    return (await this.server.calls()).map(shown);
+  }
+
+  /** An entity of the test's own. */
+  key(name: string) {
+    return { path: [{ kind: "Own", name: `${this.id}:${name}` }] };
+  }
+}
+
+function shown({ method, mutations }: Call): string {
+  return mutations === undefined ? method : `${method}:${mutations.join()}`;
+}
+
+const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
+  "a free lock: one call to acquire, one to release": async (scene) => {
+    const held = await Lock.acquire(scene.id, { backend: scene.backend() });
+    assertEquals(await scene.calls(), ["commit:insert"]);
+    assertEquals(await held?.release(), true);
+    assertEquals(await scene.calls(), ["commit:delete"]);
+  },
+
+  "a renewal is one call": async (scene) => {
+    const held = await Lock.acquire(scene.id, { backend: scene.backend(), leaseMs: 300 });
+    await scene.calls();
+    const renewals: string[] = [];
+    while (renewals.length < 3) {
+      await setTimeout(20);
+      renewals.push(...await scene.calls());
+    }
+    assert(renewals.every((call) => call === "commit:upsert"), renewals.join());
+    await held?.release();
+  },
+
+  "a held lock costs nothing between its renewals": async (scene) => {
+    const held = await Lock.acquire(scene.id, { backend: scene.backend() });
+    await scene.calls();
+    await setTimeout(1500);
+    assertEquals(await scene.calls(), []);
+    // With a listener it watches its own record, which begins with one look and costs no more.
+    held?.signal.addEventListener("abort", () => {});
+    await setTimeout(1500);
+    assertEquals(await scene.calls(), ["lookup"]);
+    await held?.release();
+  },
+
+  "several records are one call, and all or nothing": async (scene) => {
+    const backend = scene.backend();
+    const change = (end: string, value: string | null) => ({ key: scene.id + end, version: null, value });
+    assertEquals((await backend.commit([change("1", "{}"), change("2", "{}")])).ok, true);
+    assertEquals(await scene.calls(), ["commit:insert,insert"]);
+    assertEquals((await backend.commit([change("3", "{}"), change("2", "{}")])).ok, false);
+    const [third] = await backend.read([scene.id + "3"]);
+    assertEquals(third.value, null);
+  },
+
+  "a takeover of a lapsed lease is three calls": async (scene) => {
+    const leaseMs = 100;
+    const dead = await Lock.acquire(scene.id, { backend: scene.backend(), leaseMs, renew: false });
+    const backend = scene.backend();
+    // Until the lease has lapsed by the server's clock, as far as it is known.
+    await setTimeout(leaseMs + 1100);
+    await scene.calls();
+    const held = await Lock.acquire(scene.id, { backend, wait: false });
+    assertEquals(await scene.calls(), ["commit:insert", "lookup", "commit:upsert"]);
+    assert(held !== null && dead !== null && held.fencingToken > dead.fencingToken);
+    await held.release();
+  },
+
+  "a waiter that has seen the record takes a lapsed lease over in one call": async (scene) => {
+    await Lock.acquire(scene.id, { backend: scene.backend(), leaseMs: 400, renew: false });
+    await scene.calls();
+    const held = await Lock.acquire(scene.id, { backend: scene.backend() });
+    const calls = await scene.calls();
+    // Tried, looked, lined up; and then only looks until the claim.
+    assertEquals(calls.filter((call) => call !== "lookup"), [
+      "commit:insert",
+      "commit:upsert",
+      "commit:upsert",
+    ]);
+    assertEquals(calls.at(-1), "commit:upsert");
+    await held?.release();
+  },
+
+  "a commit whose outcome is unknown is not repeated by the backend": async (scene) => {
+    const backend = scene.backend();
+    // A connection that has served before: on a new one nothing is ever sent twice.
+    await backend.read([scene.id]);
+    await scene.calls();
+    for (const kind of ["reset", "unavailable after", "unavailable before", "lost"] as const) {
+      const change = { key: scene.id + kind, version: null, value: "{}" };
+      await scene.server.plan({ kind, method: "commit" });
+      const error = await assertRejects(() => backend.commit([change]));
+      assertInstanceOf(error, LockBackendError, kind);
+      assertEquals(error.transient, true, kind);
+      assert(error.message.includes(scene.server.host), error.message);
+      assertEquals(await scene.calls(), ["commit:insert"], kind);
+      const [{ value }] = await backend.read([change.key]);
+      assertEquals(value, kind === "unavailable before" ? null : "{}", kind);
+      await scene.calls();
+    }
+  },
+
+  "an aborted commit, which did nothing, is asked for again": async (scene) => {
+    await scene.server.plan({ kind: "aborted" }, { kind: "aborted" });
+    const backend = scene.backend();
+    assertEquals((await backend.commit([{ key: scene.id, version: null, value: "{}" }])).ok, true);
+    assertEquals(await scene.calls(), ["commit:insert", "commit:insert", "commit:insert"]);
+  },
+
+  "a storm of aborts ends as a failure that may pass": async (scene) => {
+    await scene.server.weather({ aborted: 1 });
+    const backend = scene.backend();
+    const commit = () => backend.commit([{ key: scene.id, version: null, value: "{}" }]);
+    const error = await assertRejects(commit, LockBackendError).finally(() => scene.server.weather({}));
+    assertEquals(error.transient, true);
+  },
+
+  "any fault at any step: the lock is held exactly once, and gone after": async (scene) => {
+    const kinds = [
+      "unavailable before",
+      "unavailable after",
+      "lost",
+      "delay",
+      "aborted",
+      "goaway",
+      "reset",
+    ] as const;
+    for (const kind of kinds) {
+      const backend = scene.backend();
+      const id = `${scene.id} ${kind}`;
+      const fault: Fault = { kind, ms: 100, method: "commit" };
+      await scene.server.plan(fault);
+      const held = (await Lock.acquire(id, { backend }))!;
+      const [entry] = await backend.read([id]);
+      const { holders } = decode(id, entry.value);
+      assertEquals(holders.map(({ fence }) => fence ?? entry.version), [held.fencingToken], kind);
+      assertEquals(await Lock.acquire(id, { backend: scene.backend(), wait: false }), null, kind);
+      await scene.server.plan(fault, { ...fault, method: "lookup" });
+      assertEquals(await held.release(), true, kind);
+      await scene.server.plan();
+      assertEquals((await backend.read([id]))[0].value, null, kind);
+    }
+  },
+
+  "a machine whose clock is an hour wrong writes leases by the server's": async (scene) => {
+    const leaseMs = 60_000;
+    for (const hours of [1, -1]) {
+      const client = shifted(scene.client, hours * 3_600_000);
+      const backend = datastoreBackend(client, { projectId });
+      const id = `${scene.id} ${hours}`;
+      await scene.calls();
+      const held = await Lock.acquire(id, { backend, leaseMs });
+      // The first commit tells the server's time; the lease is then written anew before anybody holds.
+      assertEquals(await scene.calls(), ["commit:insert", "lookup", "commit:upsert"]);
+      const [entry] = await backend.read([id]);
+      const [{ expiresAt }] = decode(id, entry.value).holders;
+      const serverNow = Date.now() + hours * 3_600_000;
+      assert(Math.abs(expiresAt - leaseMs - serverNow) < 10_000, `${expiresAt - leaseMs - serverNow} ms off`);
+      assertEquals(await held?.release(), true);
+      await scene.calls();
+      const again = await Lock.acquire(id, { backend });
+      assertEquals(await scene.calls(), ["commit:insert"]);
+      await again?.release();
+    }
+  },
+
+  "identifiers that Datastore reserves name locks like any other": async (scene) => {
+    const backend = scene.backend();
+    const ids = ["__x__", "~__x__", "~", "__", "____", "__x", "_"];
+    for (const id of ids) assert(await (await Lock.acquire(id, { backend }))?.release());
+    for (const id of ids) await backend.commit([{ key: id, version: null, value: '"x"' }]);
+    for (const prefix of ["", "_", "__", "__x__", "~", "~_"]) {
+      const listed: string[] = [];
+      for await (const { key } of backend.list(prefix)) listed.push(key);
+      const expected = ids.filter((id) => id.startsWith(prefix));
+      assertEquals(listed.filter((id) => ids.includes(id)).sort(), expected.sort(), prefix);
+    }
+  },
+
+  "a guarded commit writes, and reads what it writes upon": async (scene) => {
+    const held = (await Lock.acquire(scene.id, { backend: scene.backend() }))!;
+    const key = scene.key("account");
+    const add = (cents: number) =>
+      commitIfHeld(held, async (tx) => {
+        const [account] = await tx.lookup(key, scene.key("none"));
+        const { integerValue = 0 } = (account?.properties?.cents ?? {}) as { integerValue?: number };
+        tx.upsert({ key, properties: { cents: { integerValue: Number(integerValue) + cents } } });
+      });
+    assertEquals([await add(500), await add(25)], [{ ok: true }, { ok: true }]);
+    await commitIfHeld(held, async (tx) => {
+      const [account, none] = await tx.lookup(key, scene.key("none"));
+      assertEquals((account?.properties?.cents as { integerValue: unknown }).integerValue, "525");
+      assertEquals(none, undefined);
+      tx.delete(key);
+    });
+    assertEquals(await commitIfHeld(held, (tx) => tx.update({ key })), { ok: false });
+    assertEquals(await commitIfHeld(held, (tx) => tx.insert({ key })), { ok: true });
+    assertEquals(await commitIfHeld(held, (tx) => tx.insert({ key })), { ok: false });
+    await held.release();
+    const error = await assertRejects(() => commitIfHeld(held, (tx) => tx.delete(key)), LockLostError);
+    assertEquals(error.reason, "released");
+  },
+
+  "a guarded commit of a robbed holder writes nothing": async (scene) => {
+    const held = (await Lock.acquire(scene.id, { backend: scene.backend() }))!;
+    const key = scene.key("robbed");
+    let thief: Lock | null = null;
+    // Robbed after it has proven to hold, and before it commits: only the server can refuse it.
+    const late = commitIfHeld(held, async (tx) => {
+      thief ??= await Lock.acquire(scene.id, { backend: scene.backend(), stealAfterMs: 0 });
+      tx.upsert({ key });
+    });
+    const error = await assertRejects(() => late, LockLostError);
+    assertEquals(error.reason, "stolen");
+    const after = (await thief!) as Lock;
+    await commitIfHeld(after, async (tx) => assertEquals(await tx.lookup(key), [undefined]));
+    assertEquals(await after.release(), true);
+  },
+
+  "a guarded commit of one who is robbed just before its transaction writes nothing": async (scene) => {
+    let rob = async () => {};
+    const client = Object.assign(Object.create(scene.client), {
+      async beginTransaction(request: object, options: object) {
+        await rob();
+        return await scene.client.beginTransaction(request, options);
+      },
+    });
+    const held = (await Lock.acquire(scene.id, { backend: datastoreBackend(client, { projectId }) }))!;
+    const thieves: (Lock | null)[] = [];
+    rob = async () => {
+      if (thieves.length > 0) return;
+      thieves.push(await Lock.acquire(scene.id, { backend: scene.backend(), stealAfterMs: 0 }));
+    };
+    const key = scene.key("robbed");
+    const error = await assertRejects(() => commitIfHeld(held, (tx) => tx.upsert({ key })), LockLostError);
+    assertEquals(error.reason, "stolen");
+    await commitIfHeld(thieves[0]!, async (tx) => assertEquals(await tx.lookup(key), [undefined]));
+    await thieves[0]!.release();
+  },
+
+  "a guarded commit is tried anew when the server aborts it, not when nobody knows": async (scene) => {
+    const held = (await Lock.acquire(scene.id, { backend: scene.backend() }))!;
+    const key = scene.key("aborted");
+    let built = 0;
+    const write = () =>
+      commitIfHeld(held, (tx) => {
+        built++;
+        tx.upsert({ key });
+      });
+    await scene.server.plan({ kind: "aborted", method: "commit" });
+    assertEquals(await write(), { ok: true });
+    assertEquals(built, 2);
+    await scene.server.plan({ kind: "unavailable after", method: "commit" });
+    const error = await assertRejects(write, LockBackendError);
+    assertEquals([error.identifier, built], [scene.id, 3]);
+    await assertRejects(() => commitIfHeld(held, () => Promise.reject(new Error("mine"))), Error, "mine");
+    await held.release();
+  },
+};
+
+/** A client of a server whose clock goes before ours by `ms`. */
+function shifted(client: DatastoreApi, ms: number): DatastoreApi {
+  const later = (time: { seconds?: unknown; nanos?: number | null } | null | undefined) =>
+    time && { ...time, seconds: Number(time.seconds) + ms / 1000 };
+  const wrapped: Record<string, unknown> = {};
+  for (const method of ["lookup", "commit", "runQuery", "beginTransaction", "rollback"] as const) {
+    wrapped[method] = async (request: object, options: object) => {
+      // deno-lint-ignore no-explicit-any
+      const [answer] = await client[method](request, { ...options, timeout: 5000 }) as any[];
+      return [{ ...answer, commitTime: later(answer.commitTime), readTime: later(answer.readTime) }];
+    };
+  }
+  return wrapped as unknown as DatastoreApi;
+}
+
+/** Registers the tests. */
+export function rpcTests(server: TestServer): void {
+  for (const [title, play] of Object.entries(TESTS)) {
+    // What the server never answers stays open, as does the connection for the next call.
+    Deno.test({
+      name: `Datastore calls: ${title}`,
+      sanitizeOps: false,
+      sanitizeResources: false,
+      async fn() {
+        const client = await datastoreClient({ projectId, emulatorHost: server.host });
+        await server.plan();
+        await server.calls();
+        try {
+          await play(new Scene(server, client));
+        } finally {
+          await client.close();
+        }
+      },
+    });
+  }
+}
