@@ -342,6 +342,7 @@ const MUTANTS: Mutant[] = [
     to: "  local record = redis.call('MGET', KEYS[i])[1]",
     test: "tests/redis_faults_test.ts",
     filter: "another type",
+  },
   ...([
     [
       "1: Datastore's conditions are enforced",
