@@ -48,6 +48,8 @@ export interface IoRedisClient {
 
 /** What the backend needs of the duplicate of an `ioredis` client. */
 export interface IoRedisSubscriber {
+  /** `"end"` once it is closed for good. */
+  readonly status: string;
   /** Subscribes to channels. */
   subscribe(...channels: string[]): Promise<unknown>;
   /** Ends subscriptions. */
@@ -123,7 +125,7 @@ const DIGITS = 16;
 const SKEW_MS = 500;
 /** How wrong a process's view of the server's clock may be, so that two of them differ by `SKEW_MS` at most. */
 const TOLERANCE_MS = SKEW_MS / 2;
-/** The bounds between which a waiter asks in case a message was lost: as long as it has heard nothing. */
+/** After how long a waiter asks in case a message was lost: at first, and, doubled each time in vain, at most. */
 const BACKSTOP_MS = { least: 1000, most: 30_000 };
 /** For how long a subscription is kept that nobody uses: the next one to wait finds it there. */
 const LINGER_MS = 10_000;
@@ -291,7 +293,8 @@ class IoRedisPort implements Port {
       subscribe: (channels) => redis.subscribe(...channels),
       unsubscribe: (channels) => redis.unsubscribe(...channels),
       close() {
-        redis.disconnect();
+        // To disconnect what has ended by itself would wait for the end of nothing.
+        if (redis.status !== "end") redis.disconnect();
         return ended;
       },
     });
@@ -405,9 +408,9 @@ class Channel {
   /** How many messages have come. */
   messages = 0;
   latest: Entry | undefined;
-  /** When there was something new, and when it was last asked whether there is. */
-  newsAt: number = performance.now();
-  askedAt: number = this.newsAt;
+  /** When the store was last asked, and after how long it is asked again. */
+  askedAt: number = performance.now();
+  pollMs: number = BACKSTOP_MS.least;
   asking = false;
   failure: LockBackendError | undefined;
   leftAt = 0;
@@ -416,8 +419,7 @@ class Channel {
     this.key = key;
   }
 
-  show(entry: Entry | undefined): void {
-    if (entry === undefined || entry.version !== this.latest?.version) this.newsAt = performance.now();
+  show(entry: Entry): void {
     this.latest = entry;
     this.ring();
   }
@@ -439,6 +441,7 @@ class Feed {
   readonly #bell = new Bell();
   #subscriber: Subscriber | undefined;
   #subscribing = false;
+  #abandoned: Promise<void> | undefined;
   #stopSweep: (() => void) | undefined;
   #closed = false;
 
@@ -477,13 +480,15 @@ class Feed {
 
   /** Asks the store for what may have gone unsaid. */
   async ask(channel: Channel): Promise<void> {
+    channel.askedAt = performance.now();
     if (channel.asking) return;
     channel.asking = true;
     channel.failure = undefined;
-    channel.askedAt = performance.now();
     const { messages } = channel;
     try {
       const [entry] = await this.#backend.read([channel.key]);
+      const vain = channel.live && entry.version === channel.latest?.version;
+      channel.pollMs = vain ? Math.min(2 * channel.pollMs, BACKSTOP_MS.most) : BACKSTOP_MS.least;
       // A message goes before an answer: whichever is older, the last message is the last change.
       if (channel.messages === messages) channel.show(entry);
     } catch (error) {
@@ -499,13 +504,14 @@ class Feed {
     this.#fail(new LockBackendError("the Redis backend is disposed of"));
     this.#bell.ring();
     await this.#subscriber?.close();
+    await this.#abandoned;
   }
 
   /** The client is closed: nothing more can come of the subscriptions either. */
   readonly abandon = (): void => {
     this.#stopSweep?.();
     this.#stopSweep = undefined;
-    void this.#subscriber?.close();
+    this.#abandoned = this.#subscriber?.close();
     this.#subscriber = undefined;
     this.#fail(CLOSED);
     this.#bell.ring();
@@ -561,7 +567,7 @@ class Feed {
       ended = true;
       if (subscriber !== undefined && subscriber === this.#subscriber) this.#lose();
     });
-    if (!ended && !this.#closed) return subscriber;
+    if (!ended && !this.#closed && !this.#backend.port.closed) return subscriber;
     await subscriber.close();
     throw new LockBackendError("the connection for subscriptions has ended", { transient: true });
   }
@@ -700,12 +706,10 @@ class RedisStore implements RedisBackend {
           yield latest;
           continue;
         }
-        const { least, most } = BACKSTOP_MS;
-        const quietMs = channel.askedAt - channel.newsAt;
-        const pollMs = latest === undefined ? least : Math.min(Math.max(least, quietMs), most);
-        await bell.sleep(systemClock, idle && latest !== undefined ? Infinity : pollMs);
-        const due = performance.now() - Math.max(channel.askedAt, channel.newsAt) >= pollMs;
-        if (due && !(idle && latest !== undefined)) void this.#feed.ask(channel);
+        // Idle watchers ask only until they have seen what is there now.
+        const pollMs = idle && latest !== undefined ? Infinity : channel.pollMs;
+        await bell.sleep(systemClock, Math.max(0, channel.askedAt + pollMs - performance.now()));
+        if (performance.now() - channel.askedAt >= pollMs) void this.#feed.ask(channel);
       }
     } finally {
       signal.removeEventListener("abort", bell.ring);
@@ -793,7 +797,7 @@ class RedisStore implements RedisBackend {
 }
 
 /** How errors begin that do not pass by waiting. */
-const LASTING = /^(NOAUTH|WRONGPASS|NOPERM|NOPROTO|EXECABORT|ERR(?! max number of clients))|subscriber mode/;
+const LASTING = /^(NOAUTH|WRONGPASS|NOPERM|NOPROTO|ERR(?! max number of clients))|subscriber mode/;
 
 /**
  * Makes a backend that keeps locks in Redis (6 or later) or Valkey. The client stays the caller's: it is never

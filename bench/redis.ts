@@ -1,18 +1,18 @@
 /**
  * What a lock on Redis costs above the least that it could: `SET NX PX` and a compare-and-delete script on the same
- * connection, in the same run. It needs `redis-server` and `taskset`, and a machine that has nothing else to do:
+ * connection, in the same run; what contenders and waiters cost. It needs `redis-server`, `taskset` and Node, and a
+ * machine that has nothing else to do: `deno task bench:redis`.
  *
- * `deno bundle --output /tmp/bench.mjs bench/redis.ts && node --expose-gc /tmp/bench.mjs`
- *
- * Argument: the names of the parts to run, all by default.
+ * Arguments: the parts to run, of `ratio`, `count`, `contend` and `waiters`; all by default.
  */
 
-import { execFileSync } from "node:child_process";
-import { argv, exit, pid } from "node:process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { argv, execPath, exit, memoryUsage, pid, stdin } from "node:process";
+import { createInterface } from "node:readline";
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis5";
-import { lock } from "../mod.ts";
-import { Lock } from "../core/lock.ts";
+import { Lock } from "../mod.ts";
 import { redisBackend } from "../backends/redis.ts";
 import { RedisServer } from "../tests/redis_server.ts";
 
@@ -21,6 +21,10 @@ const ROUND_MS = 150;
 const RELEASE =
   "if redis.call('GET',KEYS[1]) == ARGV[1] then return redis.call('DEL',KEYS[1]) else return 0 end";
 
+if (argv[2] === "child") {
+  await child(Number(argv[3]), Number(argv[4]));
+  await new Promise(() => setInterval(() => {}, 1000));
+}
 const parts = argv.slice(2);
 const server = await RedisServer.start();
 const client = new Redis({ port: server.port, host: "127.0.0.1" });
@@ -84,6 +88,103 @@ function pin(cpus: string): void {
   }
 }
 
+/** 20 contenders, each of which takes one lock 10 times for 2 ms and asks again at once. */
+async function contend(processes: number): Promise<string> {
+  const children = Array.from({ length: processes }, () => {
+    const args = [argv[1], "child", String(server.port), String(20 / processes)];
+    return spawn(execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
+  });
+  const outputs = children.map((child) => createInterface({ input: child.stdout }));
+  const next = (i: number) => new Promise<string>((resolve) => outputs[i].once("line", resolve));
+  await Promise.all(children.map((_, i) => next(i)));
+  const before = await commands();
+  const answers = children.map((_, i) => next(i));
+  for (const child of children) child.stdin.write("go\n");
+  const holds = (await Promise.all(answers)).flatMap((line, process) =>
+    (JSON.parse(line) as Hold[]).map((hold) => ({ ...hold, who: `${process}/${hold.who}`, process }))
+  ).sort((a, b) => a.from - b.from);
+  for (const child of children) child.kill();
+  const first = Math.min(...holds.map(({ asked }) => asked));
+  const total = holds.at(-1)!.to - first;
+  const held = holds.reduce((sum, { from, to }) => sum + to - from, 0);
+  const overlaps = holds.slice(1).filter(({ from }, i) => from < holds[i].to).length;
+  const gaps = holds.slice(1).map(({ from }, i) => from - holds[i].to).sort((a, b) => a - b);
+  // Shares while all were still asking.
+  const end = Math.min(...[...groups(holds).values()].map((own) => own.at(-1)!.to));
+  const shares = [...groups(holds.filter(({ to }) => to <= end)).values()].map(
+    ({ length }) => length,
+  );
+  return `${(total / held).toFixed(2)} of the real holds (${total.toFixed(0)} ms), ` +
+    `${((await commands() - before) / holds.length).toFixed(2)} commands each, hand-off p50 ${
+      gaps[gaps.length >> 1].toFixed(2)
+    } p99 ${gaps[Math.floor(gaps.length * 0.99)].toFixed(2)} ms, overlaps ${overlaps}, shares ${
+      Math.max(...shares)
+    }/${Math.min(...shares)}`;
+}
+
+interface Hold {
+  readonly who: number;
+  readonly asked: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+function groups<Held extends { readonly who: unknown }>(holds: readonly Held[]): Map<unknown, Held[]> {
+  const found = new Map<unknown, Held[]>();
+  for (const hold of holds) found.set(hold.who, [...found.get(hold.who) ?? [], hold]);
+  return found;
+}
+
+async function child(port: number, contenders: number): Promise<void> {
+  const client = new Redis({ port, host: "127.0.0.1" });
+  const backend = redisBackend(client);
+  const now = () => performance.timeOrigin + performance.now();
+  // A process that has just started runs its first hundreds of calls many times slower.
+  for (let i = 0; i < 300; i++) await (await Lock.acquire(`warm:${pid}`, { backend }))!.release();
+  console.log("ready");
+  await once(stdin, "data");
+  const holds: Hold[] = [];
+  await Promise.all(Array.from({ length: contenders }, async (_, who) => {
+    for (let i = 0; i < 10; i++) {
+      const asked = now();
+      const held = await Lock.acquire("contended", { backend });
+      const from = now();
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      holds.push({ who, asked, from, to: now() });
+      await held!.release();
+    }
+  }));
+  console.log(JSON.stringify(holds));
+}
+
+/** What waiting costs in memory and in commands. */
+async function waiters(count: number): Promise<string> {
+  const held = await Lock.acquire("popular", { backend: redisBackend(client) });
+  const give = new AbortController();
+  // One to begin with, so that the connection and its code are there already.
+  const waits = [Lock.acquire("popular", { backend, signal: give.signal }).catch(() => {})];
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  const heap = () => {
+    (globalThis as { gc?: () => void }).gc?.();
+    return memoryUsage().heapUsed;
+  };
+  const before = heap();
+  for (let i = 0; i < count; i++) {
+    waits.push(Lock.acquire("popular", { backend, signal: give.signal }).catch(() => {}));
+  }
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const each = (heap() - before) / count;
+  const asked = await commands();
+  await new Promise((resolve) => setTimeout(resolve, 20_000));
+  const idle = await commands() - asked;
+  give.abort();
+  await Promise.all(waits);
+  await held?.release();
+  return `${count} waiters: ${
+    (each / 1024).toFixed(2)
+  } KiB of heap each, ${idle} commands in 20 idle seconds`;
+}
+
 const wanted = (part: string) => parts.length === 0 || parts.includes(part);
 if (wanted("ratio")) {
   for (const [name, cpus] of [["one CPU", "0/0"], ["two CPUs", "0/1"]]) {
@@ -96,7 +197,11 @@ if (wanted("count")) {
   for (let i = 0; i < 1000; i++) await ours("count");
   console.log(`commands a pair: ${(await commands() - before) / 1000}`);
 }
-void lock;
+if (wanted("contend")) {
+  pin("0-1/0-1");
+  for (const processes of [1, 4]) console.log(`${processes} processes: ${await contend(processes)}`);
+}
+if (wanted("waiters")) console.log(await waiters(1000));
 await backend[Symbol.asyncDispose]();
 client.disconnect();
 await server.stop();

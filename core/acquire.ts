@@ -1,4 +1,4 @@
-import { Acquisition } from "./acquisition.ts";
+import { Acquisition, ANSWER_MS } from "./acquisition.ts";
 import type { Entry, LockBackend } from "./backend.ts";
 import { momentOf, sinceMs } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
@@ -40,7 +40,7 @@ export async function contend(
   const { clock } = peer;
   const { token, options: { leaseMs } } = acquisition;
   // Leaves room in a lease for a second question when the first is lost.
-  const limitMs = leaseMs / 3;
+  const limitMs = Math.max(leaseMs / 3, ANSWER_MS);
   const news = new News(peer.backend, key, acquisition.wake);
   let guess = entry === undefined && ahead === 0;
   let look = guess ? { key, value: null, version: null } : entry;

@@ -7,6 +7,8 @@ import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { Want } from "./record.ts";
 
+/** The least time that the store has for an answer, however short the lease. */
+export const ANSWER_MS = 1000;
 /** How long a store that is silent so far may take, however short the caller wants to wait. */
 const FIRST_ANSWER_MS = 1000;
 /** The same for one who does not wait at all, and so has set no limit: a first connection takes its time. */
@@ -109,7 +111,7 @@ export class Acquisition {
     }
   }
 
-  /** The store has done what was asked of it: whatever failed before is over. */
+  /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
   answered(): void {
     this.#unansweredSince = undefined;
     this.#failures = 0;
@@ -122,7 +124,7 @@ export class Acquisition {
     this.#queue.failure = error;
     this.#unansweredSince ??= this.#now;
     const { leaseMs } = this.options;
-    const patienceMs = this.mayWait ? leaseMs : Math.min(leaseMs, FIRST_ANSWER_MS);
+    const patienceMs = this.mayWait ? Math.max(leaseMs, 3 * ANSWER_MS) : FIRST_ANSWER_MS;
     if (this.#now - this.#unansweredSince >= patienceMs) throw error;
     await this.sleep(Math.min(10 * 2 ** this.#failures++, 1000, patienceMs));
   }

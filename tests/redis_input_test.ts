@@ -1,0 +1,61 @@
+/** What the Redis backend refuses, and with which words. None of it needs a server. */
+
+import { assert, assertRejects, assertThrows } from "@std/assert";
+import { memoryBackend } from "@holdfast/lock/backends/memory";
+import { commitIfHeld, hashTag, type IoRedisClient, redisBackend } from "@holdfast/lock/backends/redis";
+import { Lock } from "../mod.ts";
+
+const nothing = () => Promise.resolve(null);
+const client: IoRedisClient = {
+  options: {},
+  status: "ready",
+  evalsha: nothing,
+  eval: nothing,
+  call: nothing,
+  duplicate: () => {
+    throw new Error("not asked for");
+  },
+  on: () => {},
+  off: () => {},
+};
+
+Deno.test("Redis: what is not a client is refused, and told what it lacks", () => {
+  const wrong: [unknown, string][] = [
+    [undefined, "'evalsha': undefined"],
+    [null, "'evalsha': null"],
+    ["redis://localhost", "'evalsha': \"redis://localhost\""],
+    [{ ...client, duplicate: undefined }, "'duplicate'"],
+    [{ ...client, options: undefined }, "'options'"],
+    [{ evalSha: nothing, on: nothing, off: nothing, duplicate: nothing }, "'sendCommand'"],
+    [{ ...client, nodes: nothing, eval: undefined }, "'eval'"],
+  ];
+  for (const [value, lacks] of wrong) {
+    const error = assertThrows(() => redisBackend(value as IoRedisClient), TypeError, lacks);
+    assert(error.message.startsWith("Cannot make a Redis backend: 'client' must be"), error.message);
+  }
+});
+
+Deno.test("Redis: a prefix that could break the hash tag is refused", () => {
+  for (const prefix of ["", "{app}", "app}", "a{b", "\ud800"]) {
+    assertThrows(() => redisBackend(client, { prefix }), RangeError, "'prefix' must be a non-empty string");
+  }
+  assertThrows(
+    () => redisBackend(client, { prefix: 7 as unknown as string }),
+    TypeError,
+    "current value is 7",
+  );
+  assertThrows(
+    () => redisBackend(client, null as unknown as undefined),
+    TypeError,
+    "options must be an object",
+  );
+  assert(redisBackend(client, { prefix: "my app:é*?" }));
+});
+
+Deno.test("Redis: commitIfHeld refuses what is neither a lock on Redis nor a command", async () => {
+  const held = await Lock.acquire("job", { backend: memoryBackend() });
+  await assertRejects(() => commitIfHeld(held!, [["SET", "a", "b"]]), TypeError, "a lock on a Redis backend");
+  assertThrows(() => hashTag(held!), TypeError, "a lock on a Redis backend");
+  await assertRejects(() => commitIfHeld({} as Lock, []), TypeError, "must be a held Lock");
+  await held?.release();
+});
