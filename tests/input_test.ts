@@ -100,6 +100,25 @@ Deno.test("input: bad options are refused", async () => {
   assertEquals(sent, []);
 });
 
+Deno.test("input: an identifier may have any length and any characters, and each is a lock of its own", async () => {
+  const backend = memoryBackend();
+  const long = "é".repeat(5000);
+  const names = [long, `${long}.`, `${long}!`, "x", "X", " x", "\0", "a/b:{c}", "🔒", "__proto__"];
+  const held = await Promise.all(names.map((name) => Lock.acquire(name, { backend, wait: false })));
+  for (const [i, lock] of held.entries()) {
+    assertEquals([lock?.identifier, lock?.held], [names[i], true]);
+    assertEquals(await Lock.acquire(names[i], { backend, wait: false }), null);
+  }
+  const keys: string[] = [];
+  for await (const { key } of backend.list("")) keys.push(key);
+  // What a listing shows of a long one names the same lock again.
+  for (const key of keys) {
+    assert(new TextEncoder().encode(key).length < 600);
+    assertEquals(await Lock.acquire(key, { backend, wait: false }), null);
+  }
+  for (const lock of held) assert(await lock?.release());
+});
+
 Deno.test("input: the bounds themselves are accepted", async () => {
   const backend = memoryBackend();
   const bounds: LockOptions[] = [
