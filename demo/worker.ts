@@ -12,7 +12,8 @@ export type Command = { do: "start" | "linger" | "stall" | "rob" | "spare" | "go
 
 export const LEASE_MS = 2000;
 /** Older than any honest hold of the demo. */
-export const STEAL_AFTER_MS = 1000;
+// Well under the second after which a hold looks at its own record: the robbed one must not know it yet.
+export const STEAL_AFTER_MS = 600;
 
 /** Long enough not to be renewed, and so not to be told of a theft, while a write is on its way. */
 const STALLED_LEASE_MS = 6 * STEAL_AFTER_MS;
