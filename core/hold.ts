@@ -5,6 +5,7 @@ import { backendError, LockBackendError, LockLostError, type LossReason } from "
 import { publishBackendError } from "./events.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
+import { answerMs } from "./peer.ts";
 import { decode, lossOf, release, renew } from "./record.ts";
 
 /** After how long a held lock starts to watch its own record, and does so again if the watch fails. */
@@ -155,7 +156,13 @@ export class Hold {
     });
   }
 
+  /** How long one question may take. Meanwhile the lease may end: the timer tells, whatever is unanswered. */
   get #limitMs(): number {
+    return answerMs(this.options.leaseMs);
+  }
+
+  /** The longest pause before what has failed is tried again. */
+  get #pauseMs(): number {
     return this.options.leaseMs / 3;
   }
 
@@ -215,7 +222,7 @@ export class Hold {
     } catch (error) {
       // Nothing is lost yet: it is tried again until the lease has run out.
       this.#entry = undefined;
-      this.#renewAtMs = clock.monotonicMs() + Math.min(10 * 2 ** this.#failures++, this.#limitMs);
+      this.#renewAtMs = clock.monotonicMs() + Math.min(10 * 2 ** this.#failures++, this.#pauseMs);
       publishBackendError(this.identifier, backendError(this.identifier, "renew", error));
     } finally {
       this.#renewing = false;
@@ -258,7 +265,7 @@ export class Hold {
           attempt.entry = undefined;
           const transient = error instanceof LockBackendError && error.transient;
           if (!transient || this.#leftMs() <= 0) throw backendError(this.identifier, "release", error);
-          await pause(clock, Math.min(10 * 2 ** failures, this.#limitMs));
+          await pause(clock, Math.min(10 * 2 ** failures, this.#pauseMs));
         }
       }
     } finally {

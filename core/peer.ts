@@ -4,6 +4,14 @@ import { LockBackendError } from "./errors.ts";
 import { LocalQueue } from "./local_queue.ts";
 import { decode, encode, garbageAfterMs, type LockRecord, withdraw } from "./record.ts";
 
+/** The least time that the store has for an answer, however short the lease. */
+export const ANSWER_MS = 1000;
+
+/** For how long one answer is waited for. Leaves room in all but short leases for a second question. */
+export function answerMs(leaseMs: number): number {
+  return Math.max(leaseMs / 3, ANSWER_MS);
+}
+
 const peers = new WeakMap<LockBackend, Peer>();
 
 /** This process as one of those that share `backend`. */
@@ -79,11 +87,17 @@ export class Peer {
       : { ok: false, entry: result.entries?.[0] };
   }
 
+  /** The failure of a store that did not answer. */
+  silence(when: string): LockBackendError {
+    const { name = "the store" } = this.backend;
+    return new LockBackendError(`${name} did not answer ${when}`, { transient: true });
+  }
+
   /** The answer of the store, or a failure with unknown outcome if it takes longer than `limitMs`. */
   bounded<Answer>(answer: Promise<Answer>, limitMs: number): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const stop = this.clock.after(limitMs, () => {
-        reject(new LockBackendError(`the store did not answer within ${limitMs} ms`, { transient: true }));
+        reject(this.silence(`within ${Math.round(limitMs)} ms`));
       });
       answer.then(
         (value) => {
@@ -111,11 +125,11 @@ export class Peer {
     for (let delayMs = 10;; delayMs = Math.min(2 * delayMs, 1000)) {
       try {
         for (;;) {
-          entry ??= await this.read(key, leaseMs);
+          entry ??= await this.read(key, answerMs(leaseMs));
           const wanted = this.#queues.has(key);
           const seat = wanted ? undefined : this.seatId;
           const next = withdraw(decode(key, entry.value), entry.version, { token, seat }, backend.now());
-          const answer = next === undefined ? undefined : await this.replace(entry, next, leaseMs);
+          const answer = next === undefined ? undefined : await this.replace(entry, next, answerMs(leaseMs));
           if (answer?.ok === false) {
             entry = answer.entry;
             continue;
