@@ -1,7 +1,7 @@
 import type { Change, Entry, LockBackend } from "./backend.ts";
 import { type Clock, pause, systemClock } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
-import { LocalQueue } from "./local_queue.ts";
+import { LocalQueue, type Sightings } from "./local_queue.ts";
 import { decode, encode, garbageAfterMs, type LockRecord, withdraw } from "./record.ts";
 
 /** The least time that the store has for an answer, however short the lease. */
@@ -11,6 +11,9 @@ export const ANSWER_MS = 1000;
 export function answerMs(leaseMs: number): number {
   return Math.max(leaseMs / 3, ANSWER_MS);
 }
+
+/** Of how many locks it is remembered what was seen of them. */
+const MAX_REMEMBERED = 1000;
 
 const peers = new WeakMap<LockBackend, Peer>();
 
@@ -33,6 +36,8 @@ export class Peer {
   /** This process's place in any line. */
   readonly seatId: string = crypto.randomUUID();
   readonly #queues = new Map<string, LocalQueue>();
+  /** What was seen of locks that nobody here wants at the moment. */
+  readonly #remembered = new Map<string, Sightings>();
   /** The lines in which this process may have its place; the value changes whenever it takes it anew. */
   readonly #seated = new Map<string, symbol>();
 
@@ -44,13 +49,25 @@ export class Peer {
   /** The local queue of a key; there is one as long as somebody here holds or wants the lock. */
   queue(key: string): LocalQueue {
     let queue = this.#queues.get(key);
-    if (queue === undefined) this.#queues.set(key, queue = new LocalQueue(this, key));
+    if (queue === undefined) {
+      this.#queues.set(key, queue = new LocalQueue(this, key, this.#remembered.get(key)));
+      this.#remembered.delete(key);
+    }
     return queue;
   }
 
   /** Forgets a local queue that nobody uses any more. */
   forget(queue: LocalQueue): void {
-    if (this.#queues.get(queue.key) === queue) this.#queues.delete(queue.key);
+    const { key, sightings } = queue;
+    if (this.#queues.get(key) !== queue) return;
+    this.#queues.delete(key);
+    // Where clocks mean nothing, those who never wait could otherwise never see that a lease has lapsed.
+    if (this.backend.skewMs !== Infinity || sightings.size === 0) return;
+    this.#remembered.set(key, sightings);
+    if (this.#remembered.size > MAX_REMEMBERED) {
+      const [oldest] = this.#remembered.keys();
+      this.#remembered.delete(oldest);
+    }
   }
 
   /** Whether this process may stand in the line of `key`. */

@@ -409,7 +409,7 @@ const MUTANTS: Mutant[] = [
     file: "backends/datastore.ts",
     from,
     to,
-    test: "tests/datastore.ts",
+    test: "tests/datastore_test.ts",
     filter,
   })),
   {
