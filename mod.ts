@@ -31,6 +31,16 @@ export { LOCK_KINDS } from "./core/options.ts";
 export type { LockKind, LockOptions } from "./core/options.ts";
 export { configure } from "./core/kinds.ts";
 export type { Backends } from "./core/kinds.ts";
+export { forceRelease, locks } from "./core/operate.ts";
+export type {
+  ForceOptions,
+  ListedHolder,
+  ListedLock,
+  ListedWaiter,
+  ListOptions,
+  StoreOptions,
+} from "./core/operate.ts";
+export type { HoldEvent, LockEvent, LockEvents } from "./core/events.ts";
 export { LockAcquisitionError, LockBackendError, LockLostError } from "./core/errors.ts";
 export type { HolderInfo, LossReason } from "./core/errors.ts";
 export type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "./core/backend.ts";

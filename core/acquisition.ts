@@ -1,7 +1,7 @@
 import { onAbort } from "./abort.ts";
 import { Bell } from "./bell.ts";
 import { backendError, LockAcquisitionError, LockBackendError } from "./errors.ts";
-import { publishBackendError } from "./events.ts";
+import { type LockEvent, type LockEvents, publish, publishBackendError } from "./events.ts";
 import type { Hold } from "./hold.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
@@ -13,10 +13,14 @@ const FIRST_ANSWER_MS = 1000;
 /** The same for one who does not wait at all, and so has set no limit: a first connection takes its time. */
 const TRY_MS = 5000;
 
+let acquisitions = 0;
+
 /** One acquisition, from the call until it is granted, refused, failed or cancelled: exactly one of these. */
 export class Acquisition {
   readonly identifier: string;
   readonly options: CheckedOptions;
+  /** Names it, and the hold that comes of it, to those who listen. */
+  readonly id: number = ++acquisitions;
   /** Fresh per acquisition, the same through all its retries: how a lost answer is settled. */
   readonly token: string = crypto.randomUUID();
   /** Whether the store may name it as the holder, now or when a commit without answer lands. */
@@ -46,6 +50,7 @@ export class Acquisition {
     this.#resolve = resolve;
     this.#reject = reject;
     this.#startedMs = queue.peer.clock.monotonicMs();
+    publish("holdfast:wait-start", () => this.event);
     this.#stopListening = options.signal && onAbort(options.signal, this.#abort);
     if (!options.mayWait) this.#limit(Math.min(TRY_MS, options.leaseMs));
     else if (options.waitForMs !== undefined) this.#limit(options.waitForMs);
@@ -69,6 +74,12 @@ export class Acquisition {
     return this.options.stealAfterMs;
   }
 
+  /** What every message about it says. */
+  get event(): LockEvent {
+    const { id, identifier, options: { kind, label } } = this;
+    return { id, identifier, kind, label };
+  }
+
   /** What it asks of the record; `ahead` others in this process go before it. */
   want(ahead = 0): Want {
     const { leaseMs, label, mayWait } = this.options;
@@ -80,6 +91,7 @@ export class Acquisition {
   /** The lock is ours; `false` if nobody waits for it any more. */
   grant(hold: Hold): boolean {
     if (!this.#settle("granted")) return false;
+    publish("holdfast:acquired", () => ({ ...hold.event, waitedMs: this.#waitedMs }));
     this.#resolve(hold);
     return true;
   }
@@ -87,14 +99,12 @@ export class Acquisition {
   /** The lock is taken, and the caller does not wait (any longer). */
   refuse(): void {
     const holders = this.#queue.holders();
-    if (!this.#settle("over")) return;
-    this.#reject(new LockAcquisitionError(this.identifier, Math.round(this.#waitedMs), holders));
+    this.#bail("taken", () => new LockAcquisitionError(this.identifier, Math.round(this.#waitedMs), holders));
   }
 
   /** The store failed in a way that waiting does not cure. */
   fail(cause: unknown): void {
-    if (!this.#settle("over")) return;
-    this.#reject(backendError(this.identifier, "acquire", cause));
+    this.#bail("failed", () => backendError(this.identifier, "acquire", cause));
   }
 
   /** Asks the store, and keeps account of whether it answers. */
@@ -145,8 +155,15 @@ export class Acquisition {
   }
 
   readonly #abort = (): void => {
-    if (this.#settle("over")) this.#reject(this.options.signal?.reason);
+    this.#bail("cancelled", () => this.options.signal?.reason);
   };
+
+  #bail(outcome: LockEvents["holdfast:bailed"]["outcome"], reason: () => unknown): void {
+    if (!this.#settle("over")) return;
+    const error = reason();
+    publish("holdfast:bailed", () => ({ ...this.event, waitedMs: this.#waitedMs, outcome, error }));
+    this.#reject(error);
+  }
 
   #limit(ms: number): void {
     this.#stopTimer = this.#queue.peer.clock.after(ms - this.#waitedMs, () => {

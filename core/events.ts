@@ -1,11 +1,100 @@
 import { channel } from "node:diagnostics_channel";
+import type { LockBackendError, LossReason } from "./errors.ts";
+import type { LockKind } from "./options.ts";
 
-const backendErrors = channel("holdfast:backend-error");
+/** What all messages of one acquisition, and of the hold that came of it, have in common. */
+export interface LockEvent {
+  /** Names the acquisition, in this process. */
+  readonly id: number;
+  /** The identifier that was asked for. */
+  readonly identifier: string;
+  /** The kind that was asked for. */
+  readonly kind: LockKind;
+  /** The label that was given, if any. */
+  readonly label: string | undefined;
+}
+
+/** What all messages of one hold have in common. */
+export interface HoldEvent extends LockEvent {
+  /** The fencing token of the hold. */
+  readonly fencingToken: string;
+}
 
 /**
- * Tells of a store's failure that no caller can be given, because the caller's own outcome goes first:
- * subscribers of the diagnostics channel `holdfast:backend-error` receive `{ identifier, error }`.
+ * The channels of `node:diagnostics_channel` that tell what happens to locks in this process, and their
+ * messages. Without a subscriber they cost nothing. A message is sent while the lock is at work: subscribers
+ * must be quick, and must not throw.
+ *
+ * An acquisition begins with `holdfast:wait-start` and ends with `holdfast:acquired` or `holdfast:bailed`; a
+ * hold ends with `holdfast:released` or `holdfast:lost`.
+ *
+ * @example
+ * ```ts
+ * import { lock, type LockEvents } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { subscribe } from "node:diagnostics_channel";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const released: string[] = [];
+ * subscribe("holdfast:released", (message) => {
+ *   const { identifier } = message as LockEvents["holdfast:released"];
+ *   released.push(identifier);
+ * });
+ * await lock("report", { backend: memoryBackend() }).run(() => {});
+ * assertEquals(released, ["report"]);
+ * ```
  */
+export interface LockEvents {
+  /** Somebody asks for a lock: sent in the caller's async context. */
+  "holdfast:wait-start": LockEvent;
+  /** The lock is ours, `waitedMs` milliseconds after it was asked for. */
+  "holdfast:acquired": HoldEvent & { readonly waitedMs: number };
+  /**
+   * The acquisition has ended without the lock: that was `taken` and the options did not let it wait (any
+   * longer), or it was `cancelled` by its signal, or it `failed`. `error` is what the call rejects with, if its
+   * form does.
+   */
+  "holdfast:bailed": LockEvent & {
+    readonly waitedMs: number;
+    readonly outcome: "taken" | "cancelled" | "failed";
+    readonly error: unknown;
+  };
+  /** The lease is renewed, `lateMs` milliseconds after that was due: at a third of the lease. */
+  "holdfast:renewed": HoldEvent & { readonly lateMs: number };
+  /** The lock is ours no more, `heldMs` milliseconds after it was granted, although nobody released it. */
+  "holdfast:lost": HoldEvent & { readonly heldMs: number; readonly reason: LossReason };
+  /**
+   * The lock is given back; the release began `heldMs` milliseconds after the grant. With `error` the store
+   * could not be told, and others have to wait for the end of the lease.
+   */
+  "holdfast:released": HoldEvent & { readonly heldMs: number; readonly error: LockBackendError | undefined };
+  /**
+   * The store refused a write because another process was faster. `identifier` is the key in the store: of a
+   * very long identifier, the beginning and a hash.
+   */
+  "holdfast:conflict": { readonly identifier: string };
+  /** The store failed where no caller can be told: his own outcome goes first, or nothing is lost yet. */
+  "holdfast:backend-error": { readonly identifier: string; readonly error: unknown };
+}
+
+const channels = {
+  "holdfast:wait-start": channel("holdfast:wait-start"),
+  "holdfast:acquired": channel("holdfast:acquired"),
+  "holdfast:bailed": channel("holdfast:bailed"),
+  "holdfast:renewed": channel("holdfast:renewed"),
+  "holdfast:lost": channel("holdfast:lost"),
+  "holdfast:released": channel("holdfast:released"),
+  "holdfast:conflict": channel("holdfast:conflict"),
+  "holdfast:backend-error": channel("holdfast:backend-error"),
+} satisfies Record<keyof LockEvents, unknown>;
+
+/** Sends the message that `make` makes, if anybody listens. */
+export function publish<Name extends keyof LockEvents>(name: Name, make: () => LockEvents[Name]): void {
+  const to = channels[name];
+  if (to.hasSubscribers) to.publish(make());
+}
+
+/** Tells of a store's failure that no caller can be given. */
 export function publishBackendError(identifier: string, error: unknown): void {
-  if (backendErrors.hasSubscribers) backendErrors.publish({ identifier, error });
+  publish("holdfast:backend-error", () => ({ identifier, error }));
 }

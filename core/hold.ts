@@ -2,7 +2,7 @@ import type { Acquisition } from "./acquisition.ts";
 import type { Entry } from "./backend.ts";
 import { type Moment, momentOf, pause, sinceMs } from "./clock.ts";
 import { backendError, LockBackendError, LockLostError, type LossReason } from "./errors.ts";
-import { publishBackendError } from "./events.ts";
+import { type HoldEvent, publish, publishBackendError } from "./events.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import { answerMs } from "./peer.ts";
@@ -21,6 +21,7 @@ export class Hold {
   readonly token: string;
   readonly fencingToken: string;
 
+  readonly #acquisition: Acquisition;
   readonly #grantedMs: number;
   /** The record as last seen; the next write bets on it. */
   #entry: Entry | undefined;
@@ -48,6 +49,7 @@ export class Hold {
     this.identifier = acquisition.identifier;
     this.options = acquisition.options;
     this.token = acquisition.token;
+    this.#acquisition = acquisition;
     this.fencingToken = fencingToken;
     this.#grantedMs = queue.peer.clock.monotonicMs();
     this.#watchAtMs = this.#grantedMs + WATCH_AFTER_MS;
@@ -64,6 +66,11 @@ export class Hold {
   /** How long ago it was granted. */
   get ageMs(): number {
     return this.queue.peer.clock.monotonicMs() - this.#grantedMs;
+  }
+
+  /** What every message about it says. */
+  get event(): HoldEvent {
+    return { ...this.#acquisition.event, fencingToken: this.fencingToken };
   }
 
   /** Whether it is surely still ours. The first look after the lease has run out says no and tells. */
@@ -108,8 +115,7 @@ export class Hold {
   /** It is no longer ours. */
   lose(reason: LossReason): void {
     if (this.#state !== "held") return;
-    this.#end(new LockLostError(this.identifier, reason, this.fencingToken));
-    this.#signal?.abort(this.lost);
+    this.#miss(reason);
     this.queue.vacate(this);
   }
 
@@ -176,6 +182,12 @@ export class Hold {
     this.#watching?.abort();
   }
 
+  #miss(reason: LossReason): void {
+    this.#end(new LockLostError(this.identifier, reason, this.fencingToken));
+    publish("holdfast:lost", () => ({ ...this.event, heldMs: this.ageMs, reason }));
+    this.#signal?.abort(this.lost);
+  }
+
   #arm(): void {
     if (this.#state !== "held") return;
     this.#stopTimer?.();
@@ -214,6 +226,8 @@ export class Hold {
         this.#entry = result.entry;
         if (!result.ok) continue;
         if (!this.held) return;
+        const lateMs = Math.max(0, clock.monotonicMs() - this.#leased.monotonic - this.options.leaseMs / 3);
+        publish("holdfast:renewed", () => ({ ...this.event, lateMs }));
         this.#leased = sent;
         this.#renewAtMs = sent.monotonic + this.options.leaseMs / 3;
         this.#failures = 0;
@@ -253,22 +267,27 @@ export class Hold {
   }
 
   async #giveBack(): Promise<boolean> {
+    const heldMs = this.ageMs;
     this.#end("released");
     const { clock } = this.queue.peer;
     const heirs = new Set<Acquisition>();
     const attempt: Attempt = { entry: this.#entry, unsure: false };
+    let error: LockBackendError | undefined;
     try {
       for (let failures = 0;; failures++) {
         try {
           return await this.#handOver(attempt, heirs);
-        } catch (error) {
+        } catch (cause) {
           attempt.entry = undefined;
-          const transient = error instanceof LockBackendError && error.transient;
-          if (!transient || this.#leftMs() <= 0) throw backendError(this.identifier, "release", error);
+          const transient = cause instanceof LockBackendError && cause.transient;
+          if (!transient || this.#leftMs() <= 0) {
+            throw error = backendError(this.identifier, "release", cause);
+          }
           await pause(clock, Math.min(10 * 2 ** failures, this.#pauseMs));
         }
       }
     } finally {
+      if (this.lost === undefined) publish("holdfast:released", () => ({ ...this.event, heldMs, error }));
       this.queue.vacate(this, attempt.entry);
       for (const heir of heirs) {
         // Whoever left while the lock was on its way to it may have it now.
@@ -297,8 +316,7 @@ export class Hold {
           if (this.#leftMs() > 0) return true;
           throw new LockBackendError("the answer to the release was lost, and the lease has ended since");
         }
-        this.#state = new LockLostError(this.identifier, reason, this.fencingToken);
-        this.#signal?.abort(this.#state);
+        this.#miss(reason);
         return false;
       }
 

@@ -100,6 +100,11 @@ export class LocalQueue {
     this.#forgetIfIdle();
   }
 
+  /** The holds with these fencing tokens were evicted. */
+  forced(fences: ReadonlySet<string | undefined>): void {
+    if (this.#hold !== undefined && fences.has(this.#hold.fencingToken)) this.#hold.lose("forced");
+  }
+
   /** Who takes over if the holder of this process releases now. */
   heir(): Acquisition | undefined {
     if (this.#storeWaiter !== undefined) return undefined;

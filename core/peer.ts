@@ -1,6 +1,7 @@
 import type { Change, Entry, LockBackend } from "./backend.ts";
 import { type Clock, pause, systemClock } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
+import { publish } from "./events.ts";
 import { LocalQueue, type Sightings } from "./local_queue.ts";
 import { decode, encode, garbageAfterMs, type LockRecord, withdraw } from "./record.ts";
 
@@ -70,6 +71,11 @@ export class Peer {
     }
   }
 
+  /** The holds with these fencing tokens were evicted: one of this process need not wait to be told. */
+  forced(key: string, fences: ReadonlySet<string | undefined>): void {
+    this.#queues.get(key)?.forced(fences);
+  }
+
   /** Whether this process may stand in the line of `key`. */
   isSeated(key: string): boolean {
     return this.#seated.has(key);
@@ -99,6 +105,7 @@ export class Peer {
     const expireInMs = record === null ? undefined : garbageAfterMs(record, backend.now(), backend.graceMs);
     const change: Change = { key, version, value, expireInMs };
     const result = await this.bounded(backend.commit([change]), limitMs);
+    if (!result.ok) publish("holdfast:conflict", () => ({ identifier: key }));
     return result.ok
       ? { ok: true, entry: { key, value, version: value === null ? null : result.version } }
       : { ok: false, entry: result.entries?.[0] };

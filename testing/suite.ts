@@ -3,6 +3,7 @@ import { setTimeout } from "node:timers/promises";
 import { failureCases } from "./failure_cases.ts";
 import { formCases } from "./form_cases.ts";
 import { holdCases } from "./hold_cases.ts";
+import { operatorCases } from "./operator_cases.ts";
 import { Stage, type TestPeer } from "./stage.ts";
 import { stealingCases } from "./stealing_cases.ts";
 import { storeCases } from "./store_cases.ts";
@@ -38,7 +39,7 @@ export interface BackendTest {
   skip?: (name: string, fn: () => Promise<void>) => unknown;
 }
 
-const rooms = [storeCases, holdCases, waitingCases, stealingCases, formCases, failureCases];
+const rooms = [storeCases, holdCases, waitingCases, stealingCases, formCases, operatorCases, failureCases];
 const cases = new Map(rooms.flatMap((room) => Object.entries(room)));
 
 /** The names of all cases, as `deviations` takes them. */

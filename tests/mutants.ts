@@ -39,8 +39,8 @@ const MUTANTS: Mutant[] = [
   {
     law: "1: a lost hold is never extended",
     file: "core/hold.ts",
-    from: 'if (this.#state !== "held") return;\n    this.#end(',
-    to: 'if (reason === "expired") return;\n    this.#end(',
+    from: 'if (this.#state !== "held") return;\n    this.#miss(',
+    to: 'if (reason === "expired") return;\n    this.#miss(',
     ...SIMULATION,
   },
   {
@@ -233,6 +233,36 @@ const MUTANTS: Mutant[] = [
     from: "const crowd = crowds.get(signal) ?? gather(signal);",
     to: "const crowd = gather(signal);",
     test: "tests/input_test.ts",
+  },
+  {
+    law: "4: a forced release by fencing token leaves others alone",
+    file: "core/operate.ts",
+    from: "fencingToken === undefined || fence === fencingToken",
+    to: "true",
+    ...CONFORMANCE,
+    filter: "operator",
+  },
+  {
+    law: "7: a forced release that was refused is none",
+    file: "core/operate.ts",
+    from: "if (!(await peer.replace(entry, next, LIMIT_MS)).ok) continue;",
+    to: "",
+    ...CONFORMANCE,
+    filter: "operator",
+  },
+  {
+    law: "7: a hold that was lost is not told of as released",
+    file: "core/hold.ts",
+    from: "if (this.lost === undefined) publish(",
+    to: "publish(",
+    test: "tests/events_test.ts",
+  },
+  {
+    law: "7: a renewal is told of",
+    file: "core/hold.ts",
+    from: 'publish("holdfast:renewed", () =>',
+    to: '((..._: unknown[]) => {})("holdfast:renewed", () =>',
+    test: "tests/events_test.ts",
   },
   ...([
     ["expiry is passed on", "{ expireIn: expireInMs }", "{}"],

@@ -1,0 +1,200 @@
+/** What an operator does with locks from outside: look at them, and take one away. */
+
+import type { Entry, LockBackend } from "./backend.ts";
+import { backendError, type HolderInfo } from "./errors.ts";
+import { publishBackendError } from "./events.ts";
+import { assertIdentifier, keyOf } from "./identifier.ts";
+import { backendFor } from "./kinds.ts";
+import { assertOptions, checkOptions, type LockKind } from "./options.ts";
+import { peerOf } from "./peer.ts";
+import { decode, evict, fenced, type Holder, type LockRecord } from "./record.ts";
+
+/** How long one question of an operator to the store may take. */
+const LIMIT_MS = 10_000;
+
+/** Which store is meant. */
+export interface StoreOptions {
+  /** Which backend: one of `LOCK_KINDS`. `backend` wins over it. Default: `LOCK_KINDS.STRONG`. */
+  kind?: LockKind;
+  /** The store; wins over `kind`. Default: the one configured for `kind`. */
+  backend?: LockBackend;
+}
+
+/** Options of {@linkcode locks}. */
+export interface ListOptions extends StoreOptions {
+  /** Only identifiers that begin with this. Default: `""`, all. */
+  prefix?: string;
+}
+
+/** Options of {@linkcode forceRelease}. */
+export interface ForceOptions extends StoreOptions {
+  /**
+   * Evict only the hold with this fencing token, so that what was decided about one holder, by a listing, does
+   * not hit the next one. Default: whoever holds it.
+   */
+  fencingToken?: string;
+}
+
+/** One holder, as {@linkcode locks} shows it. */
+export interface ListedHolder extends HolderInfo {
+  /** How it holds the lock. */
+  readonly mode: "exclusive";
+  /** When it was granted, by the store's clock. */
+  readonly since: Date;
+  /** For how many milliseconds its lease runs yet; 0 or less once it has ended and others may take over. */
+  readonly leaseLeftMs: number;
+  /** Its fencing token. */
+  readonly fencingToken: string;
+}
+
+/** One process in line, as {@linkcode locks} shows it. */
+export interface ListedWaiter {
+  /** The label its process gave, or `undefined`. */
+  readonly label: string | undefined;
+  /** How it wants to hold the lock. */
+  readonly mode: "exclusive";
+  /** Since when it is in line, by the store's clock. */
+  readonly since: Date;
+  /** For how many milliseconds it has been in line. */
+  readonly waitingForMs: number;
+}
+
+/** One lock, as {@linkcode locks} shows it. */
+export interface ListedLock {
+  /** The identifier; of a very long one the beginning and a hash, which together name the same lock. */
+  readonly identifier: string;
+  /** Who holds it; empty if it is free and others are in line. */
+  readonly holders: readonly ListedHolder[];
+  /** Who is in line, first come first: one place per process. */
+  readonly waiters: readonly ListedWaiter[];
+}
+
+/**
+ * Lists the locks that are held or waited for, in any order, as they are while the iteration goes on. Secret
+ * tokens are not shown. A dead holder stays listed, with `leaseLeftMs` below 0, until somebody takes its lock
+ * or cleans up.
+ *
+ * Throws TypeError for bad input, and LockBackendError if the store fails. What stands among the records
+ * without being one is left out, and told on the diagnostics channel `holdfast:backend-error`.
+ *
+ * @example
+ * ```ts
+ * import { lock, locks } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * await using held = await lock("invoice:17", { backend, label: "worker 3" }).acquire();
+ * for await (const { identifier, holders, waiters } of locks({ prefix: "invoice:", backend })) {
+ *   assertEquals(identifier, "invoice:17");
+ *   assertEquals(holders[0].label, "worker 3");
+ *   assertEquals(holders[0].fencingToken, held.fencingToken);
+ *   assertEquals(waiters, []);
+ * }
+ * ```
+ */
+export function locks(options: ListOptions = {}): AsyncIterableIterator<ListedLock> {
+  assertOptions(options, ["prefix", "kind", "backend"], "list locks");
+  const { prefix = "" } = options;
+  if (prefix !== "") assertIdentifier(prefix, "prefix");
+  return listed(storeOf(options), prefix);
+}
+
+async function* listed(opening: Promise<LockBackend>, prefix: string): AsyncIterableIterator<ListedLock> {
+  const backend = await opening;
+  for await (const entry of backend.list(prefix)) {
+    const record = recordOf(entry);
+    if (record === undefined || record.holders.length + record.queue.length === 0) continue;
+    yield listedLock(entry.key, record, backend.now());
+  }
+}
+
+/**
+ * Takes the lock of `identifier` away from whoever holds it, and tells the holder: its `signal` aborts with the
+ * reason `forced`. Resolves to `true` if somebody held it and now does no more, to `false` if there was nobody,
+ * or not the hold of `fencingToken`.
+ *
+ * The holder's code runs on until it heeds its `signal`. It is told at once if it is in this process, or has
+ * held the lock for a second, has looked at `signal` or `held`, and the store pushes; else at its next renewal.
+ * Its `commitIfHeld` is refused from now on.
+ *
+ * Throws TypeError for bad input, and rejects with LockBackendError if the store fails.
+ *
+ * @example
+ * ```ts
+ * import { forceRelease, lock, LockLostError } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assert } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * const stuck = await lock("import", { backend }).acquire();
+ * assert(await forceRelease("import", { backend }));
+ * assert(stuck.signal.reason instanceof LockLostError);
+ * assert(stuck.signal.reason.reason === "forced");
+ * ```
+ */
+export async function forceRelease(identifier: string, options: ForceOptions = {}): Promise<boolean> {
+  assertIdentifier(identifier);
+  assertOptions(options, ["fencingToken", "kind", "backend"], "release");
+  const { fencingToken } = options;
+  if (fencingToken !== undefined) assertIdentifier(fencingToken, "fencingToken");
+  const backend = await storeOf(options);
+  const peer = peerOf(backend);
+  const key = await keyOf(identifier);
+  try {
+    // Only those who are there at the first look: whoever comes after them has nothing to do with it.
+    let targets: ReadonlySet<string | undefined> | undefined;
+    for (;;) {
+      const entry = await peer.read(key, LIMIT_MS);
+      const record = decode(key, entry.value);
+      targets ??= new Set(
+        fenced(record, entry.version).holders
+          .filter(({ fence }) => fencingToken === undefined || fence === fencingToken)
+          .map(({ fence }) => fence),
+      );
+      const meant = ({ fence }: Holder) => targets!.has(fence);
+      const next = evict(record, entry.version, meant, "forced", Math.ceil(backend.now()), backend.skewMs);
+      if (next === null) return false;
+      if (!(await peer.replace(entry, next, LIMIT_MS)).ok) continue;
+      peer.forced(key, targets);
+      return true;
+    }
+  } catch (error) {
+    throw backendError(identifier, "force the release of", error);
+  }
+}
+
+/** The record of an entry; `undefined` for what is none, which must not keep an operator from the others. */
+export function recordOf({ key, value, version }: Entry): LockRecord | undefined {
+  try {
+    return fenced(decode(key, value), version);
+  } catch (error) {
+    publishBackendError(key, error);
+  }
+}
+
+/** The store that options mean. Throws TypeError for options that mean none. */
+export function storeOf({ kind, backend }: StoreOptions): Promise<LockBackend> {
+  return Promise.resolve(backendFor(checkOptions({ kind, backend })));
+}
+
+function listedLock(identifier: string, { holders, queue }: LockRecord, now: number): ListedLock {
+  const forMs = (since: number) => Math.max(0, Math.round(now - since));
+  return {
+    identifier,
+    holders: holders.map(({ label, mode, since, expiresAt, fence }) => ({
+      label,
+      mode,
+      since: new Date(since),
+      heldForMs: forMs(since),
+      leaseLeftMs: Math.round(expiresAt - now),
+      fencingToken: fence!,
+    })),
+    waiters: queue.map(({ label, mode, since }) => ({
+      label,
+      mode,
+      since: new Date(since),
+      waitingForMs: forMs(since),
+    })),
+  };
+}
