@@ -121,7 +121,8 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     assertEquals(await scene.calls(), ["commit:delete", "lookup"]);
     const refused = () => Lock.acquire(`${scene.id}+`, { backend: scene.backend() });
     await assertRejects(refused, LockBackendError, "no matching index found");
-    assertEquals(await scene.calls(), ["commit:insert", "lookup"]);
+    // And looks whether anything is to be taken back.
+    assertEquals((await scene.calls()).filter((call) => call !== "lookup"), ["commit:insert"]);
   },
 
   "a conflict is told with what is there now": async (scene) => {
@@ -153,6 +154,30 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
       assertEquals(await scene.calls(), ["commit:insert"]);
       await again?.release();
     }
+  },
+
+  "an entity shows people what they want to know": async (scene) => {
+    const held =
+      (await Lock.acquire(scene.id, { backend: scene.backend(), leaseMs: 5000, label: "worker 3" }))!;
+    const end = new AbortController();
+    const waiting = Lock.acquire(scene.id, { backend: scene.backend(), signal: end.signal }).catch(() => {});
+    const keys = [{ partitionId: { projectId }, path: [{ kind: "HoldfastLock", name: scene.id }] }];
+    // deno-lint-ignore no-explicit-any
+    let shown: Record<string, any> = {};
+    while (shown.waiters?.integerValue !== "1") {
+      const [{ found }] = await scene.client.lookup({ projectId, keys }, { timeout: Infinity });
+      shown = found?.[0].entity?.properties ?? {};
+    }
+    assertEquals([shown.holder.stringValue, shown.leaseMs.integerValue], ["worker 3", "5000"]);
+    // What a TTL policy takes: a date and time, later than the lease.
+    const msOf = (
+      { timestampValue: { seconds, nanos } }: Record<string, { seconds: string; nanos?: number }>,
+    ) => Number(seconds) * 1000 + (nanos ?? 0) / 1e6;
+    assert(msOf(shown.since) < msOf(shown.leaseEnds) && msOf(shown.leaseEnds) < msOf(shown.garbageAt));
+    assert(Object.values(shown).every(({ excludeFromIndexes }) => excludeFromIndexes));
+    end.abort();
+    await waiting;
+    await held.release();
   },
 
   "identifiers that Datastore reserves name locks like any other": async (scene) => {
