@@ -344,7 +344,9 @@ class DatastoreBackend implements LockBackend {
    * only rise. (An emulator calls a version from before its restart an invalid argument.)
    */
   async #conflict(changes: readonly Change[], refusal: unknown): Promise<CommitResult> {
-    const entries = await this.#lookup(changes.map(({ key }) => key));
+    const entries = await this.#lookup(changes.map(({ key }) => key)).catch((error) => {
+      throw error.transient ? error : refusal;
+    });
     if (entries.every(({ version }, i) => version === changes[i].version)) throw refusal;
     return changes.length === 1 ? { ok: false, entries } : { ok: false };
   }
@@ -560,7 +562,12 @@ export function datastoreBackend(client: DatastoreApi, options: DatastoreBackend
   const { pollMs = DEFAULT_POLL_MS, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   assertProject(projectId, doing);
   assertText(databaseId, "databaseId", doing);
-  assertText(namespace, "namespace", doing);
+  if (typeof namespace !== "string" || !/^[\w.-]{0,100}$/.test(namespace) || isReserved(namespace)) {
+    throw new TypeError(
+      `Cannot ${doing}: 'namespace' must be a string of up to 100 letters, digits, '.', '_' and '-' that is not ` +
+        `of the form __…__, current value is ${describe(namespace)}`,
+    );
+  }
   const kindBytes = typeof entityKind === "string" ? encoder.encode(entityKind).length : 0;
   if (kindBytes === 0 || kindBytes > MAX_NAME_BYTES || isReserved(entityKind)) {
     throw new TypeError(

@@ -418,7 +418,7 @@ const MUTANTS: Mutant[] = [
     ],
     [
       "7: on Datastore no failure but ABORTED counts as not applied",
-      "if (codeOf(error) !== ABORTED || performance.now() - started > ABORTED_MS) throw error;",
+      "if (code !== ABORTED || performance.now() - started > ABORTED_MS) throw error;",
       "if (performance.now() - started > ABORTED_MS) throw error;",
       "a commit whose outcome is unknown",
     ],
@@ -447,9 +447,9 @@ const MUTANTS: Mutant[] = [
       "a host that is out or silent",
     ],
     [
-      "2: Datastore's commitIfHeld reads the lock, in the run with deaths",
-      "if (lock === undefined || versionOf(lock.version) !== version) return undefined;",
-      "",
+      "1: Datastore's conditions are enforced, in the run with deaths",
+      'const conflictResolutionStrategy = "FAIL";',
+      'const conflictResolutionStrategy = "SERVER_VALUE";',
       "Datastore work",
     ],
     [
@@ -467,7 +467,7 @@ const MUTANTS: Mutant[] = [
     [
       "bad input: a high-level Datastore is told what to write",
       'typeof candidate?.createQuery === "function"',
-      'typeof candidate?.createQuery === "undefined"',
+      'typeof candidate?.query === "function"',
       "what is not a client is refused",
     ],
     [

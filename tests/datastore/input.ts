@@ -40,7 +40,9 @@ const BAD_BACKENDS: [options: Anything, error: typeof TypeError | typeof RangeEr
   [{}, TypeError, "'projectId' must be a non-empty string, current value is undefined"],
   [{ projectId: "" }, TypeError, "'projectId' must be a non-empty string"],
   [{ projectId, databaseId: 5 }, TypeError, "'databaseId' must be a string, current value is 5"],
-  [{ projectId, namespace: null }, TypeError, "'namespace' must be a string, current value is null"],
+  [{ projectId, namespace: null }, TypeError, "'namespace' must be a string of up to 100 letters"],
+  [{ projectId, namespace: "my app" }, TypeError, `current value is "my app"`],
+  [{ projectId, namespace: "__x__" }, TypeError, "not of the form __…__"],
   [{ projectId, entityKind: "" }, TypeError, "'entityKind' must be a string of 1 to 1500 bytes"],
   [{ projectId, entityKind: "__Lock__" }, TypeError, "not of the form __…__"],
   [{ projectId, entityKind: "é".repeat(751) }, TypeError, "'entityKind' must be a string of 1 to 1500 bytes"],
@@ -102,6 +104,23 @@ export function inputTests(server: TestServer, workspace: Workspace): void {
         assert(error.message.includes(emulatorHost), error.message);
       }
       await client.close();
+    }
+  });
+
+  test("Datastore input: DATASTORE_EMULATOR_HOST says where the emulator is", async () => {
+    const variable = "DATASTORE_EMULATOR_HOST";
+    const before = Deno.env.get(variable);
+    try {
+      Deno.env.set(variable, server.host);
+      const client = await datastoreClient({ projectId });
+      const held = await Lock.acquire("by variable", { backend: datastoreBackend(client, { projectId }) });
+      assertEquals(await held?.release(), true);
+      await client.close();
+      Deno.env.set(variable, "localhost");
+      await assertRejects(() => datastoreClient({ projectId }), TypeError, `'${variable}' must be host:port`);
+    } finally {
+      if (before === undefined) Deno.env.delete(variable);
+      else Deno.env.set(variable, before);
     }
   });
 

@@ -2,6 +2,7 @@
 
 import { datastoreClient } from "@holdfast/lock/backends/datastore";
 import { assert, assertEquals } from "@std/assert";
+import { delay } from "@std/async";
 import type { Message } from "../child.ts";
 import type { Server } from "./emulators.ts";
 import { hostFor, TestServer } from "./test_server.ts";
@@ -10,6 +11,8 @@ import type { Workspace } from "./workspace.ts";
 const PROCESSES = 4;
 const WORKERS = 5;
 const ROUNDS = 3;
+const FREEZES = 3;
+const FROZEN_MS = 1000;
 /** Every eighth call goes wrong. */
 const WEATHER = {
   "unavailable before": 0.02,
@@ -62,6 +65,13 @@ async function play(server: Server, workspace: Workspace): Promise<string> {
     // One process is killed while its workers hold and wait.
     await children[0].next("held");
     children[0].signal("SIGKILL");
+    // Another one is frozen for longer than a lease, wherever its workers are.
+    for (let i = 0; i < FREEZES; i++) {
+      await children[1].next("held");
+      children[1].signal("SIGSTOP");
+      await delay(FROZEN_MS);
+      children[1].signal("SIGCONT");
+    }
     await Promise.all(children.slice(1).map((child) => child.next("finished")));
   } finally {
     await Promise.all(children.map((child) => child[Symbol.asyncDispose]()));
