@@ -745,7 +745,10 @@ class RedisStore implements RedisBackend {
   }
 
   /** Runs the caller's commands if the record is still this one; `null` if it is not. */
-  async guarded(proof: Entry, commands: readonly RedisCommand[]): Promise<unknown[] | null> {
+  async guarded(
+    proof: Pick<Entry, "key" | "version">,
+    commands: readonly RedisCommand[],
+  ): Promise<unknown[] | null> {
     const args = [proof.version ?? ""];
     for (const command of commands) args.push(String(command.length), ...command.map(String));
     return await this.#run(this.#guard, [this.keyOf(proof.key)], args) as unknown[] | null;

@@ -32,8 +32,8 @@ const MUTANTS: Mutant[] = [
   {
     law: "1: the lease is counted from before the write was sent",
     file: "core/acquire.ts",
-    from: "const hold = new Hold(queue, acquisition, result.entry, fence, sent);",
-    to: "const hold = new Hold(queue, acquisition, result.entry, fence, momentOf(clock));",
+    from: "const hold = new Hold(queue, acquisition, result.sight, fence, sent);",
+    to: "const hold = new Hold(queue, acquisition, result.sight, fence, momentOf(clock));",
     ...SIMULATION,
   },
   {
@@ -53,8 +53,8 @@ const MUTANTS: Mutant[] = [
   {
     law: "2: commitIfHeld proves the hold",
     file: "core/hold.ts",
-    from: "if (record.holders.some(({ token }) => token === this.token)) return entry;\n    this.lose",
-    to: "if (this.held) return entry;\n    this.lose",
+    from: "if (sight.record.holders.some(({ token }) => token === this.token)) return sight;\n    this.lose",
+    to: "if (this.held) return sight;\n    this.lose",
     ...SIMULATION,
   },
   {
@@ -245,7 +245,7 @@ const MUTANTS: Mutant[] = [
   {
     law: "7: a forced release that was refused is none",
     file: "core/operate.ts",
-    from: "if (!(await peer.replace(entry, next, LIMIT_MS)).ok) continue;",
+    from: "if (!(await peer.replace(sight, next, LIMIT_MS)).ok) continue;",
     to: "",
     ...CONFORMANCE,
     filter: "operator",

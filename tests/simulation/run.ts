@@ -3,7 +3,7 @@ import { LockAcquisitionError, LockBackendError, LockLostError } from "../../cor
 import type { Hold } from "../../core/hold.ts";
 import { checkOptions } from "../../core/options.ts";
 import { Peer } from "../../core/peer.ts";
-import { decode, encode, evict, type Holder } from "../../core/record.ts";
+import { encode, evict, type Holder, sightOf } from "../../core/record.ts";
 import type { Mishap, Round, Schedule, Weather } from "./schedule.ts";
 import { type Applied, SimBackend, SimStore } from "./store.ts";
 import { randomFrom, SimProcess, World } from "./world.ts";
@@ -157,8 +157,8 @@ function strike(
   } else {
     const entry = store.records.get(KEY, store.world.now);
     const now = operator.clock.wallMs();
-    const record = decode(KEY, entry.value);
-    const next = evict(record, entry.version, () => true, "forced", now, skewMs);
+    const { record } = sightOf(entry);
+    const next = evict(record, () => true, "forced", now, skewMs);
     if (next !== null) store.commit(operator, [{ ...entry, value: encode(next), expireInMs: 60_000 }]);
   }
 }
