@@ -68,7 +68,7 @@ const MUTANTS: Mutant[] = [
   {
     law: "2: a loss found by the renewal is told",
     file: "core/hold.ts",
-    from: "this.lose(lossOf(record, this.token));\n    return undefined;",
+    from: "this.lose(lossOf(sight.record, this.token));\n    return undefined;",
     to: "return undefined;",
     ...CONFORMANCE,
   },
