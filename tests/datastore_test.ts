@@ -77,8 +77,11 @@ class Conformance {
   }
 }
 
+// The test server stands in for what is missing. Where nothing is, playing there too would only cost time.
+const stages = missing.length > 0 ? servers : running;
+if (stages === running) skip("Datastore: conformance of the test server (both emulators are here)", () => {});
 const runs = (["deno", "node"] as const).flatMap((runtime) =>
-  servers.map((server) => new Conformance(server, runtime))
+  stages.map((server) => new Conformance(server, runtime))
 );
 for (const run of runs) {
   for (const title of CASES) {
