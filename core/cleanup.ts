@@ -88,17 +88,11 @@ const NAMES = ["prefix", "olderThanMs", "signal", "onProgress", "kind", "backend
  * ```
  */
 export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCounts> {
-  assertOptions(options, NAMES, "clean up");
-  const { prefix = "", onProgress, kind, backend } = options;
-  if (prefix !== "") assertIdentifier(prefix, "prefix");
-  const olderThanMs = time(options.olderThanMs, "olderThanMs", 0);
-  const { signal } = checkOptions({ signal: options.signal, kind, backend });
-  if (onProgress !== undefined && typeof onProgress !== "function") {
-    throw new TypeError(`Cannot clean up: 'onProgress' must be a function, it is ${describe(onProgress)}`);
-  }
+  assertCleanup(options);
+  const { prefix = "", olderThanMs, signal, onProgress } = options;
   signal?.throwIfAborted();
   const stop = new AbortController();
-  const cleaning = storeOf({ kind, backend })
+  const cleaning = storeOf(options)
     .then((backend) => new Cleanup(peerOf(backend), olderThanMs, stop.signal, onProgress).run(prefix));
   return await new Promise<CleanupCounts>((resolve, reject) => {
     // Not even a store that is silent keeps the caller.
@@ -108,6 +102,20 @@ export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCoun
     });
     cleaning.then(resolve, reject).finally(forget);
   });
+}
+
+/** Refuses bad options of a cleanup, or of one that is to come; `more` are the names that it may have besides. */
+export function assertCleanup(options: CleanupOptions, ...more: string[]): void {
+  assertOptions(options, [...more, ...NAMES], "clean up");
+  const { prefix = "", olderThanMs, signal, onProgress, kind, backend } = options;
+  if (prefix !== "") assertIdentifier(prefix, "prefix");
+  time(olderThanMs, "olderThanMs", 0);
+  checkOptions({ signal, kind, backend });
+  if (onProgress !== undefined && typeof onProgress !== "function") {
+    throw new TypeError(
+      `Cannot clean up: 'onProgress' must be a function, current value is ${describe(onProgress)}`,
+    );
+  }
 }
 
 /** A record that is looked at again when it may have become garbage. */

@@ -466,6 +466,53 @@ const MUTANTS: Mutant[] = [
     ...CONFORMANCE,
     filter: "a dead holder with a dead first in line",
   },
+  {
+    law: "4: a cleanup respects a running lease",
+    file: "core/record.ts",
+    from: "lapsesInMs(holder, view) > 0);\n  const overstayed",
+    to: "lapsesInMs(holder, view) > 400);\n  const overstayed",
+    ...SIMULATION,
+  },
+  {
+    law: "4: a cleanup changes only what it has judged",
+    file: "core/cleanup.ts",
+    from: "const answer = await peer.replace(seen, next, LIMIT_MS);",
+    to: "const answer = await peer.replace(await peer.read(key, LIMIT_MS), next, LIMIT_MS);",
+    ...SIMULATION,
+  },
+  {
+    law: "2: whom a cleanup evicts is told",
+    file: "core/record.ts",
+    from:
+      'return { kind: "evict", record: evict(record, version, which, "forced", view.now, view.skewMs), fences };',
+    to: 'return { kind: "evict", record: null, fences };',
+    ...CONFORMANCE,
+    filter: "cleanup:",
+  },
+  {
+    law: "5: a cleanup leaves a line in use alone",
+    file: "core/record.ts",
+    from: "queue.length === 0 ? 0 : stale - freeForMs(record, holders, view),",
+    to: "0,",
+    ...CONFORMANCE,
+    filter: "cleanup:",
+  },
+  {
+    law: "2: a cleanup leaves a note that may be unread",
+    file: "core/record.ts",
+    from: "...notes(record, view.now).map(({ until }) => until - view.now),\n  );",
+    to: ");",
+    ...CONFORMANCE,
+    filter: "cleanup:",
+  },
+  {
+    law: "4: a lapse is proven by one version that stands",
+    file: "core/cleanup.ts",
+    from: "if (unchanged && provable)",
+    to: "if (provable)",
+    ...CONFORMANCE,
+    filter: "cleanup:",
+  },
 ];
 
 const root = new URL("..", import.meta.url);
