@@ -213,7 +213,7 @@ class Cleanup {
         await this.#sleepUntil(candidate.dueAt);
         await this.#begin(() => this.#lookAgain(candidate));
       }
-      this.#tell();
+      if (due.length > 0) this.#tell();
     } while (this.#candidates.length + this.#busy.size > 0);
   }
 
