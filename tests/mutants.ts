@@ -513,6 +513,44 @@ const MUTANTS: Mutant[] = [
     ...CONFORMANCE,
     filter: "cleanup:",
   },
+  {
+    law: "a scheduled cleanup runs once, not once an instance",
+    file: "cron.ts",
+    from: "const KEPT_MS = 10_000;",
+    to: "const KEPT_MS = 0;",
+    test: "tests/cron_test.ts",
+    filter: "of two processes one cleans up",
+  },
+  {
+    law: "a cleanup by request refuses whatever is not true",
+    file: "cron.ts",
+    from: "if (verdict !== true)",
+    to: "if (!verdict)",
+    test: "tests/cron_test.ts",
+    filter: "only true lets a request pass",
+  },
+  {
+    law: "a cleanup by request believes App Engine's header on App Engine only",
+    file: "cron.ts",
+    from: "if (!onAppEngine()) {",
+    to: "if (process.env.NEVER_SET) {",
+    test: "tests/cron_test.ts",
+    filter: "counts on App Engine only",
+  },
+  {
+    law: "a hold's span is beneath who asked for it",
+    file: "otel.ts",
+    from: 'const span = start("holdfast hold", event, fence, parent);',
+    to: 'const span = start("holdfast hold", event, fence, context?.active() as Context);',
+    test: "tests/otel_test.ts",
+  },
+  {
+    law: "identifiers can be kept out of telemetry",
+    file: "otel.ts",
+    from: "span?.setStatus({ code: 2, message: inSpans ? message : undefined });",
+    to: "span?.setStatus({ code: 2, message });",
+    test: "tests/otel_test.ts",
+  },
 ];
 
 const root = new URL("..", import.meta.url);
