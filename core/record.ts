@@ -245,19 +245,14 @@ export function evict(
  * is so stale that nobody alive can stand in it, and whose notes have all had their time. `olderThanMs`
  * evicts those who have held for longer, alive or not.
  */
-export function sweep(
-  record: LockRecord,
-  version: string | null,
-  olderThanMs: number | undefined,
-  view: View,
-): Sweep {
-  const { holders, queue } = fenced(record, version);
+export function sweep(record: LockRecord, olderThanMs: number | undefined, view: View): Sweep {
+  const { holders, queue } = record;
   const standing = holders.filter((holder) => lapsesInMs(holder, view) > 0);
   const overstayed = standing.filter((holder) => evictableInMs(holder, olderThanMs, view) <= 0);
   if (overstayed.length > 0) {
     const fences = new Set(overstayed.map(({ fence }) => fence));
     const which = ({ fence }: Holder) => fences.has(fence);
-    return { kind: "evict", record: evict(record, version, which, "forced", view.now, view.skewMs), fences };
+    return { kind: "evict", record: evict(record, which, "forced", view.now, view.skewMs), fences };
   }
   if (standing.length > 0) {
     const lapsed = Math.max(...standing.map((holder) => lapsesInMs(holder, view)));

@@ -476,15 +476,14 @@ const MUTANTS: Mutant[] = [
   {
     law: "4: a cleanup changes only what it has judged",
     file: "core/cleanup.ts",
-    from: "const answer = await peer.replace(seen, next, LIMIT_MS);",
-    to: "const answer = await peer.replace(await peer.read(key, LIMIT_MS), next, LIMIT_MS);",
+    from: "const answer = await peer.replace(sight, step.kind",
+    to: "const answer = await peer.replace(await peer.read(key, LIMIT_MS), step.kind",
     ...SIMULATION,
   },
   {
     law: "2: whom a cleanup evicts is told",
     file: "core/record.ts",
-    from:
-      'return { kind: "evict", record: evict(record, version, which, "forced", view.now, view.skewMs), fences };',
+    from: 'return { kind: "evict", record: evict(record, which, "forced", view.now, view.skewMs), fences };',
     to: 'return { kind: "evict", record: null, fences };',
     ...CONFORMANCE,
     filter: "cleanup:",

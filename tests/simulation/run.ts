@@ -1,5 +1,5 @@
 import { acquire } from "../../core/acquire.ts";
-import { sweepEntry } from "../../core/cleanup.ts";
+import { sweepOne } from "../../core/cleanup.ts";
 import { LockAcquisitionError, LockBackendError, LockLostError } from "../../core/errors.ts";
 import type { Hold } from "../../core/hold.ts";
 import { LocalQueue } from "../../core/local_queue.ts";
@@ -68,8 +68,8 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
   const sweepOnce = async (olderThanMs: number | undefined) => {
     laws.onStruck();
     const place = new LocalQueue(operators, KEY);
-    const entry = await operators.read(KEY, SWEEP_LIMIT_MS);
-    const swept = await sweepEntry(place, entry, olderThanMs);
+    const sight = await operators.read(KEY, SWEEP_LIMIT_MS);
+    const swept = await sweepOne(place, olderThanMs, sight);
     laws.onStruck();
     if (swept === "removed" || swept === "evicted") outcome.sweeps++;
   };
