@@ -3,7 +3,7 @@
 import { onAbort } from "./abort.ts";
 import type { Entry } from "./backend.ts";
 import { Bell } from "./bell.ts";
-import { backendError } from "./errors.ts";
+import { backendError, LockBackendError } from "./errors.ts";
 import { assertIdentifier, describe } from "./identifier.ts";
 import { LocalQueue } from "./local_queue.ts";
 import { LIMIT_MS, recordOf, storeOf, type StoreOptions } from "./operate.ts";
@@ -153,7 +153,7 @@ class Cleanup {
 
   async run(prefix: string): Promise<CleanupCounts> {
     try {
-      for await (const entry of this.#peer.backend.list(prefix)) {
+      for await (const entry of this.#list(prefix)) {
         if (this.#counts.seen++ % TELL_EVERY === TELL_EVERY - 1) this.#tell();
         await this.#begin(() => this.#look(entry));
         if (this.#candidates.length >= WATCHED_AT_ONCE) await this.#watch();
@@ -165,6 +165,16 @@ class Cleanup {
     this.#check();
     this.#tell();
     return { ...this.#counts };
+  }
+
+  async *#list(prefix: string): AsyncIterable<Entry> {
+    try {
+      yield* this.#peer.backend.list(prefix);
+    } catch (cause) {
+      const message = cause instanceof Error ? cause.message : String(cause);
+      const transient = cause instanceof LockBackendError && cause.transient;
+      throw new LockBackendError(`Cannot clean up: ${message}`, { cause, transient });
+    }
   }
 
   /** Works on one record beside the others, as soon as there is room. */

@@ -223,6 +223,24 @@ Deno.test("cleanup: cancelled in the midst, it stops, and the next one ends the 
   await assertRejects(() => cleanup({ backend, signal: AbortSignal.abort(reason) }), Error, "enough");
 });
 
+Deno.test("cleanup: a listing that fails is a failure of the store", async () => {
+  const cause = new Error("the store is out");
+  const backend = await deadBackend(1);
+  backend.list = () => ({ [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(cause) }) });
+  const error = await assertRejects(() => cleanup({ backend }), LockBackendError, "the store is out");
+  assertEquals([error.cause, error.transient], [cause, false]);
+});
+
+Deno.test("cleanup: a listing that never answers keeps no caller who cancels", async () => {
+  const backend = await deadBackend(1);
+  backend.list = () => ({ [Symbol.asyncIterator]: () => ({ next: () => new Promise(() => {}) }) });
+  const ending = new AbortController();
+  const cleaning = cleanup({ backend, signal: ending.signal }).catch((error) => error);
+  await Promise.resolve();
+  ending.abort("enough");
+  assertEquals(await cleaning, "enough");
+});
+
 Deno.test("cleanup: what onProgress throws ends it", async () => {
   const backend = await deadBackend(150);
   const fail = () => {
