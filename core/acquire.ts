@@ -1,11 +1,11 @@
-import { Acquisition, ANSWER_MS } from "./acquisition.ts";
+import { Acquisition } from "./acquisition.ts";
 import type { Entry, LockBackend } from "./backend.ts";
 import { momentOf, sinceMs } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
-import type { Peer } from "./peer.ts";
+import { answerMs, type Peer } from "./peer.ts";
 import { decide, FREE, renew, type Sight, sightOf } from "./record.ts";
 
 /**
@@ -39,8 +39,7 @@ export async function contend(
   const { peer, key } = queue;
   const { clock } = peer;
   const { token, options: { leaseMs } } = acquisition;
-  // Leaves room in a lease for a second question when the first is lost.
-  const limitMs = Math.max(leaseMs / 3, ANSWER_MS);
+  const limitMs = answerMs(leaseMs);
   const news = new News(peer.backend, key, acquisition.wake);
   let guess = sight === undefined && ahead === 0;
   let look = guess ? { key, version: null, record: FREE } : sight;

@@ -4,6 +4,7 @@ import { backendError, LockBackendError, LockLostError, type LossReason } from "
 import { type HoldEvent, publish, publishBackendError } from "./events.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
+import { answerMs } from "./peer.ts";
 import { lossOf, release, renew, type Sight, sightOf } from "./record.ts";
 
 /** After how long a held lock starts to watch its own record, and does so again if the watch fails. */
@@ -159,7 +160,13 @@ export class Hold {
     });
   }
 
+  /** How long one question may take. Meanwhile the lease may end: the timer tells, whatever is unanswered. */
   get #limitMs(): number {
+    return answerMs(this.options.leaseMs);
+  }
+
+  /** The longest pause before what has failed is tried again. */
+  get #pauseMs(): number {
     return this.options.leaseMs / 3;
   }
 
@@ -227,7 +234,7 @@ export class Hold {
     } catch (error) {
       // Nothing is lost yet: it is tried again until the lease has run out.
       this.#sight = undefined;
-      this.#renewAtMs = clock.monotonicMs() + Math.min(10 * 2 ** this.#failures++, this.#limitMs);
+      this.#renewAtMs = clock.monotonicMs() + Math.min(10 * 2 ** this.#failures++, this.#pauseMs);
       publishBackendError(this.identifier, backendError(this.identifier, "renew", error));
     } finally {
       this.#renewing = false;
@@ -274,7 +281,7 @@ export class Hold {
           if (!transient || this.#leftMs() <= 0) {
             throw error = backendError(this.identifier, "release", cause);
           }
-          await pause(clock, Math.min(10 * 2 ** failures, this.#limitMs));
+          await pause(clock, Math.min(10 * 2 ** failures, this.#pauseMs));
         }
       }
     } finally {

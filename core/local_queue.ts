@@ -5,6 +5,12 @@ import type { Hold } from "./hold.ts";
 import type { Peer } from "./peer.ts";
 import { FREE, type Holder, type LockRecord, lossOf, type Sight, type View } from "./record.ts";
 
+/** When each grant, by its fencing token, was first seen here, and how often and since when it is renewed. */
+export type Sightings = ReadonlyMap<
+  string | undefined,
+  { readonly since: number; readonly renewals: number; readonly renewedSince: number }
+>;
+
 /**
  * Everyone in this process who holds or wants one lock. At most one of them, the store waiter, talks to
  * the store; the others stand behind it in the order in which they came.
@@ -29,12 +35,17 @@ export class LocalQueue {
   #stopStealTimer: (() => void) | undefined;
 
   #lastSeen: LockRecord = FREE;
-  #sightings = new Map<string | undefined, { since: number; renewals: number; renewedSince: number }>();
+  #sightings: Sightings;
   #freed: { freedAt: number; since: number } | undefined;
 
-  constructor(peer: Peer, key: string) {
+  constructor(peer: Peer, key: string, sightings: Sightings = new Map()) {
     this.peer = peer;
     this.key = key;
+    this.#sightings = sightings;
+  }
+
+  get sightings(): Sightings {
+    return this.#sightings;
   }
 
   /** Takes in someone who wants the lock. */

@@ -2,8 +2,19 @@ import type { Change, LockBackend } from "./backend.ts";
 import { type Clock, pause, systemClock } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { publish } from "./events.ts";
-import { LocalQueue } from "./local_queue.ts";
+import { LocalQueue, type Sightings } from "./local_queue.ts";
 import { encode, garbageAfterMs, type LockRecord, type Sight, sightOf, withdraw, written } from "./record.ts";
+
+/** The least time that the store has for an answer, however short the lease. */
+export const ANSWER_MS = 1000;
+
+/** For how long one answer is waited for. Leaves room in all but short leases for a second question. */
+export function answerMs(leaseMs: number): number {
+  return Math.max(leaseMs / 3, ANSWER_MS);
+}
+
+/** Of how many locks it is remembered what was seen of them. */
+const MAX_REMEMBERED = 1000;
 
 const peers = new WeakMap<LockBackend, Peer>();
 
@@ -26,6 +37,8 @@ export class Peer {
   /** This process's place in any line. */
   readonly seatId: string = crypto.randomUUID();
   readonly #queues = new Map<string, LocalQueue>();
+  /** What was seen of locks that nobody here wants at the moment. */
+  readonly #remembered = new Map<string, Sightings>();
   /** The lines in which this process may have its place; the value changes whenever it takes it anew. */
   readonly #seated = new Map<string, symbol>();
 
@@ -37,13 +50,25 @@ export class Peer {
   /** The local queue of a key; there is one as long as somebody here holds or wants the lock. */
   queue(key: string): LocalQueue {
     let queue = this.#queues.get(key);
-    if (queue === undefined) this.#queues.set(key, queue = new LocalQueue(this, key));
+    if (queue === undefined) {
+      this.#queues.set(key, queue = new LocalQueue(this, key, this.#remembered.get(key)));
+      this.#remembered.delete(key);
+    }
     return queue;
   }
 
   /** Forgets a local queue that nobody uses any more. */
   forget(queue: LocalQueue): void {
-    if (this.#queues.get(queue.key) === queue) this.#queues.delete(queue.key);
+    const { key, sightings } = queue;
+    if (this.#queues.get(key) !== queue) return;
+    this.#queues.delete(key);
+    // Where clocks mean nothing, those who never wait could otherwise never see that a lease has lapsed.
+    if (this.backend.skewMs !== Infinity || sightings.size === 0) return;
+    this.#remembered.set(key, sightings);
+    if (this.#remembered.size > MAX_REMEMBERED) {
+      const [oldest] = this.#remembered.keys();
+      this.#remembered.delete(oldest);
+    }
   }
 
   /** The holds with these fencing tokens were evicted: one of this process need not wait to be told. */
@@ -85,11 +110,17 @@ export class Peer {
     return { ok: false, sight: found && sightOf(found) };
   }
 
+  /** The failure of a store that did not answer. */
+  silence(when: string): LockBackendError {
+    const { name = "the store" } = this.backend;
+    return new LockBackendError(`${name} did not answer ${when}`, { transient: true });
+  }
+
   /** The answer of the store, or a failure with unknown outcome if it takes longer than `limitMs`. */
   bounded<Answer>(answer: Promise<Answer>, limitMs: number): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const stop = this.clock.after(limitMs, () => {
-        reject(new LockBackendError(`the store did not answer within ${limitMs} ms`, { transient: true }));
+        reject(this.silence(`within ${Math.round(limitMs)} ms`));
       });
       answer.then(
         (value) => {
@@ -117,11 +148,11 @@ export class Peer {
     for (let delayMs = 10;; delayMs = Math.min(2 * delayMs, 1000)) {
       try {
         for (;;) {
-          sight ??= await this.read(key, leaseMs);
+          sight ??= await this.read(key, answerMs(leaseMs));
           const wanted = this.#queues.has(key);
           const seat = wanted ? undefined : this.seatId;
           const next = withdraw(sight.record, { token, seat }, backend.now());
-          const answer = next === undefined ? undefined : await this.replace(sight, next, leaseMs);
+          const answer = next === undefined ? undefined : await this.replace(sight, next, answerMs(leaseMs));
           if (answer?.ok === false) {
             sight = answer.sight;
             continue;
