@@ -6,7 +6,7 @@ export const STYLE = `
   color-scheme: light dark;
   --page: #f6f6f3; --card: #fff; --ink: #1c2124; --soft: #59626a; --line: #dfe0db;
   --accent: #1f6f66; --on: #23776d; --was: #5d7f7b; --bar-ink: #fff; --bad: #b3261e; --wait: #8a5a00;
-  --bad-card: #fdf1ef; --hatch: #e6e6e1;
+  --bad-card: #fdf1ef; --hatch: #dcdcd6;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
   font-variant-numeric: tabular-nums;
 }
@@ -14,7 +14,7 @@ export const STYLE = `
   :root {
     --page: #111416; --card: #191d20; --ink: #e7eaea; --soft: #9fa9af; --line: #2c3338;
     --accent: #7cc7bd; --on: #2b7d73; --was: #47605d; --bar-ink: #fff; --bad: #ff9d92; --wait: #e0b35a;
-    --bad-card: #2a1c1b; --hatch: #23292d;
+    --bad-card: #2a1c1b; --hatch: #343d43;
   }
 }
 * { box-sizing: border-box; }

@@ -88,14 +88,24 @@ ${
                 ? "hold on"
                 : "hold"}" width="100%" height="100%" rx="3" /><text
             class="who" x="6" y="13">${who}</text></g>
-            </svg>${isLoss(how) && html`
-              <svg class="lost" x="${x(end)}" y="${BAR.y + BAR.height / 2}">
-                <g>${title}<circle r="7" /><path d="M-3 -3L3 3M-3 3L3 -3" /></g>
-              </svg>
-            `}
+            </svg>
           `;
         })
       }
+${
+        // After all bars, so that the next holder's does not cover them.
+        spans.filter(({ how }) => isLoss(how)).map(({ label, to, how }) =>
+          html`
+            <svg class="lost" x="${x(to ?? now)}" y="${BAR.y + BAR.height / 2}">
+              <g>
+                <title>${label ?? "no label"}, ${ending(how)}</title>
+                <circle r="7" />
+                <path
+                  d="M-3 -3L3 3M-3 3L3 -3" />
+              </g>
+            </svg>
+          `
+        )}
 ${
         lanes(spans.filter(({ what }) => what === "wait"), now).map(({ span, lane }) => {
           const { label, from, to } = span;

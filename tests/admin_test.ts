@@ -478,6 +478,7 @@ Deno.test("admin: the picture has a row per lock, and marks what was lost", () =
   assertEquals(drawn.match(/class="lost"/g)!.length, 1);
   assertStringIncludes(drawn, "1 min 0 s, still on");
   assertStringIncludes(drawn, "1 s, lease ran out");
+  assert(drawn.indexOf('class="lost"') > drawn.lastIndexOf('class="hold'), "nothing covers it");
   assertStringIncludes(drawn, `width="20.00%"`);
   assertFalse(picture(history, T0, (identifier) => identifier === "a").text.includes(">b<"));
 });
