@@ -16,7 +16,7 @@
  * @module
  */
 
-import process from "node:process";
+import { assertAuthorize, type Authorize, json, refusal, refusedBy } from "./core/authorize.ts";
 import { Bell } from "./core/bell.ts";
 import { assertCleanup } from "./core/cleanup.ts";
 import { systemClock } from "./core/clock.ts";
@@ -24,6 +24,8 @@ import { describe } from "./core/identifier.ts";
 import { cleanup, type CleanupCounts, type CleanupOptions, Lock, LockBackendError } from "./mod.ts";
 
 export { cleanup };
+export { appEngineCron, bearerSecret } from "./core/authorize.ts";
+export type { Authorize } from "./core/authorize.ts";
 export type { CleanupCounts, CleanupOptions };
 export type { LockBackend, LockKind, StoreOptions } from "./mod.ts";
 
@@ -117,9 +119,6 @@ async function cleanupOnce(name: string, options: CleanupOptions): Promise<void>
   }
 }
 
-/** Who may call a {@linkcode cleanupHandler}: `true` for those who may, or the refusal for those who may not. */
-export type Authorize = (request: Request) => true | Response | Promise<true | Response>;
-
 /** Options of {@linkcode cleanupHandler}. */
 export interface CleanupHandlerOptions extends CleanupOptions {
   /**
@@ -159,21 +158,13 @@ export interface CleanupHandlerOptions extends CleanupOptions {
 export function cleanupHandler(options: CleanupHandlerOptions = {}): (request: Request) => Promise<Response> {
   assertCleanup(options, "authorize");
   const { authorize, ...rest } = options;
-  if (authorize !== undefined && typeof authorize !== "function") {
-    throw new TypeError(
-      `Cannot make a handler: 'authorize' must be a function, current value is ${describe(authorize)}`,
-    );
-  }
+  assertAuthorize(authorize);
   return async (request) => {
     if (request.method !== "GET" && request.method !== "POST") {
       return refusal(405, `use GET or POST, not ${request.method}`, { allow: "GET, POST" });
     }
-    if (authorize === undefined) {
-      return refusal(403, "nobody may do this: cleanupHandler was made without 'authorize'");
-    }
-    const verdict: unknown = await authorize(request);
-    if (verdict instanceof Response) return verdict;
-    if (verdict !== true) return refusal(403, "'authorize' has refused this request");
+    const refused = await refusedBy(authorize, request);
+    if (refused !== undefined) return refused instanceof Response ? refused : refusal(403, refused);
     try {
       return json(200, await cleanup(rest));
     } catch (error) {
@@ -182,95 +173,6 @@ export function cleanupHandler(options: CleanupHandlerOptions = {}): (request: R
       throw error;
     }
   };
-}
-
-/**
- * Lets those pass who send `Authorization: Bearer <secret>`; refuses others with 401. The comparison takes the
- * same time however much of the secret was guessed. Send it over HTTPS only.
- *
- * Throws TypeError unless `secret` is a text of at least 16 visible ASCII characters: choose a long random one.
- *
- * @example
- * ```ts
- * import { bearerSecret } from "@holdfast/lock/cron";
- * import { assert } from "@std/assert";
- *
- * const authorize = bearerSecret("a secret of your own".replaceAll(" ", "-"));
- * const headers = { authorization: "Bearer a-secret-of-your-own" };
- * assert(await authorize(new Request("https://example.com", { headers })) === true);
- * ```
- */
-export function bearerSecret(secret: string): Authorize {
-  if (typeof secret !== "string" || !/^[!-~]{16,}$/.test(secret)) {
-    // Whatever it is, it may be a secret: it is not shown.
-    const value = typeof secret === "string" ? `a string of ${secret.length} characters` : describe(secret);
-    throw new TypeError(
-      `Cannot check a bearer secret: 'secret' must be at least 16 visible ASCII characters, current value is ${value}`,
-    );
-  }
-  const encoder = new TextEncoder();
-  // The platform compares signatures in constant time. With a key of its own, nobody can foresee them.
-  const signed = (async () => {
-    const random = crypto.getRandomValues(new Uint8Array(32));
-    const hmac = { name: "HMAC", hash: "SHA-256" };
-    const key = await crypto.subtle.importKey("raw", random, hmac, false, ["sign", "verify"]);
-    return { key, signature: await crypto.subtle.sign("HMAC", key, encoder.encode(secret)) };
-  })();
-  return async (request) => {
-    const sent = /^bearer +([!-~]+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
-    const challenge = { "www-authenticate": "Bearer" };
-    if (sent === undefined) {
-      return refusal(401, "send the header 'Authorization: Bearer <secret>'", challenge);
-    }
-    const { key, signature } = await signed;
-    if (await crypto.subtle.verify("HMAC", key, signature, encoder.encode(sent))) return true;
-    return refusal(401, "this is not the secret", { "www-authenticate": 'Bearer error="invalid_token"' });
-  };
-}
-
-/**
- * Lets App Engine's cron service pass, by its header `X-Appengine-Cron: true`; refuses others with 403.
- *
- * App Engine takes that header out of requests from outside. Anywhere else anybody can send it, so it counts only
- * if the environment says that this is App Engine (`GAE_SERVICE`, which needs `--allow-env=GAE_SERVICE` on Deno).
- * Do not set that variable elsewhere, Cloud Run included: use {@linkcode bearerSecret} there.
- *
- * @example
- * ```ts
- * import { appEngineCron, cleanupHandler } from "@holdfast/lock/cron";
- * import { memoryBackend } from "@holdfast/lock/backends/memory";
- * import { assertEquals } from "@std/assert";
- *
- * const handler = cleanupHandler({ authorize: appEngineCron(), backend: memoryBackend() });
- * const answer = await handler(new Request("https://example.com", { headers: { "x-appengine-cron": "true" } }));
- * assertEquals(answer.status, 403); // this is not App Engine
- * ```
- */
-export function appEngineCron(): Authorize {
-  return (request) => {
-    if (!onAppEngine()) {
-      return refusal(403, "this is not App Engine (no GAE_SERVICE): anybody could send X-Appengine-Cron");
-    }
-    if (request.headers.get("x-appengine-cron") === "true") return true;
-    return refusal(403, "only App Engine's cron service may do this");
-  };
-}
-
-function onAppEngine(): boolean {
-  try {
-    return (process.env.GAE_SERVICE ?? "") !== "";
-  } catch {
-    // What may not be read is no proof.
-    return false;
-  }
-}
-
-function refusal(status: number, error: string, headers?: Record<string, string>): Response {
-  return json(status, { error }, headers);
-}
-
-function json(status: number, body: object, headers?: Record<string, string>): Response {
-  return Response.json(body, { status, headers: { "cache-control": "no-store", ...headers } });
 }
 
 function assertText(value: unknown, option: string, pattern: RegExp, rule: string): void {

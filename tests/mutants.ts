@@ -13,6 +13,7 @@ interface Mutant {
 
 const SIMULATION = { test: "tests/simulation_test.ts" };
 const CONFORMANCE = { test: "tests/conformance_test.ts" };
+const ADMIN = { test: "tests/admin_test.ts" };
 
 const MUTANTS: Mutant[] = [
   {
@@ -635,6 +636,125 @@ const MUTANTS: Mutant[] = [
     from: "span?.setStatus({ code: 2, message: inSpans ? message : undefined });",
     to: "span?.setStatus({ code: 2, message });",
     test: "tests/otel_test.ts",
+  },
+  {
+    law: "admin: nobody comes in unless authorize says true",
+    file: "core/authorize.ts",
+    from: "if (verdict === true) return undefined;",
+    to: "if (verdict) return undefined;",
+    ...ADMIN,
+    filter: "nobody comes in",
+  },
+  {
+    law: "admin: text of others is escaped",
+    file: "admin/html.ts",
+    from: "return visible(String(part)).replace(/[&<>\"']/g, (char) => SAFE[char]);",
+    to: "return visible(String(part));",
+    ...ADMIN,
+    filter: "shown as text",
+  },
+  {
+    law: "admin: control characters are shown",
+    file: "admin/html.ts",
+    from: "return visible(String(part)).replace(",
+    to: "return String(part).replace(",
+    ...ADMIN,
+    filter: "shown as text",
+  },
+  {
+    law: "admin: a form from another site is refused",
+    file: "admin/requests.ts",
+    from: 'if (site !== "same-origin") return "it comes from another site";',
+    to: "",
+    ...ADMIN,
+    filter: "is not of this page",
+  },
+  {
+    law: "admin: an old browser's form from another origin is refused",
+    file: "admin/requests.ts",
+    from: "new URL(origin).host !== host",
+    to: "false",
+    ...ADMIN,
+    filter: "is not of this page",
+  },
+  {
+    law: "admin: a form needs the token of the cookie",
+    file: "admin/requests.ts",
+    from: "sent[0] === tokenOf(request)",
+    to: "TOKEN.test(sent[0])",
+    ...ADMIN,
+    filter: "is not of this page",
+  },
+  {
+    law: "admin: a release is of one hold",
+    file: "admin.ts",
+    from: "forceRelease(identifier, { ...this.#store, fencingToken })",
+    to: "forceRelease(identifier, this.#store)",
+    ...ADMIN,
+    filter: "never hits the next",
+  },
+  {
+    law: "admin: nothing but its own script runs",
+    file: "admin/requests.ts",
+    from: "`script-src '${await digest(SCRIPT)}'`",
+    to: "`script-src 'unsafe-inline'`",
+    ...ADMIN,
+    filter: "headers let nothing run",
+  },
+  {
+    law: "admin: a stream that nobody reads ends",
+    file: "admin.ts",
+    from: "cancel: () => leave(),",
+    to: "",
+    ...ADMIN,
+    filter: "come and go",
+  },
+  {
+    law: "admin: one look for all",
+    file: "admin/observer.ts",
+    from: "return this.#looking ??= this.#look()",
+    to: "return this.#looking = this.#look()",
+    ...ADMIN,
+    filter: "looked at once",
+  },
+  {
+    law: "admin: a silent store does not keep who looks",
+    file: "admin/observer.ts",
+    from: "Promise.race([listing.next(), late])",
+    to: "listing.next()",
+    ...ADMIN,
+    filter: "silent",
+  },
+  {
+    law: "admin: the past is forgotten",
+    file: "admin/history.ts",
+    from: "to < now - WINDOW_MS ||",
+    to: "",
+    ...ADMIN,
+    filter: "what looks have shown",
+  },
+  {
+    law: "admin: the past is bounded",
+    file: "admin/history.ts",
+    from: "|| this.#spans.size > MAX_SPANS",
+    to: "",
+    ...ADMIN,
+    filter: "bounded",
+  },
+  {
+    law: "admin: late news revives nobody",
+    file: "admin/history.ts",
+    from: 'else if (span.how === "gone") span.to',
+    to: "else span.to",
+    ...ADMIN,
+    filter: "what looks have shown",
+  },
+  {
+    law: "admin: the focus stays where it is while the page changes",
+    file: "admin/assets.ts",
+    from: "(known !== undefined || at.id) && ",
+    to: "at.id && ",
+    test: "tests/admin_browser_test.ts",
   },
 ];
 

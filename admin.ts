@@ -1,0 +1,254 @@
+/**
+ * A page for operators: what is held and by whom, who waits, what happened in the last minutes, and a way to
+ * release one by force. One handler of the web's own kind, for any server: `Deno.serve`, `Bun.serve`, Hono, Node.
+ *
+ * @example
+ * ```ts
+ * import { adminHandler, basicSecret } from "@holdfast/lock/admin";
+ * import { lock } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertEquals, assertStringIncludes } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * const secret = crypto.randomUUID(); // from the environment, in earnest
+ * const admin = adminHandler({ authorize: basicSecret(secret), backend });
+ * // Deno.serve((request) => new URL(request.url).pathname === "/admin/locks" ? admin(request) : app(request));
+ *
+ * await using held = await lock("import", { backend, label: "worker 3" }).acquire();
+ * const url = "https://example.com/admin/locks";
+ * assertEquals((await admin(new Request(url))).status, 401); // a browser asks for the password now
+ *
+ * const headers = { authorization: `Basic ${btoa(`ada:${secret}`)}` };
+ * assertStringIncludes(await (await admin(new Request(url, { headers }))).text(), "worker 3");
+ * ```
+ *
+ * @module
+ */
+
+import { type Html, html } from "./admin/html.ts";
+import { inTime, type Look, Observer, rememberLosses } from "./admin/observer.ts";
+import { bdi, content, messageOf, outcome, overview, question } from "./admin/page.ts";
+import { cookieOf, forgery, headers, tokenOf } from "./admin/requests.ts";
+import { assertAuthorize, type Authorize, refusedBy } from "./core/authorize.ts";
+import { describe, keyOf } from "./core/identifier.ts";
+import { forceRelease, locks, type StoreOptions } from "./core/operate.ts";
+import { assertOptions, checkOptions, time } from "./core/options.ts";
+
+/** For how long the page is kept live before `authorize` is asked again; the browser asks by itself. */
+const STREAM_MS = 60_000;
+
+export { basicSecret, bearerSecret } from "./core/authorize.ts";
+export type { Authorize } from "./core/authorize.ts";
+export type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "./core/backend.ts";
+export type { StoreOptions } from "./core/operate.ts";
+export type { LockKind } from "./core/options.ts";
+
+/** Options of {@linkcode adminHandler}. */
+export interface AdminOptions extends StoreOptions {
+  /**
+   * Decides on each request, to look as well as to release: {@linkcode basicSecret}, which a browser can answer,
+   * {@linkcode bearerSecret}, or a function of your own that returns `true`, or the Response with which to refuse:
+   * a redirect to where one logs in, too. Anything but `true` refuses. Default: refuses everybody.
+   */
+  authorize?: Authorize;
+  /** The name of the page. Default: `"Locks"`. */
+  title?: string;
+  /**
+   * Every how many milliseconds the store is looked at while somebody has the page open, however many have; at
+   * least 100. Each look lists all locks. Default: 2000.
+   */
+  refreshMs?: number;
+}
+
+const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];
+
+/**
+ * Makes the handler of the admin page. Give it all requests for one path, whichever; it looks at nothing but
+ * the query.
+ *
+ * The page is one document without outside assets. It works without JavaScript; with it, it stays live by
+ * server-sent events. The store is looked at only while somebody looks at the page. How a hold was lost is told
+ * of the locks of this process; for others, the page shows only that they are gone.
+ *
+ * It answers what `authorize` answers, or 403, to whoever it does not let in, 400, 404 and 405 to what it does not know, 409 if the
+ * hold that was to be released has ended meanwhile, and 503 if the store fails. Only a form of the page
+ * itself, sent from its own origin with the token of this browser, releases a lock, and only from the holder that it showed. What `authorize` throws, the handler rejects with.
+ *
+ * Throws TypeError or RangeError for bad input.
+ *
+ * @example
+ * ```ts
+ * import { adminHandler } from "@holdfast/lock/admin";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const closed = adminHandler({ backend: memoryBackend() });
+ * const { status } = await closed(new Request("https://example.org/locks"));
+ * assertEquals(status, 403); // nobody may come in, unless authorize says so
+ * ```
+ */
+export function adminHandler(options: AdminOptions = {}): (request: Request) => Promise<Response> {
+  assertOptions(options, NAMES, "serve the admin page");
+  const { authorize, title = "Locks", kind, backend } = options;
+  assertAuthorize(authorize);
+  if (typeof title !== "string") {
+    throw new TypeError(
+      `Cannot serve the admin page: 'title' must be a string, current value is ${describe(title)}`,
+    );
+  }
+  const refreshMs = time(options.refreshMs, "refreshMs", 100) ?? 2000;
+  checkOptions({ kind, backend });
+  rememberLosses();
+  const admin = new Admin({ kind, backend }, title, refreshMs);
+  return async (request) => {
+    const refused = await refusedBy(authorize, request);
+    const response = refused === undefined
+      ? await admin.answer(request)
+      : refused instanceof Response
+      ? refused
+      : await admin.refuse(403, "You may not come in", refused);
+    return request.method === "HEAD" ? new Response(null, response) : response;
+  };
+}
+
+/** What the handler knows, whoever asks. */
+class Admin {
+  readonly #store: StoreOptions;
+  readonly #frame: { readonly title: string };
+  readonly #observer: Observer;
+
+  constructor(store: StoreOptions, title: string, refreshMs: number) {
+    this.#store = store;
+    this.#frame = { title };
+    this.#observer = new Observer(store, refreshMs);
+  }
+
+  async answer(request: Request): Promise<Response> {
+    const { searchParams: query } = new URL(request.url);
+    const release = query.get("release");
+    if (release !== null) {
+      const fencingToken = query.get("fencingToken");
+      if (release === "" || !fencingToken) {
+        return await this.refuse(400, "What is meant?", "It takes an identifier and a fencing token.");
+      }
+      if (isRead(request)) return await this.#ask(request, release, fencingToken);
+      if (request.method === "POST") return await this.#release(request, release, fencingToken);
+      return await this.refuse(405, "Not so", "Only GET, HEAD and POST.", { allow: "GET, HEAD, POST" });
+    }
+    if (!isRead(request)) {
+      return await this.refuse(405, "Not so", "Only GET and HEAD.", { allow: "GET, HEAD" });
+    }
+    const find = query.get("find") ?? "";
+    const view = query.get("view");
+    if (view === "events") return await this.#stream(request, find);
+    if (view !== null) return await this.refuse(404, "Not here", "There is no such view.");
+    const look = await this.#observer.look();
+    const status = look.trouble === undefined ? 200 : 503;
+    return new Response(overview(this.#frame, look, find), { status, headers: await headers() });
+  }
+
+  /** Says no, and why. */
+  refuse(status: number, what: string, why: string, more?: Record<string, string>): Promise<Response> {
+    return this.#say(status, what, html`${why}`, more);
+  }
+
+  /** Asks before a release. */
+  async #ask(request: Request, identifier: string, fencingToken: string): Promise<Response> {
+    try {
+      for await (const lock of inTime(locks({ ...this.#store, prefix: identifier }))) {
+        if (lock.identifier !== identifier) continue;
+        const holder = lock.holders.find((holder) => holder.fencingToken === fencingToken);
+        if (holder === undefined) break;
+        const token = tokenOf(request);
+        return new Response(question(this.#frame, lock, holder, token), {
+          headers: await headers({ "set-cookie": cookieOf(request, token) }),
+        });
+      }
+    } catch (error) {
+      return await this.#trouble(error);
+    }
+    return await this.#gone(404, identifier, fencingToken);
+  }
+
+  async #release(request: Request, identifier: string, fencingToken: string): Promise<Response> {
+    const forged = await forgery(request);
+    if (forged !== undefined) {
+      return await this.refuse(
+        403,
+        "Not from this page",
+        `Nothing was done: ${forged}. Go back, and try again.`,
+      );
+    }
+    let done: boolean;
+    try {
+      done = await forceRelease(identifier, { ...this.#store, fencingToken });
+    } catch (error) {
+      return await this.#trouble(error);
+    }
+    if (done) this.#observer.history.end(await keyOf(identifier), fencingToken, "forced", Date.now());
+    void this.#observer.renew();
+    if (!done) return await this.#gone(409, identifier, fencingToken);
+    return await this.#say(
+      200,
+      "Released by force",
+      html`${bdi(identifier)} is no longer held by the holder with fencing token ${fencingToken}.`,
+    );
+  }
+  /** Sends the page's content again and again, until the browser leaves, or has to show again who it is. */
+  async #stream(request: Request, find: string): Promise<Response> {
+    const more = { "content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no" };
+    if (request.method === "HEAD") return new Response(null, { headers: await headers(more) });
+    const observer = this.#observer;
+    const encoder = new TextEncoder();
+    let leave = () => {};
+    const body = new ReadableStream<Uint8Array>({
+      start(controller) {
+        let isOver = false;
+        const show = (look: Look) => {
+          // Every look shows everything: a browser that has not read the last one yet needs no second one.
+          if (isOver || controller.desiredSize! <= 0) return;
+          const data = JSON.stringify(content(look, find).text);
+          controller.enqueue(encoder.encode(`retry: 1000\ndata: ${data}\n\n`));
+        };
+        const forget = observer.follow(show);
+        const limit = setTimeout(() => {
+          leave();
+          controller.close();
+        }, STREAM_MS);
+        leave = () => {
+          isOver = true;
+          forget();
+          clearTimeout(limit);
+        };
+        void observer.look().then(show);
+      },
+      // Servers cancel the body when the browser has left; to ask for request.signal makes Deno.serve warn.
+      cancel: () => leave(),
+    });
+    return new Response(body, { headers: await headers(more) });
+  }
+
+  #gone(status: number, identifier: string, fencingToken: string): Promise<Response> {
+    const text = html`The holder of ${
+      bdi(identifier)
+    } with fencing token ${fencingToken} has gone meanwhile.`;
+    return this.#say(status, "Nothing to release", html`${text} Whoever holds it now was left alone.`);
+  }
+
+  #trouble(error: unknown): Promise<Response> {
+    return this.#say(503, "The store does not answer", html`${messageOf(error)}`);
+  }
+
+  async #say(
+    status: number,
+    title: string,
+    text: Html,
+    more: Record<string, string> = {},
+  ): Promise<Response> {
+    return new Response(outcome(this.#frame, title, text), { status, headers: await headers(more) });
+  }
+}
+
+function isRead({ method }: Request): boolean {
+  return method === "GET" || method === "HEAD";
+}

@@ -1,0 +1,266 @@
+import type { ListedHolder, ListedLock } from "../core/operate.ts";
+import { SCRIPT, STYLE } from "./assets.ts";
+import { type Span, WINDOW_MS } from "./history.ts";
+import { Html, html, lasting, moment, short } from "./html.ts";
+import type { Look } from "./observer.ts";
+import { ending, isLoss, picture } from "./picture.ts";
+
+/** How many locks, waiters of one lock, and ended holds are listed. */
+const MAX_LISTED = 100;
+const MAX_WAITERS = 8;
+const MAX_ENDED = 20;
+
+/** What every page has in common. */
+export interface Frame {
+  readonly title: string;
+}
+
+/** A whole page around `body`. */
+export function page({ title }: Frame, body: Html): string {
+  return html`
+    <!doctype html>
+    <html lang="en">
+      <head>
+        <meta charset="utf-8">
+        <meta name="viewport" content="width=device-width, initial-scale=1">
+        <meta name="color-scheme" content="light dark">
+        <title>${title}</title>
+        <link rel="icon" href="${ICON}">
+        <style>${new Html(STYLE)}</style>
+      </head>
+      <body>
+    ${body}
+    <script>${new Html(SCRIPT)}</script>
+      </body>
+    </html>
+  `.text;
+}
+
+/** The page that lists and draws. `find` is what identifiers or labels must contain. */
+export function overview(frame: Frame, look: Look, find: string): string {
+  return page(
+    frame,
+    html`
+      <a class="skip" href="#held">Skip to what is held</a>
+      <header>
+        <h1>${frame.title}</h1>
+        <form role="search" method="get">
+          <label for="find">Find</label>
+          <input id="find" name="find" type="search" value="${find}" placeholder="identifier or label"
+            autocomplete="off">
+          <button>Find</button>
+        </form>
+        <p
+          id="state"><span id="state-text">As of this moment; load again for news.</span><button id="pause" type="button" hidden>Pause</button></p>
+      </header>
+      <main id="live" data-find="${find}">
+      ${content(look, find)}
+      </main>
+      <p id="say" class="unseen-text" role="status" aria-live="polite"></p>
+      <dialog id="dialog" aria-labelledby="question"></dialog>
+    `,
+  );
+}
+
+/** What of the page changes with every look. */
+export function content(look: Look, find: string): Html {
+  const { at, locks, more, trouble, history } = look;
+  const found = locks.filter((lock) => isFound(lock, find));
+  const held = found.filter(({ holders }) => holders.length > 0).length;
+  const waiting = found.reduce((sum, { waiters }) => sum + waiters.length, 0);
+  const over = found.flatMap(({ holders }) => holders).filter(({ leaseLeftMs }) => leaseLeftMs <= 0).length;
+  const shown = [...found].sort((a, b) => urgency(b) - urgency(a)).slice(0, MAX_LISTED)
+    .sort((a, b) => a.identifier < b.identifier ? -1 : 1);
+  const wanted = (identifier: string) =>
+    identifier.includes(find) || shown.some((lock) => lock.identifier === identifier);
+  return html`
+    <div class="facts">
+      <p><b>${held}</b> held</p>
+      <p><b>${waiting}</b> in line</p>
+      <p class="${over > 0 && "bad"}"><b>${over}</b> lease over</p>
+      <p class="asof">as of ${moment(at)}</p>
+    </div>
+    ${trouble !== undefined &&
+      html`<p class="trouble" id="trouble"><b>The store does not answer.</b> ${messageOf(trouble)}</p>`}
+    ${more &&
+      html`<p class="note">There are more than ${locks.length} locks; only so many are looked at.</p>`}
+    ${find !== "" &&
+      html`<p class="note">Only what contains “<bdi>${find}</bdi>”. <a href="?">Show all</a></p>`}
+    <section aria-labelledby="minutes">
+    <h2 id="minutes">The last ${WINDOW_MS / 60_000} minutes</h2>
+    ${picture(history, at, wanted)}
+    </section>
+    <section id="held" tabindex="-1" aria-labelledby="now">
+    <h2 id="now">Held now</h2>
+    ${shown.length === 0 && trouble === undefined &&
+      html`<p class="empty">Nobody holds a lock, and nobody waits for one.</p>`}
+    <ul class="locks">
+    ${shown.map((lock) => item(lock))}
+    </ul>
+    ${found.length > shown.length &&
+      html`<p class="note" id="rest">and ${found.length - shown.length} more; find some by name.</p>`}
+    </section>
+    <section aria-labelledby="ended">
+    <h2 id="ended">Ended lately</h2>
+    ${endings(look, wanted)}
+    </section>
+  `;
+}
+
+/** The page that asks before a release. */
+export function question(frame: Frame, lock: ListedLock, holder: ListedHolder, token: string): string {
+  const { identifier, waiters } = lock;
+  const first = waiters[0];
+  return page(
+    frame,
+    html`
+      <main class="narrow">
+        <form id="confirm" method="post" action="${releaseUrl(identifier, holder.fencingToken)}">
+          <h1 id="question">Force the release?</h1>
+          <p class="identifier">${bdi(identifier)}</p>
+          <p><b>${bdi(holder.label ?? "A holder without label")}</b> has held it for ${lasting(
+            holder.heldForMs,
+          )}. ${holder.leaseLeftMs > 0
+            ? `The lease runs for ${lasting(holder.leaseLeftMs)} yet.`
+            : "The lease is over: it is probably dead or cut off."}</p>
+          <p>The holder is told, but its code runs on until it heeds that; only its guarded writes are refused from now on. ${first ===
+              undefined
+            ? "Nobody is in line."
+            : html`In line: ${waiters.length}; the first is ${bdi(first.label ?? "without label")}.`}</p>
+          <p
+            class="small">Only the hold with fencing token <code>${holder
+              .fencingToken}</code> is meant, nobody who comes after it.</p>
+          <input type="hidden" name="token" value="${token}">
+          <p
+            class="buttons"><a class="button cancel" href="?">Keep it</a><button class="danger">Force release</button></p>
+        </form>
+      </main>
+    `,
+  );
+}
+
+/** The page that says what has come of something. */
+export function outcome(frame: Frame, title: string, text: Html): string {
+  return page(
+    frame,
+    html`
+      <main class="narrow">
+        <div id="outcome" role="status">
+          <h1 id="question">${title}</h1>
+          <p>${text}</p>
+        </div>
+        <p class="buttons"><a class="button cancel" href="?">Back to the locks</a></p>
+      </main>
+    `,
+  );
+}
+
+/** A text of others, which may run from right to left, in quarantine. */
+export function bdi(text: string): Html {
+  return html`<bdi>${text}</bdi>`;
+}
+
+/** What an error says. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function item(lock: ListedLock): Html {
+  const { identifier, holders, waiters } = lock;
+  const some = waiters.slice(0, MAX_WAITERS);
+  return html`
+    <li id="${`${new URLSearchParams({ lock: identifier })}`}">
+    <h3 class="identifier">${bdi(identifier)}</h3>
+    ${holders.map((holder) => held(identifier, holder))}
+    ${holders.length === 0 && html`<p class="free">Free: the first in line has its chance now.</p>`}
+    ${waiters.length > 0 &&
+      html`<div class="line"><p>In line</p><ol>${
+        some.map(({ label, waitingForMs }) =>
+          html`<li>${bdi(label ?? "no label")} <span class="soft">${lasting(waitingForMs)}</span></li>`
+        )
+      }</ol>${
+        waiters.length > some.length && html`<p class="soft">and ${waiters.length - some.length} more</p>`
+      }</div>`}
+    </li>
+  `;
+}
+
+function held(identifier: string, { label, heldForMs, leaseLeftMs, fencingToken }: ListedHolder): Html {
+  const over = leaseLeftMs <= 0;
+  return html`
+    <dl class="${over ? "holder over" : "holder"}">
+      <div class="by">
+        <dt>Holder</dt>
+        <dd>${label === undefined ? html`<i>no label</i>` : bdi(label)}</dd>
+      </div>
+      <div>
+        <dt>Held for</dt>
+        <dd>${lasting(heldForMs)}</dd>
+      </div>
+      <div class="lease">
+        <dt>Lease</dt>
+        <dd>${over
+          ? html`<span aria-hidden="true">▲ </span>over for ${lasting(-leaseLeftMs)}`
+          : `${lasting(leaseLeftMs)} left`}</dd>
+      </div>
+      <div class="fence">
+        <dt>Fencing token</dt>
+        <dd><code>${fencingToken}</code></dd>
+      </div>
+    </dl>
+    <a class="button release" href="${releaseUrl(
+      identifier,
+      fencingToken,
+    )}">Force release…<span class="unseen-text"> ${short(identifier, 100)}</span></a>
+  `;
+}
+
+function endings({ history, losses }: Look, isWanted: (identifier: string) => boolean): Html {
+  const ended = [...history.spans].flatMap(({ what, identifier, label, from, to, how }: Span) =>
+    what === "hold" && to !== undefined ? [{ identifier, label, heldMs: to - from, how, at: to }] : []
+  );
+  const others = losses.filter(({ identifier, fencingToken }) => !history.knows(identifier, fencingToken))
+    .map(({ reason, ...loss }) => ({ ...loss, how: reason === "released" ? undefined : reason }));
+  const rows = [...ended, ...others].filter(({ identifier }) => isWanted(identifier))
+    .sort((a, b) => b.at - a.at).slice(0, MAX_ENDED);
+  if (rows.length === 0) return html`<p class="empty">Nothing, as far as this page has seen.</p>`;
+  return html`<ol class="ended">
+${
+    rows.map(({ identifier, label, heldMs, how, at }) =>
+      html`
+        <li>
+        ${moment(at)}
+        <span class="identifier">${bdi(identifier)}</span>
+        <span>${label === undefined ? html`<i>no label</i>` : bdi(label)}</span>
+        <span class="soft">held ${lasting(heldMs)}</span>
+        <span class="${isLoss(how) ? "how bad" : "how"}">${isLoss(how) && CROSS}${isLoss(how) &&
+          "lost: "}${ending(how)}</span>
+        </li>
+      `
+    )
+  }
+</ol>
+<p class="note">How a hold ended is known here of this process's own; of others, “gone” may be either.</p>`;
+}
+
+/** What an operator wants to see first: a lease that is over, then a line, then who has held for long. */
+function urgency({ holders, waiters }: ListedLock): number {
+  const over = holders.some(({ leaseLeftMs }) => leaseLeftMs <= 0);
+  const heldForMs = Math.max(0, ...holders.map(({ heldForMs }) => heldForMs));
+  return (over ? 2e15 : 0) + (waiters.length > 0 ? 1e15 : 0) + heldForMs;
+}
+
+function isFound({ identifier, holders, waiters }: ListedLock, find: string): boolean {
+  return identifier.includes(find) || [...holders, ...waiters].some(({ label }) => label?.includes(find));
+}
+
+function releaseUrl(release: string, fencingToken: string): string {
+  return `?${new URLSearchParams({ release, fencingToken })}`;
+}
+
+const CROSS = html`<span aria-hidden="true">✕ </span>`;
+
+const ICON = "data:image/svg+xml," + encodeURIComponent(
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect x="2" y="7" width="12" height="8" rx="2"' +
+    ' fill="#2a7a70"/><path d="M5 7V5a3 3 0 0 1 6 0v2" fill="none" stroke="#2a7a70" stroke-width="2"/></svg>',
+);

@@ -1,0 +1,162 @@
+import { type History, type Span, WINDOW_MS } from "./history.ts";
+import { type Html, html, lasting, short } from "./html.ts";
+
+/** How many locks are drawn, and how many of those who wait for one. */
+const MAX_ROWS = 12;
+const MAX_LANES = 3;
+
+const TOP = 26;
+const ROW = 54;
+const BAR = { y: 20, height: 18 };
+const LANE = { y: 42, step: 4 };
+
+const ENDINGS = { expired: "lease ran out", stolen: "stolen", forced: "forced", released: "released" };
+
+/** How an ending is told. */
+export function ending(how: Span["how"]): string {
+  return how === undefined ? "still on" : how === "gone" ? "gone" : ENDINGS[how];
+}
+
+/** Whether a hold ended against its holder's will. */
+export function isLoss(how: Span["how"]): boolean {
+  return how === "expired" || how === "stolen" || how === "forced";
+}
+
+/** Draws who held what, who waited and who lost, in the last minutes before `now`: time from left to right. */
+export function picture(history: History, now: number, isWanted: (identifier: string) => boolean): Html {
+  const start = now - WINDOW_MS;
+  const rows = new Map<string, Span[]>();
+  for (const span of history.spans) {
+    if ((span.to ?? now) < start || !isWanted(span.identifier)) continue;
+    const row = rows.get(span.identifier);
+    if (row === undefined) rows.set(span.identifier, [span]);
+    else row.push(span);
+  }
+  if (rows.size === 0) {
+    return html`<p class="empty">Nothing was held or waited for while this page looked.</p>`;
+  }
+  // Where most happens is what matters; in the order of names, rows stay where they are.
+  const drawn = [...rows].sort(([, a], [, b]) => weight(b) - weight(a)).slice(0, MAX_ROWS)
+    .sort(([a], [b]) => a < b ? -1 : 1);
+  const height = TOP + drawn.length * ROW;
+  const x = (at: number) => percent((at - start) / WINDOW_MS);
+  const width = (from: number, to: number) => percent((to - Math.max(from, start)) / WINDOW_MS);
+  const lost = drawn.flatMap(([, spans]) => spans).filter(({ how }) => isLoss(how)).length;
+  const minutes = WINDOW_MS / 60_000;
+  return html`
+    <figure>
+      <svg id="picture" role="img" width="100%" height="${height}" aria-label="${`Time line of the last ${minutes} minutes: ${drawn.length} locks, ${lost} losses. ` +
+        "What it shows stands as text below."}">
+    <defs>
+    <pattern id="unseen" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><path
+    class="hatch" d="M0 0V6" /></pattern>
+    </defs>
+    ${unseen(history.looked, start, now).map(([from, to]) =>
+      html`
+        <rect class="unseen" x="${x(from)}" y="${TOP - 6}" width="${width(from, to)}" height="${height - TOP +
+          6}">
+          <title>Nobody looked</title>
+        </rect>
+      `
+    )}
+    ${Array.from({ length: minutes + 1 }, (_, i) => {
+      const at = percent(i / minutes);
+      const edge = i === 0 ? " first" : i === minutes ? " last" : i % 2 === 0 ? " even" : "";
+      const text = i === minutes ? "now" : `−${minutes - i} min`;
+      return html`
+        <line class="grid" x1="${at}" x2="${at}" y1="${TOP - 6}" y2="${height}" />
+        <text class="tick${edge}"
+          x="${at}" y="14">${text}</text>
+      `;
+    })}
+    ${drawn.map(([identifier, spans], i) =>
+      html`<svg y="${TOP + i * ROW}" width="100%" height="${ROW}">
+<text class="name" x="2" y="14">${short(identifier, 80)}<title>${identifier}</title></text>
+${
+        spans.filter(({ what }) => what === "hold").map((span) => {
+          const { label, from, to, how, fencingToken } = span;
+          const end = to ?? now;
+          const who = label ?? "no label";
+          const title = html`<title>${who}, ${lasting(end - from)}, ${
+            ending(how)
+          }, fencing token ${fencingToken!}</title>`;
+          return html`
+            <svg x="${x(Math.max(from, start))}" y="${BAR.y}" width="${width(from, end)}" height="${BAR
+              .height}"
+            >
+              <g>${title}<rect class="${to === undefined
+                ? "hold on"
+                : "hold"}" width="100%" height="100%" rx="3" /><text
+            class="who" x="6" y="13">${who}</text></g>
+            </svg>
+          `;
+        })
+      }
+${
+        // After all bars, so that the next holder's does not cover them.
+        spans.filter(({ how }) => isLoss(how)).map(({ label, to, how }) =>
+          html`
+            <svg class="lost" x="${x(to ?? now)}" y="${BAR.y + BAR.height / 2}">
+              <g>
+                <title>${label ?? "no label"}, ${ending(how)}</title>
+                <circle r="7" />
+                <path
+                  d="M-3 -3L3 3M-3 3L3 -3" />
+              </g>
+            </svg>
+          `
+        )}
+${
+        lanes(spans.filter(({ what }) => what === "wait"), now).map(({ span, lane }) => {
+          const { label, from, to } = span;
+          const y = LANE.y + lane * LANE.step;
+          return html`
+            <line class="wait" x1="${x(Math.max(from, start))}" x2="${x(to ?? now)}" y1="${y}" y2="${y}">
+              <title>${label ?? "no label"} waited ${lasting((to ?? now) - from)}</title>
+            </line>
+          `;
+        })
+      }
+</svg>`
+    )}
+      </svg>
+      <figcaption>
+    <span class="key"><svg width="22" height="12" aria-hidden="true"><rect class="hold on" width="22" height="12" rx="3" /></svg>held</span>
+    <span class="key"><svg width="22" height="12" aria-hidden="true"><rect class="hold" width="22" height="12" rx="3" /></svg>was held</span>
+    <span class="key"><svg width="22" height="12" aria-hidden="true"><line class="wait" x1="0" x2="22" y1="6" y2="6" /></svg>in line</span>
+    <span class="key"><svg width="16" height="16" aria-hidden="true"><svg class="lost" x="8" y="8"><circle r="7" /><path
+    d="M-3 -3L3 3M-3 3L3 -3" /></svg></svg>lost</span>
+    <span class="key"><svg width="22" height="12" aria-hidden="true"><rect class="unseen" width="22" height="12" /></svg>nobody looked</span>
+    ${rows.size > drawn.length && html`<span>and ${rows.size - drawn.length} more locks, not drawn</span>`}
+      </figcaption>
+    </figure>
+  `;
+}
+
+/** How much happens in a row: what was lost first, then who waits, then the number of holds. */
+function weight(spans: readonly Span[]): number {
+  return spans.reduce((sum, { what, how }) => sum + (isLoss(how) ? 100 : what === "wait" ? 10 : 1), 0);
+}
+
+/** Those who wait, each on a lane that is its own for that time, as far as there is room. */
+function lanes(waits: readonly Span[], now: number): { span: Span; lane: number }[] {
+  const free = new Array<number>(MAX_LANES).fill(-Infinity);
+  return waits.flatMap((span) => {
+    const lane = free.findIndex((until) => until <= span.from);
+    if (lane < 0) return [];
+    free[lane] = span.to ?? now;
+    return [{ span, lane }];
+  });
+}
+
+/** The times in which nobody looked. */
+function unseen(looked: History["looked"], start: number, now: number): [from: number, to: number][] {
+  const edges = [start, ...looked.flatMap(({ from, to }) => [from, to]), now];
+  return edges.flatMap((from, i) =>
+    i % 2 === 0 && edges[i + 1] > from ? [[Math.max(start, from), edges[i + 1]] as [number, number]] : []
+  ).filter(([from, to]) => to - from > WINDOW_MS / 500);
+}
+
+function percent(share: number): string {
+  return `${(Math.min(1, Math.max(0, share)) * 100).toFixed(2)}%`;
+}

@@ -1,0 +1,82 @@
+/** What of a request, and of the answer to it, keeps strangers out. */
+
+import { SCRIPT, STYLE } from "./assets.ts";
+
+const COOKIE = "holdfast-admin";
+const TOKEN = /^[0-9a-f]{32}$/;
+
+let policy: Promise<string> | undefined;
+
+/** What every answer says: no other page may frame it, no cache may keep it, and nothing but ours runs in it. */
+export async function headers(more: Record<string, string> = {}): Promise<Headers> {
+  return new Headers({
+    "content-type": "text/html; charset=utf-8",
+    "content-security-policy": await (policy ??= contentPolicy()),
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    // Not "no-referrer": with that, browsers keep the origin of our own form from us.
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    ...more,
+  });
+}
+
+async function contentPolicy(): Promise<string> {
+  return [
+    "default-src 'none'",
+    `script-src '${await digest(SCRIPT)}'`,
+    `style-src '${await digest(STYLE)}'`,
+    "img-src data:",
+    "connect-src 'self'",
+    "form-action 'self'",
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+  ].join("; ");
+}
+
+async function digest(text: string): Promise<string> {
+  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+  return `sha256-${btoa(String.fromCharCode(...bytes))}`;
+}
+
+/** The token of the browser's session here: the one in its cookie, or a new one. */
+export function tokenOf(request: Request): string {
+  const cookies = (request.headers.get("cookie") ?? "").split(/; */);
+  const token = cookies.find((cookie) => cookie.startsWith(`${COOKIE}=`))?.slice(COOKIE.length + 1);
+  if (token !== undefined && TOKEN.test(token)) return token;
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0"))
+    .join("");
+}
+
+/** The cookie that keeps the token; it comes back only with requests that our own pages make. */
+export function cookieOf(request: Request, token: string): string {
+  const secure = new URL(request.url).protocol === "https:" ? "; Secure" : "";
+  return `${COOKIE}=${token}; HttpOnly; SameSite=Strict${secure}`;
+}
+
+/**
+ * Why a POST is not of a form that we have made for this browser, or `undefined` if it is.
+ *
+ * Two things must hold. The browser says that the request comes from our own origin: `Sec-Fetch-Site` is the
+ * one that no page can forge and no proxy breaks; where there is none (plain http, old browsers), `Origin` must
+ * name our host. And the form has the token that is in the cookie, which no other site can read, or make the
+ * browser send. The token needs no memory here: any instance may answer the form of any other.
+ */
+export async function forgery(request: Request): Promise<string | undefined> {
+  const site = request.headers.get("sec-fetch-site");
+  const origin = request.headers.get("origin");
+  if (site !== null) {
+    if (site !== "same-origin") return "it comes from another site";
+  } else if (origin !== null) {
+    const host = request.headers.get("host") ?? new URL(request.url).host;
+    if (!URL.canParse(origin) || new URL(origin).host !== host) return "it comes from another site";
+  }
+  const type = request.headers.get("content-type") ?? "";
+  if (!type.startsWith("application/x-www-form-urlencoded")) return "it is not the page's own form";
+  const sent = new URLSearchParams(await request.text()).getAll("token");
+  // If there is no cookie, the token to compare with is a new one, which nobody knows.
+  return sent.length === 1 && sent[0] === tokenOf(request)
+    ? undefined
+    : "its token is not that of this browser";
+}

@@ -1,0 +1,168 @@
+/** Who may use the handlers of web requests: the checks that they share. */
+
+import process from "node:process";
+import { describe } from "./identifier.ts";
+
+/** Who may use a handler: `true` for those who may, or the refusal for those who may not. */
+export type Authorize = (request: Request) => true | Response | Promise<true | Response>;
+
+/** Refuses an option that is not a check. */
+export function assertAuthorize(authorize: unknown): void {
+  if (authorize === undefined || typeof authorize === "function") return;
+  throw new TypeError(
+    `Cannot make a handler: 'authorize' must be a function, current value is ${describe(authorize)}`,
+  );
+}
+
+/**
+ * The refusal of a request, or for what reason it is refused where the check does not say how; `undefined` for
+ * one that may pass. Without a check nobody may.
+ */
+export async function refusedBy(
+  authorize: Authorize | undefined,
+  request: Request,
+): Promise<Response | string | undefined> {
+  if (authorize === undefined) return "nobody may do this: the handler was made without 'authorize'";
+  const verdict: unknown = await authorize(request);
+  if (verdict === true) return undefined;
+  return verdict instanceof Response ? verdict : "'authorize' has refused this request";
+}
+
+/**
+ * Lets those pass who send `Authorization: Bearer <secret>`; refuses others with 401. The comparison takes the
+ * same time however much of the secret was guessed. Send it over HTTPS only.
+ *
+ * Throws TypeError unless `secret` is a text of at least 16 visible ASCII characters: choose a long random one.
+ *
+ * @example
+ * ```ts
+ * import { bearerSecret } from "@holdfast/lock/admin";
+ * import { assert } from "@std/assert";
+ *
+ * const authorize = bearerSecret("a secret of your own".replaceAll(" ", "-"));
+ * const headers = { authorization: "Bearer a-secret-of-your-own" };
+ * assert(await authorize(new Request("https://example.com", { headers })) === true);
+ * ```
+ */
+export function bearerSecret(secret: string): Authorize {
+  return secretOf(secret, (request) => {
+    const sent = /^bearer +([!-~]+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
+    const how = "send the header 'Authorization: Bearer <secret>'";
+    return { sent, how, challenge: sent === undefined ? "Bearer" : 'Bearer error="invalid_token"' };
+  });
+}
+
+/**
+ * Lets those pass who send the secret as the password of HTTP Basic authentication, whatever the user's name;
+ * refuses others with 401, upon which a browser asks for it. The comparison takes the same time however much of
+ * the secret was guessed. Use it over HTTPS only.
+ *
+ * Throws TypeError unless `secret` is a text of at least 16 visible ASCII characters: choose a long random one.
+ *
+ * @example
+ * ```ts
+ * import { basicSecret } from "@holdfast/lock/admin";
+ * import { assert } from "@std/assert";
+ *
+ * const authorize = basicSecret("a-secret-of-your-own");
+ * const headers = { authorization: `Basic ${btoa("ada:a-secret-of-your-own")}` };
+ * assert(await authorize(new Request("https://example.com", { headers })) === true);
+ * ```
+ */
+export function basicSecret(secret: string): Authorize {
+  return secretOf(secret, (request) => {
+    const sent = /^basic +([\w+/=-]+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
+    const how = "log in with the secret as password";
+    return { sent: sent && passwordIn(sent), how, challenge: 'Basic realm="locks", charset="UTF-8"' };
+  });
+}
+
+/**
+ * Lets App Engine's cron service pass, by its header `X-Appengine-Cron: true`; refuses others with 403.
+ *
+ * App Engine takes that header out of requests from outside. Anywhere else anybody can send it, so it counts only
+ * if the environment says that this is App Engine (`GAE_SERVICE`, which needs `--allow-env=GAE_SERVICE` on Deno).
+ * Do not set that variable elsewhere, Cloud Run included: use {@linkcode bearerSecret} there.
+ *
+ * @example
+ * ```ts
+ * import { appEngineCron, cleanupHandler } from "@holdfast/lock/cron";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const handler = cleanupHandler({ authorize: appEngineCron(), backend: memoryBackend() });
+ * const answer = await handler(new Request("https://example.com", { headers: { "x-appengine-cron": "true" } }));
+ * assertEquals(answer.status, 403); // this is not App Engine
+ * ```
+ */
+export function appEngineCron(): Authorize {
+  return (request) => {
+    if (!onAppEngine()) {
+      return refusal(403, "this is not App Engine (no GAE_SERVICE): anybody could send X-Appengine-Cron");
+    }
+    if (request.headers.get("x-appengine-cron") === "true") return true;
+    return refusal(403, "only App Engine's cron service may do this");
+  };
+}
+
+function onAppEngine(): boolean {
+  try {
+    return (process.env.GAE_SERVICE ?? "") !== "";
+  } catch {
+    // What may not be read is no proof.
+    return false;
+  }
+}
+
+/** What is sent instead of what is asked for, how it should be sent, and the challenge that says so. */
+interface Sent {
+  readonly sent: string | undefined;
+  readonly how: string;
+  readonly challenge: string;
+}
+
+function secretOf(secret: string, read: (request: Request) => Sent): Authorize {
+  if (typeof secret !== "string" || !/^[!-~]{16,}$/.test(secret)) {
+    // Whatever it is, it may be a secret: it is not shown.
+    const value = typeof secret === "string" ? `a string of ${secret.length} characters` : describe(secret);
+    throw new TypeError(
+      `Cannot check a secret: 'secret' must be at least 16 visible ASCII characters, current value is ${value}`,
+    );
+  }
+  const encoder = new TextEncoder();
+  // The platform compares signatures in constant time. With a key of its own, nobody can foresee them.
+  const signed = (async () => {
+    const random = crypto.getRandomValues(new Uint8Array(32));
+    const hmac = { name: "HMAC", hash: "SHA-256" };
+    const key = await crypto.subtle.importKey("raw", random, hmac, false, ["sign", "verify"]);
+    return { key, signature: await crypto.subtle.sign("HMAC", key, encoder.encode(secret)) };
+  })();
+  return async (request) => {
+    const { sent, how, challenge } = read(request);
+    const headers = { "www-authenticate": challenge };
+    if (sent === undefined) return refusal(401, how, headers);
+    const { key, signature } = await signed;
+    if (await crypto.subtle.verify("HMAC", key, signature, encoder.encode(sent))) return true;
+    return refusal(401, "this is not the secret", headers);
+  };
+}
+
+function passwordIn(credentials: string): string | undefined {
+  try {
+    const pair = atob(credentials);
+    return pair.includes(":") ? pair.slice(pair.indexOf(":") + 1) : undefined;
+  } catch {
+    // What is not base64 is no password.
+    return undefined;
+  }
+}
+
+/** Says no in JSON, and why. */
+export function refusal(status: number, error: string, headers?: Record<string, string>): Response {
+  return json(status, { error }, headers);
+}
+
+/** An answer in JSON that no cache keeps. */
+export function json(status: number, body: object, headers?: Record<string, string>): Response {
+  return Response.json(body, { status, headers: { "cache-control": "no-store", ...headers } });
+}

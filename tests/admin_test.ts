@@ -1,0 +1,500 @@
+// The admin page's handler, without a browser: who comes in, what is answered, and what is kept out.
+import { assert, assertEquals, assertFalse, assertStringIncludes, assertThrows } from "@std/assert";
+import { adminHandler, type AdminOptions, basicSecret, bearerSecret } from "../admin.ts";
+import { History, WINDOW_MS } from "../admin/history.ts";
+import { lasting } from "../admin/html.ts";
+import { inTime, Observer } from "../admin/observer.ts";
+import { picture } from "../admin/picture.ts";
+import { memoryBackend, MemoryStore } from "../backends/memory.ts";
+import { forceRelease, type ListedLock, Lock, type LockBackend } from "../mod.ts";
+
+// deno-lint-ignore no-explicit-any
+type Anything = any;
+
+const URL_ = "https://ops.example/admin/locks";
+const SECRET = "a-secret-of-these-tests";
+const NASTY = `"'><script>alert(1)</script><img src=x onerror=alert(2)>&amp;`;
+
+function page(options: AdminOptions = {}) {
+  const store = new MemoryStore();
+  const backend = memoryBackend({ store });
+  const admin = adminHandler({ backend, authorize: () => true, ...options });
+  const get = (query = "", init: RequestInit = {}) => admin(new Request(`${URL_}${query}`, init));
+  const acquire = async (identifier: string, label?: string) =>
+    (await Lock.acquire(identifier, { backend: memoryBackend({ store }), label }))!;
+  return { store, backend, admin, get, acquire };
+}
+
+/** What a browser sends when somebody confirms a release. */
+function confirmation(
+  release: string,
+  fencingToken: string,
+  asked?: Response,
+  text = "",
+): [string, RequestInit] {
+  const token = /name="token" value="([^"]*)"/.exec(text)?.[1] ?? "0".repeat(32);
+  const cookie = asked?.headers.get("set-cookie")?.split(";")[0];
+  return [query(release, fencingToken), {
+    method: "POST",
+    headers: {
+      "sec-fetch-site": "same-origin",
+      "content-type": "application/x-www-form-urlencoded",
+      ...(cookie === undefined ? {} : { cookie }),
+    },
+    body: `token=${token}`,
+  }];
+}
+
+function query(release: string, fencingToken: string): string {
+  return `?${new URLSearchParams({ release, fencingToken })}`;
+}
+
+/** The looks that a stream shows, one after the other. */
+async function* frames(response: Response): AsyncGenerator<string> {
+  let text = "";
+  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+    text += chunk;
+    for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
+      const data = text.slice(0, end).split("\n").find((line) => line.startsWith("data: "));
+      yield JSON.parse(data!.slice("data: ".length));
+    }
+  }
+}
+
+Deno.test("admin: nobody comes in unless authorize says true", async () => {
+  const { backend } = page();
+  const asked = [() => false, () => undefined, () => "yes", () => 1, () => Promise.resolve(false)];
+  for (const authorize of [undefined, ...asked as Anything[]]) {
+    const admin = adminHandler({ backend, authorize });
+    for (const method of ["GET", "POST", "PUT", "HEAD"]) {
+      for (const query of ["", "?view=events", "?release=x&fencingToken=1"]) {
+        const response = await admin(new Request(URL_ + query, { method }));
+        assertEquals(response.status, 403);
+        assertEquals((await response.text()).includes("You may not come in"), method !== "HEAD");
+      }
+    }
+  }
+  const login = () => Promise.resolve(Response.redirect("https://ops.example/login"));
+  assertEquals((await adminHandler({ backend, authorize: login })(new Request(URL_))).status, 302);
+});
+
+Deno.test("admin: the ready-made checks take the secret and nothing else", async () => {
+  for (
+    const [name, check, sent] of [
+      ["Basic", basicSecret(SECRET), (secret: string) => btoa(`ada:${secret}`)],
+      ["Bearer", bearerSecret(SECRET), (secret: string) => secret],
+    ] as const
+  ) {
+    const { get } = page({ authorize: check });
+    const answer = async (authorization?: string) => {
+      const response = await get("", { headers: authorization === undefined ? {} : { authorization } });
+      await response.body?.cancel();
+      assertEquals(response.headers.has("www-authenticate"), response.status === 401);
+      return response.status;
+    };
+    assertEquals(await answer(`${name} ${sent(SECRET)}`), 200);
+    for (
+      const wrong of [
+        undefined,
+        "",
+        name,
+        `${name} `,
+        `${name} ${sent(SECRET + "x")}`,
+        `${name} ${sent(SECRET.slice(1))}`,
+        `${name} ${sent("")}`,
+        `Digest ${sent(SECRET)}`,
+        `${name} !!!`,
+      ]
+    ) assertEquals(await answer(wrong), 401, wrong);
+  }
+  for (
+    const secret of ["", "short", "with a space in it", "ümlaut-in-a-secret", undefined, 5] as Anything[]
+  ) {
+    assertThrows(() => basicSecret(secret), TypeError, "at least 16 visible ASCII characters");
+  }
+});
+
+Deno.test("admin: bad options are refused", () => {
+  for (
+    const [options, says] of [
+      [null, "options must be an object"],
+      [{ autorize: () => true }, "there is no option 'autorize'"],
+      [{ authorize: "yes" }, `'authorize' must be a function, current value is "yes"`],
+      [{ title: 5 }, "'title' must be a string, current value is 5"],
+      [{ refreshMs: 99 }, "'refreshMs' must be a whole number of milliseconds from 100"],
+      [{ refreshMs: "5" }, "'refreshMs' must be a whole number of milliseconds"],
+      [{ kind: "odd" }, "'kind' must be LOCK_KINDS.STRONG or LOCK_KINDS.WEAK"],
+      [{ backend: {} }, "Cannot use 'backend'"],
+    ] as [Anything, string][]
+  ) assertThrows(() => adminHandler(options), Error, says);
+});
+
+Deno.test("admin: a page's headers let nothing run but its own script and style", async () => {
+  const { get, acquire } = page({ title: NASTY });
+  const held = await acquire("import", NASTY);
+  for (const path of ["", "?find=x", query("import", held.fencingToken), query("gone", "1"), "?release="]) {
+    const response = await get(path);
+    const text = await response.text();
+    const { headers } = response;
+    const policy = headers.get("content-security-policy")!;
+    for (const tag of ["script", "style"]) {
+      const found = [...text.matchAll(new RegExp(`<${tag}>([^]*?)</${tag}>`, "g"))].map(([, inside]) =>
+        inside
+      );
+      assertEquals(found.length, 1);
+      const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(found[0]));
+      const hash = btoa(String.fromCharCode(...new Uint8Array(digest)));
+      assertStringIncludes(policy, `${tag}-src 'sha256-${hash}'`);
+    }
+    for (
+      const rule of ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"]
+    ) {
+      assertStringIncludes(policy, rule);
+    }
+    assertFalse(policy.includes("unsafe"));
+    assertEquals(
+      ["cache-control", "referrer-policy", "x-content-type-options", "content-type"].map((name) =>
+        headers.get(name)
+      ),
+      ["no-store", "same-origin", "nosniff", "text/html; charset=utf-8"],
+    );
+    const markup = text.replace(/<(script|style)>[^]*?<\/\1>/g, "");
+    assertFalse(/ (style|on\w+)="/.test(markup) || /<(script|img|iframe|link rel="style)/.test(markup));
+    assertFalse(/(src|href|action)="(https?:)?\/\//.test(markup));
+  }
+  await held.release();
+});
+
+Deno.test("admin: whatever text others give is shown as text", async () => {
+  const { get, acquire } = page();
+  const held = [
+    await acquire(NASTY, NASTY),
+    await acquire("a\nb\0c\x85d", "tab\there"),
+    await acquire("תור:1", "\u202Edesrever"),
+    await acquire("x".repeat(5000), "🔒"),
+  ];
+  for (const query of ["", `?find=${encodeURIComponent(NASTY)}`]) {
+    const text = await (await get(query)).text();
+    assertFalse(text.includes("<script>alert") || text.includes("<img"));
+    assertStringIncludes(text, "&quot;&#39;&gt;&lt;script&gt;alert(1)&lt;/script&gt;");
+    assertStringIncludes(text, "&amp;amp;");
+  }
+  const text = await (await get()).text();
+  assertStringIncludes(text, "<bdi>a\u240ab\u2400c\ufffdd</bdi>");
+  assertStringIncludes(text, "<bdi>\u202Edesrever</bdi>");
+  assertEquals((await (await get("?find=desrever")).text()).includes("תור:1"), true);
+  // Each can be released by the link that the page has for it, whatever is in its name.
+  const links = [...text.matchAll(/href="(\?release=[^"]*)"/g)].map(([, link]) =>
+    link.replaceAll("&amp;", "&")
+  );
+  assertEquals(links.length, held.length);
+  for (const link of links) {
+    const asked = await get(link);
+    assertEquals(asked.status, 200);
+    const [, init] = confirmation("", "", asked, await asked.text());
+    assertEquals((await get(link, init)).status, 200);
+  }
+  for (const lock of held) assertEquals(await lock.release(), false);
+});
+
+Deno.test("admin: what is not there is said", async () => {
+  const { get } = page();
+  const seen: [string, string, number][] = [
+    ["GET", "", 200],
+    ["HEAD", "", 200],
+    ["HEAD", "?view=events", 200],
+    ["GET", "?view=nothing", 404],
+    ["GET", "?release=x&fencingToken=1", 404],
+    ["GET", "?release=x", 400],
+    ["GET", "?release=&fencingToken=1", 400],
+    ["POST", "", 405],
+    ["PUT", "?release=x&fencingToken=1", 405],
+    ["DELETE", "", 405],
+  ];
+  for (const [method, query, status] of seen) {
+    const response = await get(query, { method });
+    assertEquals([method, query, response.status], [method, query, status]);
+    assertEquals(response.headers.has("allow"), status === 405);
+    assertEquals((await response.text()).length > 0, method !== "HEAD");
+  }
+});
+
+Deno.test("admin: a release is asked for first, and done once", async () => {
+  const { get, acquire } = page();
+  const held = await acquire("import", "worker 3");
+  const { fencingToken } = held;
+  const asked = await get(query("import", fencingToken));
+  const text = await asked.text();
+  assertEquals(asked.status, 200);
+  assertStringIncludes(text, "<bdi>worker 3</bdi>");
+  assertEquals(held.held, true, "asking does nothing");
+  const cookie = asked.headers.get("set-cookie")!;
+  for (const rule of ["HttpOnly", "SameSite=Strict", "Secure"]) assertStringIncludes(cookie, rule);
+  const confirmed = confirmation("import", fencingToken, asked, text);
+  const done = await get(...confirmed);
+  assertEquals(done.status, 200);
+  assertStringIncludes(await done.text(), "Released by force");
+  assertEquals(await held.release(), false);
+  const again = await get(...confirmed);
+  assertEquals(again.status, 409);
+  assertStringIncludes(await again.text(), "has gone meanwhile");
+  assertEquals((await get(query("import", fencingToken))).status, 404);
+  assertStringIncludes(await (await get()).text(), "lost: forced");
+});
+
+Deno.test("admin: a release never hits the next holder", async () => {
+  const { get, acquire } = page();
+  const first = await acquire("import");
+  const asked = await get(query("import", first.fencingToken));
+  const text = await asked.text();
+  await first.release();
+  const second = await acquire("import");
+  assertEquals((await get(...confirmation("import", first.fencingToken, asked, text))).status, 409);
+  assertEquals([second.held, await second.release()], [true, true]);
+});
+
+Deno.test("admin: a form that is not of this page and browser releases nothing", async () => {
+  const { get, acquire } = page();
+  const held = await acquire("import");
+  const asked = await get(query("import", held.fencingToken));
+  const text = await asked.text();
+  const [path, good] = confirmation("import", held.fencingToken, asked, text);
+  const headers = good.headers as Record<string, string>;
+  const { "sec-fetch-site": _, ...old } = headers;
+  const { cookie: __, ...stranger } = headers;
+  const forged: RequestInit[] = [
+    ...["cross-site", "same-site", "none", ""].map((site) => ({
+      ...good,
+      headers: { ...headers, "sec-fetch-site": site },
+    })),
+    ...["https://evil.example", "https://ops.example.evil.example", "https://ops.example:444", "null", ""]
+      .map((origin) => ({ ...good, headers: { ...old, origin } })),
+    { ...good, headers: stranger },
+    { ...good, headers: { ...headers, cookie: "holdfast-admin=" } },
+    { ...good, headers: { ...headers, cookie: `holdfast-admin=${"0".repeat(32)}` } },
+    { ...good, headers: { ...headers, "content-type": "text/plain" } },
+    { ...good, headers: { ...headers, "content-type": "multipart/form-data; boundary=x" } },
+    { ...good, body: "" },
+    { ...good, body: "token=" },
+    { ...good, body: `token=${"0".repeat(32)}` },
+    { ...good, body: `${good.body}&${good.body}` },
+  ];
+  for (const init of forged) {
+    const response = await get(path, init);
+    assertEquals(response.status, 403, JSON.stringify(init));
+    assertStringIncludes(await response.text(), "Nothing was done");
+  }
+  assertEquals(held.held, true);
+  // A browser that does not send Sec-Fetch-Site names the origin, the host of which a proxy has kept.
+  const behind = { ...good, headers: { ...old, origin: "http://ops.example" } };
+  assertEquals((await get(path, behind)).status, 200);
+  assertEquals(await held.release(), false);
+});
+
+Deno.test("admin: a stream shows what is new, and ends with its browser", async () => {
+  const { get, acquire } = page({ refreshMs: 100 });
+  const response = await get("?view=events");
+  assertEquals(response.headers.get("content-type"), "text/event-stream; charset=utf-8");
+  const shown = frames(response);
+  assertStringIncludes((await shown.next()).value!, "Nobody holds a lock");
+  const held = await acquire("import", "worker 3");
+  let frame = "";
+  while (!frame.includes("worker 3")) frame = (await shown.next()).value!;
+  await held.release();
+  while (!frame.includes(">released<")) frame = (await shown.next()).value!;
+  // The sanitizers see whether a timer goes on.
+  await shown.return(undefined);
+});
+
+Deno.test("admin: a store that fails is told, and shown again when it is back", async () => {
+  const { backend } = page();
+  const { list } = backend;
+  const admin = adminHandler({ backend, authorize: () => true, refreshMs: 100 });
+  const fail = () =>
+    Object.assign(backend, {
+      list() {
+        throw new Error("the store <is> out");
+      },
+    });
+  const shown = frames(await admin(new Request(`${URL_}?view=events`)));
+  assertStringIncludes((await shown.next()).value!, "Nobody holds a lock");
+  fail();
+  let frame = "";
+  while (!frame.includes("the store &lt;is&gt; out")) frame = (await shown.next()).value!;
+  assertFalse(frame.includes("Nobody holds a lock"), "that is not known");
+  for (const path of ["", query("import", "1")]) {
+    const response = await admin(new Request(URL_ + path));
+    assertEquals(response.status, 503);
+    assertStringIncludes(await response.text(), "the store &lt;is&gt; out");
+  }
+  Object.assign(backend, { list });
+  while (frame.includes("The store does not answer")) frame = (await shown.next()).value!;
+  await shown.return(undefined);
+});
+
+Deno.test("admin: a store that is silent does not keep those who look", async () => {
+  let ended = false;
+  const silent: AsyncIterableIterator<ListedLock> = {
+    next: () => new Promise(() => {}),
+    return: () => new Promise(() => ended = true),
+    [Symbol.asyncIterator]: () => silent,
+  };
+  const error = await inTime(silent, 10).next().catch((error) => error);
+  assertEquals(error.message, "it has been silent for 0.01 s");
+  assertEquals(ended, true);
+});
+
+Deno.test("admin: however many look, the store is looked at once", async () => {
+  let asked = 0;
+  let answer = () => {};
+  let isAsked = () => {};
+  const backend: LockBackend = {
+    ...memoryBackend(),
+    read: () => Promise.resolve([]),
+    commit: () => Promise.reject(new Error("unused")),
+    watch: async function* () {},
+    now: () => Date.now(),
+    list: () => ({
+      [Symbol.asyncIterator]: () => ({
+        next: () => {
+          asked++;
+          isAsked();
+          return new Promise((resolve) => answer = () => resolve({ done: true, value: undefined }));
+        },
+      }),
+    }),
+  };
+  const observer = new Observer({ backend }, 100);
+  const next = () => new Promise<void>((resolve) => isAsked = resolve);
+  let looks = 0;
+  let begun = next();
+  const leave = Array.from({ length: 500 }, () => observer.follow(() => looks++));
+  for (let i = 1; i <= 3; i++) {
+    await begun;
+    const mine = observer.look();
+    assertEquals([asked, observer.look() === mine], [i, true]);
+    begun = next();
+    answer();
+    await mine;
+  }
+  await begun;
+  assertEquals([asked, looks], [4, 1500]);
+  for (const go of leave) go();
+  answer();
+  await observer.look().catch(() => {});
+});
+
+Deno.test("admin: many browsers that come and go leave nothing running", async () => {
+  const { get, acquire } = page({ refreshMs: 100 });
+  const held = await acquire("import");
+  for (let round = 0; round < 3; round++) {
+    const streams = await Promise.all(Array.from({ length: 100 }, () => get("?view=events")));
+    const readers = streams.map(({ body }) => body!.getReader());
+    await Promise.all(readers.map((reader) => reader.read()));
+    await Promise.all(readers.map((reader) => reader.cancel()));
+  }
+  await held.release();
+});
+
+Deno.test("admin: of very many locks, some are listed and the others counted", async () => {
+  const { get, acquire } = page();
+  const held = await Promise.all(Array.from({ length: 300 }, (_, i) => acquire(`lock:${1000 + i}`, `w${i}`)));
+  const text = await (await get()).text();
+  assertEquals(text.match(/<li id="lock=/g)!.length, 100);
+  assertStringIncludes(text, "<b>300</b> held");
+  assertStringIncludes(text, "and 200 more");
+  assertStringIncludes(text, "and 288 more locks, not drawn");
+  assertStringIncludes(await (await get("?find=lock:1250")).text(), "<b>1</b> held");
+  const more = await Promise.all(Array.from({ length: 1800 }, (_, i) => acquire(`more:${i}`)));
+  assertStringIncludes(await (await get()).text(), "There are more than 2000 locks");
+  await Promise.all([...held, ...more].map((lock) => lock.release()));
+});
+
+Deno.test("admin: what this process loses while nobody looks is remembered", async () => {
+  const { backend, get, acquire } = page();
+  const held = await acquire("report:lost", "night shift");
+  await forceRelease("report:lost", { backend });
+  await held.release();
+  const text = await (await get()).text();
+  assertStringIncludes(text, "<bdi>report:lost</bdi>");
+  assertStringIncludes(text, "<bdi>night shift</bdi>");
+});
+
+const T0 = Date.UTC(2030, 0, 1);
+
+function listed(identifier: string, heldForMs: number | undefined, waitingForMs: number[] = []): ListedLock {
+  const mode = "exclusive";
+  const label = undefined;
+  const since = new Date(T0);
+  return {
+    identifier,
+    holders: heldForMs === undefined
+      ? []
+      : [{ label, mode, since, heldForMs, leaseLeftMs: 5000, fencingToken: "7" }],
+    waiters: waitingForMs.map((ms) => ({ label, mode, since: new Date(T0 - ms), waitingForMs: ms })),
+  };
+}
+
+Deno.test("admin: the past is what looks have shown, and what holders have told", () => {
+  const history = new History();
+  const told = () =>
+    [...history.spans].map(({ what, from, to, how }) => [what, from - T0, to && to - T0, how]);
+  history.see([listed("x", 3000, [1000])], T0, 2000);
+  history.see([listed("x", 4000, [])], T0 + 1000, 2000);
+  assertEquals(told(), [["hold", -3000, undefined, undefined], ["wait", -1000, 1000, "gone"]]);
+  history.see([], T0 + 2000, 2000);
+  assertEquals(told()[0], ["hold", -3000, 2000, "gone"]);
+  history.end("x", "7", "stolen", T0 + 1500);
+  history.end("x", "7", "released", T0 + 1800);
+  history.end("y", "7", "forced", T0 + 1800);
+  assertEquals(told()[0], ["hold", -3000, 1500, "stolen"], "the first word of the holder counts");
+  history.see([listed("x", 6000)], T0 + 3000, 2000);
+  assertEquals(told()[0], ["hold", -3000, 1500, "stolen"], "a look that was under way is late news");
+  assertEquals(history.looked, [{ from: T0, to: T0 + 3000 }]);
+  history.see([listed("z", 1)], T0 + 4000, 2000);
+  history.see([], T0 + 9000, 2000);
+  assertEquals(history.looked.length, 2, "nobody looked meanwhile");
+  assertEquals(told().at(-1), ["hold", 3999, 4000, "gone"], "it was there when somebody looked last");
+  history.see([], T0 + 9001 + WINDOW_MS, 2000);
+  assertEquals([told().length, history.looked.length], [0, 1], "what is long past is forgotten");
+});
+
+Deno.test("admin: the past is bounded", () => {
+  const history = new History();
+  for (let at = 0; at < 20; at++) {
+    history.see(Array.from({ length: 1000 }, (_, i) => listed(`${at}:${i}`, 1)), T0 + at, 1000);
+  }
+  assert([...history.spans].length <= 6000);
+});
+
+Deno.test("admin: the picture has a row per lock, and marks what was lost", () => {
+  const history = new History();
+  assertStringIncludes(picture(history, T0, () => true).text, "Nothing was held");
+  history.see([listed("a", 60_000, [1, 2, 3, 4, 5]), listed("b", 1000)], T0, 1000);
+  history.end("b", "7", "expired", T0);
+  const drawn = picture(history, T0, () => true).text.split("<figcaption>")[0];
+  assertEquals(drawn.match(/class="name"/g)!.length, 2);
+  assertEquals(drawn.match(/class="wait"/g)!.length, 3, "as many as there is room for");
+  assertEquals(drawn.match(/class="lost"/g)!.length, 1);
+  assertStringIncludes(drawn, "1 min 0 s, still on");
+  assertStringIncludes(drawn, "1 s, lease ran out");
+  assert(drawn.indexOf('class="lost"') > drawn.lastIndexOf('class="hold'), "nothing covers it");
+  assertStringIncludes(drawn, `width="20.00%"`);
+  assertFalse(picture(history, T0, (identifier) => identifier === "a").text.includes(">b<"));
+});
+
+Deno.test("admin: times as people say them", () => {
+  const said = [-5, 0, 432, 999, 1000, 59_999, 60_000, 3_599_999, 3_600_000, 86_400_000 * 3].map(lasting);
+  assertEquals(said, [
+    "0.0 s",
+    "0.0 s",
+    "0.4 s",
+    "1.0 s",
+    "1 s",
+    "59 s",
+    "1 min 0 s",
+    "59 min 59 s",
+    "1 h 0 min",
+    "3 d 0 h",
+  ]);
+});
