@@ -31,6 +31,8 @@ export { LOCK_KINDS } from "./core/options.ts";
 export type { LockKind, LockOptions } from "./core/options.ts";
 export { configure } from "./core/kinds.ts";
 export type { Backends } from "./core/kinds.ts";
+export { cleanup } from "./core/cleanup.ts";
+export type { CleanupCounts, CleanupOptions } from "./core/cleanup.ts";
 export { forceRelease, locks } from "./core/operate.ts";
 export type {
   ForceOptions,

@@ -10,7 +10,7 @@ import { peerOf } from "./peer.ts";
 import { decode, evict, fenced, type Holder, type LockRecord } from "./record.ts";
 
 /** How long one question of an operator to the store may take. */
-const LIMIT_MS = 10_000;
+export const LIMIT_MS = 10_000;
 
 /** Which store is meant. */
 export interface StoreOptions {

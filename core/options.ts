@@ -132,7 +132,8 @@ function flag(value: unknown, option: string): boolean | undefined {
   );
 }
 
-function time(value: unknown, option: string, least: number): number | undefined {
+/** A time, if it is given. Throws TypeError or RangeError for what is none. */
+export function time(value: unknown, option: string, least: number): number | undefined {
   if (value === undefined) return undefined;
   const rule = `'${option}' must be a whole number of milliseconds from ${least} to ${MAX_MS}`;
   if (typeof value !== "number") {

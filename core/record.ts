@@ -96,6 +96,19 @@ export type Decision =
   /** Nothing to do unless the record changes or this much time passes. */
   | { readonly kind: "wait"; readonly forMs: number };
 
+/** What a cleanup does about a record. */
+export type Sweep =
+  /** Delete it: it says nothing to anybody any more. */
+  | { readonly kind: "remove" }
+  /** Write this: it evicts the holders with these fencing tokens, who have held for too long. */
+  | {
+    readonly kind: "evict";
+    readonly record: LockRecord | null;
+    readonly fences: ReadonlySet<string | undefined>;
+  }
+  /** Leave it alone, unless this much time passes in which it does not change. */
+  | { readonly kind: "keep"; readonly forMs: number };
+
 /** The record of a lock that nobody holds or wants. */
 export const FREE: LockRecord = { v: 1, holders: [], queue: [] };
 
@@ -117,7 +130,7 @@ export function decide(
   if (mine !== undefined) return { kind: "held", holder: mine };
 
   const standing = holders.filter((holder) => lapsesInMs(holder, view) > 0);
-  const blocking = standing.filter((holder) => stealableInMs(holder, want, view) > 0);
+  const blocking = standing.filter((holder) => evictableInMs(holder, want.stealAfterMs, view) > 0);
   const stolen = standing.filter((holder) => !blocking.includes(holder));
   const evicted = [
     ...notes(record, view.now),
@@ -132,7 +145,7 @@ export function decide(
   if (blocking.length > 0) {
     if (joins) return { kind: "write", record: rest(record, holders, line, evicted) };
     const moments = blocking.map((holder) =>
-      Math.min(lapsesInMs(holder, view), stealableInMs(holder, want, view))
+      Math.min(lapsesInMs(holder, view), evictableInMs(holder, want.stealAfterMs, view))
     );
     return { kind: "wait", forMs: Math.min(...moments) };
   }
@@ -231,6 +244,39 @@ export function evict(
   return orNone(record, others, queue, evicted, now);
 }
 
+/**
+ * Decides what a cleanup does about a record. Garbage is one whose every lease has surely lapsed, whose line
+ * is so stale that nobody alive can stand in it, and whose notes have all had their time. `olderThanMs`
+ * evicts those who have held for longer, alive or not.
+ */
+export function sweep(
+  record: LockRecord,
+  version: string | null,
+  olderThanMs: number | undefined,
+  view: View,
+): Sweep {
+  const { holders, queue } = fenced(record, version);
+  const standing = holders.filter((holder) => lapsesInMs(holder, view) > 0);
+  const overstayed = standing.filter((holder) => evictableInMs(holder, olderThanMs, view) <= 0);
+  if (overstayed.length > 0) {
+    const fences = new Set(overstayed.map(({ fence }) => fence));
+    const which = ({ fence }: Holder) => fences.has(fence);
+    return { kind: "evict", record: evict(record, version, which, "forced", view.now, view.skewMs), fences };
+  }
+  if (standing.length > 0) {
+    const lapsed = Math.max(...standing.map((holder) => lapsesInMs(holder, view)));
+    const old = Math.min(...standing.map((holder) => evictableInMs(holder, olderThanMs, view)));
+    return { kind: "keep", forMs: Math.min(lapsed, old) };
+  }
+  // A live waiter takes a free lock when the graces of those before it have passed, or lines up again.
+  const stale = GARBAGE_AFTER_MS + queue.length * view.graceMs;
+  const forMs = Math.max(
+    queue.length === 0 ? 0 : stale - freeForMs(record, holders, view),
+    ...notes(record, view.now).map(({ until }) => until - view.now),
+  );
+  return forMs > 0 ? { kind: "keep", forMs } : { kind: "remove" };
+}
+
 /** Why the holder with this token is not, or no longer, in the record. */
 export function lossOf(record: LockRecord, token: string): LossReason {
   return record.evicted?.find((eviction) => eviction.token === token)?.reason ?? "expired";
@@ -293,12 +339,12 @@ function lapsesInMs(holder: Holder, view: View): number {
   );
 }
 
-/** In how long the holder is surely old enough for `want` to evict it; 0 or less = it is. */
-function stealableInMs(holder: Holder, want: Want, view: View): number {
-  if (want.stealAfterMs === undefined) return Infinity;
+/** In how long the holder has surely held for `afterMs`, and may be evicted for it; 0 or less = it has. */
+function evictableInMs(holder: Holder, afterMs: number | undefined, view: View): number {
+  if (afterMs === undefined) return Infinity;
   return Math.min(
-    holder.since + want.stealAfterMs + view.skewMs - view.now,
-    want.stealAfterMs - view.holderSeenMs(holder),
+    holder.since + afterMs + view.skewMs - view.now,
+    afterMs - view.holderSeenMs(holder),
   );
 }
 

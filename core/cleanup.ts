@@ -1,0 +1,270 @@
+/** Takes away what dead processes have left in a store, and on demand those who hold for too long. */
+
+import { onAbort } from "./abort.ts";
+import type { Entry } from "./backend.ts";
+import { Bell } from "./bell.ts";
+import { backendError } from "./errors.ts";
+import { assertIdentifier, describe } from "./identifier.ts";
+import { LocalQueue } from "./local_queue.ts";
+import { LIMIT_MS, recordOf, storeOf, type StoreOptions } from "./operate.ts";
+import { assertOptions, checkOptions, time } from "./options.ts";
+import { type Peer, peerOf } from "./peer.ts";
+import { sweep } from "./record.ts";
+
+/** How many records are under way at once: enough for a store far away, few enough for one on a laptop. */
+const AT_ONCE = 32;
+/** How many records are watched at once, where only watching proves a lapse. */
+const WATCHED_AT_ONCE = 1000;
+/** For how long a record is watched at most. */
+const WATCH_MS = 600_000;
+/** After how many records the caller is told of the progress. */
+const TELL_EVERY = 100;
+
+/** What a {@linkcode cleanup} has done. Every record that it has `seen` counts in one of the other five too. */
+export interface CleanupCounts {
+  /** Records looked at. */
+  readonly seen: number;
+  /** Records left alone: somebody may hold the lock or stand in line for it, or is yet to be told of a loss. */
+  readonly live: number;
+  /** Records deleted. */
+  readonly removed: number;
+  /** Locks taken away from a holder because of `olderThanMs`. */
+  readonly evicted: number;
+  /** Records that went away meanwhile: a lock was released, or another cleanup was faster. */
+  readonly gone: number;
+  /** What is no record of Holdfast, and was left alone. */
+  readonly skipped: number;
+}
+
+/** Options of {@linkcode cleanup}. */
+export interface CleanupOptions extends StoreOptions {
+  /** Only identifiers that begin with this. Default: `""`, all. */
+  prefix?: string;
+  /**
+   * Take the lock away from everyone who has held it for this many milliseconds, even if he is alive and
+   * renews it: his `signal` aborts with the reason `forced`. Choose it longer than any honest hold; 0 evicts
+   * every holder. Default: never, live holders are left alone.
+   */
+  olderThanMs?: number;
+  /** Ends the cleanup: it rejects at once with the signal's reason. What is done is done. Default: none. */
+  signal?: AbortSignal;
+  /** Is told the counts after every hundred records, and at the end. What it throws ends the cleanup. Default: none. */
+  onProgress?: (counts: CleanupCounts) => void;
+}
+
+const NAMES = ["prefix", "olderThanMs", "signal", "onProgress", "kind", "backend"];
+
+/**
+ * Deletes the records that dead processes have left behind: those whose every lease has surely lapsed and in
+ * whose line nobody has moved for a minute. Resolves to what it has done.
+ *
+ * A live lock is never touched, however long it is held, unless `olderThanMs` says so. Every deletion is on the
+ * condition that the record is still the one that was judged, so a cleanup may run anywhere, at any time, many
+ * at once, and be killed half-way. It takes little memory, however many records there are. Nothing depends on
+ * it: a dead holder's lock is free for those who ask for it when its lease has lapsed, cleaned up or not.
+ *
+ * Where the store's clock proves nothing (`skewMs` is `Infinity`), a record goes only after it was seen
+ * unchanged for a whole lease, so that a cleanup takes that long; leases beyond ten minutes it leaves alone.
+ *
+ * Throws TypeError or RangeError for bad input; rejects with the signal's reason, with what `onProgress`
+ * throws, or with LockBackendError if the store fails: then run it again. What stands among the records
+ * without being one is told on the diagnostics channel `holdfast:backend-error`.
+ *
+ * @example
+ * ```ts
+ * import { cleanup, lock } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * const alive = await lock("import", { backend }).acquire();
+ * const stuck = await lock("export", { backend }).acquire();
+ * const { seen, live } = await cleanup({ backend });
+ * assertEquals([seen, live], [2, 2]);
+ *
+ * const { evicted } = await cleanup({ backend, prefix: "export", olderThanMs: 0 });
+ * assertEquals([evicted, stuck.held, alive.held], [1, false, true]);
+ * await alive.release();
+ * ```
+ */
+export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCounts> {
+  assertOptions(options, NAMES, "clean up");
+  const { prefix = "", onProgress, kind, backend } = options;
+  if (prefix !== "") assertIdentifier(prefix, "prefix");
+  const olderThanMs = time(options.olderThanMs, "olderThanMs", 0);
+  const { signal } = checkOptions({ signal: options.signal, kind, backend });
+  if (onProgress !== undefined && typeof onProgress !== "function") {
+    throw new TypeError(`Cannot clean up: 'onProgress' must be a function, it is ${describe(onProgress)}`);
+  }
+  signal?.throwIfAborted();
+  const stop = new AbortController();
+  const cleaning = storeOf({ kind, backend })
+    .then((backend) => new Cleanup(peerOf(backend), olderThanMs, stop.signal, onProgress).run(prefix));
+  return await new Promise<CleanupCounts>((resolve, reject) => {
+    // Not even a store that is silent keeps the caller.
+    const forget = signal && onAbort(signal, () => {
+      stop.abort(signal.reason);
+      reject(signal.reason);
+    });
+    cleaning.then(resolve, reject).finally(forget);
+  });
+}
+
+/** A record that is looked at again when it may have become garbage. */
+interface Candidate {
+  readonly entry: Entry;
+  /** What has been seen of it. */
+  readonly place: LocalQueue;
+  readonly since: number;
+  readonly dueAt: number;
+}
+
+/** One cleanup, as it goes through the store. */
+class Cleanup {
+  readonly #peer: Peer;
+  readonly #olderThanMs: number | undefined;
+  readonly #signal: AbortSignal;
+  readonly #onProgress: ((counts: CleanupCounts) => void) | undefined;
+  readonly #counts = { seen: 0, live: 0, removed: 0, evicted: 0, gone: 0, skipped: 0 };
+  readonly #busy = new Set<Promise<void>>();
+  #candidates: Candidate[] = [];
+  #failure: { error: unknown } | undefined;
+
+  constructor(
+    peer: Peer,
+    olderThanMs: number | undefined,
+    signal: AbortSignal,
+    onProgress: CleanupOptions["onProgress"],
+  ) {
+    this.#peer = peer;
+    this.#olderThanMs = olderThanMs;
+    this.#signal = signal;
+    this.#onProgress = onProgress;
+  }
+
+  async run(prefix: string): Promise<CleanupCounts> {
+    try {
+      for await (const entry of this.#peer.backend.list(prefix)) {
+        if (this.#counts.seen++ % TELL_EVERY === TELL_EVERY - 1) this.#tell();
+        await this.#begin(() => this.#look(entry));
+        if (this.#candidates.length >= WATCHED_AT_ONCE) await this.#watch();
+      }
+      await this.#watch();
+    } finally {
+      await Promise.all(this.#busy);
+    }
+    this.#check();
+    this.#tell();
+    return { ...this.#counts };
+  }
+
+  /** Works on one record beside the others, as soon as there is room. */
+  async #begin(work: () => Promise<void>): Promise<void> {
+    const working: Promise<void> = work()
+      .catch((error) => void (this.#failure ??= { error }))
+      .finally(() => this.#busy.delete(working));
+    this.#busy.add(working);
+    if (this.#busy.size >= AT_ONCE) await Promise.race(this.#busy);
+    this.#check();
+  }
+
+  async #look(entry: Entry): Promise<void> {
+    const place = new LocalQueue(this.#peer, entry.key);
+    await this.#settle({ entry, place, since: this.#now, dueAt: this.#now }, entry);
+  }
+
+  async #lookAgain(candidate: Candidate): Promise<void> {
+    const entry = await this.#peer.read(candidate.entry.key, LIMIT_MS).catch((error) => {
+      throw backendError(candidate.entry.key, "clean up", error);
+    });
+    await this.#settle(candidate, entry);
+  }
+
+  /** Does what is to be done about a record, and counts it, unless it is to be watched on. */
+  async #settle(candidate: Candidate, entry: Entry): Promise<void> {
+    const { place, since } = candidate;
+    const outcome = await sweepEntry(place, entry, this.#olderThanMs);
+    if (typeof outcome === "string") {
+      this.#counts[outcome]++;
+      return;
+    }
+    const dueAt = this.#now + outcome.forMs;
+    const unchanged = outcome.entry.version === candidate.entry.version;
+    const provable = this.#peer.backend.skewMs === Infinity && dueAt - since <= WATCH_MS;
+    if (unchanged && provable) this.#candidates.push({ entry, place, since, dueAt });
+    else this.#counts.live++;
+  }
+
+  /** Looks again at those whose lapse only watching proves, each when its time has come. */
+  async #watch(): Promise<void> {
+    do {
+      await Promise.all(this.#busy);
+      const due = this.#candidates.sort((a, b) => a.dueAt - b.dueAt);
+      this.#candidates = [];
+      for (const candidate of due) {
+        await this.#sleepUntil(candidate.dueAt);
+        await this.#begin(() => this.#lookAgain(candidate));
+      }
+      this.#tell();
+    } while (this.#candidates.length + this.#busy.size > 0);
+  }
+
+  async #sleepUntil(dueAt: number): Promise<void> {
+    const bell = new Bell();
+    const forget = onAbort(this.#signal, bell.ring);
+    // A timer may come a moment early by another clock.
+    while (this.#now < dueAt && !this.#signal.aborted) {
+      await bell.sleep(this.#peer.clock, dueAt - this.#now);
+    }
+    forget();
+    this.#check();
+  }
+
+  get #now(): number {
+    return this.#peer.clock.monotonicMs();
+  }
+
+  #check(): void {
+    this.#signal.throwIfAborted();
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  #tell(): void {
+    this.#onProgress?.({ ...this.#counts });
+  }
+}
+
+/** What became of a record: the name of its count, or for how long it must stand unchanged before it may go. */
+type Outcome = "removed" | "evicted" | "gone" | "skipped" | { readonly entry: Entry; readonly forMs: number };
+
+/** One step of a cleanup: what is to be done about the record of `place`, of which `entry` was seen. */
+export async function sweepEntry(
+  place: LocalQueue,
+  entry: Entry,
+  olderThanMs: number | undefined,
+): Promise<Outcome> {
+  const { peer, key } = place;
+  try {
+    for (let seen: Entry | undefined = entry;;) {
+      seen ??= await peer.read(key, LIMIT_MS);
+      if (seen.version === null) return "gone";
+      const record = recordOf(seen);
+      if (record === undefined) return "skipped";
+      place.observe(record, seen.version);
+      const step = sweep(record, seen.version, olderThanMs, place.view());
+      if (step.kind === "keep") return { entry: seen, forMs: step.forMs };
+      const next = step.kind === "evict" ? step.record : null;
+      const answer = await peer.replace(seen, next, LIMIT_MS);
+      if (!answer.ok) {
+        seen = answer.entry;
+        continue;
+      }
+      if (step.kind === "remove") return "removed";
+      // One of this process need not wait to be told.
+      peer.forced(key, step.fences);
+      return "evicted";
+    }
+  } catch (error) {
+    throw backendError(key, "clean up", error);
+  }
+}
