@@ -55,7 +55,7 @@ export class LocalQueue {
       return acquisition.refuse();
     }
     // Whether the lock is taken, only the store can say. Those who wait here are served before it.
-    void contend(this, acquisition, undefined, this.#waiting.size + (this.#storeWaiter ? 1 : 0));
+    this.peer.track(contend(this, acquisition, undefined, this.#waiting.size + (this.#storeWaiter ? 1 : 0)));
   }
 
   /** Lets go of someone who has the lock or no longer wants it. */
@@ -178,7 +178,7 @@ export class LocalQueue {
   #start(acquisition: Acquisition, entry?: Entry): void {
     this.#storeWaiter = acquisition;
     this.#waiting.delete(acquisition);
-    void contend(this, acquisition, entry, 0);
+    this.peer.track(contend(this, acquisition, entry, 0));
   }
 
   #advance(entry?: Entry): void {
