@@ -128,28 +128,32 @@ class Command {
 
   /** Passes a signal on that was sent to us. */
   forward(signal: Signal): void {
+    // What asks to end goes to all; the others mean what the command has made of them.
+    if (signal === "SIGUSR1" || signal === "SIGUSR2") return this.#send(signal, false);
     // What is typed on a terminal goes to all of its foreground group: the command has got it, too.
     const typed = !this.#leads && (signal === "SIGINT" || signal === "SIGQUIT");
     if (!typed) this.kill(signal);
   }
 
+  /** Sends a signal to it and, where it leads its group, to its children. */
   kill(signal: Signal): void {
-    const { pid, exitCode, signalCode } = this.#child;
-    if (pid === undefined) return;
-    if (this.#leads) return this.#killGroup(pid, signal);
-    if (exitCode === null && signalCode === null) this.#child.kill(signal);
+    this.#send(signal, this.#leads);
   }
 
   /** Kills what is left of its group after its own end. */
   killRest(): void {
-    if (this.#leads && this.#child.pid !== undefined) this.#killGroup(this.#child.pid, "SIGKILL");
+    if (this.#leads) this.#send("SIGKILL", true);
   }
 
-  #killGroup(pid: number, signal: Signal): void {
+  #send(signal: Signal, toGroup: boolean): void {
+    const { pid, exitCode, signalCode } = this.#child;
+    const over = exitCode !== null || signalCode !== null;
+    if (pid === undefined || (over && !toGroup)) return;
     try {
-      process.kill(-pid, signal);
+      // Not by the child's own kill: Deno then takes the signal for what ended it, whatever its exit code.
+      process.kill(toGroup ? -pid : pid, signal);
     } catch {
-      // Nobody is left in it.
+      // Nobody is left.
     }
   }
 }
