@@ -201,7 +201,7 @@ class Waiting {
       const line = waiters.length > 1 ? `, ${waiters.length} processes in line` : "";
       const text = `waiting for ${quote(identifier)}, ${who}${holder && ` for ${span(since)}`}${line}`;
       const news = holder?.fencingToken ?? "";
-      if (this.#drawing.live) this.#drawing.draw([printable(text)]);
+      if (this.#drawing.live) this.#drawing.draw([printable(`holdfast: ${text}`)]);
       else if (news !== this.#told) tell(text);
       this.#told = news;
     }

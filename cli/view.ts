@@ -148,7 +148,8 @@ function fitting(lines: readonly string[], { rows }: Drawing): readonly string[]
   return [...lines.slice(0, rows - 2), `… and ${lines.length - rows + 2} more`];
 }
 
-function bar({ seen, removed, evicted }: CleanupCounts, total: number): string {
+/** How far a cleanup has come. */
+export function bar({ seen, removed, evicted }: CleanupCounts, total: number): string {
   const share = Math.min(1, total === 0 ? 1 : seen / total);
   const done = Math.round(share * BAR);
   const rest = `${Math.floor(100 * share)} %, ${seen} seen, ${removed} removed, ${evicted} evicted`;
