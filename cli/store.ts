@@ -25,7 +25,7 @@ interface Opened {
 }
 
 type KvClient = KvDatabase & { close(): void };
-type OpenKv = (path: string) => Promise<KvClient>;
+type OpenKv = (path: string, options?: object) => Promise<KvClient>;
 
 /**
  * Opens the store that `spec` names, or else the environment. Throws {@linkcode UsageError} for what names none,
@@ -65,7 +65,11 @@ function opener(spec: string): () => Promise<Opened> {
 }
 
 async function openKv(path: string): Promise<Opened> {
-  const kv = await (await kvOpener())(path);
+  // Locks are kept as bytes. On Bun the client wants to be told how to read and write other values.
+  const foreign = "Bun" in globalThis
+    ? { encodeV8: () => new Uint8Array(), decodeV8: () => undefined }
+    : undefined;
+  const kv = await (await kvOpener())(path, foreign);
   return { backend: kvBackend(kv), close: () => kv.close() };
 }
 
