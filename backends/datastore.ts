@@ -262,6 +262,11 @@ class DatastoreBackend implements LockBackend {
     this.graceMs = pollMs + LOOK_MS;
   }
 
+  get name(): string {
+    const host = made.get(this.api)?.host;
+    return host === undefined ? "Datastore" : `Datastore at ${host}`;
+  }
+
   get skewMs(): number {
     return this.#clock.sure ? SKEW_MS : Infinity;
   }
@@ -321,12 +326,29 @@ class DatastoreBackend implements LockBackend {
         if (wrote) assertClock(answer.commitTime, guessed, performance.now() - sent);
         return { ok: true, version };
       } catch (error) {
-        if (isConflict(error, changes)) return { ok: false };
+        const code = codeOf(error);
+        if (code === ALREADY_EXISTS) return { ok: false };
+        if (code === FAILED_PRECONDITION || code === INVALID_ARGUMENT) {
+          return await this.#conflict(changes, error);
+        }
         // An aborted commit is the one failure of which it is known that nothing was applied.
-        if (codeOf(error) !== ABORTED || performance.now() - started > ABORTED_MS) throw error;
+        if (code !== ABORTED || performance.now() - started > ABORTED_MS) throw error;
         await pause(systemClock, 1 + Math.random() * most);
       }
     }
+  }
+
+  /**
+   * A refusal may mean that a version was not the one expected, or something that no other version cures, under
+   * the same code: a missing index, a database in another mode. What is stored now tells them apart, for versions
+   * only rise. (An emulator calls a version from before its restart an invalid argument.)
+   */
+  async #conflict(changes: readonly Change[], refusal: unknown): Promise<CommitResult> {
+    const entries = await this.#lookup(changes.map(({ key }) => key)).catch((error) => {
+      throw error.transient ? error : refusal;
+    });
+    if (entries.every(({ version }, i) => version === changes[i].version)) throw refusal;
+    return changes.length === 1 ? { ok: false, entries } : { ok: false };
   }
 
   async *watch(key: string, { signal, idle = false }: WatchOptions): AsyncIterable<Entry> {
@@ -540,7 +562,12 @@ export function datastoreBackend(client: DatastoreApi, options: DatastoreBackend
   const { pollMs = DEFAULT_POLL_MS, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   assertProject(projectId, doing);
   assertText(databaseId, "databaseId", doing);
-  assertText(namespace, "namespace", doing);
+  if (typeof namespace !== "string" || !/^[\w.-]{0,100}$/.test(namespace) || isReserved(namespace)) {
+    throw new TypeError(
+      `Cannot ${doing}: 'namespace' must be a string of up to 100 letters, digits, '.', '_' and '-' that is not ` +
+        `of the form __…__, current value is ${describe(namespace)}`,
+    );
+  }
   const kindBytes = typeof entityKind === "string" ? encoder.encode(entityKind).length : 0;
   if (kindBytes === 0 || kindBytes > MAX_NAME_BYTES || isReserved(entityKind)) {
     throw new TypeError(
@@ -938,16 +965,6 @@ function assertClock(
     `this machine's clock differs from the server's by about ${Math.round(ms - guessed)} ms`,
     { transient: true },
   );
-}
-
-/** Whether the server has refused a commit because something else is there than was expected. */
-function isConflict(error: unknown, changes: readonly Change[]): boolean {
-  const code = codeOf(error);
-  if (code === ALREADY_EXISTS) return true;
-  // The emulator's word for a version from before its restart.
-  if (code === INVALID_ARGUMENT) return messageOf(error).includes("Invalid base version");
-  return code === FAILED_PRECONDITION &&
-    changes.some(({ version, value }) => version !== null || value === null);
 }
 
 /** A failure of a call, and whether it may pass. */

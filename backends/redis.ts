@@ -19,6 +19,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { nextTick } from "node:process";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
 import { Bell } from "../core/bell.ts";
 import { systemClock } from "../core/clock.ts";
@@ -32,6 +33,8 @@ export interface IoRedisClient {
   readonly options: { readonly keyPrefix?: string; readonly db?: number };
   /** `"end"` once it is closed for good. */
   readonly status: string;
+  /** Its connection, if it has one of its own. */
+  readonly stream?: { cork(): void; uncork(): void } | null;
   /** Runs a script that the server knows. */
   evalsha(sha: string, keyCount: number, ...args: string[]): Promise<unknown>;
   /** Runs a script. */
@@ -133,16 +136,61 @@ const LINGER_MS = 10_000;
 const RECONNECT_MS = { least: 20, most: 2000 };
 
 /**
- * Reads records, or commits changes to them. KEYS: the records, then their buckets' counters. ARGV: the sender's
- * view of the time; then for each record the version that it must have, after how many milliseconds it may go
- * ("0" never, "-" at once), and its value. No ARGV: only reads.
+ * Writes one record. KEYS: the record, its bucket's counter. ARGV: the version that the record must have (""
+ * if it must be absent), its value, after how many milliseconds it may go ("0" never), the sender's view of the
+ * time. Answers the new version, with the time behind it where that differs; or the time and the record now
+ * there.
  *
- * Answers the new version, with the time behind it where that differs; or the time and the records now there.
- *
- * Versions are the time in microseconds, but always higher than the bucket's last by two or more: so they rise even
- * if the clock steps back, and even if the counters are lost. The number between is for the record's deletion, which
- * thereby costs no counter. A commit that was made by a clock far ahead of ours is refused like one that came too
- * late, for it may have taken a living holder for a lapsed one.
+ * Versions are the time in microseconds, but always higher than the bucket's last by two or more: so they rise
+ * even if the clock steps back, and even if the counters are lost. The number between is for the record's
+ * deletion, which thereby costs no counter. A change that was made by a clock far ahead of ours is refused like
+ * one that came too late, for it may have taken a living holder for a lapsed one.
+ */
+const PUT = `
+local time = redis.call('TIME')
+local now = time[1] .. string.sub('00000' .. time[2], -6)
+local found = redis.call('GET', KEYS[1])
+if found then
+  if string.sub(found, 1, ${DIGITS}) ~= ARGV[1] or ARGV[4] * 1000 > now + ${TOLERANCE_MS * 1000} then
+    return {now, found}
+  end
+elseif ARGV[1] ~= '' then
+  return {now, found}
+end
+local version, answer = now, now
+local last = redis.call('GETSET', KEYS[2], now)
+if last and last + 2 > now + 0 then
+  version = string.format('%0${DIGITS}.0f', last + 2)
+  answer = version .. now
+  redis.call('SET', KEYS[2], version)
+end
+local record = version .. ARGV[2]
+if ARGV[3] == '0' then
+  redis.call('SET', KEYS[1], record)
+else
+  redis.call('SET', KEYS[1], record, 'PX', ARGV[3])
+end
+redis.call('PUBLISH', KEYS[1] .. '@DB', record)
+return answer
+`;
+
+/** Deletes the record KEYS[1] if its version is ARGV[1]. Answers 1; or the time and the record now there. */
+const DELETE = `
+local found = redis.call('GET', KEYS[1])
+if found and string.sub(found, 1, ${DIGITS}) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+  redis.call('PUBLISH', KEYS[1] .. '@DB', '')
+  return 1
+end
+local time = redis.call('TIME')
+return {time[1] .. string.sub('00000' .. time[2], -6), found}
+`;
+
+/**
+ * Reads records, or commits changes to several. KEYS: the records, then their buckets' counters. ARGV: the
+ * sender's view of the time; then for each record the version that it must have, after how many milliseconds it
+ * may go ("0" never, "-" at once), and its value. No ARGV: only reads. Answers as the others do, with all
+ * records.
  */
 const COMMIT = `
 local count, fits, found = (#ARGV - 1) / 3, true, {false}
@@ -151,11 +199,6 @@ for i = 1, count do
   local record = redis.call('GET', KEYS[i])
   found[i + 1] = record
   if (record and record:sub(1, ${DIGITS}) or '') ~= ARGV[3 * i - 1] then fits = false end
-end
-if fits and count == 1 and ARGV[3] == '-' and found[2] then
-  redis.call('DEL', KEYS[1])
-  redis.call('PUBLISH', KEYS[1] .. '@DB', '')
-  return string.format('%0${DIGITS}.0f', ARGV[2] + 1)
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -240,6 +283,7 @@ interface Subscriber {
 
 class IoRedisPort implements Port {
   breaks = 0;
+  #gathering = false;
   readonly #client: IoRedisClient | IoRedisCluster;
   readonly #onBreak = () => void this.breaks++;
   readonly #onEnd: () => void;
@@ -266,6 +310,7 @@ class IoRedisPort implements Port {
   }
 
   evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    this.#gather();
     return this.#client.evalsha(sha, keys.length, ...keys, ...args);
   }
 
@@ -297,6 +342,18 @@ class IoRedisPort implements Port {
         if (redis.status !== "end") redis.disconnect();
         return ended;
       },
+    });
+  }
+
+  /** What is sent in one turn of the event loop goes out in one write, which costs as much as a command. */
+  #gather(): void {
+    const { stream } = this.#client;
+    if (this.#gathering || !stream) return;
+    this.#gathering = true;
+    stream.cork();
+    nextTick(() => {
+      this.#gathering = false;
+      stream.uncork();
     });
   }
 
@@ -612,6 +669,8 @@ class RedisStore implements RedisBackend {
   /** What names on the server begin with: the client's own prefix, and ours. */
   readonly #fullPrefix: string;
   readonly #channelSuffix: string;
+  readonly #put: Script;
+  readonly #delete: Script;
   readonly #commit: Script;
   readonly #guard = new Script(GUARD);
   readonly #feed: Feed;
@@ -624,7 +683,10 @@ class RedisStore implements RedisBackend {
     this.#fullPrefix = this.port.keyPrefix + prefix;
     // Channels, unlike keys, are the same in all databases of a server.
     this.#channelSuffix = this.port.database === 0 ? "" : `@${this.port.database}`;
-    this.#commit = new Script(COMMIT.replaceAll("'@DB'", `'${this.#channelSuffix}'`));
+    const script = (text: string) => new Script(text.replaceAll("'@DB'", `'${this.#channelSuffix}'`));
+    this.#put = script(PUT);
+    this.#delete = script(DELETE);
+    this.#commit = script(COMMIT);
   }
 
   keyOf(key: string): string {
@@ -650,19 +712,10 @@ class RedisStore implements RedisBackend {
   async commit(changes: readonly Change[]): Promise<CommitResult> {
     const { breaks } = this.port;
     const sent = performance.now();
-    const args = [String(Math.floor(this.#clock.now()))];
-    const records: string[] = [];
-    const counters = new Set<string>();
-    for (const { key, version, value, expireInMs } of changes) {
-      const tag = tagOf(key);
-      records.push(this.#named(tag, key));
-      counters.add(`${this.#prefix}:${tag}`);
-      args.push(version ?? "", value === null ? "-" : String(expireInMs ?? 0), value ?? "");
-    }
     const watched = changes.map(({ key }) => this.#feed.live(key));
     const messages = watched.map((channel) => channel?.messages);
 
-    const reply = await this.#run(this.#commit, [...records, ...counters], args);
+    const reply = await this.#apply(changes);
     const refused = Array.isArray(reply);
     const version = refused ? "" : String(reply).slice(0, DIGITS);
     const entries = refused
@@ -745,7 +798,10 @@ class RedisStore implements RedisBackend {
   }
 
   /** Runs the caller's commands if the record is still this one; `null` if it is not. */
-  async guarded(proof: Entry, commands: readonly RedisCommand[]): Promise<unknown[] | null> {
+  async guarded(
+    proof: Pick<Entry, "key" | "version">,
+    commands: readonly RedisCommand[],
+  ): Promise<unknown[] | null> {
     const args = [proof.version ?? ""];
     for (const command of commands) args.push(String(command.length), ...command.map(String));
     return await this.#run(this.#guard, [this.keyOf(proof.key)], args) as unknown[] | null;
@@ -784,6 +840,35 @@ class RedisStore implements RedisBackend {
     return await this.port.eval(script.text, keys, args).catch((error) => {
       throw this.failure(error);
     });
+  }
+
+  /** Sends a commit by the script that does least. */
+  async #apply(changes: readonly Change[]): Promise<unknown> {
+    const now = String(Math.floor(this.#clock.now()));
+    const [{ key, version, value, expireInMs = 0 }] = changes;
+    if (changes.length === 1 && value !== null) {
+      const tag = tagOf(key);
+      const keys = [this.#named(tag, key), this.#counter(tag)];
+      return await this.#run(this.#put, keys, [version ?? "", value, String(expireInMs), now]);
+    }
+    if (changes.length === 1 && version !== null) {
+      const reply = await this.#run(this.#delete, [this.keyOf(key)], [version]);
+      return Array.isArray(reply) ? reply : String(Number(version) + 1).padStart(DIGITS, "0");
+    }
+    const args = [now];
+    const records: string[] = [];
+    const counters = new Set<string>();
+    for (const { key, version, value, expireInMs = 0 } of changes) {
+      const tag = tagOf(key);
+      records.push(this.#named(tag, key));
+      counters.add(this.#counter(tag));
+      args.push(version ?? "", value === null ? "-" : String(expireInMs), value ?? "");
+    }
+    return await this.#run(this.#commit, [...records, ...counters], args);
+  }
+
+  #counter(tag: string): string {
+    return `${this.#prefix}:${tag}`;
   }
 
   #named(tag: string, key: string): string {

@@ -1,12 +1,12 @@
-import { Acquisition, ANSWER_MS } from "./acquisition.ts";
+import { Acquisition } from "./acquisition.ts";
 import type { Entry, LockBackend } from "./backend.ts";
 import { momentOf, sinceMs } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
-import type { Peer } from "./peer.ts";
-import { decide, decode, renew } from "./record.ts";
+import { answerMs, type Peer } from "./peer.ts";
+import { decide, FREE, renew, type Sight, sightOf } from "./record.ts";
 
 /**
  * Acquires the lock of `identifier`, kept under `key`.
@@ -28,22 +28,21 @@ export function acquire(
 
 /**
  * Talks to the store for one acquisition until it is settled: try, then look, decide, and wait for news.
- * `entry` is the record if it is known; without it, the first try bets on a free lock.
+ * `sight` is the record if it is known; without it, the first try bets on a free lock.
  */
 export async function contend(
   queue: LocalQueue,
   acquisition: Acquisition,
-  entry: Entry | undefined,
+  sight: Sight | undefined,
   ahead: number,
 ): Promise<void> {
   const { peer, key } = queue;
   const { clock } = peer;
   const { token, options: { leaseMs } } = acquisition;
-  // Leaves room in a lease for a second question when the first is lost.
-  const limitMs = Math.max(leaseMs / 3, ANSWER_MS);
+  const limitMs = answerMs(leaseMs);
   const news = new News(peer.backend, key, acquisition.wake);
-  let guess = entry === undefined && ahead === 0;
-  let look = guess ? { key, value: null, version: null } : entry;
+  let guess = sight === undefined && ahead === 0;
+  let look = guess ? { key, version: null, record: FREE } : sight;
   let unsure = acquisition.mayHold;
 
   while (!acquisition.settled) {
@@ -51,11 +50,11 @@ export async function contend(
       if (look === undefined) {
         look = await acquisition.ask(() => peer.read(key, limitMs));
       }
-      const record = decode(key, look.value);
-      if (!guess) queue.observe(record, look.version);
+      const { record } = look;
+      if (!guess) queue.observe(record);
       guess = false;
       const view = queue.view();
-      const decision = decide(record, look.version, acquisition.want(ahead), view);
+      const decision = decide(record, acquisition.want(ahead), view);
 
       if (decision.kind === "wait") {
         // Not after each read: a store that can be read but not written to does not answer what was asked.
@@ -71,22 +70,22 @@ export async function contend(
       }
 
       const claims = decision.kind !== "write";
-      const next = decision.kind === "held" ? renew(record, look.version, token, view.now) : decision.record;
+      const next = decision.kind === "held" ? renew(record, token, view.now) : decision.record;
       if (claims) acquisition.mayHold = true;
       else if (acquisition.mayWait) peer.seat(key, true);
       const sent = momentOf(clock);
       const seen = look;
       const result = await acquisition.ask(() => peer.replace(seen, next, limitMs));
       acquisition.answered();
-      look = result.entry;
+      look = result.sight;
       if (!result.ok) acquisition.mayHold = unsure;
       if (!result.ok || !claims) continue;
       // A hold that was granted too late, or to one who has left, is looked at again, or cleared away.
       unsure = true;
       if (acquisition.settled || sinceMs(clock, sent) >= leaseMs) continue;
-      const version = result.entry.version ?? "";
+      const version = result.sight.version ?? "";
       const fence = decision.kind === "held" ? decision.holder.fence ?? version : version;
-      const hold = new Hold(queue, acquisition, result.entry, fence, sent);
+      const hold = new Hold(queue, acquisition, result.sight, fence, sent);
       queue.occupy(hold, next ?? record);
       acquisition.grant(hold);
     } catch (error) {
@@ -121,17 +120,18 @@ class News {
   }
 
   /** What to look at now, if `known` is the last that was seen. Throws the failure of the watch, if any. */
-  latest(known: Entry): Entry {
+  latest(known: Sight): Sight {
     if (this.#failure !== undefined) {
       const { error } = this.#failure;
       this.#failure = undefined;
       throw error;
     }
-    const latest = this.#latest ?? known;
+    const latest = this.#latest;
     this.#latest = undefined;
+    if (latest === undefined || latest.version === known.version) return known;
     // A late wake-up may show what was there before our own write.
     const stale = latest.version !== null && known.version !== null && latest.version < known.version;
-    return stale ? known : latest;
+    return stale ? known : sightOf(latest);
   }
 
   close(): void {

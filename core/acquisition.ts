@@ -5,10 +5,9 @@ import { type LockEvent, type LockEvents, publish, publishBackendError } from ".
 import type { Hold } from "./hold.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
+import { ANSWER_MS } from "./peer.ts";
 import type { Want } from "./record.ts";
 
-/** The least time that the store has for an answer, however short the lease. */
-export const ANSWER_MS = 1000;
 /** How long a store that is silent so far may take, however short the caller wants to wait. */
 const FIRST_ANSWER_MS = 1000;
 /** The same for one who does not wait at all, and so has set no limit: a first connection takes its time. */
@@ -173,7 +172,7 @@ export class Acquisition {
       if (failure !== undefined) this.fail(failure);
       else if (!silent) this.refuse();
       else if (this.#waitedMs < FIRST_ANSWER_MS) this.#limit(FIRST_ANSWER_MS);
-      else this.fail(new LockBackendError("the store did not answer in time", { transient: true }));
+      else this.fail(this.#queue.peer.silence("in time"));
     });
   }
 

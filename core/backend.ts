@@ -57,6 +57,9 @@ export interface WatchOptions {
  * reading. Anything else that is thrown counts as a failure that waiting does not cure.
  */
 export interface LockBackend {
+  /** What the errors call the store: `"Redis at 10.0.0.5:6379"`. Default: `"the store"`. */
+  readonly name?: string;
+
   /**
    * The entries of `keys` in their order, of one consistent snapshot that contains every commit
    * that was answered before the call.

@@ -3,13 +3,13 @@
 import { onAbort } from "./abort.ts";
 import type { Entry } from "./backend.ts";
 import { Bell } from "./bell.ts";
-import { backendError } from "./errors.ts";
+import { backendError, LockBackendError } from "./errors.ts";
 import { assertIdentifier, describe } from "./identifier.ts";
 import { LocalQueue } from "./local_queue.ts";
 import { LIMIT_MS, recordOf, storeOf, type StoreOptions } from "./operate.ts";
 import { assertOptions, checkOptions, time } from "./options.ts";
 import { type Peer, peerOf } from "./peer.ts";
-import { sweep } from "./record.ts";
+import { type Sight, sweep } from "./record.ts";
 
 /** How many records are under way at once: enough for a store far away, few enough for one on a laptop. */
 const AT_ONCE = 32;
@@ -88,17 +88,11 @@ const NAMES = ["prefix", "olderThanMs", "signal", "onProgress", "kind", "backend
  * ```
  */
 export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCounts> {
-  assertOptions(options, NAMES, "clean up");
-  const { prefix = "", onProgress, kind, backend } = options;
-  if (prefix !== "") assertIdentifier(prefix, "prefix");
-  const olderThanMs = time(options.olderThanMs, "olderThanMs", 0);
-  const { signal } = checkOptions({ signal: options.signal, kind, backend });
-  if (onProgress !== undefined && typeof onProgress !== "function") {
-    throw new TypeError(`Cannot clean up: 'onProgress' must be a function, it is ${describe(onProgress)}`);
-  }
+  assertCleanup(options);
+  const { prefix = "", olderThanMs, signal, onProgress } = options;
   signal?.throwIfAborted();
   const stop = new AbortController();
-  const cleaning = storeOf({ kind, backend })
+  const cleaning = storeOf(options)
     .then((backend) => new Cleanup(peerOf(backend), olderThanMs, stop.signal, onProgress).run(prefix));
   return await new Promise<CleanupCounts>((resolve, reject) => {
     // Not even a store that is silent keeps the caller.
@@ -110,9 +104,24 @@ export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCoun
   });
 }
 
+/** Refuses bad options of a cleanup, or of one that is to come; `more` are the names that it may have besides. */
+export function assertCleanup(options: CleanupOptions, ...more: string[]): void {
+  assertOptions(options, [...more, ...NAMES], "clean up");
+  const { prefix = "", olderThanMs, signal, onProgress, kind, backend } = options;
+  if (prefix !== "") assertIdentifier(prefix, "prefix");
+  time(olderThanMs, "olderThanMs", 0);
+  checkOptions({ signal, kind, backend });
+  if (onProgress !== undefined && typeof onProgress !== "function") {
+    throw new TypeError(
+      `Cannot clean up: 'onProgress' must be a function, current value is ${describe(onProgress)}`,
+    );
+  }
+}
+
 /** A record that is looked at again when it may have become garbage. */
 interface Candidate {
-  readonly entry: Entry;
+  /** The version that must stand. */
+  readonly version: string | null;
   /** What has been seen of it. */
   readonly place: LocalQueue;
   readonly since: number;
@@ -144,7 +153,7 @@ class Cleanup {
 
   async run(prefix: string): Promise<CleanupCounts> {
     try {
-      for await (const entry of this.#peer.backend.list(prefix)) {
+      for await (const entry of this.#list(prefix)) {
         if (this.#counts.seen++ % TELL_EVERY === TELL_EVERY - 1) this.#tell();
         await this.#begin(() => this.#look(entry));
         if (this.#candidates.length >= WATCHED_AT_ONCE) await this.#watch();
@@ -158,6 +167,16 @@ class Cleanup {
     return { ...this.#counts };
   }
 
+  async *#list(prefix: string): AsyncIterable<Entry> {
+    try {
+      yield* this.#peer.backend.list(prefix);
+    } catch (cause) {
+      const message = cause instanceof Error ? cause.message : String(cause);
+      const transient = cause instanceof LockBackendError && cause.transient;
+      throw new LockBackendError(`Cannot clean up: ${message}`, { cause, transient });
+    }
+  }
+
   /** Works on one record beside the others, as soon as there is room. */
   async #begin(work: () => Promise<void>): Promise<void> {
     const working: Promise<void> = work()
@@ -169,29 +188,28 @@ class Cleanup {
   }
 
   async #look(entry: Entry): Promise<void> {
-    const place = new LocalQueue(this.#peer, entry.key);
-    await this.#settle({ entry, place, since: this.#now, dueAt: this.#now }, entry);
-  }
-
-  async #lookAgain(candidate: Candidate): Promise<void> {
-    const entry = await this.#peer.read(candidate.entry.key, LIMIT_MS).catch((error) => {
-      throw backendError(candidate.entry.key, "clean up", error);
-    });
-    await this.#settle(candidate, entry);
+    const { key, version } = entry;
+    const record = recordOf(entry);
+    if (record === undefined) {
+      this.#counts.skipped++;
+      return;
+    }
+    const place = new LocalQueue(this.#peer, key);
+    await this.#settle({ version, place, since: this.#now, dueAt: this.#now }, { key, version, record });
   }
 
   /** Does what is to be done about a record, and counts it, unless it is to be watched on. */
-  async #settle(candidate: Candidate, entry: Entry): Promise<void> {
-    const { place, since } = candidate;
-    const outcome = await sweepEntry(place, entry, this.#olderThanMs);
+  async #settle(candidate: Candidate, sight?: Sight): Promise<void> {
+    const { version, place, since } = candidate;
+    const outcome = await sweepOne(place, this.#olderThanMs, sight);
     if (typeof outcome === "string") {
       this.#counts[outcome]++;
       return;
     }
     const dueAt = this.#now + outcome.forMs;
-    const unchanged = outcome.entry.version === candidate.entry.version;
+    const unchanged = outcome.version === version;
     const provable = this.#peer.backend.skewMs === Infinity && dueAt - since <= WATCH_MS;
-    if (unchanged && provable) this.#candidates.push({ entry, place, since, dueAt });
+    if (unchanged && provable) this.#candidates.push({ version, place, since, dueAt });
     else this.#counts.live++;
   }
 
@@ -203,9 +221,9 @@ class Cleanup {
       this.#candidates = [];
       for (const candidate of due) {
         await this.#sleepUntil(candidate.dueAt);
-        await this.#begin(() => this.#lookAgain(candidate));
+        await this.#begin(() => this.#settle(candidate));
       }
-      this.#tell();
+      if (due.length > 0) this.#tell();
     } while (this.#candidates.length + this.#busy.size > 0);
   }
 
@@ -234,29 +252,27 @@ class Cleanup {
   }
 }
 
-/** What became of a record: the name of its count, or for how long it must stand unchanged before it may go. */
-type Outcome = "removed" | "evicted" | "gone" | "skipped" | { readonly entry: Entry; readonly forMs: number };
+/** What became of a record: the name of its count, or for how long its version must stand before it may go. */
+type Outcome = "removed" | "evicted" | "gone" | { readonly version: string; readonly forMs: number };
 
-/** One step of a cleanup: what is to be done about the record of `place`, of which `entry` was seen. */
-export async function sweepEntry(
+/** One step of a cleanup: what is to be done about the record of `place`, as it was seen or is now. */
+export async function sweepOne(
   place: LocalQueue,
-  entry: Entry,
   olderThanMs: number | undefined,
+  seen?: Sight,
 ): Promise<Outcome> {
   const { peer, key } = place;
   try {
-    for (let seen: Entry | undefined = entry;;) {
-      seen ??= await peer.read(key, LIMIT_MS);
-      if (seen.version === null) return "gone";
-      const record = recordOf(seen);
-      if (record === undefined) return "skipped";
-      place.observe(record, seen.version);
-      const step = sweep(record, seen.version, olderThanMs, place.view());
-      if (step.kind === "keep") return { entry: seen, forMs: step.forMs };
-      const next = step.kind === "evict" ? step.record : null;
-      const answer = await peer.replace(seen, next, LIMIT_MS);
+    for (let sight = seen;;) {
+      sight ??= await peer.read(key, LIMIT_MS);
+      const { record, version } = sight;
+      if (version === null) return "gone";
+      place.observe(record);
+      const step = sweep(record, olderThanMs, place.view());
+      if (step.kind === "keep") return { version, forMs: step.forMs };
+      const answer = await peer.replace(sight, step.kind === "evict" ? step.record : null, LIMIT_MS);
       if (!answer.ok) {
-        seen = answer.entry;
+        sight = answer.sight;
         continue;
       }
       if (step.kind === "remove") return "removed";

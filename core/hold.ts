@@ -1,11 +1,11 @@
 import type { Acquisition } from "./acquisition.ts";
-import type { Entry } from "./backend.ts";
 import { type Moment, momentOf, pause, sinceMs } from "./clock.ts";
 import { backendError, LockBackendError, LockLostError, type LossReason } from "./errors.ts";
 import { type HoldEvent, publish, publishBackendError } from "./events.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
-import { decode, lossOf, release, renew } from "./record.ts";
+import { answerMs } from "./peer.ts";
+import { lossOf, release, renew, type Sight, sightOf } from "./record.ts";
 
 /** After how long a held lock starts to watch its own record, and does so again if the watch fails. */
 const WATCH_AFTER_MS = 1000;
@@ -23,7 +23,7 @@ export class Hold {
   readonly #acquisition: Acquisition;
   readonly #grantedMs: number;
   /** The record as last seen; the next write bets on it. */
-  #entry: Entry | undefined;
+  #sight: Sight | undefined;
   /** When the write that carries the current lease was sent: the lease is counted from there. */
   #leased: Moment;
   #state: "held" | "released" | LockLostError = "held";
@@ -40,7 +40,7 @@ export class Hold {
   constructor(
     queue: LocalQueue,
     acquisition: Acquisition,
-    entry: Entry,
+    sight: Sight,
     fencingToken: string,
     sent: Moment,
   ) {
@@ -52,7 +52,7 @@ export class Hold {
     this.fencingToken = fencingToken;
     this.#grantedMs = queue.peer.clock.monotonicMs();
     this.#watchAtMs = this.#grantedMs + WATCH_AFTER_MS;
-    this.#entry = entry;
+    this.#sight = sight;
     this.#leased = sent;
     this.#renewAtMs = sent.monotonic + this.options.leaseMs / 3;
     this.#arm();
@@ -119,11 +119,10 @@ export class Hold {
   }
 
   /** Looks at the store whether it is still ours, and tells if not. */
-  async verify(): Promise<Entry | undefined> {
-    const entry = await this.queue.peer.read(this.queue.key, this.#limitMs);
-    const record = decode(this.queue.key, entry.value);
-    if (record.holders.some(({ token }) => token === this.token)) return entry;
-    this.lose(lossOf(record, this.token));
+  async verify(): Promise<Sight | undefined> {
+    const sight = await this.queue.peer.read(this.queue.key, this.#limitMs);
+    if (sight.record.holders.some(({ token }) => token === this.token)) return sight;
+    this.lose(lossOf(sight.record, this.token));
     return undefined;
   }
 
@@ -131,11 +130,11 @@ export class Hold {
    * The record that proves that the lock is held: as long as its version stands, it is. For the backends'
    * `commitIfHeld`. Rejects with LockLostError, or LockBackendError if the store does not answer.
    */
-  async proof(): Promise<Entry> {
-    const entry = await this.verify().catch((error) => {
+  async proof(): Promise<Sight> {
+    const sight = await this.verify().catch((error) => {
       throw backendError(this.identifier, "commit under", error);
     });
-    if (entry !== undefined && this.held) return entry;
+    if (sight !== undefined && this.held) return sight;
     throw this.lost ?? new LockLostError(this.identifier, "released", this.fencingToken);
   }
 
@@ -161,7 +160,13 @@ export class Hold {
     });
   }
 
+  /** How long one question may take. Meanwhile the lease may end: the timer tells, whatever is unanswered. */
   get #limitMs(): number {
+    return answerMs(this.options.leaseMs);
+  }
+
+  /** The longest pause before what has failed is tried again. */
+  get #pauseMs(): number {
     return this.options.leaseMs / 3;
   }
 
@@ -203,20 +208,20 @@ export class Hold {
   }
 
   async #renew(): Promise<void> {
-    const { peer, key } = this.queue;
+    const { peer } = this.queue;
     const { clock, backend } = peer;
     this.#renewing = true;
     try {
       while (this.held) {
-        const entry: Entry | undefined = this.#entry ?? await this.verify();
-        if (entry === undefined || !this.held) return;
+        const sight: Sight | undefined = this.#sight ?? await this.verify();
+        if (sight === undefined || !this.held) return;
         const sent = momentOf(clock);
         const now = Math.ceil(backend.now());
-        const next = renew(decode(key, entry.value), entry.version, this.token, now);
-        this.#entry = undefined;
+        const next = renew(sight.record, this.token, now);
+        this.#sight = undefined;
         if (next === null) continue;
-        const result = await peer.replace(entry, next, this.#limitMs);
-        this.#entry = result.entry;
+        const result = await peer.replace(sight, next, this.#limitMs);
+        this.#sight = result.sight;
         if (!result.ok) continue;
         if (!this.held) return;
         const lateMs = Math.max(0, clock.monotonicMs() - this.#leased.monotonic - this.options.leaseMs / 3);
@@ -228,8 +233,8 @@ export class Hold {
       }
     } catch (error) {
       // Nothing is lost yet: it is tried again until the lease has run out.
-      this.#entry = undefined;
-      this.#renewAtMs = clock.monotonicMs() + Math.min(10 * 2 ** this.#failures++, this.#limitMs);
+      this.#sight = undefined;
+      this.#renewAtMs = clock.monotonicMs() + Math.min(10 * 2 ** this.#failures++, this.#pauseMs);
       publishBackendError(this.identifier, backendError(this.identifier, "renew", error));
     } finally {
       this.#renewing = false;
@@ -244,7 +249,7 @@ export class Hold {
     try {
       for await (const entry of backend.watch(key, { signal, idle: true })) {
         if (signal.aborted) return;
-        const { holders } = decode(key, entry.value);
+        const { record: { holders } } = sightOf(entry);
         // A watch may be late and show what was there before the grant: only the store itself is believed.
         if (!holders.some(({ token }) => token === this.token)) await this.verify();
       }
@@ -264,24 +269,24 @@ export class Hold {
     this.#end("released");
     const { clock } = this.queue.peer;
     const heirs = new Set<Acquisition>();
-    const attempt: Attempt = { entry: this.#entry, unsure: false };
+    const attempt: Attempt = { sight: this.#sight, unsure: false };
     let error: LockBackendError | undefined;
     try {
       for (let failures = 0;; failures++) {
         try {
           return await this.#handOver(attempt, heirs);
         } catch (cause) {
-          attempt.entry = undefined;
+          attempt.sight = undefined;
           const transient = cause instanceof LockBackendError && cause.transient;
           if (!transient || this.#leftMs() <= 0) {
             throw error = backendError(this.identifier, "release", cause);
           }
-          await pause(clock, Math.min(10 * 2 ** failures, this.#limitMs));
+          await pause(clock, Math.min(10 * 2 ** failures, this.#pauseMs));
         }
       }
     } finally {
       if (this.lost === undefined) publish("holdfast:released", () => ({ ...this.event, heldMs, error }));
-      this.queue.vacate(this, attempt.entry);
+      this.queue.vacate(this, attempt.sight);
       for (const heir of heirs) {
         // Whoever left while the lock was on its way to it may have it now.
         if (heir.settled && !heir.granted) void heir.leaveNothing();
@@ -293,16 +298,16 @@ export class Hold {
   async #handOver(attempt: Attempt, heirs: Set<Acquisition>): Promise<boolean> {
     const { peer, key } = this.queue;
     for (;;) {
-      const fresh = attempt.entry === undefined;
-      const entry = attempt.entry ?? await peer.read(key, this.#limitMs);
-      attempt.entry = undefined;
-      const record = decode(key, entry.value);
+      const fresh = attempt.sight === undefined;
+      const sight = attempt.sight ?? await peer.read(key, this.#limitMs);
+      attempt.sight = undefined;
+      const { record } = sight;
       const heir = this.queue.heir();
       const now = Math.ceil(peer.backend.now());
-      const step = release(record, entry.version, this.token, now, heir?.want());
+      const step = release(record, this.token, now, heir?.want());
       if (step === null) {
         if (!fresh) continue;
-        attempt.entry = entry;
+        attempt.sight = sight;
         const reason = lossOf(record, this.token);
         if (attempt.unsure && reason === "expired") {
           // As long as the lease runs, a note would tell of an eviction. Later its silence proves nothing.
@@ -321,13 +326,13 @@ export class Hold {
       const sent = momentOf(peer.clock);
       const unsureBefore = attempt.unsure;
       attempt.unsure = true;
-      const result = await peer.replace(entry, step.record, this.#limitMs);
+      const result = await peer.replace(sight, step.record, this.#limitMs);
       attempt.unsure = unsureBefore;
-      attempt.entry = result.entry;
+      attempt.sight = result.sight;
       if (!result.ok) continue;
-      const { version } = result.entry;
+      const { version } = result.sight;
       if (heir !== undefined && step.granted && step.record !== null && version !== null) {
-        const hold = new Hold(this.queue, heir, result.entry, version, sent);
+        const hold = new Hold(this.queue, heir, result.sight, version, sent);
         if (heir.grant(hold)) {
           this.queue.occupy(hold, step.record);
           // It was made while its own holder still waited.
@@ -353,7 +358,7 @@ export class Hold {
 /** What is known while a release is under way. */
 interface Attempt {
   /** The record as last seen. */
-  entry: Entry | undefined;
+  sight: Sight | undefined;
   /** Whether a commit may have landed whose answer was lost. */
   unsure: boolean;
 }

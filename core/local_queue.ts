@@ -1,10 +1,15 @@
 import { contend } from "./acquire.ts";
 import type { Acquisition } from "./acquisition.ts";
-import type { Entry } from "./backend.ts";
 import type { HolderInfo } from "./errors.ts";
 import type { Hold } from "./hold.ts";
 import type { Peer } from "./peer.ts";
-import { fenced, FREE, type Holder, type LockRecord, lossOf, type View } from "./record.ts";
+import { FREE, type Holder, type LockRecord, lossOf, type Sight, type View } from "./record.ts";
+
+/** When each grant, by its fencing token, was first seen here, and how often and since when it is renewed. */
+export type Sightings = ReadonlyMap<
+  string | undefined,
+  { readonly since: number; readonly renewals: number; readonly renewedSince: number }
+>;
 
 /**
  * Everyone in this process who holds or wants one lock. At most one of them, the store waiter, talks to
@@ -30,12 +35,17 @@ export class LocalQueue {
   #stopStealTimer: (() => void) | undefined;
 
   #lastSeen: LockRecord = FREE;
-  #sightings = new Map<string | undefined, { since: number; renewals: number; renewedSince: number }>();
+  #sightings: Sightings;
   #freed: { freedAt: number; since: number } | undefined;
 
-  constructor(peer: Peer, key: string) {
+  constructor(peer: Peer, key: string, sightings: Sightings = new Map()) {
     this.peer = peer;
     this.key = key;
+    this.#sightings = sightings;
+  }
+
+  get sightings(): Sightings {
+    return this.#sightings;
   }
 
   /** Takes in someone who wants the lock. */
@@ -80,12 +90,12 @@ export class LocalQueue {
     this.#armStealTimer();
   }
 
-  /** A hold of this process has ended; `entry` is the record it left behind, if that is known. */
-  vacate(hold: Hold, entry?: Entry): void {
+  /** A hold of this process has ended; `sight` is the record it left behind, if that is known. */
+  vacate(hold: Hold, sight?: Sight): void {
     if (this.#hold !== hold) return;
     this.#hold = undefined;
     this.#ended = hold.fencingToken;
-    this.#advance(entry);
+    this.#advance(sight);
     this.#forgetIfIdle();
   }
 
@@ -116,13 +126,13 @@ export class LocalQueue {
   }
 
   /** Takes note of a record that the store has just shown. */
-  observe(record: LockRecord, version: string | null): void {
+  observe(record: LockRecord): void {
     const now = this.peer.clock.monotonicMs();
     this.#lastSeen = record;
     const before = this.#sightings;
     // By fencing token: one acquisition may be granted twice, if the first answer was lost.
     this.#sightings = new Map(
-      fenced(record, version).holders.map(({ fence, renewals }) => {
+      record.holders.map(({ fence, renewals }) => {
         const seen = before.get(fence);
         const since = seen?.since ?? now;
         const renewedSince = seen?.renewals === renewals ? seen.renewedSince : now;
@@ -175,16 +185,16 @@ export class LocalQueue {
     this.#armStealTimer();
   }
 
-  #start(acquisition: Acquisition, entry?: Entry): void {
+  #start(acquisition: Acquisition, sight?: Sight): void {
     this.#storeWaiter = acquisition;
     this.#waiting.delete(acquisition);
-    this.peer.track(contend(this, acquisition, entry, 0));
+    this.peer.track(contend(this, acquisition, sight, 0));
   }
 
-  #advance(entry?: Entry): void {
+  #advance(sight?: Sight): void {
     if (this.#hold !== undefined || this.#storeWaiter !== undefined) return;
     const [first] = this.#waiting;
-    if (first !== undefined) this.#start(first, entry);
+    if (first !== undefined) this.#start(first, sight);
   }
 
   /** Waiters stand behind a local holder without the store, unless one wants it evicted. */

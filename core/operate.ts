@@ -7,7 +7,7 @@ import { assertIdentifier, keyOf } from "./identifier.ts";
 import { backendFor } from "./kinds.ts";
 import { assertOptions, checkOptions, type LockKind } from "./options.ts";
 import { peerOf } from "./peer.ts";
-import { decode, evict, fenced, type Holder, type LockRecord } from "./record.ts";
+import { evict, type Holder, type LockRecord, sightOf } from "./record.ts";
 
 /** How long one question of an operator to the store may take. */
 export const LIMIT_MS = 10_000;
@@ -145,17 +145,16 @@ export async function forceRelease(identifier: string, options: ForceOptions = {
     // Only those who are there at the first look: whoever comes after them has nothing to do with it.
     let targets: ReadonlySet<string | undefined> | undefined;
     for (;;) {
-      const entry = await peer.read(key, LIMIT_MS);
-      const record = decode(key, entry.value);
+      const sight = await peer.read(key, LIMIT_MS);
       targets ??= new Set(
-        fenced(record, entry.version).holders
+        sight.record.holders
           .filter(({ fence }) => fencingToken === undefined || fence === fencingToken)
           .map(({ fence }) => fence),
       );
       const meant = ({ fence }: Holder) => targets!.has(fence);
-      const next = evict(record, entry.version, meant, "forced", Math.ceil(backend.now()), backend.skewMs);
+      const next = evict(sight.record, meant, "forced", Math.ceil(backend.now()), backend.skewMs);
       if (next === null) return false;
-      if (!(await peer.replace(entry, next, LIMIT_MS)).ok) continue;
+      if (!(await peer.replace(sight, next, LIMIT_MS)).ok) continue;
       peer.forced(key, targets);
       return true;
     }
@@ -177,11 +176,11 @@ export async function look(identifier: string, backend: LockBackend): Promise<Li
 }
 
 /** The record of an entry; `undefined` for what is none, which must not keep an operator from the others. */
-export function recordOf({ key, value, version }: Entry): LockRecord | undefined {
+export function recordOf(entry: Entry): LockRecord | undefined {
   try {
-    return fenced(decode(key, value), version);
+    return sightOf(entry).record;
   } catch (error) {
-    publishBackendError(key, error);
+    publishBackendError(entry.key, error);
   }
 }
 

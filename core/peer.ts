@@ -1,9 +1,20 @@
-import type { Change, Entry, LockBackend } from "./backend.ts";
+import type { Change, LockBackend } from "./backend.ts";
 import { type Clock, pause, systemClock } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { publish } from "./events.ts";
-import { LocalQueue } from "./local_queue.ts";
-import { decode, encode, garbageAfterMs, type LockRecord, withdraw } from "./record.ts";
+import { LocalQueue, type Sightings } from "./local_queue.ts";
+import { encode, garbageAfterMs, type LockRecord, type Sight, sightOf, withdraw, written } from "./record.ts";
+
+/** The least time that the store has for an answer, however short the lease. */
+export const ANSWER_MS = 1000;
+
+/** For how long one answer is waited for. Leaves room in all but short leases for a second question. */
+export function answerMs(leaseMs: number): number {
+  return Math.max(leaseMs / 3, ANSWER_MS);
+}
+
+/** Of how many locks it is remembered what was seen of them. */
+const MAX_REMEMBERED = 1000;
 
 const peers = new WeakMap<LockBackend, Peer>();
 
@@ -14,10 +25,10 @@ export function peerOf(backend: LockBackend): Peer {
   return peer;
 }
 
-/** What became of a replacement, and the entry that is there now where that is known. */
+/** What became of a replacement, and what is there now where that is known. */
 export type Replaced =
-  | { readonly ok: true; readonly entry: Entry }
-  | { readonly ok: false; readonly entry: Entry | undefined };
+  | { readonly ok: true; readonly sight: Sight }
+  | { readonly ok: false; readonly sight: Sight | undefined };
 
 /** One process that shares a store with others: its backend, its clock and its local queues. */
 export class Peer {
@@ -26,6 +37,8 @@ export class Peer {
   /** This process's place in any line. */
   readonly seatId: string = crypto.randomUUID();
   readonly #queues = new Map<string, LocalQueue>();
+  /** What was seen of locks that nobody here wants at the moment. */
+  readonly #remembered = new Map<string, Sightings>();
   /** The lines in which this process may have its place; the value changes whenever it takes it anew. */
   readonly #seated = new Map<string, symbol>();
   /** Acquisitions that talk to the store, or clear up behind themselves. */
@@ -39,13 +52,25 @@ export class Peer {
   /** The local queue of a key; there is one as long as somebody here holds or wants the lock. */
   queue(key: string): LocalQueue {
     let queue = this.#queues.get(key);
-    if (queue === undefined) this.#queues.set(key, queue = new LocalQueue(this, key));
+    if (queue === undefined) {
+      this.#queues.set(key, queue = new LocalQueue(this, key, this.#remembered.get(key)));
+      this.#remembered.delete(key);
+    }
     return queue;
   }
 
   /** Forgets a local queue that nobody uses any more. */
   forget(queue: LocalQueue): void {
-    if (this.#queues.get(queue.key) === queue) this.#queues.delete(queue.key);
+    const { key, sightings } = queue;
+    if (this.#queues.get(key) !== queue) return;
+    this.#queues.delete(key);
+    // Where clocks mean nothing, those who never wait could otherwise never see that a lease has lapsed.
+    if (this.backend.skewMs !== Infinity || sightings.size === 0) return;
+    this.#remembered.set(key, sightings);
+    if (this.#remembered.size > MAX_REMEMBERED) {
+      const [oldest] = this.#remembered.keys();
+      this.#remembered.delete(oldest);
+    }
   }
 
   /** An acquisition begins to talk to the store. */
@@ -75,35 +100,40 @@ export class Peer {
     else this.#seated.delete(key);
   }
 
-  /** The entry of one key. */
-  async read(key: string, limitMs: number): Promise<Entry> {
+  /** The record of one key. */
+  async read(key: string, limitMs: number): Promise<Sight> {
     const [entry] = await this.bounded(this.backend.read([key]), limitMs);
-    return entry;
+    return sightOf(entry);
   }
 
-  /** Replaces one record, if it is still the one in `entry`. */
+  /** Replaces one record, if it is still the one that was seen. */
   async replace(
-    entry: Entry,
+    { key, version }: Sight,
     record: LockRecord | null,
     limitMs: number,
   ): Promise<Replaced> {
     const { backend } = this;
-    const { key, version } = entry;
     const value = record === null ? null : encode(record);
     const expireInMs = record === null ? undefined : garbageAfterMs(record, backend.now(), backend.graceMs);
     const change: Change = { key, version, value, expireInMs };
     const result = await this.bounded(backend.commit([change]), limitMs);
-    if (!result.ok) publish("holdfast:conflict", () => ({ identifier: key }));
-    return result.ok
-      ? { ok: true, entry: { key, value, version: value === null ? null : result.version } }
-      : { ok: false, entry: result.entries?.[0] };
+    if (result.ok) return { ok: true, sight: written(key, record, result.version) };
+    publish("holdfast:conflict", () => ({ identifier: key }));
+    const found = result.entries?.[0];
+    return { ok: false, sight: found && sightOf(found) };
+  }
+
+  /** The failure of a store that did not answer. */
+  silence(when: string): LockBackendError {
+    const { name = "the store" } = this.backend;
+    return new LockBackendError(`${name} did not answer ${when}`, { transient: true });
   }
 
   /** The answer of the store, or a failure with unknown outcome if it takes longer than `limitMs`. */
   bounded<Answer>(answer: Promise<Answer>, limitMs: number): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const stop = this.clock.after(limitMs, () => {
-        reject(new LockBackendError(`the store did not answer within ${limitMs} ms`, { transient: true }));
+        reject(this.silence(`within ${Math.round(limitMs)} ms`));
       });
       answer.then(
         (value) => {
@@ -127,24 +157,24 @@ export class Peer {
     const { backend, clock } = this;
     const started = clock.monotonicMs();
     const taken = this.#seated.get(key);
-    let entry: Entry | undefined;
+    let sight: Sight | undefined;
     for (let delayMs = 10;; delayMs = Math.min(2 * delayMs, 1000)) {
       try {
         for (;;) {
-          entry ??= await this.read(key, leaseMs);
+          sight ??= await this.read(key, answerMs(leaseMs));
           const wanted = this.#queues.has(key);
           const seat = wanted ? undefined : this.seatId;
-          const next = withdraw(decode(key, entry.value), entry.version, { token, seat }, backend.now());
-          const answer = next === undefined ? undefined : await this.replace(entry, next, leaseMs);
+          const next = withdraw(sight.record, { token, seat }, backend.now());
+          const answer = next === undefined ? undefined : await this.replace(sight, next, answerMs(leaseMs));
           if (answer?.ok === false) {
-            entry = answer.entry;
+            sight = answer.sight;
             continue;
           }
           if (!wanted && this.#seated.get(key) === taken) this.#seated.delete(key);
           return;
         }
       } catch (error) {
-        entry = undefined;
+        sight = undefined;
         if (!(error instanceof LockBackendError && error.transient)) throw error;
         if (clock.monotonicMs() - started > leaseMs) throw error;
         await pause(clock, delayMs);

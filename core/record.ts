@@ -5,6 +5,7 @@
  * functions what to write, and commits that on the condition that the record is still the one read.
  */
 
+import type { Entry } from "./backend.ts";
 import { LockBackendError, type LossReason, quote } from "./errors.ts";
 
 /** One hold of the lock. */
@@ -53,6 +54,14 @@ export interface LockRecord {
   readonly evicted?: readonly Eviction[];
   /** Since when nobody has held it, while somebody is in line. */
   readonly freedAt?: number;
+}
+
+/** A record as it was seen in the store, every holder with its fencing token. */
+export interface Sight {
+  readonly key: string;
+  /** The version of the commit that wrote it; `null` if there is no record. */
+  readonly version: string | null;
+  readonly record: LockRecord;
 }
 
 /** What someone who wants the lock asks for. */
@@ -119,13 +128,8 @@ export const MAX_QUEUE = 64;
 const GARBAGE_AFTER_MS = 60_000;
 
 /** Decides what one who wants the lock does about the record it sees. */
-export function decide(
-  record: LockRecord,
-  version: string | null,
-  want: Want,
-  view: View,
-): Decision {
-  const { holders, queue } = fenced(record, version);
+export function decide(record: LockRecord, want: Want, view: View): Decision {
+  const { holders, queue } = record;
   const mine = holders.find((holder) => holder.token === want.token);
   if (mine !== undefined) return { kind: "held", holder: mine };
 
@@ -167,13 +171,8 @@ export function decide(
 }
 
 /** Renews a hold; `null` if it is no longer in the record. */
-export function renew(
-  record: LockRecord,
-  version: string | null,
-  token: string,
-  now: number,
-): LockRecord | null {
-  const { holders, queue } = fenced(record, version);
+export function renew(record: LockRecord, token: string, now: number): LockRecord | null {
+  const { holders, queue } = record;
   if (!holders.some((holder) => holder.token === token)) return null;
   const renewed = holders.map((holder) =>
     holder.token === token
@@ -190,12 +189,11 @@ export function renew(
  */
 export function release(
   record: LockRecord,
-  version: string | null,
   token: string,
   now: number,
   heir?: Want,
 ): { readonly record: LockRecord | null; readonly granted: boolean } | null {
-  const { holders, queue } = fenced(record, version);
+  const { holders, queue } = record;
   const others = holders.filter((holder) => holder.token !== token);
   if (others.length === holders.length) return null;
   const evicted = notes(record, now);
@@ -216,11 +214,10 @@ export function release(
  */
 export function withdraw(
   record: LockRecord,
-  version: string | null,
   gone: { readonly token?: string; readonly seat?: string },
   now: number,
 ): LockRecord | null | undefined {
-  const { holders, queue } = fenced(record, version);
+  const { holders, queue } = record;
   const others = holders.filter((holder) => holder.token !== gone.token);
   const line = queue.filter((waiter) => waiter.seat !== gone.seat);
   if (others.length === holders.length && line.length === queue.length) return undefined;
@@ -230,13 +227,12 @@ export function withdraw(
 /** Evicts every holder that `which` selects, leaving each a note; `null` if there is none. */
 export function evict(
   record: LockRecord,
-  version: string | null,
   which: (holder: Holder) => boolean,
   reason: LossReason,
   now: number,
   skewMs: number,
 ): LockRecord | null {
-  const { holders, queue } = fenced(record, version);
+  const { holders, queue } = record;
   const leaving = holders.filter(which);
   if (leaving.length === 0) return null;
   const others = holders.filter((holder) => !leaving.includes(holder));
@@ -249,19 +245,14 @@ export function evict(
  * is so stale that nobody alive can stand in it, and whose notes have all had their time. `olderThanMs`
  * evicts those who have held for longer, alive or not.
  */
-export function sweep(
-  record: LockRecord,
-  version: string | null,
-  olderThanMs: number | undefined,
-  view: View,
-): Sweep {
-  const { holders, queue } = fenced(record, version);
+export function sweep(record: LockRecord, olderThanMs: number | undefined, view: View): Sweep {
+  const { holders, queue } = record;
   const standing = holders.filter((holder) => lapsesInMs(holder, view) > 0);
   const overstayed = standing.filter((holder) => evictableInMs(holder, olderThanMs, view) <= 0);
   if (overstayed.length > 0) {
     const fences = new Set(overstayed.map(({ fence }) => fence));
     const which = ({ fence }: Holder) => fences.has(fence);
-    return { kind: "evict", record: evict(record, version, which, "forced", view.now, view.skewMs), fences };
+    return { kind: "evict", record: evict(record, which, "forced", view.now, view.skewMs), fences };
   }
   if (standing.length > 0) {
     const lapsed = Math.max(...standing.map((holder) => lapsesInMs(holder, view)));
@@ -298,6 +289,18 @@ export function encode(record: LockRecord): string {
   return JSON.stringify(record);
 }
 
+/** What an entry of a store says; throws {@linkcode LockBackendError} if it is no record. */
+export function sightOf({ key, value, version }: Entry): Sight {
+  return { key, version, record: fenced(decode(key, value), version) };
+}
+
+/** What there is to see after a record was written, or deleted. */
+export function written(key: string, record: LockRecord | null, version: string): Sight {
+  return record === null
+    ? { key, version: null, record: FREE }
+    : { key, version, record: fenced(record, version) };
+}
+
 /** The record that a store held; throws {@linkcode LockBackendError} for anything else. */
 export function decode(key: string, text: string | null): LockRecord {
   if (text === null) return FREE;
@@ -321,7 +324,7 @@ export function decode(key: string, text: string | null): LockRecord {
  * Gives every holder its fencing token. The granting commit cannot know its own version; whoever
  * writes next can, because it has read that version: nobody can have written in between.
  */
-export function fenced(record: LockRecord, version: string | null): LockRecord {
+function fenced(record: LockRecord, version: string | null): LockRecord {
   if (version === null || record.holders.every((holder) => holder.fence !== undefined)) return record;
   return {
     ...record,
@@ -366,6 +369,7 @@ function holderOf(want: Want, now: number): Holder {
     expiresAt: now + leaseMs,
     renewals: 0,
     label,
+    fence: undefined,
   };
 }
 

@@ -1,7 +1,7 @@
 import { strict as assert } from "node:assert";
 import { LockAcquisitionError, LockBackendError, type LockOptions } from "../mod.ts";
 import { gateAnswer, gateRequest, loseAnswer, loseRequest, type Probe } from "./probe.ts";
-import { type Cases, leave, lossOf, outcomeOf, type Stage } from "./stage.ts";
+import { type Cases, lossOf, outcomeOf, type Stage } from "./stage.ts";
 
 /** A store that answers late, wrong, twice or never. */
 export const failureCases: Cases = {
@@ -45,7 +45,7 @@ export const failureCases: Cases = {
     b.plan((apply) => apply(), loseAnswer);
     const waiting = stage.acquire(b);
     await stage.untilWaiting(1);
-    await leave(50);
+    await stage.leave(50);
     assert.equal((await stage.record())?.queue.length, 1);
     b.plan(loseAnswer);
     assert.equal(await held.release(), true);
@@ -77,7 +77,7 @@ export const failureCases: Cases = {
     const held = await stage.acquire(a, { leaseMs: 400 });
     a.plan(loseAnswer, loseAnswer, loseRequest);
     for (let i = 0; i < 12; i++) {
-      await leave(50);
+      await stage.leave(50);
       assert.equal(await stage.tryAcquire(b), null);
     }
     assert.equal(held.held, true);
@@ -113,9 +113,9 @@ export const failureCases: Cases = {
     const other = await stage.acquire(b, { stealAfterMs: 0 });
     let granted = false;
     void waiting.then(() => granted = true);
-    await leave(leaseMs);
+    await stage.leave(leaseMs);
     late.open();
-    await leave(50);
+    await stage.leave(50);
     assert.equal(granted, false);
     assert.equal(await other.release(), true);
     const held = await waiting;
@@ -166,7 +166,7 @@ export const failureCases: Cases = {
     const { a } = stage;
     a.fail(new LockBackendError("no route", { transient: true }));
     const waiting = stage.acquire(a);
-    await leave(50);
+    await stage.leave(50);
     a.heal();
     assert.equal((await waiting).held, true);
   },
@@ -206,7 +206,7 @@ export const failureCases: Cases = {
     const ending = new AbortController();
     a.silence();
     const waiting = outcomeOf(stage.lock(a, { signal: ending.signal }).acquire());
-    await leave(20);
+    await stage.leave(20);
     ending.abort("no more");
     assert.equal(await waiting, "no more");
     a.end();
@@ -262,7 +262,7 @@ export const failureCases: Cases = {
     const held = await stage.acquire(a);
     a.fail(new LockBackendError("no route", { transient: true }));
     const released = held.release();
-    await leave(50);
+    await stage.leave(50);
     a.heal();
     assert.equal(await released, true);
     assert.notEqual(await stage.tryAcquire(b), null);

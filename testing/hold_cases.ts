@@ -1,9 +1,9 @@
 import { strict as assert } from "node:assert";
 import { setImmediate } from "node:timers/promises";
 import { inspect } from "node:util";
-import { lock, LOCK_KINDS } from "../mod.ts";
-import { freeze, freezeAfter, gateRequest } from "./probe.ts";
-import { type Cases, leave, lossOf, outcomeOf, type Stage } from "./stage.ts";
+import { type Lock, lock, LOCK_KINDS } from "../mod.ts";
+import { freezeAfter, gateRequest } from "./probe.ts";
+import { type Cases, lossOf, outcomeOf, type Stage } from "./stage.ts";
 
 /** Who holds, for how long, and what it costs. */
 export const holdCases: Cases = {
@@ -142,7 +142,7 @@ export const holdCases: Cases = {
     const { a, b } = stage;
     const held = await stage.acquire(a, { leaseMs: 150 });
     for (let i = 0; i < 12; i++) {
-      await leave(50);
+      await stage.leave(50);
       assert.equal(await stage.tryAcquire(b), null);
     }
     assert.equal(held.held, true);
@@ -155,7 +155,7 @@ export const holdCases: Cases = {
     const started = performance.now();
     const held = await stage.acquire(stage.a, { leaseMs: 100, renew: false });
     const { reason, identifier, fencingToken } = await lossOf(held);
-    assert.ok(performance.now() - started >= 99);
+    assert.ok(performance.now() - started >= stage.ms(99));
     assert.deepEqual([reason, identifier, fencingToken], ["expired", stage.id, held.fencingToken]);
     assert.equal(held.held, false);
     assert.equal(await held.release(), false);
@@ -169,7 +169,7 @@ export const holdCases: Cases = {
     a.silence();
     const heir = await stage.acquire(b);
     // Clocks count whole milliseconds here and there.
-    assert.ok(performance.now() - started >= 298);
+    assert.ok(performance.now() - started >= stage.ms(298));
     assert.equal(heir.held, true);
   },
 
@@ -177,7 +177,7 @@ export const holdCases: Cases = {
     const { a, b } = stage;
     await stage.acquire(a, { leaseMs: 200 });
     a.silence();
-    await leave(100);
+    await stage.leave(100);
     assert.equal((await stage.acquire(b)).held, true);
   },
 
@@ -192,7 +192,7 @@ export const holdCases: Cases = {
   "hold: a process that was frozen for longer than its lease sees it at the first look": async (stage) => {
     const held = await stage.acquire(stage.a, { leaseMs: 100 });
     const { signal } = held;
-    freeze(110);
+    stage.freeze(110);
     assert.equal(held.held, false);
     assert.equal(signal.reason.reason, "expired");
     assert.equal(await held.release(), false);
@@ -201,7 +201,7 @@ export const holdCases: Cases = {
 
   "hold: a process that was frozen while it was granted asks again": async (stage) => {
     const { a } = stage;
-    a.plan(freezeAfter(110));
+    a.plan(freezeAfter(stage.ms(110)));
     const held = await stage.acquire(a, { leaseMs: 100 });
     assert.equal(held.held, true);
     assert.ok(a.commits > 1);
@@ -235,7 +235,7 @@ export const holdCases: Cases = {
     await lossOf(held);
     a.heal();
     const { commits } = a;
-    await leave(150);
+    await stage.leave(150);
     assert.equal(a.commits, commits);
     assert.equal(held.held, false);
     // Nobody else wanted it, but it was lost all the same.
@@ -279,6 +279,28 @@ export const holdCases: Cases = {
     // What is judged by watching alone is still judged.
     a.silence();
     assert.equal((await stage.acquire(b)).held, true);
+  },
+
+  "hold: who never waits takes over from the dead, even where clocks mean nothing": async (stage) => {
+    const { a, b } = stage;
+    b.skewMs = Infinity;
+    for (const options of [{}, { stealAfterMs: 100 }]) {
+      const held = await stage.acquire(a, { leaseMs: options.stealAfterMs === undefined ? 150 : 30_000 });
+      // A living holder is left alone, however often one asks.
+      if (options.stealAfterMs === undefined) {
+        await stage.until((record) => (record?.holders[0].renewals ?? 0) >= 1);
+        assert.equal(await stage.tryAcquire(b, options), null);
+        a.silence();
+      }
+      let heir: Lock | null = null;
+      while (heir === null) {
+        await stage.leave(20);
+        heir = await stage.tryAcquire(b, options);
+      }
+      a.heal();
+      assert.equal(heir.fencingToken > held.fencingToken, true);
+      assert.equal(await heir.release(), true);
+    }
   },
 
   "hold: who is robbed by a wrong clock is told, and leaves the robber alone": async (stage) => {

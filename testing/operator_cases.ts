@@ -1,6 +1,8 @@
 import { strict as assert } from "node:assert";
-import { forceRelease, type ListedLock, Lock, locks } from "../mod.ts";
-import { type Cases, lossOf, outcomeOf, type Stage } from "./stage.ts";
+import { encode, type Holder, type LockRecord } from "../core/record.ts";
+import { cleanup, type CleanupCounts, forceRelease, type ListedLock, Lock, locks } from "../mod.ts";
+import { loseAnswer } from "./probe.ts";
+import { type Cases, leave, lossOf, outcomeOf, type Stage } from "./stage.ts";
 
 /** What an operator sees of the locks on a store, and can do about them. */
 export const operatorCases: Cases = {
@@ -21,7 +23,7 @@ export const operatorCases: Cases = {
       "exclusive",
     ]);
     assert.equal(holder.fencingToken, held.fencingToken);
-    assert.ok(holder.leaseLeftMs <= 5000 + a.skewMs && holder.since instanceof Date);
+    assert.ok(holder.leaseLeftMs <= stage.ms(5000) + a.skewMs && holder.since instanceof Date);
     assert.ok(holder.heldForMs >= 0 && waiter.waitingForMs >= 0 && waiter.since instanceof Date);
     const { holders: [{ token }], queue: [{ seat }] } = (await stage.record())!;
     assert.equal(JSON.stringify(shown).includes(token), false);
@@ -101,7 +103,212 @@ export const operatorCases: Cases = {
     assert.equal(error.name, "LockBackendError");
     assert.ok(error.message.includes("the store is out"));
   },
+
+  "cleanup: what the dead left is removed, and nothing else is touched": async (stage) => {
+    const { a, b, id } = stage;
+    // A store whose clock proves nothing would have to watch the stale lines for a minute.
+    b.skewMs = 1000;
+    const now = b.now();
+    const long = 10 * 60_000;
+    const waiter = { seat: "gone", mode: "exclusive", limit: 1, since: now - long } as const;
+    const evicted = { token: "gone", reason: "forced" } as const;
+    await leaveRecord(stage, "dead", { holders: [holder(now - long)] });
+    await leaveRecord(stage, "dead with a line", { holders: [holder(now - long)], queue: [waiter] });
+    await leaveRecord(stage, "line only", { queue: [waiter], freedAt: now - long });
+    await leaveRecord(stage, "old note", { evicted: [{ ...evicted, until: now - long }] });
+    const kept = await Promise.all([
+      leaveRecord(stage, "running", { holders: [holder(now + long)] }),
+      leaveRecord(stage, "running, and one dead", { holders: [holder(now - long), holder(now + long)] }),
+      leaveRecord(stage, "line in use", { queue: [waiter], freedAt: now }),
+      leaveRecord(stage, "fresh note", { evicted: [{ ...evicted, until: now + long }] }),
+    ]);
+    const held = await stage.acquire(a);
+    const before = await Promise.all(kept.map((key) => stage.entry(key)));
+    assert.deepEqual(await cleanup({ backend: b, prefix: id }), counts({ live: 5, removed: 4 }));
+    assert.deepEqual(await Promise.all(kept.map((key) => stage.entry(key))), before);
+    for (const name of ["dead", "dead with a line", "line only", "old note"]) {
+      assert.equal((await stage.entry(`${id}/${name}`)).value, null, name);
+    }
+    assert.equal(held.held, true);
+    assert.equal(await held.release(), true);
+    assert.deepEqual(await cleanup({ backend: b, prefix: id }), counts({ live: 4 }));
+  },
+
+  "cleanup: a lease has lapsed only when the clocks cannot differ by more": async (stage) => {
+    const { b, id } = stage;
+    b.skewMs = 60_000;
+    const now = b.now();
+    const key = await leaveRecord(stage, "perhaps", { holders: [holder(now - 50_000)] });
+    assert.deepEqual(await cleanup({ backend: b, prefix: id }), counts({ live: 1 }));
+    b.skewMs = 40_000;
+    assert.deepEqual(await cleanup({ backend: b, prefix: id }), counts({ removed: 1 }));
+    assert.equal((await stage.entry(key)).value, null);
+  },
+
+  "cleanup: where clocks mean nothing, a lapse is watched": async (stage) => {
+    const { b, id, store } = stage;
+    const running = holder(b.now() + 60_000);
+    const [dead, alive] = [
+      await leaveRecord(stage, "dead", { holders: [running] }),
+      await leaveRecord(stage, "alive", { holders: [running] }),
+    ];
+    b.skewMs = Infinity;
+    // Its holder renews it once, after the cleanup has seen it and before a lease has passed.
+    b.list = async function* (prefix) {
+      yield* store.list(prefix);
+      const { version } = await stage.entry(alive);
+      const value = encode(recordOf({ holders: [{ ...running, renewals: 1 }] }));
+      assert.equal((await store.commit([{ key: alive, version, value }])).ok, true);
+    };
+    assert.deepEqual(await cleanup({ backend: b, prefix: id }), counts({ live: 1, removed: 1 }));
+    assert.equal((await stage.entry(dead)).value, null);
+    assert.notEqual((await stage.entry(alive)).value, null);
+  },
+
+  "cleanup: a watch can be cancelled": async (stage) => {
+    const { b, id } = stage;
+    const key = await leaveRecord(stage, "alive", { holders: [{ ...holder(b.now()), leaseMs: 300_000 }] });
+    b.skewMs = Infinity;
+    const ending = new AbortController();
+    const cleaning = outcomeOf(cleanup({ backend: b, prefix: id, signal: ending.signal }));
+    await leave(50);
+    ending.abort("enough");
+    assert.equal(await cleaning, "enough");
+    assert.notEqual((await stage.entry(key)).value, null);
+  },
+
+  "cleanup: who claims a dead record meanwhile keeps it": async (stage) => {
+    const { a, b, id, store } = stage;
+    const { version } = await stage.entry();
+    await store.commit([{
+      key: id,
+      version,
+      value: encode(recordOf({ holders: [holder(b.now() - 60_000)] })),
+    }]);
+    let held: Lock | undefined;
+    b.plan(async (apply) => {
+      held = await stage.acquire(a);
+      return await apply();
+    });
+    assert.deepEqual(await cleanup({ backend: b, prefix: id }), counts({ live: 1 }));
+    assert.equal(held?.held, true);
+    assert.equal(await held?.release(), true);
+  },
+
+  "cleanup: two at once remove everything once": async (stage) => {
+    const { a, b, id } = stage;
+    const past = b.now() - 60_000;
+    for (let i = 0; i < 20; i++) await leaveRecord(stage, `dead ${i}`, { holders: [holder(past)] });
+    const both = await Promise.all([a, b].map((backend) => cleanup({ backend, prefix: id })));
+    assert.equal(both[0].removed + both[1].removed, 20);
+    for (const { seen, removed, gone } of both) assert.equal(seen, removed + gone);
+    assert.deepEqual(await cleanup({ backend: a, prefix: id }), counts({}));
+  },
+
+  "cleanup: olderThanMs evicts who holds for longer, and tells him why": async (stage) => {
+    const { a, b, id } = stage;
+    const old = await stage.acquire(a, { leaseMs: 900 });
+    const lost = lossOf(old);
+    const waiting = stage.acquire(b);
+    await stage.untilWaiting(1);
+    // In another process, so that only the store can tell him.
+    const backend = stage.another();
+    assert.deepEqual(
+      await cleanup({ backend, prefix: id, olderThanMs: 3_600_000 }),
+      counts({ live: 1 }),
+    );
+    assert.equal(old.held, true);
+    b.skewMs = backend.skewMs = 0;
+    await leave(50);
+    assert.deepEqual(await cleanup({ backend, prefix: id, olderThanMs: 1 }), counts({ evicted: 1 }));
+    assert.equal((await lost).reason, "forced");
+    assert.equal((await waiting).held, true);
+  },
+
+  "cleanup: olderThanMs tells a holder of its own process on the spot": async (stage) => {
+    const held = await stage.acquire(stage.a);
+    stage.a.skewMs = 0;
+    await leave(10);
+    assert.equal((await cleanup({ backend: stage.a, prefix: stage.id, olderThanMs: 0 })).evicted, 1);
+    assert.equal(held.held, false);
+    assert.equal(held.signal.reason.reason, "forced");
+  },
+
+  "cleanup: waiters whose record vanishes line up again": async (stage) => {
+    const { a, b, id, store } = stage;
+    const held = await stage.acquire(a, { leaseMs: 300 });
+    const lost = lossOf(held);
+    const waiting = [b, stage.another()].map((peer) => stage.acquire(peer));
+    await stage.untilWaiting(2);
+    for (;;) {
+      const { version } = await stage.entry();
+      if ((await store.commit([{ key: id, version, value: null }])).ok) break;
+    }
+    const first = await Promise.race(waiting);
+    assert.equal(first.held, true);
+    assert.equal(await first.release(), true);
+    for (const next of waiting) {
+      const taken = await next;
+      if (taken !== first) assert.equal(await taken.release(), true);
+    }
+    await lost;
+  },
+
+  "cleanup: what is no record is left alone and counted": async (stage) => {
+    const { b, id, store } = stage;
+    const key = `${id}/other`;
+    await store.commit([{ key, version: null, value: '{"v":2,"holders":[],"queue":[]}' }]);
+    const before = await stage.entry(key);
+    assert.deepEqual(await cleanup({ backend: b, prefix: id, olderThanMs: 0 }), counts({ skipped: 1 }));
+    assert.deepEqual(await stage.entry(key), before);
+  },
+
+  "cleanup: a store that fails is told by name, and the next run ends the work": async (stage) => {
+    const { b, id } = stage;
+    const key = await leaveRecord(stage, "dead", { holders: [holder(b.now() - 60_000)] });
+    b.plan(loseAnswer);
+    const error = await outcomeOf(cleanup({ backend: b, prefix: id })) as Error & { identifier: string };
+    assert.deepEqual([error.name, error.identifier], ["LockBackendError", key]);
+    assert.deepEqual(await cleanup({ backend: b, prefix: id }), counts({}));
+  },
+
+  "cleanup: a silent store keeps no caller who cancels": async (stage) => {
+    const { b, id } = stage;
+    await leaveRecord(stage, "dead", { holders: [holder(b.now() - 60_000)] });
+    b.silence();
+    const ending = new AbortController();
+    const cleaning = outcomeOf(cleanup({ backend: b, prefix: id, signal: ending.signal }));
+    await b.called();
+    ending.abort("enough");
+    assert.equal(await cleaning, "enough");
+    b.end();
+  },
 };
+
+/** A hold whose lease ends at `expiresAt`. */
+function holder(expiresAt: number): Holder {
+  const token = crypto.randomUUID();
+  const leaseMs = 100;
+  const since = expiresAt - leaseMs;
+  return { token, mode: "exclusive", limit: 1, since, leaseMs, expiresAt, renewals: 0 };
+}
+
+function recordOf(parts: Partial<LockRecord>): LockRecord {
+  return { v: 1, holders: [], queue: [], ...parts };
+}
+
+/** Leaves a record as dead processes might have, and answers its key. */
+async function leaveRecord({ id, store }: Stage, name: string, parts: Partial<LockRecord>): Promise<string> {
+  const key = `${id}/${name}`;
+  assert.equal((await store.commit([{ key, version: null, value: encode(recordOf(parts)) }])).ok, true);
+  return key;
+}
+
+/** These counts, and as many seen. */
+function counts(parts: Partial<CleanupCounts>): CleanupCounts {
+  const seen = Object.values(parts).reduce((sum, count) => sum + count, 0);
+  return { seen, live: 0, removed: 0, evicted: 0, gone: 0, skipped: 0, ...parts };
+}
 
 async function listed(stage: Stage): Promise<ListedLock[]> {
   const found: ListedLock[] = [];

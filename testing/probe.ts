@@ -23,6 +23,7 @@ export class Probe implements LockBackend {
   shiftMs = 0;
   /** By how much clocks may differ, if this process thinks otherwise than its backend. */
   #skewMs: number | undefined;
+  readonly name: string | undefined;
   readonly graceMs: number;
   readonly #backend: LockBackend;
   readonly #plans: Plan[] = [];
@@ -32,6 +33,7 @@ export class Probe implements LockBackend {
 
   constructor(backend: LockBackend) {
     this.#backend = backend;
+    this.name = backend.name;
     this.graceMs = backend.graceMs;
   }
 

@@ -3,7 +3,7 @@ import { setTimeout } from "node:timers/promises";
 import type { Entry, LockBackend } from "../core/backend.ts";
 import { decode, type LockRecord } from "../core/record.ts";
 import { Lock, lock, type LockForms, type LockLostError, type LockOptions } from "../mod.ts";
-import { Probe } from "./probe.ts";
+import { freeze, Probe } from "./probe.ts";
 
 /** One connection to the store under test. */
 export interface TestPeer {
@@ -28,12 +28,15 @@ export class Stage {
   readonly b: Probe;
   /** The store itself, beside what is counted and broken. */
   readonly store: LockBackend;
+  /** By what every time of a case is multiplied. */
+  readonly #stretch: number;
   readonly #peers: readonly TestPeer[];
   readonly #probes: Probe[] = [];
   readonly #holds = new Set<Lock>();
   readonly #over = new AbortController();
 
-  constructor(first: TestPeer, second: TestPeer) {
+  constructor(first: TestPeer, second: TestPeer, stretch: number) {
+    this.#stretch = stretch;
     this.#peers = [first, second];
     this.store = second.backend;
     this.a = this.another();
@@ -50,7 +53,7 @@ export class Stage {
   /** The lock of this case as `peer` sees it. */
   lock(peer: LockBackend, options: LockOptions = {}): LockForms<LockOptions> {
     // Whoever still waits when the case is over, because it went wrong, must not disturb the next one.
-    return lock(this.id, { signal: this.#over.signal, ...options, backend: peer });
+    return lock(this.id, { signal: this.#over.signal, ...this.#stretched(options), backend: peer });
   }
 
   /** Acquires the lock of this case. */
@@ -60,8 +63,23 @@ export class Stage {
 
   /** Asks for the lock of this case without waiting. */
   async tryAcquire(peer: LockBackend, options: LockOptions = {}): Promise<Lock | null> {
-    const held = await Lock.acquire(this.id, { wait: false, ...options, backend: peer });
+    const held = await Lock.acquire(this.id, { wait: false, ...this.#stretched(options), backend: peer });
     return held && this.#kept(held);
+  }
+
+  /** A time of the case as it is on this store. */
+  ms(ms: number): number {
+    return this.#stretch * ms;
+  }
+
+  /** Gives what is under way `ms` to happen, for cases which show that it does not. */
+  async leave(ms: number): Promise<void> {
+    await setTimeout(this.ms(ms));
+  }
+
+  /** Stands still for `ms`: no timer, no answer, nothing. */
+  freeze(ms: number): void {
+    freeze(this.ms(ms));
   }
 
   /** The entry that the store holds now. */
@@ -112,6 +130,14 @@ export class Stage {
     assert.ok(idle.every(Boolean), "calls or watches were left behind");
   }
 
+  #stretched(options: LockOptions): LockOptions {
+    const stretched = { ...options };
+    for (const name of ["leaseMs", "waitForMs", "stealAfterMs"] as const) {
+      if (options[name] !== undefined) stretched[name] = this.ms(options[name]);
+    }
+    return stretched;
+  }
+
   #kept(held: Lock): Lock {
     this.#holds.add(held);
     return held;
@@ -134,9 +160,4 @@ export async function lossOf(held: Lock): Promise<LockLostError> {
 /** What a promise came to: its value, or its error. */
 export async function outcomeOf(promise: Promise<unknown>): Promise<unknown> {
   return await promise.catch((error) => error);
-}
-
-/** Gives what is under way `ms` to happen, for cases which show that it does not. */
-export async function leave(ms: number): Promise<void> {
-  await setTimeout(ms);
 }

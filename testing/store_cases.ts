@@ -1,7 +1,8 @@
 import { strict as assert } from "node:assert";
+import { setTimeout } from "node:timers/promises";
 import type { Change, Entry, LockBackend } from "../core/backend.ts";
 import { keyOf } from "../core/identifier.ts";
-import { type Cases, leave } from "./stage.ts";
+import type { Cases } from "./stage.ts";
 
 /** The law of `core/backend.ts`, clause by clause. */
 export const storeCases: Cases = {
@@ -125,7 +126,7 @@ export const storeCases: Cases = {
 
   "store: versions rise strictly across expiry": async ({ a, id }) => {
     const first = await put(a, { key: id, version: null, value: '"short"', expireInMs: 1 });
-    await leave(20);
+    await setTimeout(20);
     // Whether it is gone by now is the store's business.
     const [{ version }] = await a.read([id]);
     assert.ok(await put(a, { key: id, version, value: '"next"' }) > first);
@@ -233,7 +234,7 @@ export const storeCases: Cases = {
       const elapsed = performance.now() - sent;
       if (elapsed >= 150) break;
       assert.equal(value, '"kept"', `gone after ${elapsed} ms`);
-      await leave(5);
+      await setTimeout(5);
     }
   },
 
@@ -245,7 +246,7 @@ export const storeCases: Cases = {
       { key: keys[0], version, value: "2", expireInMs: 60_000 },
       { key: keys[1], version, value: "2" },
     );
-    await leave(450);
+    await setTimeout(450);
     assert.deepEqual((await b.read(keys)).map(({ value }) => value), ["2", "2"]);
   },
 
@@ -315,7 +316,13 @@ export const storeCases: Cases = {
       assert.deepEqual(await collect(b, id, AbortSignal.abort(), idle, () => {}), []);
 
       const whileItWaits = new AbortController();
-      await collect(b, id, whileItWaits.signal, idle, () => void leave(10).then(() => whileItWaits.abort()));
+      await collect(
+        b,
+        id,
+        whileItWaits.signal,
+        idle,
+        () => void setTimeout(10).then(() => whileItWaits.abort()),
+      );
 
       const afterNews = new AbortController();
       await collect(b, id, afterNews.signal, idle, () => afterNews.abort());

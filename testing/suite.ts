@@ -18,6 +18,16 @@ export interface BackendTest {
   /** Opens a connection to the store. Called twice per test; both peers must reach the same store. */
   open: () => TestPeer | Promise<TestPeer>;
   /**
+   * By what factor the times of the cases are stretched, from 1: their leases, waits and limits. For a store,
+   * or a machine, whose answers may take long against a lease of 100 ms. Default: 1.
+   */
+  stretch?: number;
+  /**
+   * For how many milliseconds a case may run before it fails. Default: 4800 times `stretch`; without it that is
+   * below the 5 seconds after which Bun gives a test up by itself.
+   */
+  limitMs?: number;
+  /**
    * The cases, by name, that this store cannot pass, each with the reason. They are reported as skipped,
    * never left out. Default: none.
    */
@@ -35,14 +45,15 @@ const cases = new Map(rooms.flatMap((room) => Object.entries(room)));
 /** The names of all cases, as `deviations` takes them. */
 export const CASES: readonly string[] = [...cases.keys()];
 
-/** For how long a case may run. Below the 5 seconds after which Bun gives a test up. */
+/** For how long a case may run unless it is said otherwise. */
 const CASE_LIMIT_MS = 4800;
 
 /**
  * Registers one test per law that a backend, and the locks on it, must obey. Each uses identifiers of its
  * own and takes away what it made, so the store may be one that others use.
  *
- * Throws TypeError if `deviations` names a case that does not exist, or gives no reason.
+ * Throws TypeError if `deviations` names a case that does not exist, or gives no reason, and RangeError for
+ * times that are out of range.
  *
  * @example A store that cannot pass one of the cases
  * ```ts
@@ -63,7 +74,14 @@ const CASE_LIMIT_MS = 4800;
  * ```
  */
 export function testBackend(options: BackendTest): void {
-  const { name, test, open, deviations = {}, skip = test } = options;
+  const { name, test, open, deviations = {}, skip = test, stretch = 1 } = options;
+  const { limitMs = CASE_LIMIT_MS * stretch } = options;
+  if (!(Number.isFinite(stretch) && stretch >= 1)) {
+    throw new RangeError(`Cannot test: 'stretch' must be a number from 1, current value is ${stretch}`);
+  }
+  if (!(Number.isFinite(limitMs) && limitMs > 0)) {
+    throw new RangeError(`Cannot test: 'limitMs' must be milliseconds above 0, current value is ${limitMs}`);
+  }
   for (const [deviation, reason] of Object.entries(deviations)) {
     if (!cases.has(deviation)) throw new TypeError(`Cannot deviate: there is no case "${deviation}"`);
     if (typeof reason !== "string" || reason === "") {
@@ -74,24 +92,29 @@ export function testBackend(options: BackendTest): void {
     if (Object.hasOwn(deviations, title)) {
       skip(`${name}: ${title} (deviates: ${deviations[title]})`, () => Promise.resolve());
     } else {
-      test(`${name}: ${title}`, () => perform(play, open));
+      test(`${name}: ${title}`, () => perform(play, open, stretch, limitMs));
     }
   }
 }
 
-async function perform(play: (stage: Stage) => Promise<void>, open: BackendTest["open"]): Promise<void> {
-  const stage = new Stage(await open(), await open());
+async function perform(
+  play: (stage: Stage) => Promise<void>,
+  open: BackendTest["open"],
+  stretch: number,
+  limitMs: number,
+): Promise<void> {
+  const stage = new Stage(await open(), await open(), stretch);
   const failures: unknown[] = [];
-  await limited(play(stage)).catch((error) => failures.push(error));
+  await limited(play(stage), limitMs).catch((error) => failures.push(error));
   await stage.close().catch((error) => failures.push(error));
   // What went wrong first explains what went wrong in cleaning up.
   if (failures.length > 0) throw failures[0];
 }
 
-async function limited(played: Promise<void>): Promise<void> {
+async function limited(played: Promise<void>, limitMs: number): Promise<void> {
   const done = new AbortController();
-  const limit = setTimeout(CASE_LIMIT_MS, undefined, { signal: done.signal }).then(
-    () => assert.fail(`the case did not end within ${CASE_LIMIT_MS} ms`),
+  const limit = setTimeout(limitMs, undefined, { signal: done.signal }).then(
+    () => assert.fail(`the case did not end within ${limitMs} ms`),
     () => {},
   );
   try {

@@ -1,7 +1,8 @@
 import { strict as assert } from "node:assert";
+import { setTimeout } from "node:timers/promises";
 import { LockAcquisitionError } from "../mod.ts";
 import { gateAnswer, gateRequest, type Probe } from "./probe.ts";
-import { type Cases, leave, outcomeOf, type Stage } from "./stage.ts";
+import { type Cases, outcomeOf, type Stage } from "./stage.ts";
 
 /** Who comes next, and how one leaves. */
 export const waitingCases: Cases = {
@@ -52,7 +53,7 @@ export const waitingCases: Cases = {
     await stage.untilWaiting(1);
     await b.idle(0);
     const { commits } = b;
-    await leave(300);
+    await stage.leave(300);
     assert.deepEqual([a.commits, b.commits], [1, commits]);
     await held.release();
     await Promise.all(waiting);
@@ -103,7 +104,7 @@ export const waitingCases: Cases = {
     await stage.acquire(a, { label: "the other one" });
     const started = performance.now();
     const error = await outcomeOf(stage.lock(b, { waitForMs: 80 }).acquire());
-    assert.ok(performance.now() - started >= 79);
+    assert.ok(performance.now() - started >= stage.ms(79));
     assert.ok(error instanceof LockAcquisitionError);
     assert.equal(error.identifier, stage.id);
     assert.ok(error.waitedMs >= 79);
@@ -273,7 +274,7 @@ export const waitingCases: Cases = {
     const waiting = stage.acquire(b).finally(() => granted = true);
     await stage.untilWaiting(2);
     middle.silence();
-    await leave(2 * a.graceMs);
+    await setTimeout(2 * a.graceMs);
     assert.equal(granted, false);
     assert.equal(await held.release(), true);
     assert.equal((await waiting).held, true);

@@ -25,7 +25,7 @@ export interface ChildOptions {
 }
 
 /** How long a message may take before the wait for it fails: far more than any test needs. */
-const DEADLINE_MS = 60_000;
+const DEADLINE_MS = 120_000;
 
 /** Now, in milliseconds, comparable between the processes of one machine. */
 export function now(): number {

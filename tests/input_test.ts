@@ -3,12 +3,14 @@ import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } f
 import { commitIfHeld, kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
 import { delay } from "@std/async";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import {
   configure,
   Lock,
   lock,
   LOCK_KINDS,
   LockAcquisitionError,
+  type LockBackend,
   LockBackendError,
   type LockOptions,
 } from "../mod.ts";
@@ -246,6 +248,71 @@ Deno.test("input: a silent store is not a taken lock, not even behind another wh
   }
   ended = true;
   for (const end of ends) end();
+  await delay(0);
+});
+
+/** Waits while nothing else keeps the process alive: a held lock does not. */
+async function alive(event: Promise<unknown>): Promise<void> {
+  const timer = setInterval(() => {}, 1000);
+  await event.finally(() => clearInterval(timer));
+}
+
+Deno.test("input: a store that answers late, but within the lease, keeps the lock and takes it back", async () => {
+  const store = memoryBackend();
+  let late = 0;
+  const slow: LockBackend = {
+    ...store,
+    async commit(changes) {
+      await delay(late);
+      return await store.commit(changes);
+    },
+  };
+  const held = await lock("x", { backend: slow, leaseMs: 1500 }).acquire();
+  // Longer than until the next renewal would be due.
+  late = 600;
+  await alive((async () => {
+    for await (const { value } of store.watch("x", { signal: held.signal })) {
+      if (JSON.parse(value!).holders[0].renewals === 2) break;
+    }
+  })());
+  assert(held.held);
+  assertEquals(await held.release(), true);
+});
+
+Deno.test("input: a renewal that hangs keeps nobody from being told at the lease's end", async () => {
+  const store = memoryBackend();
+  const hanging = Promise.withResolvers<never>();
+  let hangs = false;
+  const silent: LockBackend = {
+    ...store,
+    commit: (changes) => hangs ? hanging.promise : store.commit(changes),
+  };
+  const told: string[] = [];
+  const onFailure = () => told.push("failure");
+  subscribe("holdfast:backend-error", onFailure);
+  const held = await lock("x", { backend: silent, leaseMs: 100 }).acquire();
+  hangs = true;
+  await alive(new Promise((resolve) => held.signal.addEventListener("abort", resolve)));
+  told.push("loss");
+  // The renewal is given up long after that.
+  hanging.reject(new LockBackendError("the test is over"));
+  await delay(0);
+  unsubscribe("holdfast:backend-error", onFailure);
+  assertEquals(told, ["loss", "failure"]);
+});
+
+Deno.test("input: a silent store is called by its name", async () => {
+  const hanging = Promise.withResolvers<never>();
+  const never = () => hanging.promise;
+  const backend: LockBackend = {
+    ...memoryBackend(),
+    name: "Somestore at 10.0.0.5:1",
+    read: never,
+    commit: never,
+  };
+  const acquire = () => Lock.acquire("x", { backend, leaseMs: 100, waitForMs: 50 });
+  await assertRejects(acquire, LockBackendError, "Somestore at 10.0.0.5:1 did not answer");
+  hanging.reject(new LockBackendError("the test is over"));
   await delay(0);
 });
 

@@ -187,6 +187,8 @@ test("the answer is lost on the way, and the client sends the commit again: rele
   await using world = await World.start();
   const port = await world.slowPort(0);
   const a = await world.peer(port);
+  // The server learns the scripts, or what is lost is that it does not know them.
+  await (await acquire(a.backend)).release();
   const held = await acquire(a.backend);
   world.loseAnswer();
   assertEquals(await held.release(), true);

@@ -67,7 +67,19 @@ export function freePort(): number {
 async function start({ name, main, args, tellsTime }: Emulator, jar: string): Promise<Server> {
   const port = freePort();
   const java = new Deno.Command("java", {
-    args: ["-Xmx512m", "-Duser.language=en", "-cp", jar, main, ...args, "--host=127.0.0.1", `--port=${port}`],
+    // Compiled little: it does not live long enough for more.
+    args: [
+      "-Xmx512m",
+      "-XX:TieredStopAtLevel=1",
+      "-XX:+UseSerialGC",
+      "-Duser.language=en",
+      "-cp",
+      jar,
+      main,
+      ...args,
+      "--host=127.0.0.1",
+      `--port=${port}`,
+    ],
     stdin: "null",
     stdout: "null",
     stderr: "null",

@@ -40,7 +40,9 @@ const BAD_BACKENDS: [options: Anything, error: typeof TypeError | typeof RangeEr
   [{}, TypeError, "'projectId' must be a non-empty string, current value is undefined"],
   [{ projectId: "" }, TypeError, "'projectId' must be a non-empty string"],
   [{ projectId, databaseId: 5 }, TypeError, "'databaseId' must be a string, current value is 5"],
-  [{ projectId, namespace: null }, TypeError, "'namespace' must be a string, current value is null"],
+  [{ projectId, namespace: null }, TypeError, "'namespace' must be a string of up to 100 letters"],
+  [{ projectId, namespace: "my app" }, TypeError, `current value is "my app"`],
+  [{ projectId, namespace: "__x__" }, TypeError, "not of the form __…__"],
   [{ projectId, entityKind: "" }, TypeError, "'entityKind' must be a string of 1 to 1500 bytes"],
   [{ projectId, entityKind: "__Lock__" }, TypeError, "not of the form __…__"],
   [{ projectId, entityKind: "é".repeat(751) }, TypeError, "'entityKind' must be a string of 1 to 1500 bytes"],
@@ -90,16 +92,36 @@ export function inputTests(server: TestServer, workspace: Workspace): void {
     Deno.test({ name, fn, sanitizeOps: false, sanitizeResources: false });
   const leaseMs = 300;
 
-  test("Datastore input: an unreachable host is named within waitForMs", async () => {
-    const emulatorHost = `127.0.0.1:${freePort()}`;
-    const client = await datastoreClient({ projectId, emulatorHost });
-    const backend = datastoreBackend(client, { projectId });
-    for (const options of [{ wait: false }, { waitForMs: 200 }]) {
-      const acquire = () => Lock.acquire("x", { backend, leaseMs, ...options });
-      const error = await assertRejects(acquire, LockBackendError);
-      assert(error.message.includes(emulatorHost), error.message);
+  test("Datastore input: a host that is out or silent is named within waitForMs, or a second", async () => {
+    using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    for (const port of [freePort(), silent.addr.port]) {
+      const emulatorHost = `127.0.0.1:${port}`;
+      const client = await datastoreClient({ projectId, emulatorHost });
+      for (const options of [{ wait: false }, { waitForMs: 200 }]) {
+        const backend = datastoreBackend(client, { projectId });
+        const acquire = () => Lock.acquire("x", { backend, leaseMs, ...options });
+        const error = await assertRejects(acquire, LockBackendError);
+        assert(error.message.includes(emulatorHost), error.message);
+      }
+      await client.close();
     }
-    await client.close();
+  });
+
+  test("Datastore input: DATASTORE_EMULATOR_HOST says where the emulator is", async () => {
+    const variable = "DATASTORE_EMULATOR_HOST";
+    const before = Deno.env.get(variable);
+    try {
+      Deno.env.set(variable, server.host);
+      const client = await datastoreClient({ projectId });
+      const held = await Lock.acquire("by variable", { backend: datastoreBackend(client, { projectId }) });
+      assertEquals(await held?.release(), true);
+      await client.close();
+      Deno.env.set(variable, "localhost");
+      await assertRejects(() => datastoreClient({ projectId }), TypeError, `'${variable}' must be host:port`);
+    } finally {
+      if (before === undefined) Deno.env.delete(variable);
+      else Deno.env.set(variable, before);
+    }
   });
 
   test("Datastore input: what the server refuses for good is told at once", async () => {

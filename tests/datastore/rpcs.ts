@@ -11,7 +11,10 @@ import { Lock, LockBackendError, LockLostError } from "@holdfast/lock";
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { setTimeout } from "node:timers/promises";
 import { decode } from "../../core/record.ts";
-import type { Call, Fault, TestServer } from "./test_server.ts";
+// @deno-types="./hands.d.ts"
+import { type Asked, handsOn } from "./hands.mjs";
+import type { Call, TestServer } from "./test_server.ts";
+import type { Workspace } from "./workspace.ts";
 
 const projectId = "holdfast-rpcs";
 
@@ -46,25 +49,6 @@ function shown({ method, mutations }: Call): string {
 }
 
 const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
-  "a free lock: one call to acquire, one to release": async (scene) => {
-    const held = await Lock.acquire(scene.id, { backend: scene.backend() });
-    assertEquals(await scene.calls(), ["commit:insert"]);
-    assertEquals(await held?.release(), true);
-    assertEquals(await scene.calls(), ["commit:delete"]);
-  },
-
-  "a renewal is one call": async (scene) => {
-    const held = await Lock.acquire(scene.id, { backend: scene.backend(), leaseMs: 300 });
-    await scene.calls();
-    const renewals: string[] = [];
-    while (renewals.length < 3) {
-      await setTimeout(20);
-      renewals.push(...await scene.calls());
-    }
-    assert(renewals.every((call) => call === "commit:upsert"), renewals.join());
-    await held?.release();
-  },
-
   "a held lock costs nothing between its renewals": async (scene) => {
     const held = await Lock.acquire(scene.id, { backend: scene.backend() });
     await scene.calls();
@@ -75,29 +59,6 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     await setTimeout(1500);
     assertEquals(await scene.calls(), ["lookup"]);
     await held?.release();
-  },
-
-  "several records are one call, and all or nothing": async (scene) => {
-    const backend = scene.backend();
-    const change = (end: string, value: string | null) => ({ key: scene.id + end, version: null, value });
-    assertEquals((await backend.commit([change("1", "{}"), change("2", "{}")])).ok, true);
-    assertEquals(await scene.calls(), ["commit:insert,insert"]);
-    assertEquals((await backend.commit([change("3", "{}"), change("2", "{}")])).ok, false);
-    const [third] = await backend.read([scene.id + "3"]);
-    assertEquals(third.value, null);
-  },
-
-  "a takeover of a lapsed lease is three calls": async (scene) => {
-    const leaseMs = 100;
-    const dead = await Lock.acquire(scene.id, { backend: scene.backend(), leaseMs, renew: false });
-    const backend = scene.backend();
-    // Until the lease has lapsed by the server's clock, as far as it is known.
-    await setTimeout(leaseMs + 1100);
-    await scene.calls();
-    const held = await Lock.acquire(scene.id, { backend, wait: false });
-    assertEquals(await scene.calls(), ["commit:insert", "lookup", "commit:upsert"]);
-    assert(held !== null && dead !== null && held.fencingToken > dead.fencingToken);
-    await held.release();
   },
 
   "a waiter that has seen the record takes a lapsed lease over in one call": async (scene) => {
@@ -149,31 +110,28 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     assertEquals(error.transient, true);
   },
 
-  "any fault at any step: the lock is held exactly once, and gone after": async (scene) => {
-    const kinds = [
-      "unavailable before",
-      "unavailable after",
-      "lost",
-      "delay",
-      "aborted",
-      "goaway",
-      "reset",
-    ] as const;
-    for (const kind of kinds) {
-      const backend = scene.backend();
-      const id = `${scene.id} ${kind}`;
-      const fault: Fault = { kind, ms: 100, method: "commit" };
-      await scene.server.plan(fault);
-      const held = (await Lock.acquire(id, { backend }))!;
-      const [entry] = await backend.read([id]);
-      const { holders } = decode(id, entry.value);
-      assertEquals(holders.map(({ fence }) => fence ?? entry.version), [held.fencingToken], kind);
-      assertEquals(await Lock.acquire(id, { backend: scene.backend(), wait: false }), null, kind);
-      await scene.server.plan(fault, { ...fault, method: "lookup" });
-      assertEquals(await held.release(), true, kind);
-      await scene.server.plan();
-      assertEquals((await backend.read([id]))[0].value, null, kind);
-    }
+  "a refusal that is no conflict is told, and ends": async (scene) => {
+    const held = (await Lock.acquire(scene.id, { backend: scene.backend() }))!;
+    await scene.server.plan(
+      ...Array.from({ length: 100 }, () => ({ kind: "no index", method: "commit" } as const)),
+    );
+    await scene.calls();
+    const error = await assertRejects(() => held.release(), LockBackendError, "no matching index found");
+    assertEquals([error.transient, error.identifier], [false, scene.id]);
+    assertEquals(await scene.calls(), ["commit:delete", "lookup"]);
+    const refused = () => Lock.acquire(`${scene.id}+`, { backend: scene.backend() });
+    await assertRejects(refused, LockBackendError, "no matching index found");
+    // And looks whether anything is to be taken back.
+    assertEquals((await scene.calls()).filter((call) => call !== "lookup"), ["commit:insert"]);
+  },
+
+  "a conflict is told with what is there now": async (scene) => {
+    const backend = scene.backend();
+    const first = await backend.commit([{ key: scene.id, version: null, value: '"1"' }]);
+    assert(first.ok);
+    await backend.commit([{ key: scene.id, version: first.version, value: '"2"' }]);
+    const late = await backend.commit([{ key: scene.id, version: first.version, value: '"3"' }]);
+    assertEquals(late, { ok: false, entries: await backend.read([scene.id]) });
   },
 
   "a machine whose clock is an hour wrong writes leases by the server's": async (scene) => {
@@ -196,6 +154,30 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
       assertEquals(await scene.calls(), ["commit:insert"]);
       await again?.release();
     }
+  },
+
+  "an entity shows people what they want to know": async (scene) => {
+    const held =
+      (await Lock.acquire(scene.id, { backend: scene.backend(), leaseMs: 5000, label: "worker 3" }))!;
+    const end = new AbortController();
+    const waiting = Lock.acquire(scene.id, { backend: scene.backend(), signal: end.signal }).catch(() => {});
+    const keys = [{ partitionId: { projectId }, path: [{ kind: "HoldfastLock", name: scene.id }] }];
+    // deno-lint-ignore no-explicit-any
+    let shown: Record<string, any> = {};
+    while (shown.waiters?.integerValue !== "1") {
+      const [{ found }] = await scene.client.lookup({ projectId, keys }, { timeout: Infinity });
+      shown = found?.[0].entity?.properties ?? {};
+    }
+    assertEquals([shown.holder.stringValue, shown.leaseMs.integerValue], ["worker 3", "5000"]);
+    // What a TTL policy takes: a date and time, later than the lease.
+    const msOf = (
+      { timestampValue: { seconds, nanos } }: Record<string, { seconds: string; nanos?: number }>,
+    ) => Number(seconds) * 1000 + (nanos ?? 0) / 1e6;
+    assert(msOf(shown.since) < msOf(shown.leaseEnds) && msOf(shown.leaseEnds) < msOf(shown.garbageAt));
+    assert(Object.values(shown).every(({ excludeFromIndexes }) => excludeFromIndexes));
+    end.abort();
+    await waiting;
+    await held.release();
   },
 
   "identifiers that Datastore reserves name locks like any other": async (scene) => {
@@ -292,6 +274,117 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
   },
 };
 
+/** Where locks are taken: in this process over REST, or in one under Node over gRPC. */
+interface Hands {
+  readonly server: TestServer;
+  // deno-lint-ignore no-explicit-any
+  ask(what: Asked, how: Record<string, unknown>): Promise<any>;
+}
+
+const KINDS = [
+  "unavailable before",
+  "unavailable after",
+  "lost",
+  "delay",
+  "aborted",
+  "goaway",
+  "reset",
+] as const;
+
+/** What is the same over every transport. */
+const EVERYWHERE: Record<string, (hands: Hands, id: string) => Promise<void>> = {
+  "a free lock: one call to acquire, one to release": async ({ ask, server }, id) => {
+    await ask("acquire", { id });
+    assertEquals((await server.calls()).map(shown), ["commit:insert"]);
+    assertEquals(await ask("release", { id }), true);
+    assertEquals((await server.calls()).map(shown), ["commit:delete"]);
+  },
+
+  "several records are one call, and all or nothing": async ({ ask, server }, id) => {
+    assertEquals(await ask("commit", { ids: [`${id}1`, `${id}2`] }), true);
+    assertEquals((await server.calls()).map(shown), ["commit:insert,insert"]);
+    assertEquals(await ask("commit", { ids: [`${id}3`, `${id}2`] }), false);
+    assertEquals((await server.calls()).map(shown), ["commit:insert,insert"]);
+    assertEquals(await ask("commit", { ids: [`${id}3`] }), true);
+  },
+
+  "a renewal is one call": async ({ ask, server }, id) => {
+    await ask("acquire", { id, leaseMs: 1500 });
+    await server.calls();
+    const calls: Call[] = [];
+    while (calls.length < 2) {
+      await setTimeout(20);
+      calls.push(...await server.calls());
+    }
+    assertEquals(calls.map(shown), ["commit:upsert", "commit:upsert"]);
+    assertEquals(await ask("release", { id }), true);
+  },
+
+  "a takeover of a lapsed lease is three calls": async ({ ask, server }, id) => {
+    const leaseMs = 100;
+    const dead = await ask("acquire", { id, leaseMs, renew: false });
+    // Until the lease has lapsed by the server's clock, as far as it is known.
+    await setTimeout(leaseMs + 1100);
+    await server.calls();
+    const fence = await ask("acquire", { id, wait: false });
+    assertEquals((await server.calls()).map(shown), ["commit:insert", "lookup", "commit:upsert"]);
+    assert(fence > dead);
+    assertEquals(await ask("release", { id }), true);
+  },
+
+  "any fault of an acquisition or a release: held exactly once, and gone after": async (
+    { ask, server },
+    id,
+  ) => {
+    await Promise.all(KINDS.map(async (kind) => {
+      const own = `${id} ${kind}`;
+      await server.also({ kind, ms: 100, method: "commit", id: own });
+      const fence = await ask("acquire", { id: own });
+      assertEquals(await fencesOf(server, own), [fence], kind);
+      const before = (["commit", "lookup"] as const).map((method) => ({ kind, ms: 100, method, id: own }));
+      await server.also(...before);
+      assertEquals(await ask("release", { id: own }), true, kind);
+      await server.spare(own);
+      assertEquals(await fencesOf(server, own), [], kind);
+    }));
+  },
+
+  "any fault of a renewal: the lock is kept": async ({ ask, server }, id) => {
+    const fences = new Map<string, string>();
+    for (const kind of KINDS) {
+      const own = `${id} ${kind}`;
+      fences.set(own, await ask("acquire", { id: own, leaseMs: 3000 }));
+      await server.also({ kind, ms: 100, method: "commit", id: own });
+    }
+    await server.calls();
+    // Until each has failed to be renewed, and then been renewed.
+    const faulty = new Set<string>();
+    const renewed = new Set<string>();
+    while (renewed.size < KINDS.length) {
+      await setTimeout(20);
+      for (const { kind, mutations, names: [name], code } of await server.calls()) {
+        if (kind !== undefined) faulty.add(name);
+        else if (mutations?.[0] === "upsert" && code === 0 && faulty.has(name)) renewed.add(name);
+      }
+    }
+    for (const [own, fence] of fences) {
+      assertEquals(await fencesOf(server, own), [fence], own);
+      assertEquals(await ask("release", { id: own }), true, own);
+    }
+  },
+};
+
+/** The fencing tokens of those who hold a lock, by what the server holds. */
+async function fencesOf(server: TestServer, id: string): Promise<string[]> {
+  const client = await datastoreClient({ projectId, emulatorHost: server.host });
+  try {
+    const [{ value, version }] = await datastoreBackend(client, { projectId }).read([id]);
+    return decode(id, value).holders.map(({ fence }) => fence ?? version ?? "");
+  } finally {
+    await client.close();
+  }
+}
+
 /** A client of a server whose clock goes before ours by `ms`. */
 function shifted(client: DatastoreApi, ms: number): DatastoreApi {
   const later = (time: { seconds?: unknown; nanos?: number | null } | null | undefined) =>
@@ -308,23 +401,43 @@ function shifted(client: DatastoreApi, ms: number): DatastoreApi {
 }
 
 /** Registers the tests. */
-export function rpcTests(server: TestServer): void {
-  for (const [title, play] of Object.entries(TESTS)) {
-    // What the server never answers stays open, as does the connection for the next call.
+export function rpcTests(server: TestServer, workspace: Workspace): void {
+  // What the server never answers stays open, as does the connection for the next call.
+  const test = (name: string, play: () => Promise<void>) =>
     Deno.test({
-      name: `Datastore calls: ${title}`,
+      name: `Datastore calls: ${name}`,
       sanitizeOps: false,
       sanitizeResources: false,
       async fn() {
-        const client = await datastoreClient({ projectId, emulatorHost: server.host });
         await server.plan();
         await server.calls();
-        try {
-          await play(new Scene(server, client));
-        } finally {
-          await client.close();
-        }
+        await play();
       },
+    });
+
+  for (const [title, play] of Object.entries(TESTS)) {
+    test(title, async () => {
+      const client = await datastoreClient({ projectId, emulatorHost: server.host });
+      await play(new Scene(server, client)).finally(() => client.close());
+    });
+  }
+  for (const [title, play] of Object.entries(EVERYWHERE)) {
+    test(`REST from Deno: ${title}`, async () => {
+      const client = await datastoreClient({ projectId, emulatorHost: server.host });
+      const hands = handsOn(client);
+      await play({ server, ask: (what, how) => hands[what](how) }, crypto.randomUUID())
+        .finally(() => client.close());
+    });
+    test(`gRPC from Node: ${title}`, async () => {
+      await using child = workspace.start("hands.mjs", [server.grpcHost]);
+      let number = 0;
+      const ask: Hands["ask"] = async (what, how) => {
+        const own = String(++number);
+        const { value, error } = await child.ask({ ...how, do: what, number: own }, own);
+        if (error !== undefined) throw new Error(error);
+        return value;
+      };
+      await play({ server, ask }, crypto.randomUUID());
     });
   }
 }

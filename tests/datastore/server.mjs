@@ -3,8 +3,10 @@
  * asked for. Run under Node: a gRPC server under Deno 2.9 dies when a client goes away.
  *
  * It writes lines of JSON: first where it listens, then an answer to each command. Commands:
- * - `{ do: "plan", faults: [...] }`: what happens to the next calls, one fault each (`{}` for none; with
- *   `method`, it waits for a call of that method).
+ * - `{ do: "plan", faults: [...] }`: what happens to the next calls, one fault each, to the first call that it
+ *   fits: of its `method`, and with its `id` in the request, if it has any.
+ * - `{ do: "plan more", faults: [...] }`: the same, after what is planned.
+ * - `{ do: "plan no more", id }`: none of those for `id` any more.
  * - `{ do: "weather", rates: { kind: share }, seed }`: faults by chance from now on.
  * - `{ do: "log" }`: the calls since the last time.
  *
@@ -238,9 +240,11 @@ let rates = {};
 let random = () => 0;
 let log = [];
 
-function fault(method) {
-  const [next] = plan;
-  if (next !== undefined && (next.method === undefined || next.method === method)) return plan.shift();
+function fault(method, request) {
+  const text = JSON.stringify(request);
+  const fits = (next) => (next.method ?? method) === method && text.includes(next.id ?? "");
+  const at = plan.findIndex(fits);
+  if (at >= 0) return plan.splice(at, 1)[0];
   let dice = random();
   for (const [kind, share] of Object.entries(rates)) {
     if ((dice -= share) < 0) return { kind, ms: Math.floor(random() * 300) };
@@ -260,9 +264,12 @@ function dice(seed) {
 
 /** Answers a call; `undefined` where no answer is to be given. `line` can be told to go away, or break. */
 async function serve(method, request, line) {
-  const { kind, ms = 0 } = fault(method);
+  const { kind, ms = 0 } = fault(method, request);
   const mutations = request.mutations?.map((mutation) => Object.keys(mutation).find((name) => name in KINDS));
-  const entry = { method, kind, mutations, code: 0 };
+  const names = [...request.keys ?? [], ...request.mutations?.map(keyOf) ?? []].map(({ path }) =>
+    path.at(-1).name
+  );
+  const entry = { method, kind, mutations, names, code: 0 };
   log.push(entry);
   try {
     if (kind === "delay") await new Promise((resolve) => setTimeout(resolve, ms));
@@ -280,6 +287,10 @@ async function serve(method, request, line) {
     entry.code = error.code ?? 13;
     throw error;
   }
+}
+
+function keyOf({ delete: key, insert, update, upsert }) {
+  return key ?? (insert ?? update ?? upsert).key;
 }
 
 const KINDS = { insert: 1, update: 1, upsert: 1, delete: 1 };
@@ -369,6 +380,8 @@ say("started", { grpc: `127.0.0.1:${grpcPort}`, rest: `127.0.0.1:${restPort}` })
 for await (const text of createInterface({ input: process.stdin })) {
   const command = JSON.parse(text);
   if (command.do === "plan") plan = command.faults;
+  if (command.do === "plan more") plan.push(...command.faults);
+  if (command.do === "plan no more") plan = plan.filter(({ id }) => id !== command.id);
   if (command.do === "weather") {
     rates = command.rates;
     random = dice(command.seed ?? 1);

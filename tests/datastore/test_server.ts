@@ -16,14 +16,23 @@ export interface Fault {
     | "no index";
   readonly ms?: number;
   readonly method?: string;
+  /** Only for a call that has this in its request. */
+  readonly id?: string;
 }
 
 /** A call as the server has logged it. */
 export interface Call {
   readonly method: string;
   readonly mutations?: readonly string[];
+  /** The names of the entities that it reads or writes. */
+  readonly names: readonly string[];
   readonly kind?: string;
   readonly code: number;
+}
+
+/** Where a server is to be reached by what the backend speaks on this runtime. */
+export function hostFor(server: Server, runtime: "node" | "deno"): string {
+  return server instanceof TestServer && runtime === "node" ? server.grpcHost : server.host;
 }
 
 /** The small server of this folder, running under Node. */
@@ -51,6 +60,16 @@ export class TestServer implements Server {
   /** Says what happens to the next calls. */
   async plan(...faults: Fault[]): Promise<void> {
     await this.#child.ask({ do: "plan", faults }, "done");
+  }
+
+  /** Says what happens to further calls. */
+  async also(...faults: Fault[]): Promise<void> {
+    await this.#child.ask({ do: "plan more", faults }, "done");
+  }
+
+  /** None of the faults that were planned for `id` any more. */
+  async spare(id: string): Promise<void> {
+    await this.#child.ask({ do: "plan no more", id }, "done");
   }
 
   /** Faults by chance from now on, by their shares; none for `{}`. */

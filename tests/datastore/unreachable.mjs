@@ -6,7 +6,7 @@ import { datastoreBackend, datastoreClient } from "@holdfast/lock/backends/datas
 
 const projectId = "holdfast-input";
 const client = await datastoreClient({ projectId, emulatorHost: process.argv[2] });
-const backend = datastoreBackend(client, { projectId, timeoutMs: 300 });
+const backend = datastoreBackend(client, { projectId });
 await Lock.acquire("x", { backend, waitForMs: 300, leaseMs: 3000 }).catch((error) =>
   console.log(JSON.stringify({ said: "refused", error: error.name, message: error.message, at: 0 }))
 );

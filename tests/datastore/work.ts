@@ -2,14 +2,17 @@
 
 import { datastoreClient } from "@holdfast/lock/backends/datastore";
 import { assert, assertEquals } from "@std/assert";
+import { delay } from "@std/async";
 import type { Message } from "../child.ts";
 import type { Server } from "./emulators.ts";
-import { TestServer } from "./test_server.ts";
+import { hostFor, TestServer } from "./test_server.ts";
 import type { Workspace } from "./workspace.ts";
 
 const PROCESSES = 4;
 const WORKERS = 5;
 const ROUNDS = 3;
+const FREEZES = 3;
+const FROZEN_MS = 1000;
 /** Every eighth call goes wrong. */
 const WEATHER = {
   "unavailable before": 0.02,
@@ -29,7 +32,10 @@ interface Span {
 
 /** Registers the runs. */
 export function workTests(own: TestServer, emulators: readonly Server[], workspace: Workspace): void {
-  for (const server of [own, ...emulators]) {
+  const servers = [own, ...emulators];
+  // All at once: most of it is waiting for the leases of the dead.
+  let runs: Promise<string>[] | undefined;
+  servers.forEach((server, i) => {
     Deno.test({
       name:
         `Datastore work: ${PROCESSES} processes of ${WORKERS} on the ${server.name}, 40% of holders dying`,
@@ -37,34 +43,40 @@ export function workTests(own: TestServer, emulators: readonly Server[], workspa
       sanitizeOps: false,
       sanitizeResources: false,
       async fn() {
-        if (server === own) await own.weather(WEATHER, 7);
-        try {
-          await play(server, workspace);
-        } finally {
-          if (server === own) await own.weather({});
-        }
+        runs ??= servers.map((server) => play(server, workspace));
+        for (const run of runs) run.catch(() => {});
+        console.log(await runs[i]);
       },
     });
-  }
+  });
 }
 
-async function play(server: Server, workspace: Workspace): Promise<void> {
-  const host = server instanceof TestServer ? server.grpcHost : server.host;
+/** Resolves to what has happened, for people. */
+async function play(server: Server, workspace: Workspace): Promise<string> {
+  if (server instanceof TestServer) await server.weather(WEATHER, 7);
+  const host = hostFor(server, "node");
   const messages: Message[] = [];
   const args = [host, String(WORKERS), String(ROUNDS)];
-  const children = Array.from({ length: PROCESSES }, () =>
-    workspace.start("worker.mjs", args, (message) => {
-      messages.push(message as Message);
-    }));
+  const children = Array.from(
+    { length: PROCESSES },
+    () => workspace.start("worker.mjs", args, { listen: (message) => void messages.push(message) }),
+  );
   try {
     // One process is killed while its workers hold and wait.
     await children[0].next("held");
     children[0].signal("SIGKILL");
+    // Another one is frozen for longer than a lease, wherever its workers are.
+    for (let i = 0; i < FREEZES; i++) {
+      await children[1].next("held");
+      children[1].signal("SIGSTOP");
+      await delay(FROZEN_MS);
+      children[1].signal("SIGCONT");
+    }
     await Promise.all(children.slice(1).map((child) => child.next("finished")));
   } finally {
     await Promise.all(children.map((child) => child[Symbol.asyncDispose]()));
+    if (server instanceof TestServer) await server.weather({});
   }
-  if (server instanceof TestServer) await server.weather({});
 
   const journal = await linesOf(server);
   const tokens = journal.map((line) => line.split(" ")[0]);
@@ -84,10 +96,8 @@ async function play(server: Server, workspace: Workspace): Promise<void> {
   assert(dead > 0 && journal.length > PROCESSES * ROUNDS, "nothing has happened");
   const said = (what: string) => messages.filter((message) => message.said === what).length;
   const unknown = messages.filter(({ outcome }) => outcome === "unknown").length;
-  console.log(
-    `${held.length} holds, ${dead} of them died; ${journal.length} fenced writes, ${unknown} of unknown outcome; ` +
-      `${said("refused")} acquisitions and ${said("unreleased")} releases failed`,
-  );
+  return `${held.length} holds, ${dead} of them died; ${journal.length} fenced writes, ${unknown} of unknown ` +
+    `outcome; ${said("refused")} acquisitions and ${said("unreleased")} releases failed`;
 }
 
 async function linesOf(server: Server): Promise<string[]> {

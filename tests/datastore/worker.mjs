@@ -71,8 +71,9 @@ async function work(number) {
     await write(held);
     await sleep(Math.random() * 20);
     await write(held);
-    const to = held.held ? now() : undefined;
-    say("held", { token: held.fencingToken, from, to, dies });
+    const to = now();
+    // A process that was frozen may have lost it long ago.
+    say("held", { token: held.fencingToken, from, to: held.held ? to : undefined, dies });
     if (!dies) await held.release().catch((error) => say("unreleased", { error: error.message }));
   }
 }

@@ -2,9 +2,17 @@
 
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { Child } from "../child.ts";
+import { Child, type Message } from "../child.ts";
 
-const SCRIPTS = ["server.mjs", "conformance.mjs", "worker.mjs", "unreachable.mjs"];
+const SCRIPTS = ["server.mjs", "conformance.mjs", "worker.mjs", "unreachable.mjs", "hands.mjs"];
+
+/** How a script is started. */
+export interface StartOptions {
+  /** Default: `"node"`. */
+  runtime?: "node" | "deno";
+  /** Receives every message, at once. */
+  listen?: (message: Message) => void;
+}
 
 export class Workspace {
   readonly path: string;
@@ -35,9 +43,11 @@ export class Workspace {
     return new Workspace(path);
   }
 
-  /** Starts one of the scripts under Node. */
-  start(script: string, args: string[] = [], listen?: (message: { said: string }) => void): Child {
-    return new Child(pathToFileURL(join(this.path, script)), { nodeIn: this.path, args, listen });
+  /** Starts one of the scripts: under Node in this folder, or under Deno as it is. */
+  start(script: string, args: string[] = [], { runtime = "node", listen }: StartOptions = {}): Child {
+    return runtime === "deno"
+      ? new Child(new URL(script, import.meta.url), { flags: ["--allow-all"], args, listen })
+      : new Child(pathToFileURL(join(this.path, script)), { nodeIn: this.path, args, listen });
   }
 
   async remove(): Promise<void> {

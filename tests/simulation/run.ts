@@ -1,15 +1,19 @@
 import { acquire } from "../../core/acquire.ts";
+import { sweepOne } from "../../core/cleanup.ts";
 import { LockAcquisitionError, LockBackendError, LockLostError } from "../../core/errors.ts";
 import type { Hold } from "../../core/hold.ts";
+import { LocalQueue } from "../../core/local_queue.ts";
 import { checkOptions } from "../../core/options.ts";
 import { Peer } from "../../core/peer.ts";
-import { decode, encode, evict, type Holder } from "../../core/record.ts";
+import { encode, evict, type Holder, sightOf } from "../../core/record.ts";
 import type { Mishap, Round, Schedule, Weather } from "./schedule.ts";
 import { type Applied, SimBackend, SimStore } from "./store.ts";
 import { randomFrom, SimProcess, World } from "./world.ts";
 
 const KEY = "the lock";
 const HORIZON_MS = 600_000;
+/** How long an operator waits for the store. */
+const SWEEP_LIMIT_MS = 500;
 
 /** What a run came to, for those who want to see that the simulation does what it says. */
 export interface Outcome {
@@ -20,6 +24,7 @@ export interface Outcome {
   readonly writes: number;
   readonly refusedWrites: number;
   readonly handOvers: number;
+  readonly sweeps: number;
 }
 
 /** A lock as the laws follow it from its grant on. */
@@ -56,6 +61,17 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
     writes: 0,
     refusedWrites: 0,
     handOvers: 0,
+    sweeps: 0,
+  };
+  const operators = new Peer(new SimBackend(store, operator, schedule.skewMs), operator.clock);
+  /** One step of a cleanup: what it does, it does to what it has seen a while ago. */
+  const sweepOnce = async (olderThanMs: number | undefined) => {
+    laws.onStruck();
+    const place = new LocalQueue(operators, KEY);
+    const sight = await operators.read(KEY, SWEEP_LIMIT_MS);
+    const swept = await sweepOne(place, olderThanMs, sight);
+    laws.onStruck();
+    if (swept === "removed" || swept === "evicted") outcome.sweeps++;
   };
 
   const work = async (process: SimProcess, peer: Peer, backend: SimBackend, round: Round) => {
@@ -122,10 +138,11 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
     }
   });
   for (const mishap of schedule.mishaps) {
-    world.schedule(
-      mishap.atMs,
-      () => strike(mishap, processes[mishap.process], operator, store, laws, schedule.skewMs),
-    );
+    world.schedule(mishap.atMs, () => {
+      if (mishap.kind === "sweep") {
+        void sweepOnce(mishap.ms % 2 === 0 ? mishap.ms : undefined).catch((error) => laws.checkError(error));
+      } else strike(mishap, processes[mishap.process], operator, store, laws, schedule.skewMs);
+    });
   }
 
   const quiet = await world.run(HORIZON_MS, () => laws.throwBroken());
@@ -157,8 +174,8 @@ function strike(
   } else {
     const entry = store.records.get(KEY, store.world.now);
     const now = operator.clock.wallMs();
-    const record = decode(KEY, entry.value);
-    const next = evict(record, entry.version, () => true, "forced", now, skewMs);
+    const { record } = sightOf(entry);
+    const next = evict(record, () => true, "forced", now, skewMs);
     if (next !== null) store.commit(operator, [{ ...entry, value: encode(next), expireInMs: 60_000 }]);
   }
 }

@@ -20,8 +20,8 @@ export interface Round {
 export interface Mishap {
   readonly atMs: number;
   readonly process: number;
-  readonly kind: "kill" | "freeze" | "step" | "force";
-  /** For how long it is frozen, or by how much its wall clock is set. */
+  readonly kind: "kill" | "freeze" | "step" | "force" | "sweep";
+  /** For how long it is frozen, by how much its wall clock is set, or for how long a hold may last. */
   readonly ms: number;
 }
 
@@ -81,6 +81,8 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       "freeze",
       "freeze",
       "force",
+      "sweep",
+      "sweep",
       ...(weather === "wild" ? ["step"] as const : []),
     ),
     ms: fc.integer({ min: 1, max: 3000 }),
@@ -96,7 +98,7 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       }),
       { minLength: 1, maxLength: 4 },
     ),
-    mishaps: weather === "calm" ? fc.constant([]) : fc.array(mishap, { maxLength: 4 }),
+    mishaps: weather === "calm" ? fc.constant([]) : fc.array(mishap, { maxLength: 6 }),
     network: fc.record({
       delayMs: fc.integer({ min: 1, max: 12 }),
       slow: weather === "calm" ? none : share(0.1),

@@ -126,7 +126,10 @@ export class SimBackend implements LockBackend {
   }
 
   /** The guarded write: in one atomic step with the proof that the lock's record is still `proof`. */
-  commitGuarded(proof: Entry, write: GuardedWrite): Promise<"written" | "changed" | "stale"> {
+  commitGuarded(
+    proof: Pick<Entry, "key" | "version">,
+    write: GuardedWrite,
+  ): Promise<"written" | "changed" | "stale"> {
     const store = this.#store;
     return store.ask(this.#process, () => {
       if (store.records.get(proof.key, store.world.now).version !== proof.version) return "changed";

@@ -1,0 +1,299 @@
+// Traces and metrics, as the SDK of OpenTelemetry receives them, and as Deno exports them by itself.
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { context, metrics, type Span, trace } from "@opentelemetry/api";
+import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
+import {
+  AggregationTemporality,
+  type DataPoint,
+  type Histogram,
+  InMemoryMetricExporter,
+  MeterProvider,
+  PeriodicExportingMetricReader,
+} from "@opentelemetry/sdk-metrics";
+import {
+  BasicTracerProvider,
+  InMemorySpanExporter,
+  type ReadableSpan,
+  SimpleSpanProcessor,
+} from "@opentelemetry/sdk-trace-base";
+import { memoryBackend, MemoryStore } from "../backends/memory.ts";
+import { forceRelease, Lock, lock, LockBackendError, type LockEvents, type LockOptions } from "../mod.ts";
+import { instrument, type InstrumentOptions } from "../otel.ts";
+import { Probe } from "../testing/probe.ts";
+
+/** One measured value, or the sum of several. */
+interface Point {
+  readonly attributes: Record<string, unknown>;
+  readonly count: number;
+  readonly sum: number;
+}
+
+/** The SDK with memories for exporters, and two processes on one store. */
+function scene(options: InstrumentOptions = {}) {
+  const spans = new InMemorySpanExporter();
+  const provider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(spans)] });
+  const exporter = new InMemoryMetricExporter(AggregationTemporality.CUMULATIVE);
+  // Flushed by hand: no timer is to tell.
+  const reader = new PeriodicExportingMetricReader({ exporter, exportIntervalMillis: 2 ** 30 });
+  const meters = new MeterProvider({ readers: [reader] });
+  context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
+  const telemetry = instrument({ context, trace: provider, metrics: meters }, options);
+  const store = new MemoryStore();
+  const peer = () => new Probe(memoryBackend({ store }));
+  const identifier = `otel:${crypto.randomUUID()}`;
+  return {
+    identifier,
+    a: peer(),
+    b: peer(),
+    telemetry,
+    forms: (backend: Probe, options: LockOptions = {}) => lock(identifier, { backend, ...options }),
+    spans: () => spans.getFinishedSpans(),
+    /** Runs `fn` in a span of the caller's. */
+    inside: <Result>(name: string, fn: (span: Span) => Promise<Result>) =>
+      provider.getTracer("the app").startActiveSpan(name, (span) => fn(span).finally(() => span.end())),
+    async points(name: string): Promise<Point[]> {
+      exporter.reset();
+      await reader.forceFlush();
+      const found = exporter.getMetrics().flatMap(({ scopeMetrics }) => scopeMetrics)
+        .flatMap(({ metrics }) => metrics).filter(({ descriptor }) => descriptor.name === name);
+      return found.flatMap(({ dataPoints }) => dataPoints as DataPoint<number | Histogram>[])
+        .map(({ attributes, value }) => {
+          const { count, sum = 0 } = typeof value === "number" ? { count: 1, sum: value } : value;
+          return { attributes, count, sum };
+        });
+    },
+    async [Symbol.asyncDispose]() {
+      telemetry.stop();
+      context.disable();
+      await meters.shutdown();
+      await provider.shutdown();
+    },
+  };
+}
+
+function hear<Name extends keyof LockEvents>(
+  name: Name,
+  fn: (event: LockEvents[Name]) => void,
+): Disposable {
+  const listener = (message: unknown) => fn(message as LockEvents[Name]);
+  subscribe(name, listener);
+  return { [Symbol.dispose]: () => void unsubscribe(name, listener) };
+}
+
+function parentOf(span: ReadableSpan): string | undefined {
+  return span.parentSpanContext?.spanId;
+}
+
+Deno.test("otel: a contended run, with its parents and values", async () => {
+  await using s = scene();
+  const times = { waited: [] as number[], held: [] as number[] };
+  using _acquired = hear("holdfast:acquired", ({ waitedMs }) => times.waited.push(waitedMs));
+  using _released = hear("holdfast:released", ({ heldMs }) => times.held.push(heldMs));
+  const first = await s.inside("first", async (span) => {
+    const held = await s.forms(s.a, { label: "one" }).acquire();
+    return { held, id: span.spanContext().spanId };
+  });
+  let second: { held: Lock; id: string } | undefined;
+  const waiting = s.inside("second", async (span) => {
+    second = { held: await s.forms(s.b).acquire(), id: span.spanContext().spanId };
+  });
+  while ((await s.points("holdfast.lock.conflicts")).length === 0) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  const [{ sum: waiters }] = await s.points("holdfast.lock.waiter.count");
+  const [{ sum: holds }] = await s.points("holdfast.lock.hold.count");
+  assertEquals([waiters, holds], [1, 1]);
+  await first.held.release();
+  await waiting;
+  await second!.held.release();
+
+  const own = s.spans().filter(({ instrumentationScope }) => instrumentationScope.name === "@holdfast/lock");
+  const lock = { "holdfast.lock.kind": "strong", "holdfast.lock.identifier": s.identifier };
+  const outcome = { "holdfast.wait.outcome": "acquired" };
+  const told = own.map((span) => ({ name: span.name, parent: parentOf(span), attributes: span.attributes }));
+  const fence = (held: Lock) => ({ "holdfast.lock.fencing_token": held.fencingToken });
+  const label = { "holdfast.lock.label": "one" };
+  assertEquals(told, [
+    { name: "holdfast wait", parent: first.id, attributes: { ...lock, ...label, ...outcome } },
+    { name: "holdfast hold", parent: first.id, attributes: { ...lock, ...fence(first.held), ...label } },
+    { name: "holdfast wait", parent: second!.id, attributes: { ...lock, ...outcome } },
+    { name: "holdfast hold", parent: second!.id, attributes: { ...lock, ...fence(second!.held) } },
+  ]);
+  assert(own.every(({ status }) => status.code === 0));
+
+  const [wait, ...noWait] = await s.points("holdfast.lock.wait.duration");
+  const [hold, ...noHold] = await s.points("holdfast.lock.hold.duration");
+  assertEquals([wait.count, wait.attributes, noWait], [
+    2,
+    { "holdfast.lock.kind": "strong", ...outcome },
+    [],
+  ]);
+  assertEquals([hold.count, hold.attributes, noHold], [2, { "holdfast.lock.kind": "strong" }, []]);
+  const seconds = (times: number[]) => times.reduce((sum, ms) => sum + ms / 1000, 0);
+  assertEquals([wait.sum, hold.sum], [seconds(times.waited), seconds(times.held)]);
+  const levels = [await s.points("holdfast.lock.waiter.count"), await s.points("holdfast.lock.hold.count")];
+  assertEquals(levels.flat().map(({ sum }) => sum), [0, 0]);
+  assertEquals(await s.points("holdfast.lock.losses"), []);
+});
+
+Deno.test("otel: a lock that is handed over belongs to the span of who waited for it", async () => {
+  await using s = scene();
+  const held = await s.forms(s.a).acquire();
+  let waiter = "";
+  const waiting = s.inside("waiter", async (span) => {
+    waiter = span.spanContext().spanId;
+    await s.forms(s.a).run(() => {});
+  });
+  await s.inside("releaser", () => held.release());
+  await waiting;
+  const own = s.spans().filter((span) => span.name.startsWith("holdfast") && parentOf(span) === waiter);
+  assertEquals(own.map(({ name }) => name), ["holdfast wait", "holdfast hold"]);
+});
+
+Deno.test("otel: a loss, a late renewal and a failure are told by their type", async () => {
+  await using s = scene();
+  const held = await s.forms(s.a, { leaseMs: 900 }).acquire();
+  while ((await s.points("holdfast.lock.renewal.delay")).length === 0) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  await forceRelease(s.identifier, { backend: s.a });
+  assertEquals(held.held, false);
+  const loss = { "holdfast.lock.kind": "strong", "error.type": "forced" };
+  assertEquals((await s.points("holdfast.lock.losses")).map(({ attributes, sum }) => [attributes, sum]), [
+    [loss, 1],
+  ]);
+  assertEquals((await s.points("holdfast.lock.hold.duration"))[0].attributes, loss);
+  const hold = s.spans().at(-1)!;
+  assertEquals([hold.name, hold.status.code, hold.attributes["error.type"]], ["holdfast hold", 2, "forced"]);
+
+  await s.forms(s.a).run(() => s.a.fail(new LockBackendError("the store is out")));
+  const released = s.spans().at(-1)!;
+  assertEquals([released.name, released.status.code], ["holdfast hold", 2]);
+  assertEquals(released.attributes["error.type"], "LockBackendError");
+  assertEquals((await s.points("holdfast.backend.errors"))[0].attributes, {
+    "error.type": "LockBackendError",
+  });
+});
+
+Deno.test("otel: those who bail, and which of them are errors", async () => {
+  await using s = scene();
+  const held = await s.forms(s.a).acquire();
+  assertEquals(await Lock.acquire(s.identifier, { backend: s.b, wait: false }), null);
+  const ending = new AbortController();
+  const cancelled = s.forms(s.b, { signal: ending.signal }).acquire().catch((error) => error);
+  ending.abort("enough");
+  assertEquals(await cancelled, "enough");
+  s.b.fail(new Error("the store is out"));
+  await s.forms(s.b).acquire().catch(() => {});
+  const waits = s.spans().filter(({ name }) => name === "holdfast wait").slice(1);
+  const told = waits.map(({ attributes, status }) => [
+    attributes["holdfast.wait.outcome"],
+    attributes["error.type"],
+    status.code,
+  ]);
+  assertEquals(told, [
+    ["taken", undefined, 0],
+    ["cancelled", undefined, 0],
+    ["failed", "LockBackendError", 2],
+  ]);
+  assertStringIncludes(waits[2].status.message!, "the store is out");
+  const outcomes = (await s.points("holdfast.lock.wait.duration")).map(({ attributes }) =>
+    attributes["holdfast.wait.outcome"]
+  );
+  assertEquals(outcomes.sort(), ["acquired", "cancelled", "failed", "taken"]);
+  await held.release();
+});
+
+Deno.test("otel: where identifiers are shown", async () => {
+  for (const identifiers of ["spans", "all", "none"] as const) {
+    await using s = scene({ identifiers });
+    await s.forms(s.a, { label: "a person's name" }).run(() => {});
+    s.a.fail(new Error("the store is out"));
+    await s.forms(s.a).acquire().catch(() => {});
+    const told = s.spans().map(({ attributes, status }) => JSON.stringify([attributes, status]));
+    assertEquals(told.length, 3);
+    for (const text of told) assertEquals(text.includes(s.identifier), identifiers !== "none", text);
+    assertEquals(told.some((text) => text.includes("person")), identifiers !== "none");
+    const measured = await Promise.all(
+      ["wait.duration", "hold.duration", "waiter.count", "hold.count"].map((name) =>
+        s.points(`holdfast.lock.${name}`)
+      ),
+    );
+    for (const { attributes } of measured.flat()) {
+      assertEquals(attributes["holdfast.lock.identifier"], identifiers === "all" ? s.identifier : undefined);
+    }
+  }
+});
+
+Deno.test("otel: stopped, it ends what is open and hears no more", async () => {
+  await using s = scene();
+  const held = await s.forms(s.a).acquire();
+  s.telemetry.stop();
+  assertEquals(s.spans().map(({ name }) => name), ["holdfast wait", "holdfast hold"]);
+  assertEquals((await s.points("holdfast.lock.hold.count")).map(({ sum }) => sum), [0]);
+  await held.release();
+  await s.forms(s.a).run(() => {});
+  assertEquals(s.spans().length, 2);
+});
+
+Deno.test("otel: begun in the midst, it tells of what begins from then on", async () => {
+  const backend = memoryBackend();
+  const held = await lock("early", { backend }).acquire();
+  await using s = scene();
+  await held.release();
+  assertEquals(s.spans().length, 0);
+  assertEquals((await s.points("holdfast.lock.hold.count")).length, 0);
+});
+
+Deno.test("otel: bad input is named", () => {
+  const bad: [string, unknown, unknown?][] = [
+    ["[object Null]", null],
+    ["neither 'trace' nor 'metrics'", {}],
+    ["'trace' needs 'context'", { trace }],
+    ["'trace'", { trace: {}, context }],
+    ["'metrics'", { metrics: 1 }],
+    ["'identifiers'", { metrics }, { identifiers: true }],
+    ["'identifier'", { metrics }, { identifier: "all" }],
+  ];
+  for (const [text, api, options] of bad) {
+    const error = assertThrows(() => instrument(api as never, options as never), TypeError);
+    if (api !== null) assertStringIncludes(error.message, text);
+  }
+});
+
+Deno.test("otel: Deno exports it by itself", async () => {
+  const bodies: { path: string; body: string }[] = [];
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, async (request) => {
+    bodies.push({ path: new URL(request.url).pathname, body: await request.text() });
+    return Response.json({});
+  });
+  const script = new URL("otel_child.ts", import.meta.url);
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--allow-env", script.href],
+    env: {
+      OTEL_DENO: "true",
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${server.addr.port}`,
+      OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+      NO_COLOR: "1",
+    },
+  }).output();
+  await server.shutdown();
+  const decoder = new TextDecoder();
+  assertEquals(code, 0, decoder.decode(stderr));
+  const { spanId } = JSON.parse(decoder.decode(stdout));
+  const sent = (path: string) =>
+    bodies.filter((sent) => sent.path === path).map(({ body }) => JSON.parse(body));
+  const spans = sent("/v1/traces").flatMap(({ resourceSpans }) => resourceSpans)
+    .flatMap(({ scopeSpans }) => scopeSpans).flatMap(({ spans }) => spans)
+    .filter(({ name }) => name.startsWith("holdfast"));
+  assertEquals(spans.map(({ name, parentSpanId }) => [name, parentSpanId]), [
+    ["holdfast wait", spanId],
+    ["holdfast hold", spanId],
+  ]);
+  const names = sent("/v1/metrics").flatMap(({ resourceMetrics }) => resourceMetrics)
+    .flatMap(({ scopeMetrics }) => scopeMetrics).flatMap(({ metrics }) => metrics).map(({ name }) => name);
+  for (const name of ["wait.duration", "hold.duration", "waiter.count", "hold.count"]) {
+    assert(names.includes(`holdfast.lock.${name}`), `${name} of ${names}`);
+  }
+});
