@@ -1,0 +1,78 @@
+/** The self-hosted server of Deno KV: on loopback and a free port, stopped by its process. */
+
+import { delay } from "@std/async";
+import { freePort } from "../redis_server.ts";
+
+/** What its clients must show it. */
+export const ACCESS_TOKEN = "holdfast-test-token";
+
+const START_MS = 20_000;
+/** How long it may take to compile. */
+const INSTALL_MS = 15 * 60_000;
+
+/** Where it is, or will be: `.ci/run` compiles it while the first tests run. Without that, the one on the PATH. */
+const PROMISED = Deno.env.get("HOLDFAST_DENOKV");
+const BINARY = PROMISED ?? "denokv";
+
+/** Why there can be no server here, or `undefined`. One that was promised is waited for. */
+export async function missingDenokv(): Promise<string | undefined> {
+  for (const deadline = Date.now() + INSTALL_MS;;) {
+    const { success } = await new Deno.Command(BINARY, { args: ["--help"], stdout: "null", stderr: "null" })
+      .output().catch(() => ({ success: false }));
+    if (success) return undefined;
+    if (PROMISED === undefined) return "needs denokv: cargo install denokv --locked";
+    const failure = await Deno.readTextFile(`${BINARY}.failed`).catch(() => undefined);
+    if (failure !== undefined) return `denokv could not be installed: ${failure.trim()}`;
+    if (Date.now() > deadline) throw new Error(`denokv was not installed within ${INSTALL_MS} ms`);
+    await delay(1000);
+  }
+}
+
+export class KvServer implements AsyncDisposable {
+  readonly #port: number;
+  readonly #folder: string;
+  #process: Deno.ChildProcess | undefined;
+
+  private constructor(port: number, folder: string) {
+    this.#port = port;
+    this.#folder = folder;
+  }
+
+  static async start(): Promise<KvServer> {
+    const server = new KvServer(await freePort(), await Deno.makeTempDir({ prefix: "holdfast-denokv-" }));
+    await server.start();
+    return server;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** Starts it again, on the same port and data, after `kill`. */
+  async start(): Promise<void> {
+    const args = ["--sqlite-path", `${this.#folder}/kv.sqlite`, "serve"];
+    args.push("--access-token", ACCESS_TOKEN, "--addr", `127.0.0.1:${this.#port}`);
+    this.#process = new Deno.Command(BINARY, { args, stdin: "null", stdout: "null", stderr: "null" }).spawn();
+    const deadline = performance.now() + START_MS;
+    while (!await this.#answers()) {
+      if (performance.now() > deadline) throw new Error("denokv does not answer");
+      await delay(20);
+    }
+  }
+
+  /** Kills it on the spot, as a crash does. */
+  async kill(): Promise<void> {
+    this.#process?.kill("SIGKILL");
+    await this.#process?.status;
+    this.#process = undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    await Deno.remove(this.#folder, { recursive: true });
+  }
+
+  #answers(): Promise<boolean> {
+    return fetch(this.url).then((response) => response.body?.cancel()).then(() => true, () => false);
+  }
+}
