@@ -1,10 +1,8 @@
-// Deno KV over the network: the conformance suite on the self-hosted server, and what networks do, with the client
-// of Deno and with the one for Node and Bun.
+// What networks do to Deno KV, with the client of Deno and with the one for Node and Bun.
 import { openKv } from "@deno/kv";
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async";
 import { commitIfHeld, kvBackend, type KvDatabase } from "@holdfast/lock/backends/kv";
-import { testBackend } from "@holdfast/lock/testing";
 import { Lock, lock, type LockBackend } from "../mod.ts";
 import { Proxy } from "./kv_connect/proxy.ts";
 import { ACCESS_TOKEN, KvServer, missingDenokv } from "./kv_connect/server.ts";
@@ -13,34 +11,14 @@ type Database = KvDatabase & { close(): void };
 
 /** By name: how each client opens a database. */
 const CLIENTS: Record<string, (url: string) => Promise<Database>> = {
-  "Deno.openKv": (url) => {
-    Deno.env.set("DENO_KV_ACCESS_TOKEN", ACCESS_TOKEN);
-    return Deno.openKv(url) as Promise<Database>;
-  },
-  "@deno/kv": (url) =>
-    openKv(url, { implementation: "remote", accessToken: ACCESS_TOKEN }) as Promise<unknown> as Promise<
-      Database
-    >,
+  "Deno.openKv": (url) => Deno.openKv(url) as Promise<Database>,
+  "@deno/kv": async (url) => await openKv(url, { implementation: "remote" }) as unknown as Database,
 };
 
 const missing = await missingDenokv();
 if (missing !== undefined) {
   Deno.test.ignore(`KV Connect: ${missing}`, () => {});
 } else {
-  const server = await KvServer.start();
-  globalThis.addEventListener("unload", () => void server.kill());
-  const kv = await CLIENTS["Deno.openKv"](server.url);
-  const slow = "a hand-off takes tens of milliseconds over HTTP, and the case is full of them";
-  testBackend({
-    name: "KV Connect",
-    test: Deno.test,
-    skip: Deno.test.ignore,
-    open: () => ({ backend: kvBackend(kv), close() {} }),
-    deviations: {
-      "hold: a hundred callers in two processes are never two at a time": slow,
-      "wait: many processes wait, more than have a place in line": slow,
-    },
-  });
   for (const [name, open] of Object.entries(CLIENTS)) faultTests(name, open);
 }
 

@@ -17,14 +17,22 @@ const BINARY = PROMISED ?? "denokv";
 /** Why there can be no server here, or `undefined`. One that was promised is waited for. */
 export async function missingDenokv(): Promise<string | undefined> {
   for (const deadline = Date.now() + INSTALL_MS;;) {
-    const { success } = await new Deno.Command(BINARY, { args: ["--help"], stdout: "null", stderr: "null" })
-      .output().catch(() => ({ success: false }));
-    if (success) return undefined;
+    if (await starts()) return undefined;
     if (PROMISED === undefined) return "needs denokv: cargo install denokv --locked";
     const failure = await Deno.readTextFile(`${BINARY}.failed`).catch(() => undefined);
     if (failure !== undefined) return `denokv could not be installed: ${failure.trim()}`;
     if (Date.now() > deadline) throw new Error(`denokv was not installed within ${INSTALL_MS} ms`);
     await delay(1000);
+  }
+}
+
+async function starts(): Promise<boolean> {
+  try {
+    const { success } = await new Deno.Command(BINARY, { args: ["--help"], stdout: "null", stderr: "null" })
+      .output();
+    return success;
+  } catch {
+    return false;
   }
 }
 
@@ -39,6 +47,8 @@ export class KvServer implements AsyncDisposable {
   }
 
   static async start(): Promise<KvServer> {
+    // Where all clients look for it, in this process and its children.
+    Deno.env.set("DENO_KV_ACCESS_TOKEN", ACCESS_TOKEN);
     const server = new KvServer(await freePort(), await Deno.makeTempDir({ prefix: "holdfast-denokv-" }));
     await server.start();
     return server;
