@@ -19,10 +19,10 @@
  * @module
  */
 
-import { openDefaultKvBackend } from "./backends/kv.ts";
 import { setDefaultBackend } from "./core/kinds.ts";
 
-setDefaultBackend(openDefaultKvBackend);
+// On first use: whoever keeps locks elsewhere does not load it.
+setDefaultBackend(async () => (await import("./backends/kv.ts")).openDefaultKvBackend());
 
 export { lock } from "./core/forms.ts";
 export type { Bailed, LockForms, LockWrapper } from "./core/forms.ts";
