@@ -175,8 +175,6 @@ test("TypeScript compiles all forms for Node 20, decorators and await using too"
     "typescript@5",
     "tsc",
     ...flags.split(" "),
-    "--types",
-    "",
     "consumer.ts",
   );
   assertEquals(await run(project, path, "out/consumer.js"), "wrapper decorator run scope hand\n");
