@@ -8,6 +8,7 @@ export class Proxy implements AsyncDisposable {
   /** How long a token is good for. */
   tokenMs = 3_600_000;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #closing = new AbortController();
   readonly #upstream: string;
   readonly #accessToken: string;
   readonly #losses = new Map<string, number>();
@@ -45,7 +46,9 @@ export class Proxy implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.cutStreams();
-    await this.#server.shutdown();
+    // Closes all connections, and does not wait for what a failed test has left behind.
+    this.#closing.abort();
+    await this.#server.finished;
   }
 
   async #pass(request: Request): Promise<Response> {
