@@ -45,9 +45,13 @@ function faultTests(name: string, open: (url: string) => Promise<Database>): voi
         // Deno's client asks for a new token when one is refused; the other only when little of its time is left.
         if (name === "@deno/kv") proxy.tokenMs = 60_000;
         const [kv, other] = [await open(proxy.url), await open(proxy.url)];
+        const done = new AbortController();
+        const limit = delay(LIMIT_MS, done).then(() => Promise.reject(new Error("it did not end in time")));
         try {
-          await play({ server, proxy, kv, a: kvBackend(kv), b: kvBackend(other) });
+          await Promise.race([play({ server, proxy, kv, a: kvBackend(kv), b: kvBackend(other) }), limit]);
         } finally {
+          done.abort();
+          await limit.catch(() => {});
           kv.close();
           other.close();
         }

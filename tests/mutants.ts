@@ -85,6 +85,12 @@ const MUTANTS: Mutant[] = [
       "a release that is sent twice has released",
     ],
     [
+      "7: a watch of Deno KV that was lost is opened again",
+      "for (let pauseMs = REOPEN_MS.least; !stopped; pauseMs",
+      "for (let pauseMs = REOPEN_MS.least; !stopped && pauseMs < 101; pauseMs",
+      "@deno/kv: a theft is told by push",
+    ],
+    [
       "6: a broken watch of npm:@deno/kv does not end the process when the database is closed",
       "if (broken) watches.delete(id);",
       "if (broken) broken = true;",
