@@ -18,10 +18,10 @@
 
 import { assertAuthorize, type Authorize, json, refusal, refusedBy } from "./core/authorize.ts";
 import { Bell } from "./core/bell.ts";
-import { assertCleanup } from "./core/cleanup.ts";
+import { assertCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/cleanup.ts";
 import { systemClock } from "./core/clock.ts";
 import { describe } from "./core/identifier.ts";
-import { cleanup, type CleanupCounts, type CleanupOptions, Lock, LockBackendError } from "./mod.ts";
+import { Lock, LockBackendError } from "./mod.ts";
 
 export { cleanup };
 export { appEngineCron, bearerSecret } from "./core/authorize.ts";

@@ -19,10 +19,10 @@
  * @module
  */
 
-import { openDefaultKvBackend } from "./backends/kv.ts";
 import { setDefaultBackend } from "./core/kinds.ts";
 
-setDefaultBackend(openDefaultKvBackend);
+// On first use: whoever keeps locks elsewhere does not load it.
+setDefaultBackend(async () => (await import("./backends/kv.ts")).openDefaultKvBackend());
 
 export { lock } from "./core/forms.ts";
 export type { Bailed, LockForms, LockWrapper } from "./core/forms.ts";
@@ -31,8 +31,6 @@ export { LOCK_KINDS } from "./core/options.ts";
 export type { LockKind, LockOptions } from "./core/options.ts";
 export { configure } from "./core/kinds.ts";
 export type { Backends } from "./core/kinds.ts";
-export { cleanup } from "./core/cleanup.ts";
-export type { CleanupCounts, CleanupOptions } from "./core/cleanup.ts";
 export { forceRelease, locks } from "./core/operate.ts";
 export type {
   ForceOptions,

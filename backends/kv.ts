@@ -89,8 +89,11 @@ export interface KvDatabase {
   list(selector: { prefix: readonly KvKeyPart[]; start: readonly KvKeyPart[] }): AsyncIterable<KvEntry>;
   /** Begins an atomic operation. */
   atomic(): KvAtomic & { commit(): Promise<KvCommit> };
-  /** Streams entries as they change. */
-  watch(keys: readonly (readonly KvKeyPart[])[]): ReadableStream<readonly KvEntry[]>;
+  /** Streams entries as they change; with `raw`, also those that did not. */
+  watch(
+    keys: readonly (readonly KvKeyPart[])[],
+    options?: { raw?: boolean },
+  ): ReadableStream<readonly KvEntry[]>;
 }
 
 /** Options of {@linkcode kvBackend}. */
@@ -110,6 +113,14 @@ const BUSY_MS = 2000;
 const POLL_MS = { least: 4, most: 22, share: 1 / 8 };
 /** The bounds between which a pushed waiter polls in case a message was lost. */
 const BACKSTOP_MS = { least: 1000, most: 10_000, share: 1 };
+/** How long the watch of a database is left alone when it has broken; twice as long each time. */
+const REOPEN_MS = { least: 100, most: 10_000 };
+/** How long npm:@deno/kv may take, at most, to connect a watch again that has ended. */
+const RECONNECT_MS = 130_000;
+/** Over KV Connect, the clients send a commit again when they got no answer: not before this time has passed. */
+const REPEAT_MS = 200;
+/** For how long, on top of two leases, it is remembered that a guarded commit was applied. */
+const RECEIPT_MS = 300_000;
 /** How many of our own latest commits are remembered, to tell their echo from another process's news. */
 const OWN_COMMITS = 64;
 /** Leaves room for the longest key in the 2048 bytes that Deno KV allows. */
@@ -125,10 +136,13 @@ class KvBackend implements LockBackend {
   readonly skewMs: number;
   readonly graceMs = 250;
   readonly #prefix: readonly KvKeyPart[];
-  readonly #native: boolean;
+  /** The watch to use, if there is one that is safe. */
+  readonly #open: ((key: string) => ReadableStream<readonly KvEntry[]>) | undefined;
+  /** Whether a commit may have been sent more than once before it was answered. */
+  readonly #repeats: boolean;
   readonly #own = new Set<string>();
   /** Whether the database tells of other processes' commits: learned by seeing it happen, or not happen. */
-  #pushes = false;
+  #pushes: boolean;
   #polling = 0;
   #committing = 0;
 
@@ -137,8 +151,15 @@ class KvBackend implements LockBackend {
     this.skewMs = skewMs;
     this.#prefix = prefix;
     const { Kv } = denoGlobal() ?? {};
-    // Only the runtime's own watch is safe: the one of npm:@deno/kv can spin the event loop for ever.
-    this.#native = Kv !== undefined && kv instanceof Kv;
+    const native = Kv !== undefined && kv instanceof Kv;
+    // npm:@deno/kv over KV Connect. Its watch of a file can spin the event loop for ever, and tells of no other
+    // process; the one over KV Connect ends the process when its stream breaks, unless it is raw.
+    const remote = !native && /^https?:/.test(`${(kv as { url?: unknown }).url}`);
+    if (native || remote) {
+      this.#open = (key) => kv.watch([this.keyOf(key)], remote ? { raw: true } : undefined);
+    }
+    this.#repeats = native || remote;
+    this.#pushes = remote;
   }
 
   keyOf(key: string): readonly KvKeyPart[] {
@@ -160,7 +181,7 @@ class KvBackend implements LockBackend {
   async commit(changes: readonly Change[]): Promise<CommitResult> {
     this.#committing++;
     try {
-      const result = await retried(() => this.#atomic(changes).commit());
+      const result = await retried(() => this.#send(this.#atomic(changes)));
       if (!result.ok) return { ok: false };
       this.#own.add(result.versionstamp);
       if (this.#own.size > OWN_COMMITS) this.#own.delete(first(this.#own));
@@ -173,10 +194,10 @@ class KvBackend implements LockBackend {
   async *watch(key: string, { signal, idle = false }: WatchOptions): AsyncIterable<Entry> {
     const bell = new Bell();
     signal.addEventListener("abort", bell.ring);
-    const stop = this.#native ? this.#listen(key, bell.ring) : () => {};
+    let last: Entry | undefined;
+    const stop = this.#listen(key, (version) => version !== last?.version && bell.ring());
     if (!idle) this.#polling++;
     try {
-      let last: Entry | undefined;
       // From the last news but one: a hand-off makes two, a renewal one, which is no reason to hurry.
       let quietSince = performance.now();
       let newsAt = quietSince;
@@ -233,27 +254,55 @@ class KvBackend implements LockBackend {
     return atomic;
   }
 
-  /** Rings when the database tells of a change. Between processes on one SQLite file it never does. */
-  #listen(key: string, ring: () => void): () => Promise<void> {
-    const reader = this.kv.watch([this.keyOf(key)]).getReader();
-    const listen = async () => {
-      for (let current = true;; current = false) {
-        const { done, value } = await reader.read();
-        if (done) return;
-        const version = value[0].versionstamp;
-        // The echo of our own commit proves nothing, and may come before the commit's own answer.
-        const foreign = this.#committing === 0 && version !== null && !this.#own.has(version);
-        if (!current && foreign) this.#pushes = true;
-        ring();
+  /** Commits, and throws if what the answer says may be about a commit that was sent again. */
+  async #send(atomic: ReturnType<KvDatabase["atomic"]>): Promise<KvCommit> {
+    let late = false;
+    // In two steps, so that a process that has been frozen meanwhile does not take that for a late answer.
+    let stop = systemClock.after(0.45 * REPEAT_MS, () => {
+      stop = systemClock.after(0.45 * REPEAT_MS, () => late = true);
+    });
+    const result = await atomic.commit().finally(() => stop());
+    if (result.ok || !late || !this.#repeats) return result;
+    throw new LockBackendError("a commit that may have been sent twice was refused", { transient: true });
+  }
+
+  /** Tells of versions that the database announces. Between processes on one SQLite file it never does. */
+  #listen(key: string, tell: (version?: string | null) => void): () => Promise<void> {
+    let reader: ReadableStreamDefaultReader<readonly KvEntry[]> | undefined;
+    let stopped = false;
+    const bell = new Bell();
+    const read = async () => {
+      reader = this.#open!(key).getReader();
+      const forget = memoryOfWatch(this.kv);
+      try {
+        for (let current = true;; current = false) {
+          const { done, value } = await reader.read();
+          if (done) return;
+          const version = value[0].versionstamp;
+          // The echo of our own commit proves nothing, and may come before the commit's own answer.
+          const foreign = this.#committing === 0 && version !== null && !this.#own.has(version);
+          if (!current && foreign) this.#pushes = true;
+          tell(version);
+        }
+      } finally {
+        forget(!stopped);
       }
     };
-    // A watch that fails leaves the polling, which tells of the failure if it is the database's.
-    const listening = listen().catch(() => {
-      this.#pushes = false;
-      ring();
-    });
+    const listen = async () => {
+      for (let pauseMs = REOPEN_MS.least; !stopped; pauseMs = Math.min(2 * pauseMs, REOPEN_MS.most)) {
+        // A failure of the database's own is met by the reading.
+        await read().catch(() => {});
+        if (stopped) return;
+        this.#pushes = false;
+        tell();
+        await bell.sleep(systemClock, pauseMs);
+      }
+    };
+    const listening = this.#open === undefined ? undefined : listen();
     return async () => {
-      await reader.cancel().catch(() => {});
+      stopped = true;
+      bell.ring();
+      await reader?.cancel().catch(() => {});
       await listening;
     };
   }
@@ -358,7 +407,11 @@ async function openDefault(): Promise<LockBackend> {
  * `build` receives a fresh atomic operation and adds to it; it may be called again when the lock's record
  * has changed meanwhile (a renewal, a new waiter), which never makes the commit fail. Keep the data in the
  * database that keeps the lock. Resolves to what Deno KV answers; `{ ok: false }` only if a check of the
- * caller's own failed.
+ * caller's own failed. It adds two checks of its own to the caller's; Deno KV takes 100 in all on a local
+ * database, 10 over KV Connect and with npm:@deno/kv.
+ *
+ * The mutations are applied once, even if the client sends the commit again because the answer was lost: for that
+ * a small receipt is written beside the lock, which expires after two leases and five minutes.
  *
  * Rejects with `LockLostError` if the lock is no longer held, with what `build` throws (both write nothing),
  * with TypeError if `held` is not a lock on a Deno KV backend, and with `LockBackendError` if the database
@@ -394,13 +447,23 @@ export async function commitIfHeld(
     const proof = await hold.proof();
     const atomic = backend.kv.atomic();
     atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });
+    const { peer, key } = hold.queue;
+    const { leaseMs } = hold.options;
+    const receipt = [...backend.keyOf(key), crypto.randomUUID()];
+    atomic.check({ key: receipt, versionstamp: null });
+    atomic.set(receipt, new Uint8Array(), { expireIn: 2 * leaseMs + RECEIPT_MS });
     await build(draftOf(atomic));
-    const { peer } = hold.queue;
-    const committing = peer.bounded(retried(() => atomic.commit()), hold.options.leaseMs);
-    const result = await committing.catch((error) => {
+    const committing = peer.bounded(retried(() => atomic.commit()), leaseMs);
+    const failed = (error: unknown) => {
       throw backendError(hold.identifier, "commit under", error);
-    });
+    };
+    const result = await committing.catch(failed);
     if (result.ok) return result;
+    // A client that got no answer sends again by itself, and is refused by what it has written before.
+    const { versionstamp } = await peer.bounded(retried(() => backend.kv.get(receipt)), leaseMs).catch(
+      failed,
+    );
+    if (versionstamp !== null) return { ok: true, versionstamp };
     const now = await hold.proof();
     if (now.version === proof.version) return result;
   }
@@ -444,18 +507,43 @@ async function retried<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
 
 /** A failure of the database, and whether it may pass. */
 function failure(cause: unknown): LockBackendError {
-  const message = messageOf(cause);
+  // What npm:@deno/kv throws has a stack of its own in the message.
+  const [message] = messageOf(cause).split("\n");
   if (cause instanceof LockBackendError) return cause;
-  if (/database is closed|bad resource/i.test(message) || (cause as Error)?.name === "BadResource") {
+  if (
+    /database is closed|bad resource|after '\.close' is called/i.test(message) ||
+    (cause as Error)?.name === "BadResource"
+  ) {
     return new LockBackendError("the Deno KV database is closed", { cause });
   }
-  // TypeError is how Deno KV tells of what it will not take: a value too large, a full disk.
-  const transient = message.includes("database is locked") || !(cause instanceof TypeError);
+  // TypeError is how Deno KV tells of what it will not take: a value too large, a full disk. With a cause, it is
+  // how fetch tells of a broken connection.
+  const refused = cause instanceof TypeError && cause.cause === undefined || /^TooMany/.test(message);
+  const transient = message.includes("database is locked") || !refused;
   return new LockBackendError(message, { cause, transient });
 }
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * What npm:@deno/kv keeps of the watch that was just opened, until the database is closed: that is too long, and
+ * one that has broken would then end the process. One that was cancelled may still be about to connect again.
+ */
+function memoryOfWatch(kv: object): (broken: boolean) => void {
+  const { watches } = kv as { watches?: Map<number, { onFinalize(): Promise<void> }> };
+  if (!(watches instanceof Map)) return () => {};
+  const id = Math.max(...watches.keys());
+  return (broken) => {
+    const watch = watches.get(id);
+    if (broken) watches.delete(id);
+    else {
+      systemClock.after(RECONNECT_MS, () => {
+        if (watches.delete(id)) watch?.onFinalize().catch(() => {});
+      }, true);
+    }
+  };
 }
 
 function isKeyPart(part: unknown): boolean {

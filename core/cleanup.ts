@@ -72,7 +72,8 @@ const NAMES = ["prefix", "olderThanMs", "signal", "onProgress", "kind", "backend
  *
  * @example
  * ```ts
- * import { cleanup, lock } from "@holdfast/lock";
+ * import { lock } from "@holdfast/lock";
+ * import { cleanup } from "@holdfast/lock/cron";
  * import { memoryBackend } from "@holdfast/lock/backends/memory";
  * import { assertEquals } from "@std/assert";
  *

@@ -3,6 +3,8 @@
  * the processes that they start, kill and freeze.
  */
 
+import process from "node:process";
+import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 
 /** One line that a child has written: what it says, when, and more. */
@@ -20,6 +22,8 @@ export interface ChildOptions {
   args?: string[];
   /** Runs the script under Node instead, in this folder. */
   nodeIn?: string;
+  /** Which Node, or Bun; default: the one on the PATH. */
+  runtime?: string;
   /** Receives every message, at once. */
   listen?: (message: Message) => void;
 }
@@ -39,7 +43,7 @@ export function say(said: string, more: Record<string, unknown> = {}): void {
 
 /** For a child: what its parent tells, until the parent hangs up or dies. */
 export function told<Command>(): AsyncIterable<Command> {
-  return parsed(Deno.stdin.readable);
+  return parsed(Readable.toWeb(process.stdin) as ReadableStream<Uint8Array>);
 }
 
 /** For a parent: one child process. Disposing of it kills it, whatever it is doing. */
@@ -51,8 +55,8 @@ export class Child implements AsyncDisposable {
   readonly #waiting = new Set<() => void>();
   #ended = false;
 
-  constructor(script: URL, { flags = [], args = [], nodeIn, listen }: ChildOptions) {
-    const command = new Deno.Command(nodeIn === undefined ? Deno.execPath() : "node", {
+  constructor(script: URL, { flags = [], args = [], nodeIn, runtime = "node", listen }: ChildOptions) {
+    const command = new Deno.Command(nodeIn === undefined ? Deno.execPath() : runtime, {
       args: nodeIn === undefined
         ? ["run", "--quiet", "--unstable-kv", ...flags, script.href, ...args]
         : [...flags, fileURLToPath(script), ...args],

@@ -66,6 +66,57 @@ const MUTANTS: Mutant[] = [
     test: "tests/processes_test.ts",
     filter: "refuses the write of a robbed holder",
   },
+  ...([
+    [
+      "2: over KV Connect, a guarded commit that is sent twice is applied once",
+      "atomic.check({ key: receipt, versionstamp: null });",
+      "",
+      "a guarded commit that is sent twice",
+    ],
+    [
+      "2: a guarded commit that was applied is not told of as refused",
+      "if (versionstamp !== null) return { ok: true, versionstamp };",
+      "",
+      "a guarded commit that is sent twice",
+    ],
+    [
+      "7: over KV Connect, a refusal that may be of a second sending is an unknown outcome",
+      "if (result.ok || !late || !this.#repeats) return result;",
+      "return result;",
+      "a release that is sent twice has released",
+    ],
+    [
+      "7: a watch of Deno KV that was lost is opened again",
+      "for (let pauseMs = REOPEN_MS.least; !stopped; pauseMs",
+      "for (let pauseMs = REOPEN_MS.least; !stopped && pauseMs < 101; pauseMs",
+      "@deno/kv: a theft is told by push",
+    ],
+    [
+      "6: a broken watch of npm:@deno/kv does not end the process when the database is closed",
+      "if (broken) watches.delete(id);",
+      "if (broken) broken = true;",
+      "@deno/kv: a theft is told by push",
+    ],
+    [
+      "6: a watch of npm:@deno/kv that breaks does not end the process",
+      "remote ? { raw: true } : undefined",
+      "undefined",
+      "@deno/kv: a theft is told by push",
+    ],
+    [
+      "7: a broken connection to a Deno KV server may pass",
+      "cause instanceof TypeError && cause.cause === undefined ||",
+      "cause instanceof TypeError ||",
+      "@deno/kv: a lock survives the server's restart",
+    ],
+  ] as const).map(([law, from, to, filter]) => ({
+    law,
+    file: "backends/kv.ts",
+    from,
+    to,
+    test: "tests/kv_connect_test.ts",
+    filter,
+  })),
   {
     law: "2: a loss found by the renewal is told",
     file: "core/hold.ts",
@@ -793,7 +844,8 @@ try {
     const filters = filter === undefined ? [] : ["--filter", filter];
     const { code, output } = await deno("test", "-A", "--no-check", "--fail-fast", ...filters, test);
     await Deno.writeTextFile(path, text);
-    const red = /^(.+?) \.\.\. FAILED/m.exec(output)?.[1] ?? /^(.+?) => /m.exec(output)?.[1];
+    const red = /^(.+?) \.\.\. FAILED/m.exec(output)?.[1] ?? /^(.+?) => /m.exec(output)?.[1] ??
+      /^(Uncaught error from .+?) FAILED/m.exec(output)?.[1];
     const why = /Law \d broken[^:]*: ([^\n]*)/.exec(output)?.[1];
     const noticed = code !== 0 && red !== undefined;
     if (!noticed) survivors++;

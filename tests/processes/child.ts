@@ -1,0 +1,109 @@
+/** One process of `processes_test.ts`, under any runtime: does what it is told. Arguments: the store and its address. */
+
+import process from "node:process";
+import { Lock, LockLostError, type LockOptions } from "../../mod.ts";
+import { now, say, told } from "../child.ts";
+import { openStore } from "./stores.ts";
+
+type Command =
+  /** Acquires the lock and keeps it. */
+  | { do: "acquire"; options?: LockOptions }
+  /** Acquires, increments the counters, releases; `times` over, or for ever. Says so every time. */
+  | { do: "increment"; name: string; times: number | null; options?: LockOptions }
+  /** Ticks until a tick comes more than `gapMs` late, and looks at the lock in that very tick. */
+  | { do: "tick"; gapMs: number }
+  /** Commits a value under the lock. With `pause`, stops when the commit is ready to be sent, until `go`. */
+  | { do: "commit"; value: string; pause?: boolean }
+  | { do: "go" }
+  | { do: "read"; names: string[] }
+  | { do: "look" }
+  | { do: "release" };
+
+const [kind, address] = process.argv.slice(2);
+const { backend, read, write, commit } = await openStore(kind, address);
+let held: Lock;
+let go = () => {};
+
+async function acquire(options: LockOptions = {}): Promise<Lock> {
+  // Nothing here bails, so there is a lock.
+  return (await Lock.acquire("shared", { ...options, backend }))!;
+}
+
+/** Whether it was committed, or refused because the lock was lost. */
+async function committed(held: Lock, values: Record<string, string>, ready?: () => Promise<void>) {
+  try {
+    await commit(held, values, ready);
+    return true;
+  } catch (error) {
+    if (error instanceof LockLostError) return error;
+    throw error;
+  }
+}
+
+async function increment(name: string, times: number | null, options?: LockOptions): Promise<void> {
+  const spans: [from: number, to: number][] = [];
+  for (let done = 0; times === null || done < times;) {
+    const held = await acquire(options);
+    const from = now();
+    const [bare, proven, own] = await read(["bare", "proven", name]);
+    await write("bare", `${Number(bare) + 1}`);
+    const outcome = await committed(held, { proven: `${Number(proven) + 1}`, [name]: `${Number(own) + 1}` });
+    spans.push([from, now()]);
+    await held.release();
+    if (outcome !== true) say("robbed", { reason: outcome.reason });
+    else say("progressed", { done: ++done });
+  }
+  say("incremented", { spans });
+}
+
+async function tick(gapMs: number): Promise<void> {
+  let last: number;
+  do {
+    last = now();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  } while (now() - last < gapMs);
+  // The signal first: `held` would tell it.
+  const { aborted, reason } = held.signal;
+  say("woke", { held: held.held, aborted, reason: reason?.reason });
+}
+
+async function obey(command: Command): Promise<void> {
+  switch (command.do) {
+    case "acquire": {
+      const asked = now();
+      held = await acquire(command.options);
+      const { signal } = held;
+      signal.addEventListener("abort", () => say("lost", { reason: signal.reason.reason }));
+      return say("acquired", { asked, fencingToken: held.fencingToken });
+    }
+    case "increment":
+      return await increment(command.name, command.times, command.options);
+    case "tick":
+      return await tick(command.gapMs);
+    case "commit": {
+      let heldWhenSent: boolean | undefined;
+      const outcome = await committed(held, { value: command.value }, async () => {
+        if (!command.pause) return;
+        const gone = new Promise<void>((resolve) => go = resolve);
+        say("ready");
+        await gone;
+        heldWhenSent = held.held;
+      });
+      return outcome === true ? say("committed") : say("refused", { reason: outcome.reason, heldWhenSent });
+    }
+    case "go":
+      return go();
+    case "read":
+      return say("values", { values: await read(command.names) });
+    case "look":
+      return say("looked", { held: held.held });
+    case "release":
+      return say("released", { ours: await held.release() });
+  }
+}
+
+say("started");
+for await (const command of told<Command>()) {
+  obey(command).catch((error) => say("failed", { error: error.stack }));
+}
+process.exit();

@@ -1,0 +1,85 @@
+/** The stores that processes share, as each of them opens them, under any runtime. */
+
+import { Redis } from "ioredis6";
+import { commitIfHeld as commitKv, kvBackend, type KvDatabase } from "../../backends/kv.ts";
+import { commitIfHeld as commitRedis, redisBackend } from "../../backends/redis.ts";
+import type { Lock, LockBackend } from "../../mod.ts";
+
+/** A store that a process has opened: its locks, and values beside them. */
+export interface OpenStore {
+  backend: LockBackend;
+  read(names: string[]): Promise<(string | null)[]>;
+  write(name: string, value: string): Promise<void>;
+  /** Writes under the lock; `ready` is called when all is ready to be sent. */
+  commit(held: Lock, values: Record<string, string>, ready?: () => Promise<void>): Promise<void>;
+  close(): void;
+}
+
+/** Opens the store of this kind. */
+export function openStore(kind: string, address: string): Promise<OpenStore> {
+  return kind === "kv" ? openKvStore(address) : openRedis(address);
+}
+
+type Kv = KvDatabase & {
+  set(key: readonly string[], value: Uint8Array): Promise<unknown>;
+  close(): void;
+};
+
+async function openKv(address: string): Promise<Kv> {
+  if ("Deno" in globalThis) return await Deno.openKv(address) as Kv;
+  const { openKv } = await import("@deno/kv");
+  // Bun's serialisation is not V8's, so the client wants to be told one. Only bytes are kept here.
+  const none = () => {
+    throw new Error("only bytes are kept here");
+  };
+  const serialisation = "Bun" in globalThis ? { encodeV8: none, decodeV8: none } : {};
+  return await openKv(address, serialisation) as unknown as Kv;
+}
+
+async function openKvStore(address: string): Promise<OpenStore> {
+  const kv = await openKv(address);
+  const encoder = new TextEncoder();
+  const decoder = new TextDecoder();
+  return {
+    backend: kvBackend(kv),
+    async read(names) {
+      const entries = await kv.getMany(names.map((name) => [name]));
+      return entries.map(({ value }) => value === null ? null : decoder.decode(value as Uint8Array));
+    },
+    async write(name, value) {
+      for (;;) {
+        try {
+          await kv.set([name], encoder.encode(value));
+          return;
+        } catch (error) {
+          if (!`${error}`.includes("database is locked")) throw error;
+        }
+      }
+    },
+    async commit(held, values, ready = () => Promise.resolve()) {
+      await commitKv(held, async (atomic) => {
+        for (const [name, value] of Object.entries(values)) atomic.set([name], encoder.encode(value));
+        await ready();
+      });
+    },
+    close: () => kv.close(),
+  };
+}
+
+// deno-lint-ignore require-await -- All stores are opened alike.
+async function openRedis(address: string): Promise<OpenStore> {
+  const client = new Redis(address);
+  client.on("error", () => {});
+  return {
+    backend: redisBackend(client),
+    read: (names) => client.mget(names),
+    async write(name, value) {
+      await client.set(name, value);
+    },
+    async commit(held, values, ready) {
+      await ready?.();
+      await commitRedis(held, Object.entries(values).map(([name, value]) => ["SET", name, value]));
+    },
+    close: () => client.disconnect(),
+  };
+}

@@ -1,0 +1,47 @@
+/** The runtimes that the package is for, and a folder in which they find what they import. */
+
+import { join } from "node:path";
+
+/** By name: how npm gets it, and how it says where it is. */
+const COMMANDS: Readonly<Record<string, string[]>> = {
+  "Node 20": ["node@20", "-p", "process.execPath"],
+  "Node 22": ["node@22", "-p", "process.execPath"],
+  "Node 24": ["node@24", "-p", "process.execPath"],
+  "Bun": ["bun@1", "-e", "console.log(process.execPath)"],
+};
+
+/** Where a runtime's program is; for one that cannot be had here, why not. In CI all can be had. */
+export async function findRuntime(name: string): Promise<{ path: string } | { missing: string }> {
+  if (name === "Deno") return { path: Deno.execPath() };
+  try {
+    const path = await run(Deno.cwd(), "npx", "-y", ...COMMANDS[name]);
+    return { path: path.trim() };
+  } catch (error) {
+    if (Deno.env.get("CI") === "true") throw error;
+    return { missing: `needs ${name}, which npm gets: npx -y ${COMMANDS[name][0]}` };
+  }
+}
+
+/** Makes a folder in which Node and Bun find these clients, in the versions that deno.json says. */
+export async function folderWith(...clients: string[]): Promise<string> {
+  const root = new URL("../../", import.meta.url);
+  const folder = await Deno.makeTempDir({ prefix: "holdfast-runtimes-" });
+  const tested = JSON.parse(await Deno.readTextFile(new URL("deno.json", root))).imports;
+  const imports = Object.fromEntries(clients.map((name) => {
+    const specifier = Object.values<string>(tested).findLast((value) => value.startsWith(`npm:${name}@`));
+    return [name, specifier];
+  }));
+  await Deno.writeTextFile(join(folder, "deno.json"), JSON.stringify({ nodeModulesDir: "auto", imports }));
+  await Deno.writeTextFile(join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }));
+  await Deno.copyFile(new URL("deno.lock", root), join(folder, "deno.lock"));
+  await run(folder, Deno.execPath(), "install", "--quiet");
+  return folder;
+}
+
+/** Runs a command to its end, and answers what it has written. */
+export async function run(cwd: string | URL, command: string, ...args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(command, { args, cwd, stdin: "null" }).output();
+  const decoder = new TextDecoder();
+  if (success) return decoder.decode(stdout);
+  throw new Error(`${command} ${args.join(" ")}: ${decoder.decode(stdout)}${decoder.decode(stderr)}`);
+}
