@@ -87,11 +87,12 @@ async function hold(held: Lock, job: Job, receive: (to: (signal: Signal) => void
   const code = await command.ended;
   signal.removeEventListener("abort", lost);
   clearTimeout(killing);
+  const terminated = signal.aborted;
   // Of its own children, none may go on without the lock.
-  if (signal.aborted) command.killRest();
+  if (terminated) command.killRest();
   try {
     if (await held.release()) return code;
-    if (!signal.aborted) tell(`Lost lock ${quote(held.identifier)} while the command ran`);
+    if (!terminated) tell(`${signal.reason.message}; the command had ended by then`);
     return EXIT.lost;
   } catch (error) {
     // The command has done its work under the lock; others have to wait for the end of the lease.
