@@ -2,7 +2,7 @@ import { strict as assert } from "node:assert";
 import { encode, type Holder, type LockRecord } from "../core/record.ts";
 import { cleanup, type CleanupCounts, forceRelease, type ListedLock, Lock, locks } from "../mod.ts";
 import { loseAnswer } from "./probe.ts";
-import { type Cases, leave, lossOf, outcomeOf, type Stage } from "./stage.ts";
+import { type Cases, lossOf, outcomeOf, type Stage } from "./stage.ts";
 
 /** What an operator sees of the locks on a store, and can do about them. */
 export const operatorCases: Cases = {
@@ -171,7 +171,7 @@ export const operatorCases: Cases = {
     b.skewMs = Infinity;
     const ending = new AbortController();
     const cleaning = outcomeOf(cleanup({ backend: b, prefix: id, signal: ending.signal }));
-    await leave(50);
+    await stage.leave(50);
     ending.abort("enough");
     assert.equal(await cleaning, "enough");
     assert.notEqual((await stage.entry(key)).value, null);
@@ -219,7 +219,7 @@ export const operatorCases: Cases = {
     );
     assert.equal(old.held, true);
     b.skewMs = backend.skewMs = 0;
-    await leave(50);
+    await stage.leave(50);
     assert.deepEqual(await cleanup({ backend, prefix: id, olderThanMs: 1 }), counts({ evicted: 1 }));
     assert.equal((await lost).reason, "forced");
     assert.equal((await waiting).held, true);
@@ -228,7 +228,7 @@ export const operatorCases: Cases = {
   "cleanup: olderThanMs tells a holder of its own process on the spot": async (stage) => {
     const held = await stage.acquire(stage.a);
     stage.a.skewMs = 0;
-    await leave(10);
+    await stage.leave(10);
     assert.equal((await cleanup({ backend: stage.a, prefix: stage.id, olderThanMs: 0 })).evicted, 1);
     assert.equal(held.held, false);
     assert.equal(held.signal.reason.reason, "forced");
