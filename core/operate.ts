@@ -163,6 +163,18 @@ export async function forceRelease(identifier: string, options: ForceOptions = {
   }
 }
 
+/** One lock as `locks` shows it; with neither holders nor waiters if there is no record of it. */
+export async function look(identifier: string, backend: LockBackend): Promise<ListedLock> {
+  assertIdentifier(identifier);
+  const key = await keyOf(identifier);
+  try {
+    const { value, version } = await peerOf(backend).read(key, LIMIT_MS);
+    return listedLock(key, fenced(decode(key, value), version), backend.now());
+  } catch (error) {
+    throw backendError(identifier, "look at", error);
+  }
+}
+
 /** The record of an entry; `undefined` for what is none, which must not keep an operator from the others. */
 export function recordOf(entry: Entry): LockRecord | undefined {
   try {

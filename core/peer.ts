@@ -41,6 +41,8 @@ export class Peer {
   readonly #remembered = new Map<string, Sightings>();
   /** The lines in which this process may have its place; the value changes whenever it takes it anew. */
   readonly #seated = new Map<string, symbol>();
+  /** Acquisitions that talk to the store, or clear up behind themselves. */
+  readonly #busy = new Set<Promise<void>>();
 
   constructor(backend: LockBackend, clock: Clock) {
     this.backend = backend;
@@ -69,6 +71,17 @@ export class Peer {
       const [oldest] = this.#remembered.keys();
       this.#remembered.delete(oldest);
     }
+  }
+
+  /** An acquisition begins to talk to the store. */
+  track(contending: Promise<void>): void {
+    this.#busy.add(contending);
+    void contending.finally(() => this.#busy.delete(contending));
+  }
+
+  /** Until no acquisition talks to the store any more: those that got nothing have then left nothing there. */
+  async quiet(): Promise<void> {
+    while (this.#busy.size > 0) await Promise.all(this.#busy);
   }
 
   /** The holds with these fencing tokens were evicted: one of this process need not wait to be told. */

@@ -464,12 +464,6 @@ const MUTANTS: Mutant[] = [
       "a host that is out or silent",
     ],
     [
-      "1: Datastore's conditions are enforced, in the run with deaths",
-      'const conflictResolutionStrategy = "FAIL";',
-      'const conflictResolutionStrategy = "SERVER_VALUE";',
-      "Datastore work",
-    ],
-    [
       "bad input: Datastore's pauses have bounds",
       'assertMs(pollMs, "pollMs", POLL_LEAST_MS, doing);',
       "",
@@ -478,7 +472,7 @@ const MUTANTS: Mutant[] = [
     [
       "bad input: an emulator is host:port",
       "if (url === undefined || port === 0) {",
-      "if (url === undefined && port === 0) {",
+      "if (url === undefined) {",
       "bad options are refused, and sent nowhere",
     ],
     [

@@ -58,6 +58,7 @@ const BAD_MAKERS: [options: Anything, says: string][] = [
   [{ projectId, emulatorHost: "localhost" }, "'emulatorHost' must be host:port such as 127.0.0.1:8081"],
   [{ projectId, emulatorHost: "https://localhost:1" }, "'emulatorHost' must be host:port"],
   [{ projectId, emulatorHost: 8081 }, "'emulatorHost' must be host:port"],
+  [{ projectId, emulatorHost: "localhost:0" }, "'emulatorHost' must be host:port"],
   [{ projectId, transport: "http3" }, `'transport' must be "grpc" or "rest", current value is "http3"`],
   [{ projectId, apiEndpoint: "x" }, "there is no option 'apiEndpoint'"],
 ];

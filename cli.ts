@@ -1,0 +1,171 @@
+#!/usr/bin/env node
+/**
+ * The command line: run a command while holding a lock, look at locks, take them away. Like `flock(1)`, but
+ * across machines.
+ *
+ * ```sh
+ * deno run -A --unstable-kv jsr:@holdfast/lock/cli run nightly --backend kv:/var/lib/locks.db -- ./report.sh
+ * npx holdfast ls --backend redis://localhost:6379
+ * ```
+ *
+ * `holdfast --help` and `holdfast <command> --help` say everything: commands, options, stores and exit codes.
+ * So does the operators' guide, `docs/operations.md`.
+ *
+ * @module
+ */
+
+import { realpathSync } from "node:fs";
+import { hostname, userInfo } from "node:os";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { checkOptions, type LockOptions } from "./core/options.ts";
+import { run } from "./cli/run.ts";
+import { openStore } from "./cli/store.ts";
+import { tell } from "./cli/terminal.ts";
+import { type CommandLine, duration, EXIT, helpOf, read, UsageError } from "./cli/usage.ts";
+import { clean, list, release, show, watch } from "./cli/view.ts";
+import type { LockBackend } from "./core/backend.ts";
+
+/** How long the process may linger when it has nothing more to do but something keeps it alive. */
+const LINGER_MS = 2000;
+const MAX_LABEL = 128;
+
+/** What a command line asks to be done in a store. */
+type Task = (backend: LockBackend) => Promise<number>;
+
+/**
+ * Does what the arguments of a command line say, and resolves to the code to exit with. It uses this process's
+ * standard streams and, while it runs a command, its signals. It never rejects: what goes wrong is told on
+ * standard error.
+ *
+ * @example
+ * ```ts
+ * import { main } from "@holdfast/lock/cli";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await main(["run", "nightly", "--wait-for", "soon", "--", "true"]), 64);
+ * ```
+ */
+export async function main(args: readonly string[]): Promise<number> {
+  try {
+    const line = read(args);
+    if (line.name === undefined || line.help) {
+      process.stdout.write(`${helpOf(line.name)}\n`);
+      return EXIT.done;
+    }
+    const task = taskOf(line);
+    const store = await openStore(line.options.backend as string | undefined);
+    try {
+      return await task(store.backend);
+    } finally {
+      await store.close();
+    }
+  } catch (error) {
+    tell(error instanceof Error ? error.message : String(error));
+    if (!(error instanceof UsageError)) return EXIT.unavailable;
+    tell("see holdfast --help");
+    return EXIT.usage;
+  }
+}
+
+/** Checks everything before the store is opened. */
+function taskOf(line: CommandLine): Task {
+  const { options: { json, yes, token, ...options } } = line;
+  if (line.name !== "run" && line.command !== undefined) throw new UsageError("only run takes a command");
+  switch (line.name!) {
+    case "run":
+      return runTask(line);
+    case "ls": {
+      const prefix = operand(line, "prefix") ?? "";
+      const view = options.watch === true ? watch : list;
+      return (backend) => view(backend, prefix, json === true);
+    }
+    case "show": {
+      const identifier = required(line);
+      return (backend) => show(backend, identifier, json === true);
+    }
+    case "release": {
+      const identifier = required(line);
+      if (options.force !== true) {
+        throw new UsageError("release takes a lock away from its holder: say --force if you mean that");
+      }
+      return (backend) => release(backend, identifier, token as string | undefined, yes === true);
+    }
+    case "cleanup": {
+      const prefix = operand(line, "prefix") ?? "";
+      const olderThanMs = duration(options["older-than"], "older-than");
+      return (backend) => clean(backend, prefix, olderThanMs, json === true, yes === true);
+    }
+  }
+}
+
+function runTask(line: CommandLine): Task {
+  const { options, command = [] } = line;
+  const identifier = required(line);
+  if (command.length === 0 || command[0] === "") {
+    throw new UsageError("the command to run goes after --: holdfast run <identifier> -- <command>");
+  }
+  if (options["no-wait"] && options["wait-for"] !== undefined) {
+    throw new UsageError("--no-wait and --wait-for exclude each other");
+  }
+  const lockOptions: LockOptions = {
+    wait: options["no-wait"] !== true,
+    waitForMs: duration(options["wait-for"], "wait-for"),
+    stealAfterMs: duration(options["steal-after"], "steal-after"),
+    leaseMs: duration(options.lease, "lease", 100),
+    label: options.label as string | undefined ?? defaultLabel(),
+  };
+  try {
+    checkOptions(lockOptions);
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+  const job = {
+    identifier,
+    command,
+    options: lockOptions,
+    killAfterMs: duration(options["kill-after"], "kill-after") ?? 5000,
+    verbose: options.verbose === true,
+    quiet: options.quiet === true,
+  };
+  return (backend) => run(backend, job);
+}
+
+function operand({ name, operands }: CommandLine, what: string): string | undefined {
+  if (operands.length > 1) {
+    const hint = name === "run" ? "; the command goes after --" : "";
+    throw new UsageError(`${name} takes one ${what}, there are ${operands.length}${hint}`);
+  }
+  return operands[0];
+}
+
+function required(line: CommandLine): string {
+  const identifier = operand(line, "identifier");
+  if (identifier) return identifier;
+  throw new UsageError(`${line.name} needs an identifier, the name of the lock`);
+}
+
+function defaultLabel(): string {
+  let user: string;
+  try {
+    user = userInfo().username;
+  } catch {
+    // A container may run under a number that has no name.
+    user = process.env.USER ?? `${process.getuid?.() ?? "?"}`;
+  }
+  return `${user}@${hostname()}:${process.pid}`.slice(-MAX_LABEL);
+}
+
+/** Whether this is the program itself: what `import.meta.main` says, where there is such a thing. */
+function isProgram(): boolean {
+  if (typeof import.meta.main === "boolean") return import.meta.main;
+  const [, started] = process.argv;
+  return started !== undefined && realpathSync(started) === fileURLToPath(import.meta.url);
+}
+
+if (isProgram()) {
+  // Whoever reads us may stop early, as head does.
+  process.stdout.on("error", () => process.exit(EXIT.done));
+  process.exitCode = await main(process.argv.slice(2));
+  setTimeout(() => process.exit(), LINGER_MS).unref();
+}

@@ -1,0 +1,171 @@
+/** Opens the store that a command line names, with the client that is installed. */
+
+import process from "node:process";
+import type { LockBackend } from "../core/backend.ts";
+import { LockBackendError, quote } from "../core/errors.ts";
+import { peerOf } from "../core/peer.ts";
+import { datastoreBackend, datastoreClient } from "../backends/datastore.ts";
+import { kvBackend, type KvDatabase } from "../backends/kv.ts";
+import { type IoRedisClient, type NodeRedisClient, redisBackend } from "../backends/redis.ts";
+import { UsageError } from "./usage.ts";
+
+/** How long one who leaves waits for what he left in the store to be cleared away. */
+const LEAVE_MS = 5000;
+
+/** An open store. */
+export interface Store {
+  readonly backend: LockBackend;
+  /** Lets acquisitions that were given up clear up behind themselves, and closes the client. */
+  close(): Promise<void>;
+}
+
+interface Opened {
+  readonly backend: LockBackend;
+  close(): unknown;
+}
+
+type KvClient = KvDatabase & { close(): void };
+type OpenKv = (path: string, options?: object) => Promise<KvClient>;
+
+/**
+ * Opens the store that `spec` names, or else the environment. Throws {@linkcode UsageError} for what names none,
+ * and LockBackendError if it cannot be opened.
+ */
+export async function openStore(spec: string | undefined): Promise<Store> {
+  const open = opener(spec ?? process.env.HOLDFAST_BACKEND ?? "");
+  const { backend, close } = await open().catch((error) => {
+    if (error instanceof LockBackendError) throw error;
+    throw new LockBackendError(`Cannot open the store: ${messageOf(error)}`, { cause: error });
+  });
+  return {
+    backend,
+    async close() {
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const late = new Promise<void>((resolve) => timer = setTimeout(resolve, LEAVE_MS));
+      await Promise.race([peerOf(backend).quiet(), late]);
+      clearTimeout(timer);
+      await close();
+    },
+  };
+}
+
+function opener(spec: string): () => Promise<Opened> {
+  const [, scheme, rest] = /^([a-z]+):(.+)$/s.exec(spec) ?? [];
+  if (scheme === "kv" && rest !== ":memory:") return () => openKv(rest);
+  if (scheme === "datastore") return () => openDatastore(rest);
+  if (URL.canParse(spec) && new URL(spec).hostname !== "") {
+    if (scheme === "http" || scheme === "https") return () => openKv(spec);
+    if (scheme === "redis" || scheme === "rediss") return () => openRedis(spec);
+  }
+  const value = spec === "" ? "there is none" : `current value is ${quote(spec.replace(/\/\/.*@/, "//…@"))}`;
+  throw new UsageError(
+    "--backend, or HOLDFAST_BACKEND, must be kv:<path> of a file, https://<host>, redis://<host>, rediss://<host> " +
+      `or datastore:<project>: ${value}`,
+  );
+}
+
+async function openKv(path: string): Promise<Opened> {
+  // Locks are kept as bytes. On Bun the client wants to be told how to read and write other values.
+  const foreign = "Bun" in globalThis
+    ? { encodeV8: () => new Uint8Array(), decodeV8: () => undefined }
+    : undefined;
+  const kv = await (await kvOpener())(path, foreign);
+  return { backend: kvBackend(kv), close: () => kv.close() };
+}
+
+async function kvOpener(): Promise<OpenKv> {
+  const deno = (globalThis as { Deno?: { openKv?: OpenKv } }).Deno;
+  if (deno === undefined) return (await load(["@deno/kv"])).openKv as OpenKv;
+  if (deno.openKv !== undefined) return deno.openKv;
+  throw new LockBackendError("Cannot open the store: Deno KV is not enabled, run deno with --unstable-kv");
+}
+
+async function openDatastore(projectId: string): Promise<Opened> {
+  const client = await datastoreClient({ projectId });
+  return { backend: datastoreBackend(client, { projectId }), close: () => client.close() };
+}
+
+/** What is used of the classes of the two clients, beside what the backend uses. */
+interface RedisClients {
+  readonly Redis?: new (
+    url: string,
+    options: { lazyConnect: true; retryStrategy: (times: number) => number | null },
+  ) => IoRedisClient & Connecting & { disconnect(): void };
+  readonly createClient?: (
+    options: {
+      url: string;
+      socket: { reconnectStrategy: (retries: number, cause: Error) => number | Error };
+    },
+  ) => NodeRedisClient & Connecting & { destroy(): void };
+}
+
+interface Connecting {
+  connect(): Promise<unknown>;
+  on(event: "error", listener: (error: Error) => void): unknown;
+}
+
+async function openRedis(url: string): Promise<Opened> {
+  const { Redis, createClient } = await load(["ioredis", "redis"]) as RedisClients;
+  // A server that is not there is told at once; one that goes away is waited for, as long as the lease runs.
+  let connected = false;
+  let failure: Error | undefined;
+  const again = (times: number) => Math.min(50 * times, 2000);
+  const connect = async (client: Connecting) => {
+    client.on("error", (error) => failure = error);
+    await client.connect().catch((error) => {
+      throw failure ?? error;
+    });
+    connected = true;
+  };
+  if (Redis !== undefined) {
+    const retryStrategy = (times: number) => connected ? again(times) : null;
+    const client = new Redis(url, { lazyConnect: true, retryStrategy });
+    await connect(client);
+    const backend = redisBackend(client);
+    const close = async () => {
+      await backend[Symbol.asyncDispose]();
+      client.disconnect();
+    };
+    return { backend, close };
+  }
+  const reconnectStrategy = (retries: number, cause: Error) => connected ? again(retries + 1) : cause;
+  const client = createClient!({ url, socket: { reconnectStrategy } });
+  await connect(client);
+  const backend = redisBackend(client);
+  const close = async () => {
+    await backend[Symbol.asyncDispose]();
+    client.destroy();
+  };
+  return { backend, close };
+}
+
+/** Which version of a client Deno fetches where none is named by the import map. */
+const RANGES: Readonly<Record<string, string>> = { ioredis: "^6.0.0", redis: "^6.3.1" };
+
+/** Loads the first of these packages that is installed: the user's own, on which this package does not depend. */
+async function load(names: readonly string[]): Promise<Record<string, unknown>> {
+  let failure: unknown;
+  for (const name of names) {
+    const specifiers = "Deno" in globalThis ? [name, `npm:${name}@${RANGES[name]}`] : [name];
+    for (const specifier of specifiers) {
+      try {
+        return await import(specifier);
+      } catch (cause) {
+        failure ??= cause;
+      }
+    }
+  }
+  const [first] = names;
+  throw new LockBackendError(
+    `Cannot open the store: ${names.join(" or ")} must be installed beside @holdfast/lock, ` +
+      `with: npm install ${first} (${messageOf(failure)})`,
+    { cause: failure },
+  );
+}
+
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  // Several addresses of one host fail together, without a message of their own.
+  const causes = (error as { errors?: unknown[] }).errors ?? [];
+  return (error.message || causes.map(messageOf).join(", ") || error.name).split("\n")[0];
+}

@@ -1,0 +1,190 @@
+/** What the command line says about itself, and how it is read. */
+
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import { MAX_MS } from "../core/clock.ts";
+import { quote } from "../core/errors.ts";
+
+/** With what the program ends, apart from the exit code of the command that it runs. */
+export const EXIT = {
+  done: 0,
+  /** What was asked about is not there. */
+  absent: 1,
+  usage: 64,
+  unavailable: 69,
+  taken: 75,
+  lost: 76,
+  notExecutable: 126,
+  notFound: 127,
+  /** Ended by a signal: this, and its number. */
+  signalled: 128,
+} as const;
+
+/** A command line that cannot be understood. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+/** What a command line comes to. */
+export interface CommandLine {
+  /** Which command, one of {@linkcode COMMANDS}; `undefined` if none is named. */
+  readonly name: CommandName | undefined;
+  readonly help: boolean;
+  /** What stands before `--` without being an option. */
+  readonly operands: readonly string[];
+  /** What stands behind `--`, if that is there. */
+  readonly command: readonly string[] | undefined;
+  readonly options: Readonly<Record<string, string | boolean | undefined>>;
+}
+
+type Options = NonNullable<ParseArgsConfig["options"]>;
+
+const text = { type: "string" } as const;
+const flag = { type: "boolean" } as const;
+const COMMON: Options = { backend: text, help: { type: "boolean", short: "h" } };
+
+const STORES = `The store, by --backend or, better for one with a password, by HOLDFAST_BACKEND:
+  kv:<path>              a Deno KV file (Deno.openKv on Deno, the npm package @deno/kv elsewhere)
+  https://…              KV Connect, with DENO_KV_ACCESS_TOKEN
+  redis://… rediss://…   Redis or Valkey, by the npm package ioredis or redis
+  datastore:<project>    Google Cloud Datastore, by the npm package @google-cloud/datastore`;
+
+const DURATIONS = `Durations: 500ms, 30s, 10m, 2h.`;
+
+/** Every command: which options it has besides `--backend` and `--help`, and what `--help` says. */
+export const COMMANDS = {
+  run: {
+    options: {
+      "no-wait": flag,
+      "wait-for": text,
+      "steal-after": text,
+      lease: text,
+      label: text,
+      "kill-after": text,
+      verbose: { type: "boolean", short: "v" },
+      quiet: { type: "boolean", short: "q" },
+    },
+    help: `Usage: holdfast run <identifier> [options] -- <command> [arguments]
+
+Runs the command while holding the lock, and ends with its exit code. It gets the standard streams, the signals
+sent to holdfast, and HOLDFAST_FENCING_TOKEN in its environment.
+
+  --no-wait            give up at once if the lock is taken
+  --wait-for <time>    give up after this time                        (default: wait for ever)
+  --steal-after <time> evict a holder that has held it for this long  (default: never)
+  --lease <time>       how long it stays taken if this machine dies   (default: 30s; renewed while held)
+  --label <text>       who we are, for those who wait                 (default: user@host:pid)
+  --kill-after <time>  when the lock is lost: from SIGTERM to SIGKILL (default: 5s)
+  -v, --verbose        say what we wait for, also where standard error is no terminal
+  -q, --quiet          do not even say that the lock was taken
+
+Exit code: the command's, 128+n if signal n ended it or our waiting, 75 if the lock was taken, 76 if it was lost
+(the command is then terminated), 126 if the command cannot be run, 127 if it is not found.
+${DURATIONS}`,
+  },
+  ls: {
+    options: { json: flag, watch: { type: "boolean", short: "w" } },
+    help: `Usage: holdfast ls [<prefix>] [--json] [--watch]
+
+Lists the locks that are held or waited for; with <prefix>, those whose identifier begins with it.
+
+  --json       one JSON object a line
+  -w, --watch  show them again whenever they change, until interrupted; with --json, one array a line`,
+  },
+  show: {
+    options: { json: flag },
+    help: `Usage: holdfast show <identifier> [--json]
+
+Shows who holds a lock, and who is in line. Exit code 1 if nobody is.`,
+  },
+  release: {
+    options: { force: flag, token: text, yes: { type: "boolean", short: "y" } },
+    help: `Usage: holdfast release <identifier> --force [--token <fencing token>] [--yes]
+
+Takes the lock away from its holder, and tells the holder; its program may take a while to notice. Asks first if
+standard input is a terminal. Exit code 1 if nobody held it, or you said no.
+
+  --force          required: only the holder itself can release it without force
+  --token <token>  only the hold with this fencing token, as show and ls --json print it
+  -y, --yes        do not ask`,
+  },
+  cleanup: {
+    options: { "older-than": text, json: flag, yes: { type: "boolean", short: "y" } },
+    help: `Usage: holdfast cleanup [<prefix>] [--older-than <time>] [--json]
+
+Deletes what dead processes have left behind. Locks whose holder lives are left alone.
+
+  --older-than <time>  but evict everyone who has held a lock for this long, dead or alive; asks first if
+                       standard input is a terminal
+  --json               print the counts as JSON
+  -y, --yes            do not ask
+${DURATIONS}`,
+  },
+} satisfies Record<string, { options: Options; help: string }>;
+
+/** The name of a command. */
+export type CommandName = keyof typeof COMMANDS;
+
+const OVERVIEW = `Usage: holdfast <command> [options]
+
+A lock across processes and machines.
+
+  run      run a command while holding a lock
+  ls       list the locks that are held or waited for
+  show     show one lock
+  release  take a lock away from its holder
+  cleanup  delete what dead processes have left behind
+
+holdfast <command> --help says more.`;
+
+const EXITS = `Exit codes: 64 the command line is wrong, 69 the store failed or cannot be opened.`;
+
+/** What `--help` prints. */
+export function helpOf(name: CommandName | undefined): string {
+  return [name === undefined ? OVERVIEW : COMMANDS[name].help, STORES, EXITS].join("\n\n");
+}
+
+/** Reads a command line. Throws {@linkcode UsageError}. */
+export function read(args: readonly string[]): CommandLine {
+  const [first = "--help", ...rest] = args;
+  if (first === "--help" || first === "-h" || first === "help") {
+    return { name: isCommand(rest[0]) ? rest[0] : undefined, help: true, ...NOTHING };
+  }
+  if (!isCommand(first)) {
+    throw new UsageError(`there is no command ${quote(first)}, only ${Object.keys(COMMANDS).join(", ")}`);
+  }
+  const end = rest.indexOf("--");
+  const [own, command] = end < 0 ? [rest, undefined] : [rest.slice(0, end), rest.slice(end + 1)];
+  try {
+    const { values, positionals } = parseArgs({
+      args: own,
+      options: { ...COMMON, ...COMMANDS[first].options },
+      allowPositionals: true,
+    });
+    const options = values as CommandLine["options"];
+    return { name: first, help: options.help === true, operands: positionals, command, options };
+  } catch (error) {
+    // The rest of its messages is advice that does not fit here.
+    if (!(error instanceof TypeError)) throw error;
+    throw new UsageError(error.message.split(/\. |\n/)[0]);
+  }
+}
+
+const NOTHING = { operands: [], command: undefined, options: {} } as const;
+
+function isCommand(name: string | undefined): name is CommandName {
+  return name !== undefined && Object.hasOwn(COMMANDS, name);
+}
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+/** A duration in milliseconds. Throws {@linkcode UsageError} that names the option, the rule and the value. */
+export function duration(value: string | boolean | undefined, option: string, least = 0): number | undefined {
+  if (typeof value !== "string") return undefined;
+  const [, count, unit] = /^(\d+)(ms|s|m|h)$/.exec(value) ?? [];
+  const ms = Number(count) * UNITS[unit];
+  if (ms >= least && ms <= MAX_MS) return ms;
+  throw new UsageError(
+    `--${option} must be a duration such as 500ms, 30s, 10m or 2h, from ${least}ms to ${MAX_MS}ms (24.8 days), ` +
+      `current value is ${quote(value)}`,
+  );
+}

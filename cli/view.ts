@@ -1,0 +1,165 @@
+/** Shows locks, and takes them away. */
+
+import process from "node:process";
+import type { LockBackend } from "../core/backend.ts";
+import { quote } from "../core/errors.ts";
+import { cleanup, type CleanupCounts } from "../core/cleanup.ts";
+import { forceRelease, type ListedHolder, type ListedLock, locks, look } from "../core/operate.ts";
+import { bold, consents, Drawing, json, printable, span, tell } from "./terminal.ts";
+import { EXIT } from "./usage.ts";
+
+/** How often a live view looks again. */
+const LOOK_MS = 1000;
+/** How many cells a progress bar has. */
+const BAR = 30;
+
+const HEAD = ["LOCK", "HOLDER", "HELD FOR", "LEASE", "IN LINE"];
+
+/** `ls` without `--watch`. */
+export async function list(backend: LockBackend, prefix: string, asJson: boolean): Promise<number> {
+  if (asJson) {
+    for await (const lock of locks({ prefix, backend })) print(json(lock));
+  } else {
+    const [head, ...rows] = table(await all(backend, prefix));
+    print(bold(head, process.stdout), ...rows);
+  }
+  return EXIT.done;
+}
+
+/** `ls --watch`: draws the list anew on a terminal; on a pipe, prints it again whenever it has changed. */
+export async function watch(backend: LockBackend, prefix: string, asJson: boolean): Promise<never> {
+  const drawing = new Drawing(process.stdout);
+  let before: string | undefined;
+  for (;;) {
+    const found = await all(backend, prefix);
+    const state = JSON.stringify(found.map(({ identifier, holders, waiters }) => [
+      identifier,
+      holders.map(({ fencingToken }) => fencingToken),
+      waiters.map(({ label, since }) => [label, since]),
+    ]));
+    if (drawing.live && !asJson) drawing.draw(fitting(table(found), drawing));
+    else if (state !== before) print(...(asJson ? [json(found)] : [...table(found), ""]));
+    before = state;
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+}
+
+/** `show`. */
+export async function show(backend: LockBackend, identifier: string, asJson: boolean): Promise<number> {
+  const lock = await look(identifier, backend);
+  const { holders, waiters } = lock;
+  if (asJson) print(json(lock));
+  else {
+    print(bold(printable(lock.identifier), process.stdout));
+    for (const holder of holders) {
+      print(
+        `held by        ${name(holder)}`,
+        `since          ${holder.since.toISOString()}, for ${span(holder.heldForMs)}`,
+        `lease          ${leaseOf(holder)}`,
+        `fencing token  ${holder.fencingToken}`,
+      );
+    }
+    if (holders.length === 0) print("held by        nobody");
+    for (const [i, waiter] of waiters.entries()) {
+      print(`${i === 0 ? "in line" : "       "}        ${name(waiter)}, for ${span(waiter.waitingForMs)}`);
+    }
+  }
+  return holders.length + waiters.length > 0 ? EXIT.done : EXIT.absent;
+}
+
+/** `release --force`. */
+export async function release(
+  backend: LockBackend,
+  identifier: string,
+  fencingToken: string | undefined,
+  yes: boolean,
+): Promise<number> {
+  const { holders } = await look(identifier, backend);
+  const holder = holders.find((holder) => fencingToken === undefined || holder.fencingToken === fencingToken);
+  if (holder === undefined) {
+    tell(`${quote(identifier)} is not held${fencingToken === undefined ? "" : " under that fencing token"}`);
+    return EXIT.absent;
+  }
+  const question = `Take ${quote(identifier)} from ${name(holder)}, who has held it for ` +
+    `${span(holder.heldForMs)}? His program runs on until it notices.`;
+  if (!yes && !(await consents(question))) return EXIT.absent;
+  // Only the holder that was asked about, not one who came after.
+  if (!(await forceRelease(identifier, { backend, fencingToken: holder.fencingToken }))) {
+    tell(`${quote(identifier)} is no longer held by ${name(holder)}`);
+    return EXIT.absent;
+  }
+  print(`released ${printable(quote(identifier))}, which ${name(holder)} held`);
+  return EXIT.done;
+}
+
+/** `cleanup`. */
+export async function clean(
+  backend: LockBackend,
+  prefix: string,
+  olderThanMs: number | undefined,
+  asJson: boolean,
+  yes: boolean,
+): Promise<number> {
+  const which = prefix === "" ? "every lock" : `every lock that begins with ${quote(prefix)}`;
+  const question = `Evict the holder of ${which} held for ${
+    span(olderThanMs ?? 0)
+  } or longer, dead or alive?`;
+  if (olderThanMs !== undefined && !yes && !(await consents(question))) return EXIT.absent;
+  const drawing = new Drawing(process.stderr);
+  let total = 0;
+  // Only a bar needs to know how long the way is.
+  if (drawing.live) { for await (const _ of backend.list(prefix)) total++; }
+  const onProgress = (counts: CleanupCounts) => drawing.draw([bar(counts, total)]);
+  const counts = await cleanup({ backend, prefix, olderThanMs, onProgress }).finally(() => drawing.clear());
+  const { seen, live, removed, evicted, gone, skipped } = counts;
+  const text =
+    `${seen} seen: ${removed} removed, ${evicted} evicted, ${live} live, ${gone} gone, ${skipped} skipped`;
+  print(asJson ? json(counts) : text);
+  return EXIT.done;
+}
+
+function print(...lines: readonly string[]): void {
+  process.stdout.write(lines.map((line) => `${line}\n`).join(""));
+}
+
+async function all(backend: LockBackend, prefix: string): Promise<ListedLock[]> {
+  const found: ListedLock[] = [];
+  for await (const lock of locks({ prefix, backend })) found.push(lock);
+  return found.sort((a, b) => a.identifier < b.identifier ? -1 : 1);
+}
+
+/** The head and a row for each lock, in columns. */
+function table(found: readonly ListedLock[]): [string, ...string[]] {
+  const rows = found.map(({ identifier, holders, waiters }) => [
+    printable(identifier),
+    holders.map(name).join(", ") || "nobody",
+    holders.map(({ heldForMs }) => span(heldForMs)).join(", ") || "-",
+    holders.map(leaseOf).join(", ") || "-",
+    `${waiters.length}`,
+  ]);
+  const widths = HEAD.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i].length)));
+  const line = (row: string[]) => row.map((cell, i) => cell.padEnd(widths[i])).join("  ").trimEnd();
+  return [line(HEAD), ...rows.map(line)];
+}
+
+/** As many lines as the terminal has room for. */
+function fitting(lines: readonly string[], { rows }: Drawing): readonly string[] {
+  if (lines.length < rows) return lines;
+  return [...lines.slice(0, rows - 2), `… and ${lines.length - rows + 2} more`];
+}
+
+/** How far a cleanup has come. */
+export function bar({ seen, removed, evicted }: CleanupCounts, total: number): string {
+  const share = Math.min(1, total === 0 ? 1 : seen / total);
+  const done = Math.round(share * BAR);
+  const rest = `${Math.floor(100 * share)} %, ${seen} seen, ${removed} removed, ${evicted} evicted`;
+  return `[${"#".repeat(done)}${".".repeat(BAR - done)}] ${rest}`;
+}
+
+function name({ label }: { readonly label: string | undefined }): string {
+  return label === undefined ? "(no label)" : printable(label);
+}
+
+function leaseOf({ leaseLeftMs }: ListedHolder): string {
+  return leaseLeftMs > 0 ? `${span(leaseLeftMs)} left` : `ended ${span(leaseLeftMs)} ago`;
+}

@@ -1,0 +1,353 @@
+/** The command line in processes of its own: on Deno with Deno KV, and on Node with Redis. */
+
+import { Redis } from "ioredis6";
+import { forceRelease, type ListedLock, locks } from "@holdfast/lock";
+import { kvBackend } from "@holdfast/lock/backends/kv";
+import { redisBackend } from "@holdfast/lock/backends/redis";
+import { main } from "@holdfast/lock/cli";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { delay } from "@std/async";
+import type { LockBackend } from "../core/backend.ts";
+import { COMMANDS, duration, helpOf, read, UsageError } from "../cli/usage.ts";
+import { json, printable } from "../cli/terminal.ts";
+import { finish, ON_DENO, type Place, Program } from "./cli_program.ts";
+import { missingRedis, RedisServer } from "./redis_server.ts";
+
+/** Where a test plays, with a view of the store of its own. */
+interface Stage extends Place {
+  readonly backend: LockBackend;
+  /** A folder of its own. */
+  readonly folder: string;
+}
+
+const missing = missingRedis();
+
+function test(name: string, play: (stage: Stage) => Promise<void>): void {
+  Deno.test(`command line on Deno with KV: ${name}`, async () => {
+    await using stack = new AsyncDisposableStack();
+    const folder = await temporary(stack);
+    const path = `${folder}/locks.db`;
+    const kv = await Deno.openKv(path);
+    stack.defer(() => kv.close());
+    await play({ program: ON_DENO, store: `kv:${path}`, backend: kvBackend(kv), folder });
+  });
+  if (missing !== undefined) {
+    return Deno.test.ignore(`command line on Node with Redis: ${name} (${missing})`, () => {});
+  }
+  Deno.test(`command line on Node with Redis: ${name}`, async () => {
+    await using stack = new AsyncDisposableStack();
+    const folder = await temporary(stack);
+    const server = stack.use(await RedisServer.start());
+    const client = new Redis({ port: server.port, host: "127.0.0.1" });
+    const ended = new Promise((resolve) => client.once("end", resolve));
+    stack.defer(async () => {
+      client.disconnect();
+      await ended;
+    });
+    const store = `redis://127.0.0.1:${server.port}`;
+    const backend = stack.use(redisBackend(client));
+    await play({ program: ["node", await onNode()], store, backend, folder });
+  });
+}
+
+async function temporary(stack: AsyncDisposableStack): Promise<string> {
+  const folder = await Deno.makeTempDir({ prefix: "holdfast-cli-" });
+  stack.defer(() => Deno.remove(folder, { recursive: true }));
+  return folder;
+}
+
+let bundling: Promise<string> | undefined;
+
+/** The program for Node, beside the client that its user has installed; made once. */
+function onNode(): Promise<string> {
+  return bundling ??= (async () => {
+    const folder = await Deno.makeTempDir({ prefix: "holdfast-cli-node-" });
+    globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
+    const installed = `${folder}/node_modules/ioredis`;
+    await Deno.mkdir(installed, { recursive: true });
+    await Deno.writeTextFile(`${installed}/package.json`, `{ "exports": "./index.mjs" }`);
+    await bundle("./cli_node.ts", `${installed}/index.mjs`);
+    await bundle("../cli.ts", `${folder}/holdfast.mjs`);
+    return `${folder}/holdfast.mjs`;
+  })();
+}
+
+async function bundle(source: string, target: string): Promise<void> {
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "bundle",
+      "--quiet",
+      "--platform",
+      "deno",
+      "--output",
+      target,
+      new URL(source, import.meta.url).href,
+    ],
+  }).output();
+  assert(success, new TextDecoder().decode(stderr));
+}
+
+/** Until the lock, as the store shows it, is as wanted. */
+async function until(
+  { backend }: Stage,
+  wanted: (lock: ListedLock) => boolean,
+  identifier = "x",
+): Promise<ListedLock> {
+  const deadline = performance.now() + 60_000;
+  for (;;) {
+    for await (const lock of locks({ prefix: identifier, backend })) if (wanted(lock)) return lock;
+    assert(performance.now() < deadline, "the lock never was as wanted");
+    await delay(20);
+  }
+}
+
+/** A program that holds the lock until it has nothing more to read. */
+async function holding(stage: Stage, ...options: string[]): Promise<Program> {
+  return await new Program(stage, "run", "x", ...options, "--", "sh", "-c", "echo held; cat").says("held");
+}
+
+test("the command gets standard input and a fencing token, and its exit code is ours", async (stage) => {
+  const command = ["sh", "-c", "cat; echo $HOLDFAST_FENCING_TOKEN; echo oops >&2; exit 3"];
+  const { code, out, err } = await finish(stage, ["run", "x", "--", ...command], "from standard input\n");
+  assertEquals([code, err], [3, "oops\n"]);
+  const [line, token] = out.split("\n");
+  assertEquals(line, "from standard input");
+  const again = await finish(stage, ["run", "x", "--", "sh", "-c", "echo $HOLDFAST_FENCING_TOKEN"]);
+  assert(token.length > 0 && token < again.out.trim(), `${token} and then ${again.out}`);
+  const unarmed = `${stage.folder}/unarmed`;
+  await Deno.writeTextFile(unarmed, "");
+  const outcomes = await Promise.all([
+    finish(stage, ["run", "a", "--", "no-such-command"]),
+    finish(stage, ["run", "b", "--", unarmed]),
+    finish(stage, ["run", "c", "--", "sh", "-c", "kill -9 $$"]),
+  ]);
+  assertEquals(outcomes.map(({ code }) => code), [127, 126, 137]);
+  assertStringIncludes(outcomes[0].err, `holdfast: Cannot run "no-such-command": not found`);
+  for await (const lock of locks({ backend: stage.backend })) throw new Error(`${lock.identifier} is left`);
+});
+
+test("a lock that is taken: 75, and who has it", async (stage) => {
+  await using holder = await holding(stage, "--label", "the first");
+  const refused = await finish(stage, ["run", "x", "--no-wait", "--", "echo", "never"]);
+  assertEquals([refused.code, refused.out], [75, ""]);
+  assertStringIncludes(refused.err, `holdfast: Cannot acquire lock "x"`);
+  assertStringIncludes(refused.err, `held by "the first"`);
+  const late = await finish(stage, ["run", "x", "--wait-for", "1ms", "--quiet", "--", "echo", "never"]);
+  assertEquals(late, { code: 75, out: "", err: "" });
+  assertEquals((await until(stage, () => true)).waiters, []);
+  assertEquals((await holder.hears("bye").outcome()).out, "held\nbye");
+});
+
+test("a signal while it waits: 128+n, and nothing left behind", async (stage) => {
+  await using holder = await holding(stage, "--label", "the first");
+  const signals = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+  await Promise.all(
+    Object.entries(signals).map(async ([signal, code]) => {
+      await using waiter = new Program(stage, "run", "x", "-v", "--label", signal, "--", "echo", "never");
+      await waiter.says(`waiting for "x", held by "the first" for `, "err");
+      await until(stage, ({ waiters }) => waiters.some(({ label }) => label === signal));
+      waiter.signal(signal as NodeJS.Signals);
+      const outcome = await waiter.outcome();
+      assertEquals([outcome.code, outcome.out], [code, ""]);
+    }),
+  );
+  assertEquals((await until(stage, () => true)).waiters, []);
+  assertEquals((await holder.hears().outcome()).code, 0);
+});
+
+test("a signal while the command runs is the command's", async (stage) => {
+  const script =
+    `trap 'echo usr' USR1; trap 'echo term; exit 7' TERM; echo ready; while :; do sleep 0.05; done`;
+  await using program = await new Program(stage, "run", "x", "--", "sh", "-c", script).says("ready");
+  program.signal("SIGUSR1");
+  await program.says("usr");
+  program.signal("SIGTERM");
+  const { code, out } = await program.outcome();
+  assertEquals([code, out], [7, "ready\nusr\nterm\n"]);
+  await using other = await new Program(stage, "run", "x", "--", "sh", "-c", "echo ready; sleep 600; echo no")
+    .says("ready");
+  // To all of its processes: a shell alone would end only after its sleep.
+  other.signal("SIGINT");
+  assertEquals(await other.outcome(), { code: 130, out: "ready\n", err: "" });
+});
+
+test("the lock is lost: 76; the command is terminated, and then killed", async (stage) => {
+  // A lease so short that the holder learns of it at its renewal where it is not told by push.
+  const options = ["--lease", "1s", "--kill-after", "100ms", "--label", "robbed"];
+  const obeys = `trap 'echo asked; exit 0' TERM; echo ready; while :; do sleep 0.05; done`;
+  await using first = await new Program(stage, "run", "x", ...options, "--", "sh", "-c", obeys).says("ready");
+  assert(await forceRelease("x", { backend: stage.backend }));
+  const told = await first.outcome();
+  assertEquals([told.code, told.out], [76, "ready\nasked\n"]);
+  assertStringIncludes(
+    told.err,
+    `holdfast: Lost lock "x": an operator evicted it; the command is terminated`,
+  );
+
+  // The outcome is there only when all that hold its output are dead, and this one does not obey.
+  const stubborn =
+    `trap 'echo asked' TERM; (trap '' TERM; sleep 600) & echo ready; while :; do sleep 0.05; done`;
+  await using second = await new Program(stage, "run", "x", ...options, "--", "sh", "-c", stubborn).says(
+    "ready",
+  );
+  await using thief = new Program(stage, "run", "x", "--steal-after", "1ms", "--", "echo", "mine");
+  assertEquals((await thief.hears().outcome()).out, "mine\n");
+  const killed = await second.outcome();
+  assertEquals([killed.code, killed.out], [76, "ready\nasked\n"]);
+  assertStringIncludes(killed.err, `a waiter's stealAfterMs evicted it`);
+});
+
+test("a lock that was lost at the very end of the command: 76", async (stage) => {
+  // The lease is so long that the holder is not told before it releases.
+  const script = "echo ready; cat";
+  await using program = new Program(stage, "run", "x", "--lease", "2h", "--", "sh", "-c", script);
+  await program.says("ready");
+  assert(await forceRelease("x", { backend: stage.backend }));
+  assertEquals((await program.hears().outcome()).code, 76);
+});
+
+test("many processes increment a counter: none is lost, and the fencing tokens rise", async (stage) => {
+  const [counter, tokens] = [`${stage.folder}/counter`, `${stage.folder}/tokens`];
+  await Deno.writeTextFile(counter, "0");
+  const script = 'n=$(cat "$0"); echo $HOLDFAST_FENCING_TOKEN >> "$1"; sleep 0.01; echo $((n + 1)) > "$0"';
+  const contend = async () => {
+    for (let i = 0; i < 3; i++) {
+      assertEquals((await finish(stage, ["run", "x", "--", "sh", "-c", script, counter, tokens])).code, 0);
+    }
+  };
+  await Promise.all([contend(), contend(), contend(), contend()]);
+  assertEquals((await Deno.readTextFile(counter)).trim(), "12");
+  const seen = (await Deno.readTextFile(tokens)).trim().split("\n");
+  assertEquals(seen, [...new Set(seen)].sort());
+});
+
+test("ls, show, release and cleanup, on a pipe", async (stage) => {
+  const evil = "evil\x1b[2J";
+  await using holder = await holding(stage, "--label", evil, "--lease", "1s");
+  await using waiter = new Program(stage, "run", "x", "--label", "next", "--", "echo", "mine");
+  const { holders: [{ fencingToken }] } = await until(stage, ({ waiters }) => waiters.length === 1);
+
+  const table = (await finish(stage, ["ls"])).out;
+  const [head, row, ...end] = table.split("\n").map((line) => line.split(/ {2,}/));
+  assertEquals([head, end], [["LOCK", "HOLDER", "HELD FOR", "LEASE", "IN LINE"], [[""]]]);
+  assertEquals(row.map((cell) => cell.replace(/^\d+ m?s/, "…")), ["x", "evil\\u{1b}[2J", "…", "… left", "1"]);
+  assertEquals((await finish(stage, ["ls", "y"])).out, "LOCK  HOLDER  HELD FOR  LEASE  IN LINE\n");
+  const [listed, ...more] = (await finish(stage, ["ls", "x", "--json"])).out.trim().split("\n");
+  assertEquals([JSON.parse(listed).holders[0].label, more], [evil, []]);
+
+  const shown = await finish(stage, ["show", "x"]);
+  assertEquals(shown.code, 0);
+  assertStringIncludes(shown.out, `fencing token  ${fencingToken}\n`);
+  assertStringIncludes(shown.out, "in line        next, for ");
+  assertEquals((await finish(stage, ["show", "y"])).code, 1);
+
+  const unforced = await finish(stage, ["release", "x"]);
+  assertEquals(unforced.code, 64);
+  assertStringIncludes(unforced.err, "say --force");
+  assertEquals((await finish(stage, ["release", "x", "--force", "--token", "0"])).code, 1);
+  const released = await finish(stage, ["release", "x", "--force", "--token", fencingToken]);
+  assertEquals([released.code, released.out], [0, `released "x", which evil\\u{1b}[2J held\n`]);
+  assertEquals((await holder.outcome()).code, 76);
+  assertEquals((await waiter.outcome()).out, "mine\n");
+  assertEquals((await finish(stage, ["release", "x", "--force"])).code, 1);
+
+  await using old = await holding(stage, "--lease", "1s");
+  const clean = JSON.parse((await finish(stage, ["cleanup", "--json"])).out);
+  assertEquals([clean.seen, clean.live], [1, 1]);
+  const swept = await finish(stage, ["cleanup", "--older-than", "0ms"]);
+  assertEquals(swept.out, "1 seen: 0 removed, 1 evicted, 0 live, 0 gone, 0 skipped\n");
+  assertEquals((await old.outcome()).code, 76);
+});
+
+test("ls --watch, on a pipe: again whenever it has changed", async (stage) => {
+  await using watcher = new Program(stage, "ls", "--watch", "--json");
+  await watcher.says("[]\n");
+  await using holder = await holding(stage, "--label", "me");
+  await watcher.says('"label":"me"');
+  assertEquals((await holder.hears().outcome()).code, 0);
+  await watcher.says("}]\n[]\n");
+  watcher.signal("SIGINT");
+  assert([130, "SIGINT"].includes((await watcher.outcome()).code));
+});
+
+Deno.test("command line: a store that cannot be opened is told, with 69, and without its password", async () => {
+  const closed = { program: ON_DENO, store: "redis://me:secret@127.0.0.1:1" };
+  const refused = await finish(closed, ["ls"]);
+  assertEquals(refused, {
+    code: 69,
+    out: "",
+    err: "holdfast: Cannot open the store: connect ECONNREFUSED 127.0.0.1:1\n",
+  });
+  const wrong = await finish({ ...closed, store: "rediss://me:secret@" }, ["ls"]);
+  assertEquals(wrong.code, 64);
+  assertStringIncludes(wrong.err, "rediss://…@");
+});
+
+Deno.test("command line: on Node, a client that is not installed is named", async () => {
+  const { code, err } = await finish({ program: ["node", await onNode()], store: "kv:/nowhere" }, ["ls"]);
+  assertEquals(code, 69);
+  assertStringIncludes(err, "@deno/kv must be installed beside @holdfast/lock, with: npm install @deno/kv");
+});
+
+Deno.test("command line: bad usage is refused before anything is opened, by option, rule and value", async () => {
+  for (
+    const args of [
+      ["bogus"],
+      ["run", "x"],
+      ["run", "x", "--"],
+      ["run", "--", "true"],
+      ["run", "x", "y", "--", "true"],
+      ["run", "x", "--bogus", "--", "true"],
+      ["run", "x", "--wait-for", "--", "true"],
+      ["run", "x", "--no-wait", "--wait-for", "1s", "--", "true"],
+      ["run", "x", "--label", "l".repeat(129), "--", "true"],
+      ["ls", "a", "b"],
+      ["ls", "--", "true"],
+      ["show"],
+      ["release", "x"],
+      ["cleanup", "--older-than", "1d"],
+      ["ls", "--backend", "kv::memory:"],
+      ["ls", "--backend", "postgres://host"],
+    ]
+  ) assertEquals([args, await main(args)], [args, 64]);
+});
+
+Deno.test("command line: durations", () => {
+  assertEquals(["500ms", "30s", "10m", "2h", "0ms"].map((text) => duration(text, "lease")), [
+    500,
+    30_000,
+    600_000,
+    7_200_000,
+    0,
+  ]);
+  assertEquals(duration(undefined, "lease"), undefined);
+  for (const text of ["", "5", "-5s", "1.5s", "5 s", "1d", "s", "600h", "99ms", "1e3s", "5S"]) {
+    const error = assertThrows(() => duration(text, "lease", 100), UsageError);
+    assertStringIncludes(
+      error.message,
+      "--lease must be a duration such as 500ms, 30s, 10m or 2h, from 100ms",
+    );
+    assertStringIncludes(error.message, `current value is ${JSON.stringify(text)}`);
+  }
+});
+
+Deno.test("command line: every command has its help", () => {
+  for (const name of Object.keys(COMMANDS) as (keyof typeof COMMANDS)[]) {
+    for (const args of [[name, "--help"], ["help", name], [name, "x", "-h"]]) {
+      const line = read(args);
+      assertEquals([line.name, line.help], [name, true]);
+    }
+    for (const option of Object.keys(COMMANDS[name].options)) {
+      assertStringIncludes(helpOf(name), `--${option}`);
+    }
+  }
+  for (const args of [[], ["--help"], ["-h"], ["help"]]) assertEquals(read(args).name, undefined);
+  assertEquals(read(["run", "x", "--", "ls", "--help"]).help, false);
+});
+
+Deno.test("command line: what others have named does not command the terminal", () => {
+  const evil = "a\x1b[2Jb\x9bc\u202ed\ne";
+  assertEquals(printable(evil), "a\\u{1b}[2Jb\\u{9b}c\\u{202e}d\\u{a}e");
+  assert(!/\p{Cc}|\p{Cf}/u.test(json({ evil })));
+  assertEquals(JSON.parse(json({ evil })), { evil });
+});
