@@ -168,8 +168,8 @@ export async function look(identifier: string, backend: LockBackend): Promise<Li
   assertIdentifier(identifier);
   const key = await keyOf(identifier);
   try {
-    const { value, version } = await peerOf(backend).read(key, LIMIT_MS);
-    return listedLock(key, fenced(decode(key, value), version), backend.now());
+    const { record } = await peerOf(backend).read(key, LIMIT_MS);
+    return listedLock(key, record, backend.now());
   } catch (error) {
     throw backendError(identifier, "look at", error);
   }
