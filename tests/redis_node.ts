@@ -1,7 +1,7 @@
-/** The conformance suite on Redis under `node --test`, as one bundle: see `redis_test.ts`. Its argument: the port. */
+/** The conformance suite on Redis under Node, as one bundle: see `redis_test.ts`. Arguments: the port, the client. */
 
 import { argv } from "node:process";
 import { test } from "node:test";
 import { testRedisClients } from "./redis_cases.ts";
 
-testRedisClients(Number(argv[2]), test, test.skip);
+testRedisClients(Number(argv[2]), test, test.skip, argv[3]);
