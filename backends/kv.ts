@@ -365,18 +365,8 @@ export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): LockB
   return new KvBackend(kv, [...prefix], skewMs);
 }
 
-let opening: Promise<LockBackend> | undefined;
-
-/** Opens the default database of this app, once. What `lock` uses when nothing is configured. */
-export function openDefaultKvBackend(): Promise<LockBackend> {
-  // A failure is not kept: the next use tries again.
-  return opening ??= openDefault().catch((error) => {
-    opening = undefined;
-    throw error;
-  });
-}
-
-async function openDefault(): Promise<LockBackend> {
+/** Opens the default database of this app. What `lock` uses when nothing is configured. */
+export async function openDefaultKvBackend(): Promise<LockBackend> {
   const deno = denoGlobal();
   if (deno === undefined) {
     throw new TypeError(

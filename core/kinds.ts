@@ -12,6 +12,7 @@ export interface Backends {
 
 const configured: Backends = {};
 let openDefault: (() => Promise<LockBackend>) | undefined;
+let opening: Promise<LockBackend> | undefined;
 
 /**
  * Sets the backends that serve the kinds from now on, in this process. What is omitted stays as it
@@ -58,6 +59,12 @@ export function backendFor(options: CheckedOptions): LockBackend | Promise<LockB
   const chosen = options.backend ??
     (options.kind === "weak" ? configured.weak : undefined) ?? configured.strong;
   if (chosen !== undefined) return chosen;
-  if (openDefault !== undefined) return openDefault();
+  if (openDefault !== undefined) {
+    // One for all, or those who come first might get it last. A failure is not kept: the next use tries again.
+    return opening ??= openDefault().catch((error) => {
+      opening = undefined;
+      throw error;
+    });
+  }
   throw new TypeError("Cannot lock: no backend is configured; call configure({ strong: … }) first");
 }

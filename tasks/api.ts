@@ -7,9 +7,15 @@ const { exports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root
 
 async function doc(...args: string[]): Promise<string> {
   const env = { NO_COLOR: "1" };
-  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["doc", ...args], cwd: root, env })
-    .output();
-  return new TextDecoder().decode(stdout);
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["doc", ...args],
+    cwd: root,
+    env,
+  }).output();
+  const decoder = new TextDecoder();
+  if (success) return decoder.decode(stdout);
+  console.error(decoder.decode(stderr));
+  Deno.exit(1);
 }
 
 /** A line as it is compared: `deno doc` indents it, and may dress it up. */

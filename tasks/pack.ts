@@ -4,7 +4,7 @@
 import { join } from "node:path";
 
 /** The clients that users may bring along; each backend takes its own. */
-const CLIENTS = ["@deno/kv", "@google-cloud/datastore", "ioredis", "redis"];
+const CLIENTS = ["@deno/kv", "@google-cloud/datastore", "@opentelemetry/api", "ioredis", "redis"];
 
 const root = new URL("..", import.meta.url);
 const { imports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
@@ -41,7 +41,7 @@ try {
     // Provenance needs it, and only the publishing workflow knows it.
     ...(repository && { repository: { type: "git", url: `git+https://github.com/${repository}.git` } }),
     engines: { node: ">=20" },
-    sideEffects: ["./mod.js"],
+    sideEffects: ["./mod.js", "./cli.js"],
     ...(made.exports["./cli"] && { bin: { holdfast: made.exports["./cli"].import } }),
     peerDependencies: Object.fromEntries(CLIENTS.map((name) => [name, tested(name)])),
     peerDependenciesMeta: Object.fromEntries(CLIENTS.map((name) => [name, { optional: true }])),

@@ -6,13 +6,23 @@ import { CLIENTS } from "./redis_clients.ts";
 
 type Register = Parameters<typeof testBackend>[0]["test"];
 
-/** Registers the suite for each client, on the server at `port`. */
-export function testRedisClients(port: number, test: Register, skip: Register): void {
+/** Registers the suite for each client, or for `only` one, on the server at `port`; `stretch` as in `testBackend`. */
+export function testRedisClients(
+  port: number,
+  test: Register,
+  skip: Register,
+  only?: string,
+  stretch = 1,
+): void {
   for (const [name, connect] of Object.entries(CLIENTS)) {
+    if (only !== undefined && name !== only) continue;
     testBackend({
       name: `Redis, ${name}`,
       test,
       skip,
+      // For a machine that is busy with other things: only what hangs runs into the limit.
+      limitMs: 30_000,
+      stretch,
       async open() {
         const { client, close } = await connect(port);
         const backend = redisBackend(client);

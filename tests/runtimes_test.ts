@@ -159,6 +159,13 @@ test("the tarball brings along nothing and runs nothing", async () => {
   assertEquals(Object.keys(manifest.exports), Object.keys(exports));
 });
 
+test("the command line is there under every runtime", async () => {
+  for (const { path, project } of runtimes) {
+    const output = await run(project, path, "node_modules/.bin/holdfast", "--help");
+    assert(output.includes("holdfast"), output);
+  }
+});
+
 test("publint and attw have nothing to say", async () => {
   await run(folder, "npx", "-y", "publint@0.3.25", "run", "--strict", tarball);
   await run(folder, "npx", "-y", "@arethetypeswrong/cli@0.18.5", "--profile", "esm-only", tarball);
