@@ -818,7 +818,7 @@ const MUTANTS: Mutant[] = [
   {
     law: "CLI: what does not obey is killed, with its children",
     file: "cli/run.ts",
-    from: "if (signal.aborted) command.killRest();",
+    from: "if (terminated) command.killRest();",
     to: "",
     test: "tests/cli_test.ts",
     filter: "the lock is lost: 76",
