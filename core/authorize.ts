@@ -131,17 +131,19 @@ function secretOf(secret: string, read: (request: Request) => Sent): Authorize {
   }
   const encoder = new TextEncoder();
   // The platform compares signatures in constant time. With a key of its own, nobody can foresee them.
-  const signed = (async () => {
+  const sign = async () => {
     const random = crypto.getRandomValues(new Uint8Array(32));
     const hmac = { name: "HMAC", hash: "SHA-256" };
     const key = await crypto.subtle.importKey("raw", random, hmac, false, ["sign", "verify"]);
     return { key, signature: await crypto.subtle.sign("HMAC", key, encoder.encode(secret)) };
-  })();
+  };
+  // By the first request, not before: nothing is under way in a program that only makes the check.
+  let signed: ReturnType<typeof sign> | undefined;
   return async (request) => {
     const { sent, how, challenge } = read(request);
     const headers = { "www-authenticate": challenge };
     if (sent === undefined) return refusal(401, how, headers);
-    const { key, signature } = await signed;
+    const { key, signature } = await (signed ??= sign());
     if (await crypto.subtle.verify("HMAC", key, signature, encoder.encode(sent))) return true;
     return refusal(401, "this is not the secret", headers);
   };
