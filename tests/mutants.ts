@@ -690,7 +690,7 @@ const MUTANTS: Mutant[] = [
   },
   {
     law: "admin: nobody comes in unless authorize says true",
-    file: "core/authorize.ts",
+    file: "handlers/authorize.ts",
     from: "if (verdict === true) return undefined;",
     to: "if (verdict) return undefined;",
     ...ADMIN,
