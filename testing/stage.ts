@@ -52,8 +52,12 @@ export class Stage {
 
   /** The lock of this case as `peer` sees it. */
   lock(peer: LockBackend, options: LockOptions = {}): LockForms<LockOptions> {
-    // Whoever still waits when the case is over, because it went wrong, must not disturb the next one.
-    return lock(this.id, { signal: this.#over.signal, ...this.#stretched(options), backend: peer });
+    const forms = lock(this.id, { signal: this.#over.signal, ...this.#stretched(options), backend: peer });
+    const { run, acquire } = forms;
+    return Object.assign(forms, {
+      run: <Result>(fn: (held: Lock) => Result) => this.#whileOn(run(fn)),
+      acquire: () => this.#whileOn(acquire()),
+    });
   }
 
   /** Acquires the lock of this case. */
@@ -128,6 +132,15 @@ export class Stage {
     }
     for (const peer of this.#peers) await peer.close();
     assert.ok(idle.every(Boolean), "calls or watches were left behind");
+  }
+
+  /** Whoever still waits when the case is over, because it went wrong, must not disturb the next one. */
+  #whileOn<Result>(outcome: Promise<Result>): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      outcome.then(resolve, (error) => {
+        if (!this.#over.signal.aborted) reject(error);
+      });
+    });
   }
 
   #stretched(options: LockOptions): LockOptions {

@@ -1,6 +1,8 @@
 import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
 import { CASES, testBackend } from "@holdfast/lock/testing";
 import { assertEquals, assertThrows } from "@std/assert";
+import { delay } from "@std/async";
+import { Stage } from "../testing/stage.ts";
 
 const store = new MemoryStore();
 const open = () => ({ backend: memoryBackend({ store }), close() {} });
@@ -32,4 +34,23 @@ Deno.test("the conformance suite refuses a deviation from no case, or without a 
   const test = () => {};
   assertThrows(() => testBackend({ name: "x", test, open, deviations: { nonsense: "why" } }), TypeError);
   assertThrows(() => testBackend({ name: "x", test, open, deviations: { [first]: "" } }), TypeError);
+});
+
+Deno.test("a case that ends too early leaves no rejection that nobody handles", async () => {
+  const unhandled: unknown[] = [];
+  const note = (event: PromiseRejectionEvent) => {
+    event.preventDefault();
+    unhandled.push(event.reason);
+  };
+  addEventListener("unhandledrejection", note);
+  const stage = new Stage(open(), open(), 1);
+  await stage.acquire(stage.a);
+  void stage.lock(stage.b).run(() => {});
+  void stage.lock(stage.b).acquire();
+  await stage.untilWaiting(1);
+  await stage.close();
+  // Rejections are reported when the microtasks have run.
+  await delay(0);
+  removeEventListener("unhandledrejection", note);
+  assertEquals(unhandled, []);
 });
