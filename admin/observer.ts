@@ -100,7 +100,7 @@ export class Observer {
     const { identifier, fencingToken, ...rest } = message as LockEvents[(typeof ENDS)[number]];
     const how = name === "holdfast:lost" && "reason" in rest ? rest.reason : "released";
     const now = Date.now();
-    void keyOf(identifier).then((key) => this.history.end(key, fencingToken, how, now));
+    void Promise.resolve(keyOf(identifier)).then((key) => this.history.end(key, fencingToken, how, now));
   };
 
   async #look(): Promise<Look> {

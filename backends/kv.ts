@@ -443,16 +443,19 @@ export async function commitIfHeld(
     atomic.check({ key: receipt, versionstamp: null });
     atomic.set(receipt, new Uint8Array(), { expireIn: 2 * leaseMs + RECEIPT_MS });
     await build(draftOf(atomic));
-    const committing = peer.bounded(retried(() => atomic.commit()), leaseMs);
+    const committing = peer.bounded(retried(() => atomic.commit()), leaseMs, (result) => result);
     const failed = (error: unknown) => {
       throw backendError(hold.identifier, "commit under", error);
     };
     const result = await committing.catch(failed);
     if (result.ok) return result;
     // A client that got no answer sends again by itself, and is refused by what it has written before.
-    const { versionstamp } = await peer.bounded(retried(() => backend.kv.get(receipt)), leaseMs).catch(
-      failed,
+    const found = peer.bounded(
+      retried(() => backend.kv.get(receipt)),
+      leaseMs,
+      (entry) => entry.versionstamp,
     );
+    const versionstamp = await found.catch(failed);
     if (versionstamp !== null) return { ok: true, versionstamp };
     const now = await hold.proof();
     if (now.version === proof.version) return result;

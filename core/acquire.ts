@@ -1,12 +1,12 @@
 import { Acquisition } from "./acquisition.ts";
 import type { Entry, LockBackend } from "./backend.ts";
-import { momentOf, sinceMs } from "./clock.ts";
+import { momentOf, spanMs } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import { answerMs, type Peer } from "./peer.ts";
-import { decide, FREE, renew, type Sight, sightOf } from "./record.ts";
+import { claim, decide, FREE, renew, type Sight, sightOf } from "./record.ts";
 
 /**
  * Acquires the lock of `identifier`, kept under `key`.
@@ -40,21 +40,22 @@ export async function contend(
   const { clock } = peer;
   const { token, options: { leaseMs } } = acquisition;
   const limitMs = answerMs(leaseMs);
-  const news = new News(peer.backend, key, acquisition.wake);
-  let guess = sight === undefined && ahead === 0;
-  let look = guess ? { key, version: null, record: FREE } : sight;
+  let news: News | undefined;
+  peer.track(1);
+  let bet = sight === undefined && ahead === 0;
+  let look = bet ? { key, version: null, record: FREE } : sight;
   let unsure = acquisition.mayHold;
 
   while (!acquisition.settled) {
     try {
       if (look === undefined) {
-        look = await acquisition.ask(() => peer.read(key, limitMs));
+        look = await acquisition.ask(peer.read(key, limitMs));
       }
       const { record } = look;
-      if (!guess) queue.observe(record);
-      guess = false;
-      const view = queue.view();
-      const decision = decide(record, acquisition.want(ahead), view);
+      if (!bet) queue.observe(record);
+      const want = acquisition.want(ahead);
+      const decision = bet ? claim(want, peer.now()) : decide(record, want, queue.view());
+      bet = false;
 
       if (decision.kind === "wait") {
         // Not after each read: a store that can be read but not written to does not answer what was asked.
@@ -63,6 +64,7 @@ export async function contend(
           acquisition.refuse();
           break;
         }
+        news ??= new News(peer.backend, key, () => acquisition.wake());
         news.open();
         await acquisition.sleep(decision.forMs);
         look = news.latest(look);
@@ -70,22 +72,22 @@ export async function contend(
       }
 
       const claims = decision.kind !== "write";
-      const next = decision.kind === "held" ? renew(record, token, view.now) : decision.record;
+      const next = decision.kind === "held" ? renew(record, token, peer.now()) : decision.record;
       if (claims) acquisition.mayHold = true;
       else if (acquisition.mayWait) peer.seat(key, true);
       const sent = momentOf(clock);
-      const seen = look;
-      const result = await acquisition.ask(() => peer.replace(seen, next, limitMs));
+      const result = await acquisition.ask(peer.replace(look, next, limitMs));
       acquisition.answered();
       look = result.sight;
       if (!result.ok) acquisition.mayHold = unsure;
       if (!result.ok || !claims) continue;
       // A hold that was granted too late, or to one who has left, is looked at again, or cleared away.
       unsure = true;
-      if (acquisition.settled || sinceMs(clock, sent) >= leaseMs) continue;
+      const now = momentOf(clock);
+      if (acquisition.settled || spanMs(sent, now) >= leaseMs) continue;
       const version = result.sight.version ?? "";
       const fence = decision.kind === "held" ? decision.holder.fence ?? version : version;
-      const hold = new Hold(queue, acquisition, result.sight, fence, sent);
+      const hold = new Hold(queue, acquisition, result.sight, fence, sent, now);
       queue.occupy(hold, next ?? record);
       acquisition.grant(hold);
     } catch (error) {
@@ -95,8 +97,9 @@ export async function contend(
     }
   }
 
-  news.close();
+  news?.close();
   if (!acquisition.granted) await acquisition.leaveNothing();
+  peer.track(-1);
 }
 
 /** The latest entry that a watch has brought, for one who sleeps until there is one. */

@@ -17,8 +17,8 @@ let acquisitions = 0;
 
 /** One acquisition, from the call until it is granted, refused, failed or cancelled: exactly one of these. */
 export class Acquisition {
-  readonly identifier: string;
-  readonly options: CheckedOptions;
+  declare readonly identifier: string;
+  declare readonly options: CheckedOptions;
   /** Names it, and the hold that comes of it, to those who listen. */
   readonly id: number = ++acquisitions;
   /** Fresh per acquisition, the same through all its retries: how a lost answer is settled. */
@@ -35,7 +35,7 @@ export class Acquisition {
   #unansweredSince: number | undefined;
   #failures = 0;
   #stopTimer: (() => void) | undefined;
-  readonly #bell = new Bell();
+  #bell: Bell | undefined;
 
   constructor(
     queue: LocalQueue,
@@ -51,7 +51,7 @@ export class Acquisition {
     this.#reject = reject;
     this.#startedMs = queue.peer.clock.monotonicMs();
     publish("holdfast:wait-start", () => this.event);
-    this.#stopListening = options.signal && onAbort(options.signal, this.#abort);
+    this.#stopListening = options.signal && onAbort(options.signal, () => this.#abort());
     if (!options.mayWait) this.#limit(Math.min(TRY_MS, options.leaseMs));
     else if (options.waitForMs !== undefined) this.#limit(options.waitForMs);
   }
@@ -107,17 +107,18 @@ export class Acquisition {
     this.#bail("failed", () => backendError(this.identifier, "acquire", cause));
   }
 
-  /** Asks the store, and keeps account of whether it answers. */
-  async ask<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
+  /** The store is asked: keeps account of whether it answers. */
+  ask<Answer>(answer: Promise<Answer>): Promise<Answer> {
     this.#unansweredSince ??= this.#now;
     this.#queue.asking++;
-    try {
-      const answer = await ask();
-      this.#queue.answeredMs = this.#now;
-      return answer;
-    } finally {
-      this.#queue.asking--;
-    }
+    answer.then(
+      () => {
+        this.#queue.asking--;
+        this.#queue.answeredMs = this.#now;
+      },
+      () => this.#queue.asking--,
+    );
+    return answer;
   }
 
   /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
@@ -139,11 +140,13 @@ export class Acquisition {
   }
 
   /** Ends `sleep`: there may be something new to decide on. */
-  readonly wake = (): void => this.#bell.ring();
+  wake(): void {
+    (this.#bell ??= new Bell()).ring();
+  }
 
   /** Until `wake`, but not for longer than `ms`. A `wake` since the last sleep ends it at once. */
   sleep(ms: number): Promise<void> {
-    return this.#bell.sleep(this.#queue.peer.clock, ms);
+    return (this.#bell ??= new Bell()).sleep(this.#queue.peer.clock, ms);
   }
 
   get #now(): number {
@@ -154,9 +157,9 @@ export class Acquisition {
     return this.#now - this.#startedMs;
   }
 
-  readonly #abort = (): void => {
+  #abort(): void {
     this.#bail("cancelled", () => this.options.signal?.reason);
-  };
+  }
 
   #bail(outcome: LockEvents["holdfast:bailed"]["outcome"], reason: () => unknown): void {
     if (!this.#settle("over")) return;
@@ -181,7 +184,7 @@ export class Acquisition {
     this.#state = state;
     this.#stopTimer?.();
     this.#stopListening?.();
-    this.wake();
+    this.#bell?.ring();
     this.#queue.leave(this);
     return true;
   }

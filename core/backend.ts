@@ -4,7 +4,7 @@
  * @module
  */
 
-import { describe } from "./identifier.ts";
+import { describe, refuse } from "./identifier.ts";
 
 /** One record as a store holds it. */
 export interface Entry {
@@ -108,9 +108,7 @@ export function assertBackend(value: unknown, option: string): asserts value is 
   const methods = ["read", "commit", "watch", "list", "now"] as const;
   const candidate = value as Partial<Record<string, unknown>> | null | undefined;
   const rule = `Cannot use '${option}': it must be a lock backend such as kvBackend(kv)`;
-  if (typeof candidate !== "object" || candidate === null) {
-    throw new TypeError(`${rule}, current value is ${describe(value)}`);
-  }
+  if (typeof candidate !== "object" || candidate === null) refuse(rule, value);
   const missing = methods.find((name) => typeof candidate[name] !== "function") ??
     ["skewMs", "graceMs"].find((name) => typeof candidate[name] !== "number");
   if (missing === undefined) return;

@@ -4,7 +4,7 @@ import { onAbort } from "./abort.ts";
 import type { Entry } from "./backend.ts";
 import { Bell } from "./bell.ts";
 import { backendError, LockBackendError } from "./errors.ts";
-import { assertIdentifier, describe } from "./identifier.ts";
+import { assertIdentifier, refuse } from "./identifier.ts";
 import { LocalQueue } from "./local_queue.ts";
 import { LIMIT_MS, recordOf, storeOf, type StoreOptions } from "./operate.ts";
 import { assertOptions, checkOptions, time } from "./options.ts";
@@ -113,9 +113,7 @@ export function assertCleanup(options: CleanupOptions, ...more: string[]): void 
   time(olderThanMs, "olderThanMs", 0);
   checkOptions({ signal, kind, backend });
   if (onProgress !== undefined && typeof onProgress !== "function") {
-    throw new TypeError(
-      `Cannot clean up: 'onProgress' must be a function, current value is ${describe(onProgress)}`,
-    );
+    refuse("Cannot clean up: 'onProgress' must be a function", onProgress);
   }
 }
 

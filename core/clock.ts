@@ -43,9 +43,9 @@ export function momentOf(clock: Clock): Moment {
   return { monotonic: clock.monotonicMs(), wall: clock.wallMs() };
 }
 
-/** How long ago `moment` was, by whichever reading says longer. */
-export function sinceMs(clock: Clock, moment: Moment): number {
-  return Math.max(clock.monotonicMs() - moment.monotonic, clock.wallMs() - moment.wall);
+/** How long it was between two moments, by whichever reading says longer. */
+export function spanMs(from: Moment, to: Moment): number {
+  return Math.max(to.monotonic - from.monotonic, to.wall - from.wall);
 }
 
 /** Waits for `ms` on `clock`. */

@@ -33,11 +33,11 @@ export class LockAcquisitionError extends Error {
   /** Always `"LockAcquisitionError"`. */
   override readonly name = "LockAcquisitionError";
   /** The identifier that was asked for. */
-  readonly identifier: string;
+  declare readonly identifier: string;
   /** How long the caller waited, in milliseconds. */
-  readonly waitedMs: number;
+  declare readonly waitedMs: number;
   /** Who held the lock when it was last seen; empty if it was free but others were first in line. */
-  readonly holders: readonly HolderInfo[];
+  declare readonly holders: readonly HolderInfo[];
 
   /** Made by the library; there is no need to make one by hand. */
   constructor(identifier: string, waitedMs: number, holders: readonly HolderInfo[]) {
@@ -84,11 +84,11 @@ export class LockLostError extends Error {
   /** Always `"LockLostError"`. */
   override readonly name = "LockLostError";
   /** The identifier of the lost lock. */
-  readonly identifier: string;
+  declare readonly identifier: string;
   /** Why it was lost. */
-  readonly reason: LossReason;
+  declare readonly reason: LossReason;
   /** The fencing token of the hold that was lost. */
-  readonly fencingToken: string;
+  declare readonly fencingToken: string;
 
   /** Made by the library; there is no need to make one by hand. */
   constructor(
@@ -136,9 +136,9 @@ export class LockBackendError extends Error {
   /** Always `"LockBackendError"`. */
   override readonly name = "LockBackendError";
   /** The identifier of the lock concerned, where one is. */
-  readonly identifier: string | undefined;
+  declare readonly identifier: string | undefined;
   /** Whether the same call may succeed a little later: the core then tries again by itself. */
-  readonly transient: boolean;
+  declare readonly transient: boolean;
 
   /**
    * For authors of backends: throw it with `transient: true` for an outage that may pass, and with

@@ -1,4 +1,4 @@
-import { channel } from "node:diagnostics_channel";
+import { type Channel, channel } from "node:diagnostics_channel";
 import type { LockBackendError, LossReason } from "./errors.ts";
 import type { LockKind } from "./options.ts";
 
@@ -77,20 +77,11 @@ export interface LockEvents {
   "holdfast:backend-error": { readonly identifier: string; readonly error: unknown };
 }
 
-const channels = {
-  "holdfast:wait-start": channel("holdfast:wait-start"),
-  "holdfast:acquired": channel("holdfast:acquired"),
-  "holdfast:bailed": channel("holdfast:bailed"),
-  "holdfast:renewed": channel("holdfast:renewed"),
-  "holdfast:lost": channel("holdfast:lost"),
-  "holdfast:released": channel("holdfast:released"),
-  "holdfast:conflict": channel("holdfast:conflict"),
-  "holdfast:backend-error": channel("holdfast:backend-error"),
-} satisfies Record<keyof LockEvents, unknown>;
+const channels: Partial<Record<keyof LockEvents, Channel>> = {};
 
 /** Sends the message that `make` makes, if anybody listens. */
 export function publish<Name extends keyof LockEvents>(name: Name, make: () => LockEvents[Name]): void {
-  const to = channels[name];
+  const to = channels[name] ??= channel(name);
   if (to.hasSubscribers) to.publish(make());
 }
 

@@ -1,6 +1,6 @@
 import { LockLostError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
-import { assertIdentifier, describe } from "./identifier.ts";
+import { assertIdentifier, refuse } from "./identifier.ts";
 import { acquireLock, holdOf, isRefusal, type Lock } from "./lock.ts";
 import { checkOptions, type LockOptions } from "./options.ts";
 
@@ -154,9 +154,7 @@ export function lock(
     return await acquireLock(identifier, checked);
   };
   const run = async (fn: (held: Lock) => unknown) => {
-    if (typeof fn !== "function") {
-      throw new TypeError(`Cannot run: it takes a function, current value is ${describe(fn)}`);
-    }
+    if (typeof fn !== "function") refuse("Cannot run: it takes a function", fn);
     const held = await acquire();
     return await runUnder(held, () => fn(held));
   };
@@ -197,9 +195,7 @@ function assertWrappable(fn: unknown, context: unknown, legacy: unknown[]): asse
   if (kind !== undefined && kind !== "method") {
     throw new TypeError(`Cannot decorate: lock decorates methods only, not a ${kind}`);
   }
-  if (typeof fn !== "function") {
-    throw new TypeError(`Cannot wrap: lock takes a function, current value is ${describe(fn)}`);
-  }
+  if (typeof fn !== "function") refuse("Cannot wrap: lock takes a function", fn);
   if (/Generator/.test(Object.prototype.toString.call(fn))) {
     throw new TypeError("Cannot wrap: a generator would run after its lock is released; use run inside it");
   }

@@ -1,5 +1,5 @@
 import type { Acquisition } from "./acquisition.ts";
-import { type Moment, momentOf, pause, sinceMs } from "./clock.ts";
+import { type Moment, momentOf, pause, spanMs } from "./clock.ts";
 import { backendError, LockBackendError, LockLostError, type LossReason } from "./errors.ts";
 import { type HoldEvent, publish, publishBackendError } from "./events.ts";
 import type { LocalQueue } from "./local_queue.ts";
@@ -14,11 +14,11 @@ const QUIET_MS = 2000;
 
 /** A lock while it is held: renewal, the news of its loss, release. What `Lock` shows to users. */
 export class Hold {
-  readonly queue: LocalQueue;
-  readonly identifier: string;
-  readonly options: CheckedOptions;
-  readonly token: string;
-  readonly fencingToken: string;
+  declare readonly queue: LocalQueue;
+  declare readonly identifier: string;
+  declare readonly options: CheckedOptions;
+  declare readonly token: string;
+  declare readonly fencingToken: string;
 
   readonly #acquisition: Acquisition;
   readonly #grantedMs: number;
@@ -43,6 +43,7 @@ export class Hold {
     sight: Sight,
     fencingToken: string,
     sent: Moment,
+    granted: Moment,
   ) {
     this.queue = queue;
     this.identifier = acquisition.identifier;
@@ -50,12 +51,12 @@ export class Hold {
     this.token = acquisition.token;
     this.#acquisition = acquisition;
     this.fencingToken = fencingToken;
-    this.#grantedMs = queue.peer.clock.monotonicMs();
+    this.#grantedMs = granted.monotonic;
     this.#watchAtMs = this.#grantedMs + WATCH_AFTER_MS;
     this.#sight = sight;
     this.#leased = sent;
     this.#renewAtMs = sent.monotonic + this.options.leaseMs / 3;
-    this.#arm();
+    this.#arm(granted);
   }
 
   get label(): string | undefined {
@@ -170,8 +171,8 @@ export class Hold {
     return this.options.leaseMs / 3;
   }
 
-  #leftMs(): number {
-    return this.options.leaseMs - sinceMs(this.queue.peer.clock, this.#leased);
+  #leftMs(now = momentOf(this.queue.peer.clock)): number {
+    return this.options.leaseMs - spanMs(this.#leased, now);
   }
 
   #end(state: "released" | LockLostError): void {
@@ -186,15 +187,13 @@ export class Hold {
     this.#signal?.abort(this.lost);
   }
 
-  #arm(): void {
+  #arm(now = momentOf(this.queue.peer.clock)): void {
     if (this.#state !== "held") return;
     this.#stopTimer?.();
     const { clock } = this.queue.peer;
-    let ms = this.#leftMs();
-    if (this.options.renew && !this.#renewing) ms = Math.min(ms, this.#renewAtMs - clock.monotonicMs());
-    if (this.#observed && this.#watching === undefined) {
-      ms = Math.min(ms, this.#watchAtMs - clock.monotonicMs());
-    }
+    let ms = this.#leftMs(now);
+    if (this.options.renew && !this.#renewing) ms = Math.min(ms, this.#renewAtMs - now.monotonic);
+    if (this.#observed && this.#watching === undefined) ms = Math.min(ms, this.#watchAtMs - now.monotonic);
     // A lock that was forgotten must lapse, not keep its process alive; one that is waited for keeps it.
     this.#stopTimer = clock.after(ms, () => this.#tick(), !this.queue.wanted);
   }
@@ -209,15 +208,14 @@ export class Hold {
 
   async #renew(): Promise<void> {
     const { peer } = this.queue;
-    const { clock, backend } = peer;
+    const { clock } = peer;
     this.#renewing = true;
     try {
       while (this.held) {
         const sight: Sight | undefined = this.#sight ?? await this.verify();
         if (sight === undefined || !this.held) return;
         const sent = momentOf(clock);
-        const now = Math.ceil(backend.now());
-        const next = renew(sight.record, this.token, now);
+        const next = renew(sight.record, this.token, peer.now());
         this.#sight = undefined;
         if (next === null) continue;
         const result = await peer.replace(sight, next, this.#limitMs);
@@ -268,13 +266,12 @@ export class Hold {
     const heldMs = this.ageMs;
     this.#end("released");
     const { clock } = this.queue.peer;
-    const heirs = new Set<Acquisition>();
-    const attempt: Attempt = { sight: this.#sight, unsure: false };
+    const attempt: Attempt = { sight: this.#sight, unsure: false, heirs: undefined };
     let error: LockBackendError | undefined;
     try {
       for (let failures = 0;; failures++) {
         try {
-          return await this.#handOver(attempt, heirs);
+          return await this.#handOver(attempt);
         } catch (cause) {
           attempt.sight = undefined;
           const transient = cause instanceof LockBackendError && cause.transient;
@@ -287,7 +284,7 @@ export class Hold {
     } finally {
       if (this.lost === undefined) publish("holdfast:released", () => ({ ...this.event, heldMs, error }));
       this.queue.vacate(this, attempt.sight);
-      for (const heir of heirs) {
+      for (const heir of attempt.heirs ?? []) {
         // Whoever left while the lock was on its way to it may have it now.
         if (heir.settled && !heir.granted) void heir.leaveNothing();
       }
@@ -295,7 +292,7 @@ export class Hold {
   }
 
   /** Tries until the store answers for sure: released, handed over, or lost before. */
-  async #handOver(attempt: Attempt, heirs: Set<Acquisition>): Promise<boolean> {
+  async #handOver(attempt: Attempt): Promise<boolean> {
     const { peer, key } = this.queue;
     for (;;) {
       const fresh = attempt.sight === undefined;
@@ -303,8 +300,7 @@ export class Hold {
       attempt.sight = undefined;
       const { record } = sight;
       const heir = this.queue.heir();
-      const now = Math.ceil(peer.backend.now());
-      const step = release(record, this.token, now, heir?.want());
+      const step = release(record, this.token, peer.now(), heir?.want());
       if (step === null) {
         if (!fresh) continue;
         attempt.sight = sight;
@@ -321,9 +317,9 @@ export class Hold {
       if (heir !== undefined) {
         if (step.granted) heir.mayHold = true;
         else peer.seat(key, true);
-        heirs.add(heir);
+        (attempt.heirs ??= new Set()).add(heir);
       }
-      const sent = momentOf(peer.clock);
+      const sent = heir && momentOf(peer.clock);
       const unsureBefore = attempt.unsure;
       attempt.unsure = true;
       const result = await peer.replace(sight, step.record, this.#limitMs);
@@ -331,8 +327,10 @@ export class Hold {
       attempt.sight = result.sight;
       if (!result.ok) continue;
       const { version } = result.sight;
-      if (heir !== undefined && step.granted && step.record !== null && version !== null) {
-        const hold = new Hold(this.queue, heir, result.sight, version, sent);
+      if (
+        heir !== undefined && sent !== undefined && step.granted && step.record !== null && version !== null
+      ) {
+        const hold = new Hold(this.queue, heir, result.sight, version, sent, momentOf(peer.clock));
         if (heir.grant(hold)) {
           this.queue.occupy(hold, step.record);
           // It was made while its own holder still waited.
@@ -361,4 +359,6 @@ interface Attempt {
   sight: Sight | undefined;
   /** Whether a commit may have landed whose answer was lost. */
   unsure: boolean;
+  /** Who may have been handed the lock. */
+  heirs: Set<Acquisition> | undefined;
 }

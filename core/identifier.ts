@@ -9,45 +9,44 @@ const encoder = new TextEncoder();
 
 /** Refuses what cannot name a lock. */
 export function assertIdentifier(value: unknown, option = "identifier"): asserts value is string {
-  if (typeof value !== "string") {
-    throw new TypeError(
-      `Cannot lock: '${option}' must be a non-empty string, current value is ${describe(value)}`,
-    );
+  if (typeof value !== "string" || value === "") {
+    refuse(`Cannot lock: '${option}' must be a non-empty string`, value);
   }
-  if (value === "") {
-    throw new TypeError(`Cannot lock: '${option}' must be a non-empty string, current value is ""`);
-  }
-  if (!value.isWellFormed()) {
-    throw new TypeError(
-      `Cannot lock: '${option}' must not contain lone surrogates, current value is ${quote(value)}`,
-    );
-  }
+  if (!value.isWellFormed()) refuse(`Cannot lock: '${option}' must not contain lone surrogates`, value);
 }
 
 /**
  * The key under which stores keep the lock of an identifier: itself, or for a long one its beginning
- * and a hash. The key of a key is that key, so what a listing shows names the same lock again.
+ * and a hash. The key of a key is that key, so what a listing shows names the same lock again. A promise only for
+ * long ones: the common case stays free of a turn of the event loop.
  */
-export async function keyOf(identifier: string): Promise<string> {
+export function keyOf(identifier: string): string | Promise<string> {
+  // A UTF-16 unit is three bytes at most.
+  if (identifier.length <= MAX_KEY_BYTES / 3) return identifier;
   const bytes = encoder.encode(identifier);
   if (bytes.length <= MAX_KEY_BYTES) return identifier;
   if (HASHED.test(identifier) && bytes.length <= MAX_KEY_BYTES + HASH_CHARS) return identifier;
+  return hashed(bytes);
+}
+
+/** As much of the identifier as fits, and the hash, which makes it longer than any key that has none. */
+async function hashed(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  // A character that does not fit whole is left out: more might come of it.
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  const beginning = decoder.decode(bytes.subarray(0, MAX_KEY_BYTES), { stream: true });
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   const hash = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return `${beginning(bytes)}#sha256:${hash}`;
+  return `${beginning}#sha256:${hash}`;
 }
 
-/** Whether `keyOf` needs no hash, so that the common case stays free of a turn of the event loop. */
-export function isKey(identifier: string): boolean {
-  return identifier.length <= MAX_KEY_BYTES / 3;
-}
-
-/** As much of the identifier as fits: the hash behind it makes it longer than any key that is none. */
-function beginning(bytes: Uint8Array): string {
-  let end = MAX_KEY_BYTES;
-  // A character that does not fit whole is left out.
-  while ((bytes[end] & 0xc0) === 0x80) end--;
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(0, end));
+/** Throws for bad input: the rule that it breaks, and what it is. */
+export function refuse(
+  rule: string,
+  value: unknown,
+  Refusal: ErrorConstructor = TypeError,
+  hint = "",
+): never {
+  throw new Refusal(`${rule}, current value is ${describe(value)}${hint}`);
 }
 
 /** A value as an error message shows it. */

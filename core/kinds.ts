@@ -1,5 +1,5 @@
 import { assertBackend, type LockBackend } from "./backend.ts";
-import { describe } from "./identifier.ts";
+import { refuse } from "./identifier.ts";
 import type { CheckedOptions } from "./options.ts";
 
 /** Which backend serves which kind. */
@@ -36,9 +36,7 @@ let opening: Promise<LockBackend> | undefined;
  */
 export function configure(backends: Backends): void {
   if (typeof backends !== "object" || backends === null) {
-    throw new TypeError(
-      `Cannot configure: it takes { strong, weak }, current value is ${describe(backends)}`,
-    );
+    refuse("Cannot configure: it takes { strong, weak }", backends);
   }
   for (const [name, backend] of Object.entries(backends)) {
     if (name !== "strong" && name !== "weak") {

@@ -11,13 +11,15 @@ export type Sightings = ReadonlyMap<
   { readonly since: number; readonly renewals: number; readonly renewedSince: number }
 >;
 
+const NONE: Sightings = new Map();
+
 /**
  * Everyone in this process who holds or wants one lock. At most one of them, the store waiter, talks to
  * the store; the others stand behind it in the order in which they came.
  */
 export class LocalQueue {
-  readonly peer: Peer;
-  readonly key: string;
+  declare readonly peer: Peer;
+  declare readonly key: string;
   /** How many questions to the store have no answer yet. */
   asking = 0;
   /** When the store last answered here. */
@@ -38,7 +40,7 @@ export class LocalQueue {
   #sightings: Sightings;
   #freed: { freedAt: number; since: number } | undefined;
 
-  constructor(peer: Peer, key: string, sightings: Sightings = new Map()) {
+  constructor(peer: Peer, key: string, sightings = NONE) {
     this.peer = peer;
     this.key = key;
     this.#sightings = sightings;
@@ -65,7 +67,7 @@ export class LocalQueue {
       return acquisition.refuse();
     }
     // Whether the lock is taken, only the store can say. Those who wait here are served before it.
-    this.peer.track(contend(this, acquisition, undefined, this.#waiting.size + (this.#storeWaiter ? 1 : 0)));
+    void contend(this, acquisition, undefined, this.#waiting.size + (this.#storeWaiter ? 1 : 0));
   }
 
   /** Lets go of someone who has the lock or no longer wants it. */
@@ -146,13 +148,13 @@ export class LocalQueue {
 
   /** How a record looks from here and now. */
   view(): View {
-    const { backend, clock } = this.peer;
+    const { backend: { skewMs, graceMs }, clock } = this.peer;
     const now = clock.monotonicMs();
     const elapsed = (since: number | undefined) => since === undefined ? 0 : now - since;
     return {
-      now: Math.ceil(backend.now()),
-      skewMs: backend.skewMs,
-      graceMs: backend.graceMs,
+      now: this.peer.now(),
+      skewMs,
+      graceMs,
       holderSeenMs: ({ fence }) =>
         this.#hold !== undefined && this.#hold.fencingToken === fence
           ? this.#hold.ageMs
@@ -188,7 +190,7 @@ export class LocalQueue {
   #start(acquisition: Acquisition, sight?: Sight): void {
     this.#storeWaiter = acquisition;
     this.#waiting.delete(acquisition);
-    this.peer.track(contend(this, acquisition, sight, 0));
+    void contend(this, acquisition, sight, 0);
   }
 
   #advance(sight?: Sight): void {

@@ -2,7 +2,7 @@ import { acquire } from "./acquire.ts";
 import type { LockBackend } from "./backend.ts";
 import { backendError, LockAcquisitionError, LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
-import { assertIdentifier, describe, isKey, keyOf } from "./identifier.ts";
+import { assertIdentifier, keyOf, refuse } from "./identifier.ts";
 import { backendFor } from "./kinds.ts";
 import { type CheckedOptions, checkOptions, type LockKind, type LockOptions } from "./options.ts";
 import { peerOf } from "./peer.ts";
@@ -150,7 +150,8 @@ export async function acquireLock(identifier: string, options: CheckedOptions): 
   throwIfAborted(options);
   const chosen = backendFor(options);
   const backend = chosen instanceof Promise ? await opened(chosen, identifier) : chosen;
-  const key = isKey(identifier) ? identifier : await keyOf(identifier);
+  const found = keyOf(identifier);
+  const key = typeof found === "string" ? found : await found;
   throwIfAborted(options);
   return lockOf(await acquire(peerOf(backend), identifier, key, options));
 }
@@ -173,8 +174,6 @@ function opened(backend: Promise<LockBackend>, identifier: string): Promise<Lock
 /** For the backends' `commitIfHeld`: what is behind a held lock. Throws TypeError for anything else. */
 export function holdOf(held: Lock): Hold {
   const hold = typeof held === "object" && held !== null ? holdBehind(held) : undefined;
-  if (hold === undefined) {
-    throw new TypeError(`Cannot commit: 'held' must be a held Lock, current value is ${describe(held)}`);
-  }
+  if (hold === undefined) refuse("Cannot commit: 'held' must be a held Lock", held);
   return hold;
 }

@@ -1,7 +1,6 @@
 import { assertBackend, type LockBackend } from "./backend.ts";
 import { MAX_MS } from "./clock.ts";
-import { quote } from "./errors.ts";
-import { describe } from "./identifier.ts";
+import { refuse } from "./identifier.ts";
 
 /**
  * The kinds of lock. They choose the backend: `STRONG` for what must never run twice, `WEAK` for what
@@ -78,24 +77,26 @@ export interface CheckedOptions {
   readonly backend: LockBackend | undefined;
 }
 
-const NAMES = {
-  wait: true,
-  waitForMs: true,
-  stealAfterMs: true,
-  kind: true,
-  leaseMs: true,
-  renew: true,
-  signal: true,
-  label: true,
-  backend: true,
-} satisfies Record<keyof LockOptions, true>;
+const NAMES = Object.keys(
+  {
+    wait: 0,
+    waitForMs: 0,
+    stealAfterMs: 0,
+    kind: 0,
+    leaseMs: 0,
+    renew: 0,
+    signal: 0,
+    label: 0,
+    backend: 0,
+  } satisfies Record<keyof LockOptions, 0>,
+);
 
 const MAX_LABEL = 128;
 const MIN_LEASE_MS = 100;
 
 /** The one place where options are checked. Throws TypeError or RangeError before anything is sent. */
 export function checkOptions(options: LockOptions = {}): CheckedOptions {
-  assertOptions(options, Object.keys(NAMES), "lock");
+  assertOptions(options, NAMES, "lock");
   const wait = flag(options.wait, "wait") ?? true;
   const waitForMs = time(options.waitForMs, "waitForMs", 0);
   if (options.backend !== undefined) assertBackend(options.backend, "backend");
@@ -115,9 +116,7 @@ export function checkOptions(options: LockOptions = {}): CheckedOptions {
 /** Refuses options that are no object, or have a name that is not in `names`: it may be a slip. */
 export function assertOptions(options: unknown, names: readonly string[], doing: string): void {
   if (Object.prototype.toString.call(options) !== "[object Object]") {
-    throw new TypeError(
-      `Cannot ${doing}: options must be an object, current value is ${describe(options)}`,
-    );
+    refuse(`Cannot ${doing}: options must be an object`, options);
   }
   for (const name of Object.keys(options as object)) {
     if (names.includes(name)) continue;
@@ -127,31 +126,23 @@ export function assertOptions(options: unknown, names: readonly string[], doing:
 
 function flag(value: unknown, option: string): boolean | undefined {
   if (value === undefined || typeof value === "boolean") return value;
-  throw new TypeError(
-    `Cannot lock: '${option}' must be true or false, current value is ${describe(value)}`,
-  );
+  refuse(`Cannot lock: '${option}' must be true or false`, value);
 }
 
 /** A time, if it is given. Throws TypeError or RangeError for what is none. */
 export function time(value: unknown, option: string, least: number): number | undefined {
   if (value === undefined) return undefined;
-  const rule = `'${option}' must be a whole number of milliseconds from ${least} to ${MAX_MS}`;
-  if (typeof value !== "number") {
-    throw new TypeError(`Cannot lock: ${rule}, current value is ${describe(value)}`);
-  }
-  if (!Number.isInteger(value) || value < least || value > MAX_MS) {
-    const hint = value === Infinity ? " (omit the option instead)" : "";
-    throw new RangeError(`Cannot lock: ${rule}, current value is ${value}${hint}`);
-  }
+  const rule = `Cannot lock: '${option}' must be a whole number of milliseconds from ${least} to ${MAX_MS}`;
+  if (typeof value !== "number") refuse(rule, value);
+  const hint = value === Infinity ? " (omit the option instead)" : "";
+  if (!Number.isInteger(value) || value < least || value > MAX_MS) refuse(rule, value, RangeError, hint);
   return value;
 }
 
 function kind(value: unknown): LockKind {
   if (value === undefined) return LOCK_KINDS.STRONG;
   if (value === LOCK_KINDS.STRONG || value === LOCK_KINDS.WEAK) return value;
-  throw new TypeError(
-    `Cannot lock: 'kind' must be LOCK_KINDS.STRONG or LOCK_KINDS.WEAK, current value is ${describe(value)}`,
-  );
+  refuse("Cannot lock: 'kind' must be LOCK_KINDS.STRONG or LOCK_KINDS.WEAK", value);
 }
 
 function signal(value: unknown): AbortSignal | undefined {
@@ -163,17 +154,16 @@ function signal(value: unknown): AbortSignal | undefined {
     typeof candidate.addEventListener === "function" &&
     typeof candidate.removeEventListener === "function"
   ) return value as AbortSignal;
-  throw new TypeError(`Cannot lock: 'signal' must be an AbortSignal, current value is ${describe(value)}`);
+  refuse("Cannot lock: 'signal' must be an AbortSignal", value);
 }
 
 function label(value: unknown): string | undefined {
   if (value === undefined) return undefined;
-  const rule = `'label' must be a string of 1 to ${MAX_LABEL} characters without lone surrogates`;
-  if (typeof value !== "string") {
-    throw new TypeError(`Cannot lock: ${rule}, current value is ${describe(value)}`);
-  }
+  const rule =
+    `Cannot lock: 'label' must be a string of 1 to ${MAX_LABEL} characters without lone surrogates`;
+  if (typeof value !== "string") refuse(rule, value);
   if (value.length === 0 || value.length > MAX_LABEL || !value.isWellFormed()) {
-    throw new RangeError(`Cannot lock: ${rule}, current value is ${quote(value)}`);
+    refuse(rule, value, RangeError);
   }
   return value;
 }

@@ -32,8 +32,8 @@ export type Replaced =
 
 /** One process that shares a store with others: its backend, its clock and its local queues. */
 export class Peer {
-  readonly backend: LockBackend;
-  readonly clock: Clock;
+  declare readonly backend: LockBackend;
+  declare readonly clock: Clock;
   /** This process's place in any line. */
   readonly seatId: string = crypto.randomUUID();
   readonly #queues = new Map<string, LocalQueue>();
@@ -41,12 +41,18 @@ export class Peer {
   readonly #remembered = new Map<string, Sightings>();
   /** The lines in which this process may have its place; the value changes whenever it takes it anew. */
   readonly #seated = new Map<string, symbol>();
-  /** Acquisitions that talk to the store, or clear up behind themselves. */
-  readonly #busy = new Set<Promise<void>>();
+  /** How many acquisitions talk to the store, or clear up behind themselves. */
+  #busy = 0;
+  #onQuiet: (() => void)[] = [];
 
   constructor(backend: LockBackend, clock: Clock) {
     this.backend = backend;
     this.clock = clock;
+  }
+
+  /** What time it is, in whole milliseconds of the store's clock. */
+  now(): number {
+    return Math.ceil(this.backend.now());
   }
 
   /** The local queue of a key; there is one as long as somebody here holds or wants the lock. */
@@ -73,15 +79,15 @@ export class Peer {
     }
   }
 
-  /** An acquisition begins to talk to the store. */
-  track(contending: Promise<void>): void {
-    this.#busy.add(contending);
-    void contending.finally(() => this.#busy.delete(contending));
+  /** An acquisition begins to talk to the store, or ends to. */
+  track(change: 1 | -1): void {
+    this.#busy += change;
+    if (this.#busy === 0) { for (const resolve of this.#onQuiet.splice(0)) resolve(); }
   }
 
   /** Until no acquisition talks to the store any more: those that got nothing have then left nothing there. */
   async quiet(): Promise<void> {
-    while (this.#busy.size > 0) await Promise.all(this.#busy);
+    while (this.#busy > 0) await new Promise<void>((resolve) => this.#onQuiet.push(resolve));
   }
 
   /** The holds with these fencing tokens were evicted: one of this process need not wait to be told. */
@@ -101,26 +107,22 @@ export class Peer {
   }
 
   /** The record of one key. */
-  async read(key: string, limitMs: number): Promise<Sight> {
-    const [entry] = await this.bounded(this.backend.read([key]), limitMs);
-    return sightOf(entry);
+  read(key: string, limitMs: number): Promise<Sight> {
+    return this.bounded(this.backend.read([key]), limitMs, ([entry]) => sightOf(entry));
   }
 
   /** Replaces one record, if it is still the one that was seen. */
-  async replace(
-    { key, version }: Sight,
-    record: LockRecord | null,
-    limitMs: number,
-  ): Promise<Replaced> {
+  replace({ key, version }: Sight, record: LockRecord | null, limitMs: number): Promise<Replaced> {
     const { backend } = this;
     const value = record === null ? null : encode(record);
     const expireInMs = record === null ? undefined : garbageAfterMs(record, backend.now(), backend.graceMs);
     const change: Change = { key, version, value, expireInMs };
-    const result = await this.bounded(backend.commit([change]), limitMs);
-    if (result.ok) return { ok: true, sight: written(key, record, result.version) };
-    publish("holdfast:conflict", () => ({ identifier: key }));
-    const found = result.entries?.[0];
-    return { ok: false, sight: found && sightOf(found) };
+    return this.bounded(backend.commit([change]), limitMs, (result) => {
+      if (result.ok) return { ok: true, sight: written(key, record, result.version) };
+      publish("holdfast:conflict", () => ({ identifier: key }));
+      const found = result.entries?.[0];
+      return { ok: false, sight: found && sightOf(found) };
+    });
   }
 
   /** The failure of a store that did not answer. */
@@ -129,8 +131,12 @@ export class Peer {
     return new LockBackendError(`${name} did not answer ${when}`, { transient: true });
   }
 
-  /** The answer of the store, or a failure with unknown outcome if it takes longer than `limitMs`. */
-  bounded<Answer>(answer: Promise<Answer>, limitMs: number): Promise<Answer> {
+  /** What `read` makes of the store's answer; a failure with unknown outcome if that takes longer than `limitMs`. */
+  bounded<Answer, Result>(
+    answer: Promise<Answer>,
+    limitMs: number,
+    read: (answer: Answer) => Result,
+  ): Promise<Result> {
     return new Promise((resolve, reject) => {
       const stop = this.clock.after(limitMs, () => {
         reject(this.silence(`within ${Math.round(limitMs)} ms`));
@@ -138,7 +144,11 @@ export class Peer {
       answer.then(
         (value) => {
           stop();
-          resolve(value);
+          try {
+            resolve(read(value));
+          } catch (error) {
+            reject(error);
+          }
         },
         (error) => {
           stop();

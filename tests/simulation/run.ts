@@ -103,10 +103,10 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
       await process.pause(Math.min(50, until - world.now));
       if (writes++ >= round.writes || !hold.held) continue;
       try {
-        const base = await peer.bounded(backend.readValue(), leaseMs);
+        const base = await peer.bounded(backend.readValue(), leaseMs, (value) => value);
         const proof = await hold.proof();
         const write = { base, fence: hold.fencingToken };
-        const answer = await peer.bounded(backend.commitGuarded(proof, write), leaseMs);
+        const answer = await peer.bounded(backend.commitGuarded(proof, write), leaseMs, (answer) => answer);
         laws.check(answer !== "stale", 2, `a stale guarded write of ${process.name} was accepted as proven`);
         if (answer === "written") outcome.writes++;
       } catch (error) {
