@@ -23,8 +23,8 @@ import { nextTick } from "node:process";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
 import { Bell } from "../core/bell.ts";
 import { systemClock } from "../core/clock.ts";
-import { backendError, LockBackendError, quote } from "../core/errors.ts";
-import { describe } from "../core/identifier.ts";
+import { backendError, LockBackendError } from "../core/errors.ts";
+import { describe, refuse } from "../core/identifier.ts";
 import { holdOf, type Lock } from "../core/lock.ts";
 
 /** What the backend needs of an `ioredis` client. */
@@ -33,8 +33,6 @@ export interface IoRedisClient {
   readonly options: { readonly keyPrefix?: string; readonly db?: number };
   /** `"end"` once it is closed for good. */
   readonly status: string;
-  /** Its connection, if it has one of its own. */
-  readonly stream?: { cork(): void; uncork(): void } | null;
   /** Runs a script that the server knows. */
   evalsha(sha: string, keyCount: number, ...args: string[]): Promise<unknown>;
   /** Runs a script. */
@@ -125,6 +123,10 @@ export interface RedisBackend extends LockBackend, AsyncDisposable {
 const BUCKETS = 256;
 /** How many digits a version has: microseconds since 1970 until the year 2286. */
 const DIGITS = 16;
+/** What `DELETE` answers. */
+const DELETED = 1;
+/** So many commits at most go together: the server does nothing else meanwhile, and we await the first as long. */
+const MOST_TOGETHER = 32;
 const SKEW_MS = 500;
 /** How wrong a process's view of the server's clock may be, so that two of them differ by `SKEW_MS` at most. */
 const TOLERANCE_MS = SKEW_MS / 2;
@@ -135,55 +137,95 @@ const LINGER_MS = 10_000;
 /** The bounds between which the connection for subscriptions is tried again. */
 const RECONNECT_MS = { least: 20, most: 2000 };
 
+/** The time in microseconds, as the digits of a version. */
+const TIME = `
+local call, now = redis.call, nil
+local function time()
+  if not now then
+    local parts = call('TIME')
+    now = parts[1] .. string.sub('00000' .. parts[2], -6)
+  end
+  return now
+end
+`;
+
 /**
- * Writes one record. KEYS: the record, its bucket's counter. ARGV: the version that the record must have (""
- * if it must be absent), its value, after how many milliseconds it may go ("0" never), the sender's view of the
- * time. Answers the new version, with the time behind it where that differs; or the time and the record now
- * there.
+ * Writes one record: `seen` is the version that it must have ("" if it must be absent), `expire` after how many
+ * milliseconds it may go ("0" never), `at` the sender's view of the time. Answers the new version, with the time
+ * behind it where that differs; or the time and the record now there.
  *
- * Versions are the time in microseconds, but always higher than the bucket's last by two or more: so they rise
- * even if the clock steps back, and even if the counters are lost. The number between is for the record's
- * deletion, which thereby costs no counter. A change that was made by a clock far ahead of ours is refused like
+ * Versions are the time in microseconds, but always higher than the bucket's last: so they rise even if the
+ * clock steps back, and even if the counters are lost. A change that was made by a clock far ahead of ours is refused like
  * one that came too late, for it may have taken a living holder for a lapsed one.
  */
 const PUT = `
-local time = redis.call('TIME')
-local now = time[1] .. string.sub('00000' .. time[2], -6)
-local found = redis.call('GET', KEYS[1])
-if found then
-  if string.sub(found, 1, ${DIGITS}) ~= ARGV[1] or ARGV[4] * 1000 > now + ${TOLERANCE_MS * 1000} then
-    return {now, found}
+local function put(key, counter, seen, value, expire, at)
+  local now = time()
+  if seen ~= '' then
+    local found = call('GET', key)
+    if not found or string.sub(found, 1, ${DIGITS}) ~= seen or at * 1000 > now + ${TOLERANCE_MS * 1000} then
+      return {now, found}
+    end
   end
-elseif ARGV[1] ~= '' then
-  return {now, found}
+  local version, answer = now, now
+  local last = call('GETSET', counter, now)
+  if last and last + 1 > now + 0 then
+    version = string.format('%0${DIGITS}.0f', last + 1)
+    answer = version .. now
+    call('SET', counter, version)
+  end
+  local record, done = version .. value, true
+  if seen == '' then
+    if expire == '0' then
+      done = call('SET', key, record, 'NX')
+    else
+      done = call('SET', key, record, 'NX', 'PX', expire)
+    end
+    if not done then return {now, call('GET', key)} end
+  elseif expire == '0' then
+    call('SET', key, record)
+  else
+    call('SET', key, record, 'PX', expire)
+  end
+  call('PUBLISH', key .. '@DB', record)
+  return answer
 end
-local version, answer = now, now
-local last = redis.call('GETSET', KEYS[2], now)
-if last and last + 2 > now + 0 then
-  version = string.format('%0${DIGITS}.0f', last + 2)
-  answer = version .. now
-  redis.call('SET', KEYS[2], version)
-end
-local record = version .. ARGV[2]
-if ARGV[3] == '0' then
-  redis.call('SET', KEYS[1], record)
-else
-  redis.call('SET', KEYS[1], record, 'PX', ARGV[3])
-end
-redis.call('PUBLISH', KEYS[1] .. '@DB', record)
-return answer
 `;
 
-/** Deletes the record KEYS[1] if its version is ARGV[1]. Answers 1; or the time and the record now there. */
+/** Deletes a record if its version is `seen`. Answers 1; or the time and the record now there. */
 const DELETE = `
-local found = redis.call('GET', KEYS[1])
-if found and string.sub(found, 1, ${DIGITS}) == ARGV[1] then
-  redis.call('DEL', KEYS[1])
-  redis.call('PUBLISH', KEYS[1] .. '@DB', '')
-  return 1
+local function delete(key, seen)
+  local found = call('GET', key)
+  if found and string.sub(found, 1, ${DIGITS}) == seen then
+    call('DEL', key)
+    call('PUBLISH', key .. '@DB', '')
+    return 1
+  end
+  return {time(), found}
 end
-local time = redis.call('TIME')
-return {time[1] .. string.sub('00000' .. time[2], -6), found}
+`;
+
+/**
+ * Does to each of several records what its own commit would have done, whatever becomes of the others. ARGV: for
+ * each the number of arguments and these. Answers what they would have been answered, a failure as its text alone.
+ */
+const EACH = `
+local replies, key, argument = {}, 1, 1
+while argument <= #ARGV do
+  local count = tonumber(ARGV[argument])
+  local done, reply
+  if count == 1 then
+    done, reply = pcall(delete, KEYS[key], ARGV[argument + 1])
+    key = key + 1
+  else
+    done, reply = pcall(put, KEYS[key], KEYS[key + 1], unpack(ARGV, argument + 1, argument + count))
+    key = key + 2
+  end
+  if not done then reply = {type(reply) == 'table' and reply.err or reply} end
+  replies[#replies + 1] = reply
+  argument = argument + 1 + count
+end
+return replies
 `;
 
 /**
@@ -209,7 +251,7 @@ if not fits or ARGV[1] * 1000 > now + ${TOLERANCE_MS * 1000} then
 end
 local least = now
 for i = count + 1, #KEYS do
-  least = math.max(least, (redis.call('GETSET', KEYS[i], version) or 0) + 2)
+  least = math.max(least, (redis.call('GETSET', KEYS[i], version) or 0) + 1)
 end
 local answer = version
 if least > now then
@@ -261,6 +303,8 @@ interface Port {
   /** What the client itself puts before the name of every key. */
   readonly keyPrefix: string;
   readonly database: number;
+  /** Whether one script may touch any keys: not in a cluster, where those of a hash tag are together. */
+  readonly together: boolean;
   /** Whether it is closed for good. */
   readonly closed: boolean;
   /** How often its connection broke, if it then repeats commands whose answer it has not got. */
@@ -275,6 +319,18 @@ interface Port {
   detach(): void;
 }
 
+/** What makes an answer of a script's reply; it may throw. */
+type Reading<Answer> = (reply: unknown) => Answer;
+
+/** The work of one script on one record, on its way to the server. */
+interface Errand {
+  readonly script: Script;
+  readonly keys: readonly string[];
+  readonly args: readonly string[];
+  answer(reply: unknown): void;
+  fail(error: unknown): void;
+}
+
 interface Subscriber {
   subscribe(channels: string[]): Promise<unknown>;
   unsubscribe(channels: string[]): Promise<unknown>;
@@ -283,7 +339,6 @@ interface Subscriber {
 
 class IoRedisPort implements Port {
   breaks = 0;
-  #gathering = false;
   readonly #client: IoRedisClient | IoRedisCluster;
   readonly #onBreak = () => void this.breaks++;
   readonly #onEnd: () => void;
@@ -300,6 +355,10 @@ class IoRedisPort implements Port {
     return this.#client.options.keyPrefix ?? "";
   }
 
+  get together(): boolean {
+    return !("nodes" in this.#client);
+  }
+
   get database(): number {
     const { options }: { options: IoRedisClient["options"] } = this.#client;
     return options.db ?? 0;
@@ -310,7 +369,6 @@ class IoRedisPort implements Port {
   }
 
   evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
-    this.#gather();
     return this.#client.evalsha(sha, keys.length, ...keys, ...args);
   }
 
@@ -345,18 +403,6 @@ class IoRedisPort implements Port {
     });
   }
 
-  /** What is sent in one turn of the event loop goes out in one write, which costs as much as a command. */
-  #gather(): void {
-    const { stream } = this.#client;
-    if (this.#gathering || !stream) return;
-    this.#gathering = true;
-    stream.cork();
-    nextTick(() => {
-      this.#gathering = false;
-      stream.uncork();
-    });
-  }
-
   detach(): void {
     for (const event of ["close", "-node"]) this.#client.off(event, this.#onBreak);
     this.#client.off("end", this.#onEnd);
@@ -369,6 +415,7 @@ class IoRedisPort implements Port {
 
 class NodeRedisPort implements Port {
   readonly keyPrefix = "";
+  readonly together = true;
   /** This client repeats nothing by itself. */
   readonly breaks = 0;
   readonly #client: NodeRedisClient;
@@ -441,6 +488,11 @@ class ServerClock {
     return performance.now() + (this.#least + this.#most) / 2;
   }
 
+  /** The same as scripts take it. */
+  digits(): string {
+    return String(Math.floor(this.now()));
+  }
+
   /** Learns from an answer to what was sent at `sent`. By how many milliseconds our view was surely behind. */
   learn(serverMs: number, sent: number): number {
     const least = serverMs - performance.now();
@@ -506,10 +558,21 @@ class Feed {
     this.#backend = backend;
   }
 
-  /** What is known of a key, if it can be trusted to learn of changes. */
-  live(key: string): Channel | undefined {
-    const channel = this.#channels.get(key);
-    return channel?.live ? channel : undefined;
+  /**
+   * Changes to these keys are about to be sent. If somebody here watches one of them, calling what this returns
+   * with what was answered lets him know.
+   */
+  teller(changes: readonly Change[]): ((entries: readonly Entry[]) => void) | undefined {
+    if (this.#channels.size === 0) return undefined;
+    const watched = changes.map(({ key }) => this.#channels.get(key));
+    const messages = watched.map((channel) => channel?.live ? channel.messages : undefined);
+    return (entries) => {
+      for (const [i, channel] of watched.entries()) {
+        if (channel === undefined || messages[i] === undefined || !channel.live) continue;
+        if (channel.messages === messages[i]) channel.show(entries[i]);
+        channel.fresh = true;
+      }
+    };
   }
 
   /** Begins to watch. */
@@ -659,6 +722,110 @@ class Feed {
   }
 }
 
+/**
+ * Sends scripts. As long as an answer is due, more may be on their way out in the same turn of the event loop: these
+ * go together, as one script, for a command of its own costs more than what it does.
+ */
+class Outbox {
+  readonly #port: Port;
+  readonly #each: Script;
+  readonly #failure: (cause: unknown) => LockBackendError;
+  /** How many answers are due. */
+  #due = 0;
+  #gathered: Errand[] = [];
+  #together: boolean;
+
+  constructor(port: Port, each: Script, failure: (cause: unknown) => LockBackendError) {
+    this.#port = port;
+    this.#each = each;
+    this.#failure = failure;
+    this.#together = port.together;
+  }
+
+  /** Runs a script, which the server may have to be told. */
+  run<Answer>(
+    script: Script,
+    keys: readonly string[],
+    args: readonly string[],
+    read: Reading<Answer>,
+  ): Promise<Answer> {
+    this.#due++;
+    return this.#port.evalSha(script.sha, keys, args).then(
+      (reply) => {
+        this.#due--;
+        return read(reply);
+      },
+      async (error) => {
+        this.#due--;
+        const unknown = error instanceof Error && error.message.startsWith("NOSCRIPT");
+        if (!unknown) throw this.#failure(error);
+        return read(
+          await this.#port.eval(script.text, keys, args).catch((error) => {
+            throw this.#failure(error);
+          }),
+        );
+      },
+    );
+  }
+
+  /** The same for `PUT` and `DELETE`, which may go together with others. */
+  send<Answer>(
+    script: Script,
+    keys: readonly string[],
+    args: readonly string[],
+    read: Reading<Answer>,
+  ): Promise<Answer> {
+    if (this.#due === 0 || !this.#together) return this.run(script, keys, args, read);
+    return new Promise((resolve, reject) => {
+      const answer = (reply: unknown) => {
+        try {
+          resolve(read(reply));
+        } catch (error) {
+          reject(error);
+        }
+      };
+      const count = this.#gathered.push({ script, keys, args, answer, fail: reject });
+      if (count === 1) nextTick(this.#flush);
+      if (count === MOST_TOGETHER) this.#flush();
+    });
+  }
+
+  readonly #flush = (): void => {
+    const errands = this.#gathered;
+    this.#gathered = [];
+    if (errands.length > 1) this.#runEach(errands);
+    else this.#runApart(errands);
+  };
+
+  #runApart(errands: readonly Errand[]): void {
+    for (const { script, keys, args, answer, fail } of errands) {
+      this.run(script, keys, args, answer).catch(fail);
+    }
+  }
+
+  #runEach(errands: readonly Errand[]): void {
+    const keys: string[] = [];
+    const args: string[] = [];
+    for (const errand of errands) {
+      keys.push(...errand.keys);
+      args.push(String(errand.args.length), ...errand.args);
+    }
+    const spread = (replies: unknown) => {
+      for (const [i, reply] of (replies as unknown[]).entries()) {
+        const failed = Array.isArray(reply) && reply.length === 1;
+        if (failed) errands[i].fail(this.#failure(new Error(String(reply[0]))));
+        else errands[i].answer(reply);
+      }
+    };
+    this.run(this.#each, keys, args, spread).catch((error: LockBackendError) => {
+      if (!isApart(error.cause)) return errands.forEach(({ fail }) => fail(error));
+      // Nothing was done. A client that is none of a cluster may still speak to one that is whole at one address.
+      this.#together = false;
+      this.#runApart(errands);
+    });
+  }
+}
+
 const CLOSED = new LockBackendError("the Redis client is closed, or was never connected");
 
 class RedisStore implements RedisBackend {
@@ -672,6 +839,7 @@ class RedisStore implements RedisBackend {
   readonly #put: Script;
   readonly #delete: Script;
   readonly #commit: Script;
+  readonly #outbox: Outbox;
   readonly #guard = new Script(GUARD);
   readonly #feed: Feed;
   readonly #clock = new ServerClock();
@@ -684,9 +852,14 @@ class RedisStore implements RedisBackend {
     // Channels, unlike keys, are the same in all databases of a server.
     this.#channelSuffix = this.port.database === 0 ? "" : `@${this.port.database}`;
     const script = (text: string) => new Script(text.replaceAll("'@DB'", `'${this.#channelSuffix}'`));
-    this.#put = script(PUT);
-    this.#delete = script(DELETE);
+    this.#put = script(`${TIME}${PUT}return put(KEYS[1], KEYS[2], unpack(ARGV))`);
+    this.#delete = script(`${TIME}${DELETE}return delete(KEYS[1], ARGV[1])`);
     this.#commit = script(COMMIT);
+    this.#outbox = new Outbox(
+      this.port,
+      script(`${TIME}${PUT}${DELETE}${EACH}`),
+      (cause) => this.failure(cause),
+    );
   }
 
   keyOf(key: string): string {
@@ -703,45 +876,38 @@ class RedisStore implements RedisBackend {
     return rest.slice(rest.indexOf(":") + 1);
   }
 
-  async read(keys: readonly string[]): Promise<readonly Entry[]> {
+  read(keys: readonly string[]): Promise<readonly Entry[]> {
     const sent = performance.now();
-    const reply = await this.#run(this.#commit, keys.map((key) => this.keyOf(key)), []);
-    return this.#entriesOf(keys, reply as unknown[], sent);
+    const names = keys.map((key) => this.keyOf(key));
+    return this.#outbox.run(
+      this.#commit,
+      names,
+      [],
+      (reply) => this.#entriesOf(keys, reply as unknown[], sent),
+    );
   }
 
-  async commit(changes: readonly Change[]): Promise<CommitResult> {
+  commit(changes: readonly Change[]): Promise<CommitResult> {
     const { breaks } = this.port;
     const sent = performance.now();
-    const watched = changes.map(({ key }) => this.#feed.live(key));
-    const messages = watched.map((channel) => channel?.messages);
-
-    const reply = await this.#apply(changes);
-    const refused = Array.isArray(reply);
-    const version = refused ? "" : String(reply).slice(0, DIGITS);
-    const entries = refused
-      ? this.#entriesOf(changes.map(({ key }) => key), reply, sent)
-      : changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version }));
-    if (refused && breaks !== this.port.breaks) {
-      throw new LockBackendError("the connection broke, and the client may have sent this commit twice", {
-        transient: true,
-      });
-    }
-    // A deletion tells no time.
-    if (!refused && changes.some(({ value }) => value !== null)) {
-      const behindMs = this.#clock.learn(Number(String(reply).slice(-DIGITS)) / 1000, sent);
-      // The record bears times that would let others take its holder's lease for over.
-      if (behindMs > TOLERANCE_MS) {
-        throw new LockBackendError(`the clock was ${Math.round(behindMs)} ms behind the server's`, {
-          transient: true,
-        });
+    const tell = this.#feed.teller(changes);
+    return this.#apply(changes, (reply) => {
+      if (Array.isArray(reply)) {
+        const entries = this.#entriesOf(changes.map(({ key }) => key), reply, sent);
+        if (breaks !== this.port.breaks) {
+          throw new LockBackendError("the connection broke, and the client may have sent this commit twice", {
+            transient: true,
+          });
+        }
+        tell?.(entries);
+        return { ok: false, entries };
       }
-    }
-    for (const [i, channel] of watched.entries()) {
-      if (channel === undefined || !channel.live) continue;
-      if (channel.messages === messages[i]) channel.show(entries[i]);
-      channel.fresh = true;
-    }
-    return refused ? { ok: false, entries } : { ok: true, version };
+      if (reply !== DELETED) this.#assertClock(String(reply), changes, sent);
+      // Of all versions that will be, every one is higher.
+      const version = reply === DELETED ? `${changes[0].version}+` : String(reply).slice(0, DIGITS);
+      tell?.(changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version })));
+      return { ok: true, version };
+    });
   }
 
   async *watch(key: string, { signal, idle = false }: WatchOptions): AsyncIterable<Entry> {
@@ -804,7 +970,8 @@ class RedisStore implements RedisBackend {
   ): Promise<unknown[] | null> {
     const args = [proof.version ?? ""];
     for (const command of commands) args.push(String(command.length), ...command.map(String));
-    return await this.#run(this.#guard, [this.keyOf(proof.key)], args) as unknown[] | null;
+    const keys = [this.keyOf(proof.key)];
+    return await this.#outbox.run(this.#guard, keys, args, (replies) => replies as unknown[] | null);
   }
 
   /** A failure of the store, and whether it may pass. */
@@ -830,32 +997,20 @@ class RedisStore implements RedisBackend {
     await this.#feed.close();
   }
 
-  async #run(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
-    try {
-      return await this.port.evalSha(script.sha, keys, args);
-    } catch (error) {
-      const unknown = error instanceof Error && error.message.startsWith("NOSCRIPT");
-      if (!unknown) throw this.failure(error);
-    }
-    return await this.port.eval(script.text, keys, args).catch((error) => {
-      throw this.failure(error);
-    });
+  /** Sends a commit by the script that does least. */
+  #apply<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
+    const [{ key, version, value, expireInMs = 0 }] = changes;
+    if (changes.length > 1 || (value === null && version === null)) return this.#applyAll(changes, read);
+    const tag = tagOf(key);
+    const name = this.#named(tag, key);
+    if (value === null) return this.#outbox.send(this.#delete, [name], [version!], read);
+    const args = [version ?? "", value, String(expireInMs)];
+    if (version !== null) args.push(this.#clock.digits());
+    return this.#outbox.send(this.#put, [name, this.#counter(tag)], args, read);
   }
 
-  /** Sends a commit by the script that does least. */
-  async #apply(changes: readonly Change[]): Promise<unknown> {
-    const now = String(Math.floor(this.#clock.now()));
-    const [{ key, version, value, expireInMs = 0 }] = changes;
-    if (changes.length === 1 && value !== null) {
-      const tag = tagOf(key);
-      const keys = [this.#named(tag, key), this.#counter(tag)];
-      return await this.#run(this.#put, keys, [version ?? "", value, String(expireInMs), now]);
-    }
-    if (changes.length === 1 && version !== null) {
-      const reply = await this.#run(this.#delete, [this.keyOf(key)], [version]);
-      return Array.isArray(reply) ? reply : String(Number(version) + 1).padStart(DIGITS, "0");
-    }
-    const args = [now];
+  #applyAll<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
+    const args = [this.#clock.digits()];
     const records: string[] = [];
     const counters = new Set<string>();
     for (const { key, version, value, expireInMs = 0 } of changes) {
@@ -864,7 +1019,16 @@ class RedisStore implements RedisBackend {
       counters.add(this.#counter(tag));
       args.push(version ?? "", value === null ? "-" : String(expireInMs), value ?? "");
     }
-    return await this.#run(this.#commit, [...records, ...counters], args);
+    return this.#outbox.run(this.#commit, [...records, ...counters], args, read);
+  }
+
+  /** Refuses what was written by a clock that was behind: it would let others take its holder's lease for over. */
+  #assertClock(reply: string, changes: readonly Change[], sent: number): void {
+    const behindMs = this.#clock.learn(Number(reply.slice(-DIGITS)) / 1000, sent);
+    if (behindMs <= TOLERANCE_MS || changes.every(({ value }) => value === null)) return;
+    throw new LockBackendError(`the clock was ${Math.round(behindMs)} ms behind the server's`, {
+      transient: true,
+    });
   }
 
   #counter(tag: string): string {
@@ -909,18 +1073,12 @@ export function redisBackend(
   options: RedisBackendOptions = {},
 ): RedisBackend {
   if (typeof options !== "object" || options === null) {
-    throw new TypeError(
-      `Cannot make a Redis backend: options must be an object, current value is ${describe(options)}`,
-    );
+    refuse("Cannot make a Redis backend: options must be an object", options);
   }
   const { prefix = "holdfast" } = options;
-  const rule = "'prefix' must be a non-empty string without braces";
-  if (typeof prefix !== "string") {
-    throw new TypeError(`Cannot make a Redis backend: ${rule}, current value is ${describe(prefix)}`);
-  }
-  if (prefix === "" || /[{}]/.test(prefix) || !prefix.isWellFormed()) {
-    throw new RangeError(`Cannot make a Redis backend: ${rule}, current value is ${quote(prefix)}`);
-  }
+  const rule = "Cannot make a Redis backend: 'prefix' must be a non-empty string without braces";
+  if (typeof prefix !== "string") refuse(rule, prefix);
+  if (prefix === "" || /[{}]/.test(prefix) || !prefix.isWellFormed()) refuse(rule, prefix, RangeError);
   return new RedisStore(portOf(client), prefix);
 }
 
@@ -1030,6 +1188,11 @@ function entryOf(key: string, record: unknown): Entry {
   if (record === null) return { key, value: null, version: null };
   const text = String(record);
   return { key, value: text.slice(DIGITS), version: text.slice(0, DIGITS) };
+}
+
+/** Whether it is the error for keys that are not all in one slot. */
+function isApart(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith("CROSSSLOT");
 }
 
 /** A pattern that matches just this text. */

@@ -3,7 +3,7 @@
  * outcome that was expected before it was run.
  */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async";
 import { createConnection, createServer, type Socket } from "node:net";
 import { Cluster, Redis } from "ioredis5";
@@ -88,8 +88,8 @@ function lossOf({ signal }: Lock): Promise<LockLostError> {
 }
 
 /** Until `count` processes stand in line. */
-async function lined(backend: LockBackend, count: number): Promise<void> {
-  for await (const { key, value } of backend.watch("job", { signal: new AbortController().signal })) {
+async function lined(backend: LockBackend, count: number, name = "job"): Promise<void> {
+  for await (const { key, value } of backend.watch(name, { signal: new AbortController().signal })) {
     if (decode(key, value).queue.length === count) return;
   }
 }
@@ -412,6 +412,95 @@ test("a cluster of three: locks are spread, and a held one survives the move of 
   }
 });
 
+for (const [make, connect] of Object.entries(CLIENTS)) {
+  test(`${make}: commits of one turn go together, and each has its own outcome`, async () => {
+    await using world = await World.start();
+    const { backend } = await world.peer(world.server.port, connect);
+    const { client } = await world.peer();
+    const put = (key: string, version: string | null, value = "1") =>
+      backend.commit([{ key, version, value, expireInMs: 60_000 }]);
+    const [old, gone] = [await put("old", null), await put("gone", null), await put("odd", null)];
+    assert(old.ok && gone.ok);
+    const [name] = await client.keys("*:odd");
+    await client.del(name);
+    await client.hset(name, "field", "value");
+
+    // From here on the server knows the script.
+    await Promise.all([1, 2, 3].map((i) => put(`warm:${i}`, null)));
+    const before = await calls(client);
+    const fresh = Array.from({ length: 60 }, (_, i) => put(`fresh:${i}`, null, `${i}`));
+    const [conflict, odd, renewed, deleted, late, ...made] = await Promise.all([
+      put("old", null, "2"),
+      assertRejects(() => put("odd", null), LockBackendError, "another type"),
+      put("old", old.version, "3"),
+      backend.commit([{ key: "gone", version: gone.version, value: null }]),
+      backend.commit([{ key: "old", version: gone.version, value: null }]),
+      ...fresh,
+    ]);
+    // The first alone, for it did not know of the others; the others by 32.
+    assertEquals(await calls(client) - before, 3);
+    assertEquals(conflict, { ok: false, entries: [{ key: "old", value: "1", version: old.version }] });
+    assertEquals(odd.transient, false);
+    assert(renewed.ok && renewed.version > old.version);
+    assert(deleted.ok && deleted.version > gone.version);
+    assertEquals(late, { ok: false, entries: [{ key: "old", value: "3", version: renewed.version }] });
+    const entries = await Promise.all(made.map((_, i) => backend.read([`fresh:${i}`])));
+    for (const [i, result] of made.entries()) {
+      assert(result.ok);
+      assertEquals(entries[i], [{ key: `fresh:${i}`, value: `${i}`, version: result.version }]);
+    }
+    assertEquals((await backend.read(["gone"]))[0].version, null);
+    assertEquals(await client.hgetall(name), { field: "value" });
+  });
+}
+
+test("those who wait hear of what went together, and fencing tokens rise through it", async () => {
+  await using world = await World.start();
+  const [a, b] = [await world.peer(), await world.peer()];
+  const names = Array.from({ length: 20 }, (_, i) => `crowd:${i}`);
+  const each = (backend: LockBackend) =>
+    Promise.all(names.map(async (name) => (await Lock.acquire(name, { backend }))!));
+  const held = await each(a.backend);
+  const waiting = each(b.backend);
+  for (const name of names) await lined(b.backend, 1, name);
+  for (const lock of held) void lock.release();
+  const next = await waiting;
+  for (const [i, lock] of next.entries()) assert(lock.fencingToken > held[i].fencingToken);
+  await world.server.ask("SCRIPT", "FLUSH");
+  assertEquals(await Promise.all(next.map((lock) => lock.release())), names.map(() => true));
+  const last = await each(a.backend);
+  for (const [i, lock] of last.entries()) assert(lock.fencingToken > next[i].fencingToken);
+  await Promise.all(last.map((lock) => lock.release()));
+});
+
+test("a full server lets go of locks that are released together with what it refuses", async () => {
+  await using world = await World.start();
+  const a = await world.peer();
+  const names = Array.from({ length: 10 }, (_, i) => `full:${i}`);
+  const held = await Promise.all(names.map((name) => Lock.acquire(name, { backend: a.backend })));
+  await world.server.ask("CONFIG", "SET", "maxmemory", "1");
+  const refused = names.map((name) =>
+    a.backend.commit([{ key: `more:${name}`, version: null, value: "1" }]).catch((error) => error.message)
+  );
+  const released = held.map((lock) => lock!.release());
+  for (const message of await Promise.all(refused)) assertStringIncludes(message, "OOM");
+  assertEquals(await Promise.all(released), names.map(() => true));
+  assertEquals((await a.client.keys("*full:*")).length, 0);
+});
+
+test("a cluster at one address, by a client of a single server: commits of one turn go one by one", async () => {
+  await using server = await RedisServer.start({ config: ["--cluster-enabled", "yes"] });
+  await server.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383");
+  while (!(await server.ask("CLUSTER", "INFO")).includes("cluster_state:ok")) await delay(10);
+  await using world = new World(server);
+  const { backend } = await world.peer();
+  for (let round = 0; round < 2; round++) {
+    const names = Array.from({ length: 20 }, (_, i) => `apart:${i}`);
+    const held = await Promise.all(names.map((name) => Lock.acquire(name, { backend })));
+    assertEquals(await Promise.all(held.map((lock) => lock!.release())), names.map(() => true));
+  }
+});
+
 test("released locks leave nothing but a counter for each bucket", async () => {
   await using world = await World.start();
   const a = await world.peer();
@@ -499,6 +588,13 @@ async function run(command: string, args: string[]): Promise<void> {
 }
 
 /** How many connections are for subscriptions only. */
+/** How many scripts the server has been asked to run. */
+async function calls(client: Redis): Promise<number> {
+  const stats = await client.info("commandstats");
+  const found = stats.matchAll(/^cmdstat_eval(?:sha)?:calls=(\d+)/gm);
+  return [...found].reduce((sum, [, count]) => sum + Number(count), 0);
+}
+
 async function subscribed(world: World): Promise<number> {
   return ((await world.server.ask("CLIENT", "LIST", "TYPE", "pubsub")).match(/ id=|\bid=/g) ?? []).length;
 }
