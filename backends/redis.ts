@@ -217,6 +217,9 @@ while argument <= #ARGV do
   if count == 1 then
     done, reply = pcall(delete, KEYS[key], ARGV[argument + 1])
     key = key + 1
+  elseif count == 2 then
+    done, reply = pcall(put, KEYS[key], KEYS[key + 1], '', ARGV[argument + 1], ARGV[argument + 2])
+    key = key + 2
   else
     done, reply = pcall(put, KEYS[key], KEYS[key + 1], unpack(ARGV, argument + 1, argument + count))
     key = key + 2
@@ -836,6 +839,7 @@ class RedisStore implements RedisBackend {
   /** What names on the server begin with: the client's own prefix, and ours. */
   readonly #fullPrefix: string;
   readonly #channelSuffix: string;
+  readonly #create: Script;
   readonly #put: Script;
   readonly #delete: Script;
   readonly #commit: Script;
@@ -852,6 +856,7 @@ class RedisStore implements RedisBackend {
     // Channels, unlike keys, are the same in all databases of a server.
     this.#channelSuffix = this.port.database === 0 ? "" : `@${this.port.database}`;
     const script = (text: string) => new Script(text.replaceAll("'@DB'", `'${this.#channelSuffix}'`));
+    this.#create = script(`${TIME}${PUT}return put(KEYS[1], KEYS[2], '', ARGV[1], ARGV[2])`);
     this.#put = script(`${TIME}${PUT}return put(KEYS[1], KEYS[2], unpack(ARGV))`);
     this.#delete = script(`${TIME}${DELETE}return delete(KEYS[1], ARGV[1])`);
     this.#commit = script(COMMIT);
@@ -1004,9 +1009,10 @@ class RedisStore implements RedisBackend {
     const tag = tagOf(key);
     const name = this.#named(tag, key);
     if (value === null) return this.#outbox.send(this.#delete, [name], [version!], read);
-    const args = [version ?? "", value, String(expireInMs)];
-    if (version !== null) args.push(this.#clock.digits());
-    return this.#outbox.send(this.#put, [name, this.#counter(tag)], args, read);
+    const keys = [name, this.#counter(tag)];
+    const expire = String(expireInMs);
+    if (version === null) return this.#outbox.send(this.#create, keys, [value, expire], read);
+    return this.#outbox.send(this.#put, keys, [version, value, expire, this.#clock.digits()], read);
   }
 
   #applyAll<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {

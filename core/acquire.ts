@@ -38,7 +38,7 @@ export async function contend(
 ): Promise<void> {
   const { peer, key } = queue;
   const { clock } = peer;
-  const { token, options: { leaseMs } } = acquisition;
+  const { token, options: { leaseMs, mayWait } } = acquisition;
   const limitMs = answerMs(leaseMs);
   let news: News | undefined;
   peer.track(1);
@@ -60,7 +60,7 @@ export async function contend(
       if (decision.kind === "wait") {
         // Not after each read: a store that can be read but not written to does not answer what was asked.
         acquisition.answered();
-        if (!acquisition.mayWait) {
+        if (!mayWait) {
           acquisition.refuse();
           break;
         }
@@ -74,9 +74,9 @@ export async function contend(
       const claims = decision.kind !== "write";
       const next = decision.kind === "held" ? renew(record, token, peer.now()) : decision.record;
       if (claims) acquisition.mayHold = true;
-      else if (acquisition.mayWait) peer.seat(key, true);
+      else if (mayWait) peer.seat(key, true);
       const sent = momentOf(clock);
-      const result = await acquisition.ask(peer.replace(look, next, limitMs));
+      const result = await acquisition.ask(peer.replace(look, next, limitMs), sent.monotonic);
       acquisition.answered();
       look = result.sight;
       if (!result.ok) acquisition.mayHold = unsure;

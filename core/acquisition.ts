@@ -66,10 +66,6 @@ export class Acquisition {
     return this.#state === "granted";
   }
 
-  get mayWait(): boolean {
-    return this.options.mayWait;
-  }
-
   get stealAfterMs(): number | undefined {
     return this.options.stealAfterMs;
   }
@@ -108,8 +104,8 @@ export class Acquisition {
   }
 
   /** The store is asked: keeps account of whether it answers. */
-  ask<Answer>(answer: Promise<Answer>): Promise<Answer> {
-    this.#unansweredSince ??= this.#now;
+  ask<Answer>(answer: Promise<Answer>, now = this.#now): Promise<Answer> {
+    this.#unansweredSince ??= now;
     this.#queue.asking++;
     answer.then(
       () => {
@@ -133,8 +129,8 @@ export class Acquisition {
     if (!(error instanceof LockBackendError && error.transient)) throw error;
     this.#queue.failure = error;
     this.#unansweredSince ??= this.#now;
-    const { leaseMs } = this.options;
-    const patienceMs = this.mayWait ? Math.max(leaseMs, 3 * ANSWER_MS) : FIRST_ANSWER_MS;
+    const { leaseMs, mayWait } = this.options;
+    const patienceMs = mayWait ? Math.max(leaseMs, 3 * ANSWER_MS) : FIRST_ANSWER_MS;
     if (this.#now - this.#unansweredSince >= patienceMs) throw error;
     await this.sleep(Math.min(10 * 2 ** this.#failures++, 1000, patienceMs));
   }

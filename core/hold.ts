@@ -264,7 +264,8 @@ export class Hold {
 
   async #giveBack(): Promise<boolean> {
     const heldMs = this.ageMs;
-    this.#end("released");
+    this.#state = "released";
+    this.#watching?.abort();
     const { clock } = this.queue.peer;
     const attempt: Attempt = { sight: this.#sight, unsure: false, heirs: undefined };
     let error: LockBackendError | undefined;
@@ -282,6 +283,8 @@ export class Hold {
         }
       }
     } finally {
+      // Not sooner: runtimes keep timers by their length, and make a list anew for the first of each.
+      this.#stopTimer?.();
       if (this.lost === undefined) publish("holdfast:released", () => ({ ...this.event, heldMs, error }));
       this.queue.vacate(this, attempt.sight);
       for (const heir of attempt.heirs ?? []) {

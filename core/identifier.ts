@@ -40,13 +40,8 @@ async function hashed(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
 }
 
 /** Throws for bad input: the rule that it breaks, and what it is. */
-export function refuse(
-  rule: string,
-  value: unknown,
-  Refusal: ErrorConstructor = TypeError,
-  hint = "",
-): never {
-  throw new Refusal(`${rule}, current value is ${describe(value)}${hint}`);
+export function refuse(rule: string, value: unknown, Refusal: ErrorConstructor = TypeError): never {
+  throw new Refusal(`${rule}, current value is ${describe(value)}`);
 }
 
 /** A value as an error message shows it. */

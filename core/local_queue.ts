@@ -57,7 +57,7 @@ export class LocalQueue {
     const hold = this.#hold?.held ? this.#hold : undefined;
     this.#advance();
     if (this.#storeWaiter === acquisition) return this.#note(acquisition);
-    if (acquisition.mayWait) {
+    if (acquisition.options.mayWait) {
       this.#note(acquisition);
       if (this.#waiting.size === 1) this.#hold?.attend();
       return;

@@ -132,10 +132,10 @@ function flag(value: unknown, option: string): boolean | undefined {
 /** A time, if it is given. Throws TypeError or RangeError for what is none. */
 export function time(value: unknown, option: string, least: number): number | undefined {
   if (value === undefined) return undefined;
-  const rule = `Cannot lock: '${option}' must be a whole number of milliseconds from ${least} to ${MAX_MS}`;
+  const rule =
+    `Cannot lock: '${option}' must be a whole number of milliseconds from ${least} to ${MAX_MS}, or omitted`;
   if (typeof value !== "number") refuse(rule, value);
-  const hint = value === Infinity ? " (omit the option instead)" : "";
-  if (!Number.isInteger(value) || value < least || value > MAX_MS) refuse(rule, value, RangeError, hint);
+  if (!Number.isInteger(value) || value < least || value > MAX_MS) refuse(rule, value, RangeError);
   return value;
 }
 

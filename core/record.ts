@@ -23,7 +23,7 @@ export interface Holder {
   /** Counts renewals: that this changed is how an onlooker without a clock sees that the holder lives. */
   readonly renewals: number;
   /** The version of the granting commit. Absent exactly in that commit itself: see `fenced`. */
-  readonly fence?: string;
+  fence?: string;
   readonly label?: string;
 }
 
@@ -285,9 +285,9 @@ export function lossOf(record: LockRecord, token: string): LossReason {
  * a store must not delete a live hold because somebody's clock is wrong.
  */
 export function garbageAfterMs(record: LockRecord, now: number, graceMs: number): number {
-  const spans = record.holders.map((holder) => holder.leaseMs);
-  const tellings = (record.evicted ?? []).map(({ until }) => Math.min(Math.max(0, until - now), 2 ** 31));
-  const longest = Math.max(0, ...spans, ...tellings);
+  let longest = 0;
+  for (const { leaseMs } of record.holders) longest = Math.max(longest, leaseMs);
+  for (const { until } of record.evicted ?? []) longest = Math.max(longest, Math.min(until - now, 2 ** 31));
   return Math.ceil(longest + GARBAGE_AFTER_MS + record.queue.length * graceMs);
 }
 
@@ -337,9 +337,9 @@ export function decode(key: string, text: string | null): LockRecord {
  * writes next can, because it has read that version: nobody can have written in between.
  */
 function fenced(record: LockRecord, version: string | null): LockRecord {
-  if (version === null) return record;
-  const holders = record.holders.map((holder) => ({ ...holder, fence: holder.fence ?? version }));
-  return { ...record, holders };
+  // In place: whoever has none yet was made by the very commit that this record comes from.
+  for (const holder of record.holders) holder.fence ??= version ?? undefined;
+  return record;
 }
 
 /** In how long the holder's lease has surely run out; 0 or less = it has. */
