@@ -15,7 +15,8 @@ const SIMULATION = { test: "tests/simulation_test.ts" };
 const CONFORMANCE = { test: "tests/conformance_test.ts" };
 const ADMIN = { test: "tests/admin_test.ts" };
 
-const MUTANTS: Mutant[] = [
+/** Every line that is broken, and who must notice. */
+export const MUTANTS: readonly Mutant[] = [
   {
     law: "1: a claim respects a running lease",
     file: "core/record.ts",
@@ -198,7 +199,7 @@ const MUTANTS: Mutant[] = [
   {
     law: "6: a cancelled waiter ends its watch",
     file: "core/acquire.ts",
-    from: "news.close();",
+    from: "news?.close();",
     to: "",
     ...SIMULATION,
   },
@@ -322,7 +323,7 @@ const MUTANTS: Mutant[] = [
     ["values are bytes", "encoder.encode(value), {", "value, {"],
     ["the prefix counts", "this.#prefix = prefix;", 'this.#prefix = ["holdfast"];'],
     ["holders do not poll", "const pollMs = idle ? Infinity : ", "const pollMs = "],
-    ["pushed news are heard", "        ring();\n", ""],
+    ["pushed news are heard", "version !== last?.version && bell.ring()", "false"],
     ["a changed record is no refusal", "if (now.version === proof.version) return result;", "return result;"],
     ["a build may be async", "await build(draftOf(atomic));", "await build(atomic);"],
     [
@@ -452,8 +453,8 @@ const MUTANTS: Mutant[] = [
   {
     law: "Redis: what goes together fails apart",
     file: "backends/redis.ts",
-    from: "done, reply = pcall(put, KEYS[key]",
-    to: "done, reply = true, put(KEYS[key]",
+    from: "done, reply = pcall(put, KEYS[key], KEYS[key + 1], ''",
+    to: "done, reply = true, put(KEYS[key], KEYS[key + 1], ''",
     test: "tests/redis_faults_test.ts",
     filter: "each has its own outcome",
   },
@@ -623,8 +624,8 @@ const MUTANTS: Mutant[] = [
   {
     law: "1: a renewal that hangs keeps nobody from being told",
     file: "core/hold.ts",
-    from: "let ms = this.#leftMs();",
-    to: "if (this.#renewing) return;\n    let ms = this.#leftMs();",
+    from: "let ms = this.#leftMs(now);",
+    to: "if (this.#renewing) return;\n    let ms = this.#leftMs(now);",
     test: "tests/input_test.ts",
     filter: "a renewal that hangs",
   },
@@ -700,15 +701,15 @@ const MUTANTS: Mutant[] = [
   },
   {
     law: "a cleanup by request refuses whatever is not true",
-    file: "cron.ts",
-    from: "if (verdict !== true)",
-    to: "if (!verdict)",
+    file: "handlers/authorize.ts",
+    from: "if (verdict === true)",
+    to: "if (verdict)",
     test: "tests/cron_test.ts",
     filter: "only true lets a request pass",
   },
   {
     law: "a cleanup by request believes App Engine's header on App Engine only",
-    file: "cron.ts",
+    file: "handlers/authorize.ts",
     from: "if (!onAppEngine()) {",
     to: "if (process.env.NEVER_SET) {",
     test: "tests/cron_test.ts",
@@ -906,11 +907,8 @@ const MUTANTS: Mutant[] = [
 ];
 
 const root = new URL("..", import.meta.url);
-const copy = await Deno.makeTempDir({ prefix: "holdfast-mutants-" });
-const only = Deno.args[0];
-let survivors = 0;
 
-async function deno(...args: string[]): Promise<{ code: number; output: string }> {
+async function deno(copy: string, ...args: string[]): Promise<{ code: number; output: string }> {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args,
     cwd: copy,
@@ -920,39 +918,46 @@ async function deno(...args: string[]): Promise<{ code: number; output: string }
   return { code, output: decoder.decode(stdout) + decoder.decode(stderr) };
 }
 
-try {
-  const { stdout } = await new Deno.Command("git", {
-    args: ["ls-files", "-co", "--exclude-standard"],
-    cwd: root,
-  }).output();
-  for (const path of new TextDecoder().decode(stdout).trim().split("\n")) {
-    const target = `${copy}/${path}`;
-    await Deno.mkdir(target.slice(0, target.lastIndexOf("/")), { recursive: true });
-    await Deno.copyFile(new URL(path, root), target);
+if (import.meta.main) await play(Deno.args[0]);
+
+/** Plays the mutants of the laws whose names contain `only`. */
+async function play(only = ""): Promise<void> {
+  const copy = await Deno.makeTempDir({ prefix: "holdfast-mutants-" });
+  let survivors = 0;
+  try {
+    const { stdout } = await new Deno.Command("git", {
+      args: ["ls-files", "-co", "--exclude-standard"],
+      cwd: root,
+    }).output();
+    for (const path of new TextDecoder().decode(stdout).trim().split("\n")) {
+      const target = `${copy}/${path}`;
+      await Deno.mkdir(target.slice(0, target.lastIndexOf("/")), { recursive: true });
+      await Deno.copyFile(new URL(path, root), target);
+    }
+    console.log("| law | broken | which test went red |\n| --- | --- | --- |");
+    for (const { law, file, from, to, test, filter } of MUTANTS) {
+      if (!law.includes(only)) continue;
+      const path = `${copy}/${file}`;
+      const text = await Deno.readTextFile(path);
+      if (text.split(from).length !== 2) throw new Error(`${law}: ${file} has not exactly one ${from}`);
+      await Deno.writeTextFile(path, text.replace(from, () => to));
+      const filters = filter === undefined ? [] : ["--filter", filter];
+      const { code, output } = await deno(copy, "test", "-A", "--no-check", "--fail-fast", ...filters, test);
+      await Deno.writeTextFile(path, text);
+      const red = /^(.+?) \.\.\. FAILED/m.exec(output)?.[1] ?? /^(.+?) => /m.exec(output)?.[1] ??
+        /^(Uncaught error from .+?) FAILED/m.exec(output)?.[1];
+      const why = /Law \d broken[^:]*: ([^\n]*)/.exec(output)?.[1];
+      const noticed = code !== 0 && red !== undefined;
+      if (!noticed) survivors++;
+      const line = (code: string) => "`" + code.trim().split("\n")[0].slice(0, 70) + "`";
+      const verdict = noticed ? `${red}${why === undefined ? "" : `: ${why}`}` : "**none: it survived**";
+      console.log(`| ${law} | ${file}: ${line(from)} → ${to === "" ? "(nothing)" : line(to)} | ${verdict} |`);
+    }
+  } finally {
+    await Deno.remove(copy, { recursive: true });
   }
-  console.log("| law | broken | which test went red |\n| --- | --- | --- |");
-  for (const { law, file, from, to, test, filter } of MUTANTS) {
-    if (only !== undefined && !law.includes(only)) continue;
-    const path = `${copy}/${file}`;
-    const text = await Deno.readTextFile(path);
-    if (text.split(from).length !== 2) throw new Error(`${law}: ${file} has not exactly one ${from}`);
-    await Deno.writeTextFile(path, text.replace(from, () => to));
-    const filters = filter === undefined ? [] : ["--filter", filter];
-    const { code, output } = await deno("test", "-A", "--no-check", "--fail-fast", ...filters, test);
-    await Deno.writeTextFile(path, text);
-    const red = /^(.+?) \.\.\. FAILED/m.exec(output)?.[1] ?? /^(.+?) => /m.exec(output)?.[1] ??
-      /^(Uncaught error from .+?) FAILED/m.exec(output)?.[1];
-    const why = /Law \d broken[^:]*: ([^\n]*)/.exec(output)?.[1];
-    const noticed = code !== 0 && red !== undefined;
-    if (!noticed) survivors++;
-    const line = (code: string) => "`" + code.trim().split("\n")[0].slice(0, 70) + "`";
-    const verdict = noticed ? `${red}${why === undefined ? "" : `: ${why}`}` : "**none: it survived**";
-    console.log(`| ${law} | ${file}: ${line(from)} → ${to === "" ? "(nothing)" : line(to)} | ${verdict} |`);
+  if (survivors > 0) {
+    console.log(`${survivors} survived`);
+    Deno.exit(1);
   }
-} finally {
-  await Deno.remove(copy, { recursive: true });
-}
-if (survivors > 0) {
-  console.log(`${survivors} survived`);
-  Deno.exit(1);
 }
