@@ -685,12 +685,14 @@ class Feed {
   }
 
   async #open(): Promise<Subscriber> {
-    let ended = false;
+    const known: { ended: boolean; subscriber?: Subscriber } = { ended: false };
+    // It may be called before there is a subscriber to compare with.
     const subscriber = await this.#backend.port.subscriber(this.#deliver, () => {
-      ended = true;
-      if (subscriber !== undefined && subscriber === this.#subscriber) this.#lose();
+      known.ended = true;
+      if (known.subscriber !== undefined && known.subscriber === this.#subscriber) this.#lose();
     });
-    if (!ended && !this.#closed && !this.#backend.port.closed) return subscriber;
+    known.subscriber = subscriber;
+    if (!known.ended && !this.#closed && !this.#backend.port.closed) return subscriber;
     await subscriber.close();
     throw new LockBackendError("the connection for subscriptions has ended", { transient: true });
   }
@@ -982,7 +984,7 @@ class RedisStore implements RedisBackend {
   /** A failure of the store, and whether it may pass. */
   failure(cause: unknown): LockBackendError {
     if (cause instanceof LockBackendError) return cause;
-    const message = cause instanceof Error ? cause.message : String(cause);
+    const message = (cause instanceof Error ? cause.message : String(cause)).replace(WHERE, "");
     if (this.port.closed) return new LockBackendError(CLOSED.message, { cause });
     if (message.startsWith("WRONGTYPE")) {
       return new LockBackendError(`a key of another type is in the way: ${message}`, { cause });
@@ -1050,6 +1052,9 @@ class RedisStore implements RedisBackend {
     return keys.map((key, i) => entryOf(key, found[i]));
   }
 }
+
+/** What Redis 6 puts before the error of a command in a script. */
+const WHERE = /^(ERR Error running script \(call to \S+\): )?@user_script: ?\d+: /;
 
 /** How errors begin that do not pass by waiting. */
 const LASTING = /^(NOAUTH|WRONGPASS|NOPERM|NOPROTO|ERR(?! max number of clients))|subscriber mode/;

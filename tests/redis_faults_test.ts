@@ -454,6 +454,27 @@ for (const [make, connect] of Object.entries(CLIENTS)) {
   });
 }
 
+for (const [make, connect] of Object.entries(CLIENTS)) {
+  test(`${make}: a server that has no room for the subscriptions: the waiter gets the lock as soon as it has`, async () => {
+    await using world = await World.start();
+    const [a, b] = [
+      await world.peer(world.server.port, connect),
+      await world.peer(world.server.port, connect),
+    ];
+    const held = await acquire(a.backend);
+    await (await acquire(b.backend, { wait: false }) as Lock | null)?.release();
+    const { client } = await world.peer();
+    // As many as there are.
+    await client.config("SET", "maxclients", "3");
+    const waiting = acquire(b.backend);
+    while (!/rejected_connections:[1-9]/.test(await client.info("stats"))) await delay(10);
+    await client.config("SET", "maxclients", "100");
+    await lined(a.backend, 1);
+    assert(await held.release());
+    assert(await (await waiting).release());
+  });
+}
+
 test("those who wait hear of what went together, and fencing tokens rise through it", async () => {
   await using world = await World.start();
   const [a, b] = [await world.peer(), await world.peer()];
@@ -490,7 +511,7 @@ test("a full server lets go of locks that are released together with what it ref
 
 test("a cluster at one address, by a client of a single server: commits of one turn go one by one", async () => {
   await using server = await RedisServer.start({ config: ["--cluster-enabled", "yes"] });
-  await server.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383");
+  await server.ask("CLUSTER", "ADDSLOTS", ...Array.from({ length: 16_384 }, (_, i) => `${i}`));
   while (!(await server.ask("CLUSTER", "INFO")).includes("cluster_state:ok")) await delay(10);
   await using world = new World(server);
   const { backend } = await world.peer();
