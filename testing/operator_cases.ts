@@ -1,4 +1,5 @@
 import { strict as assert } from "node:assert";
+import type { LockBackend } from "../core/backend.ts";
 import { encode, type Holder, type LockRecord } from "../core/record.ts";
 import { cleanup, type CleanupCounts } from "../core/cleanup.ts";
 import { forceRelease, type ListedLock, Lock, locks } from "../mod.ts";
@@ -192,6 +193,30 @@ export const operatorCases: Cases = {
       return await apply();
     });
     assert.deepEqual(await cleanup({ backend: b, prefix: id }), counts({ live: 1 }));
+    assert.equal(held?.held, true);
+    assert.equal(await held?.release(), true);
+  },
+
+  "cleanup: who claims a dead record just after it was listed keeps it": async (stage) => {
+    const { a, b, id } = stage;
+    const value = encode(recordOf({ holders: [holder(b.now() - 60_000)] }));
+    await stage.store.commit([{ key: id, version: null, value }]);
+    let held: Lock | undefined;
+    const backend: LockBackend = {
+      skewMs: b.skewMs,
+      graceMs: b.graceMs,
+      now: () => b.now(),
+      read: (keys) => b.read(keys),
+      commit: (changes) => b.commit(changes),
+      watch: (key, options) => b.watch(key, options),
+      async *list(prefix) {
+        for await (const entry of b.list(prefix)) {
+          held = await stage.acquire(a);
+          yield entry;
+        }
+      },
+    };
+    assert.deepEqual(await cleanup({ backend, prefix: id }), counts({ live: 1 }));
     assert.equal(held?.held, true);
     assert.equal(await held?.release(), true);
   },

@@ -657,7 +657,8 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/cleanup.ts",
     from: "const answer = await peer.replace(sight, step.kind",
     to: "const answer = await peer.replace(await peer.read(key, LIMIT_MS), step.kind",
-    ...SIMULATION,
+    ...CONFORMANCE,
+    filter: "just after it was listed",
   },
   {
     law: "2: whom a cleanup evicts is told",
