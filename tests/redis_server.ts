@@ -1,7 +1,7 @@
 /** Redis servers for tests and benchmarks: on loopback and free ports, stopped by their process. */
 
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -32,6 +32,8 @@ export async function freePort(): Promise<number> {
 export interface RedisServerOptions {
   /** More of its configuration: `["--appendonly", "yes"]`. */
   config?: string[];
+  /** The text of its configuration file. A sentinel needs one, and keeps its state there. */
+  file?: string;
   /** What its process is started with and by, such as a library that bends its clock. */
   env?: Record<string, string>;
 }
@@ -63,9 +65,12 @@ export class RedisServer {
 
   /** Starts it again, on the same port and folder, after `kill`. */
   async start(): Promise<void> {
-    const { config = [], env: more = {} } = this.#options;
+    const { config = [], env: more = {}, file } = this.#options;
+    const path = join(this.#folder, "server.conf");
+    if (file !== undefined) writeFileSync(path, file);
     const base = ["--port", `${this.port}`, "--bind", "127.0.0.1", "--dir", this.#folder, "--save", ""];
-    const child = spawn(BINARY, [...base, ...config], { stdio: "ignore", env: { ...env, ...more } });
+    const args = [...file === undefined ? [] : [path], ...base, ...config];
+    const child = spawn(BINARY, args, { stdio: "ignore", env: { ...env, ...more } });
     this.#process = child;
     this.#ended = new Promise((resolve) => child.once("exit", resolve));
     const deadline = performance.now() + START_MS;
