@@ -123,8 +123,8 @@ export interface RedisBackend extends LockBackend, AsyncDisposable {
 const BUCKETS = 256;
 /** How many digits a version has: microseconds since 1970 until the year 2286. */
 const DIGITS = 16;
-/** What `DELETE` answers. */
-const DELETED = 1;
+/** What `DELETE` answers: text, for a client can be told to give numbers in another form. */
+const DELETED = "deleted";
 /** So many commits at most go together: the server does nothing else meanwhile, and we await the first as long. */
 const MOST_TOGETHER = 32;
 const SKEW_MS = 500;
@@ -192,14 +192,14 @@ local function put(key, counter, seen, value, expire, at)
 end
 `;
 
-/** Deletes a record if its version is `seen`. Answers 1; or the time and the record now there. */
+/** Deletes a record if its version is `seen`. Answers `DELETED`; or the time and the record now there. */
 const DELETE = `
 local function delete(key, seen)
   local found = call('GET', key)
   if found and string.sub(found, 1, ${DIGITS}) == seen then
     call('DEL', key)
     call('PUBLISH', key .. '@DB', '')
-    return 1
+    return '${DELETED}'
   end
   return {time(), found}
 end
@@ -816,7 +816,8 @@ class Outbox {
       args.push(String(errand.args.length), ...errand.args);
     }
     const spread = (replies: unknown) => {
-      for (const [i, reply] of (replies as unknown[]).entries()) {
+      if (!Array.isArray(replies)) throw unexpected(replies);
+      for (const [i, reply] of replies.entries()) {
         const failed = Array.isArray(reply) && reply.length === 1;
         if (failed) errands[i].fail(this.#failure(new Error(String(reply[0]))));
         else errands[i].answer(reply);
@@ -890,7 +891,7 @@ class RedisStore implements RedisBackend {
       this.#commit,
       names,
       [],
-      (reply) => this.#entriesOf(keys, reply as unknown[], sent),
+      (reply) => this.#entriesOf(keys, reply, sent),
     );
   }
 
@@ -909,9 +910,10 @@ class RedisStore implements RedisBackend {
         tell?.(entries);
         return { ok: false, entries };
       }
-      if (reply !== DELETED) this.#assertClock(String(reply), changes, sent);
+      const text = String(reply);
+      if (text !== DELETED) this.#assertClock(text, changes, sent);
       // Of all versions that will be, every one is higher.
-      const version = reply === DELETED ? `${changes[0].version}+` : String(reply).slice(0, DIGITS);
+      const version = text === DELETED ? `${changes[0].version}+` : text.slice(0, DIGITS);
       tell?.(changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version })));
       return { ok: true, version };
     });
@@ -978,7 +980,10 @@ class RedisStore implements RedisBackend {
     const args = [proof.version ?? ""];
     for (const command of commands) args.push(String(command.length), ...command.map(String));
     const keys = [this.keyOf(proof.key)];
-    return await this.#outbox.run(this.#guard, keys, args, (replies) => replies as unknown[] | null);
+    return await this.#outbox.run(this.#guard, keys, args, (replies) => {
+      if (replies === null || Array.isArray(replies)) return replies;
+      throw unexpected(replies);
+    });
   }
 
   /** A failure of the store, and whether it may pass. */
@@ -1032,7 +1037,7 @@ class RedisStore implements RedisBackend {
 
   /** Refuses what was written by a clock that was behind: it would let others take its holder's lease for over. */
   #assertClock(reply: string, changes: readonly Change[], sent: number): void {
-    const behindMs = this.#clock.learn(Number(reply.slice(-DIGITS)) / 1000, sent);
+    const behindMs = this.#learn(reply, sent);
     if (behindMs <= TOLERANCE_MS || changes.every(({ value }) => value === null)) return;
     throw new LockBackendError(`the clock was ${Math.round(behindMs)} ms behind the server's`, {
       transient: true,
@@ -1047,17 +1052,38 @@ class RedisStore implements RedisBackend {
     return `${this.#prefix}:${tag}:${key}`;
   }
 
-  #entriesOf(keys: readonly string[], [time, ...found]: readonly unknown[], sent: number): readonly Entry[] {
-    this.#clock.learn(Number(time) / 1000, sent);
-    return keys.map((key, i) => entryOf(key, found[i]));
+  #entriesOf(keys: readonly string[], reply: unknown, sent: number): readonly Entry[] {
+    const [time, ...found] = Array.isArray(reply) ? reply : [reply];
+    this.#learn(String(time), sent);
+    return keys.map((key, i) => entryOf(key, found[i] ?? null));
+  }
+
+  /** Learns the time from an answer; refuses what is none, or clock and records would be wrong for good. */
+  #learn(answer: string, sent: number): number {
+    if (ANSWER.test(answer)) return this.#clock.learn(Number(answer.slice(-DIGITS)) / 1000, sent);
+    throw unexpected(answer);
   }
 }
 
 /** What Redis 6 puts before the error of a command in a script. */
 const WHERE = /^(ERR Error running script \(call to \S+\): )?@user_script: ?\d+: /;
 
+/** The failure of an answer that no script gives. What became of the commit is unknown. */
+function unexpected(answer: unknown): LockBackendError {
+  return new LockBackendError(
+    `the server answered a script with ${
+      describe(answer)
+    }: is the client in a MULTI, or does it map replies?`,
+    { transient: true },
+  );
+}
+
+/** A version, or a version and the time. */
+const ANSWER = new RegExp(`^\\d{${DIGITS}}(\\d{${DIGITS}})?$`);
+
 /** How errors begin that do not pass by waiting. */
-const LASTING = /^(NOAUTH|WRONGPASS|NOPERM|NOPROTO|ERR(?! max number of clients))|subscriber mode/;
+const LASTING =
+  /^(user_script:|NOAUTH|WRONGPASS|NOPERM|NOPROTO|ERR(?! max number of clients))|subscriber mode/;
 
 /**
  * Makes a backend that keeps locks in Redis (6 or later) or Valkey. The client stays the caller's: it is never
@@ -1101,21 +1127,28 @@ const NODE_REDIS = ["sendCommand", "duplicate", "on", "off"];
 function portOf(client: IoRedisClient | IoRedisCluster | NodeRedisClient): (onEnd: () => void) => Port {
   const members = client as unknown as Record<string, unknown> | null | undefined;
   const has = (name: string) => typeof members?.[name] === "function";
+  const rule =
+    "Cannot make a Redis backend: 'client' must be an ioredis Redis or Cluster, or a client of redis " +
+    "(node-redis)";
   const needed = has("evalSha") ? NODE_REDIS : has("nodes") ? IOREDIS_CLUSTER : IOREDIS;
+  // Those of a cluster or of sentinels take other arguments.
+  if (needed === NODE_REDIS && (members?.sendCommand as { length?: number } | undefined)?.length! > 2) {
+    throw new TypeError(`${rule} made by createClient, current value is made by another function`);
+  }
   const missing = needed.find((name) => !has(name)) ??
     (needed === NODE_REDIS ? ["isOpen"] : ["options", "status"]).find((name) =>
       members?.[name] === undefined
     );
   if (missing !== undefined) {
-    throw new TypeError(
-      `Cannot make a Redis backend: 'client' must be an ioredis Redis or Cluster, or a client of ` +
-        `redis (node-redis), current value lacks '${missing}': ${describe(client)}`,
-    );
+    throw new TypeError(`${rule}, current value lacks '${missing}': ${describe(client)}`);
   }
   return needed === NODE_REDIS
     ? (onEnd) => new NodeRedisPort(client as NodeRedisClient, onEnd)
     : (onEnd) => new IoRedisPort(client as IoRedisClient | IoRedisCluster, onEnd);
 }
+
+/** How many words a script can hand on to a command: Lua's stack has an end. */
+const MAX_WORDS = 7000;
 
 /** One command as its words: `["SET", "balance", 100]`. */
 export type RedisCommand = readonly (string | number)[];
@@ -1177,10 +1210,18 @@ function redisHold(held: Lock) {
 }
 
 function assertCommands(commands: unknown): asserts commands is readonly RedisCommand[] {
-  const isWord = (word: unknown) => typeof word === "string" || typeof word === "number";
+  const isWord = (word: unknown) => typeof word === "string" || Number.isFinite(word);
   const isCommand = (command: unknown) =>
     Array.isArray(command) && typeof command[0] === "string" && command.every(isWord);
-  if (Array.isArray(commands) && commands.every(isCommand)) return;
+  if (Array.isArray(commands) && commands.every(isCommand)) {
+    const long = commands.find(({ length }) => length > MAX_WORDS);
+    if (long === undefined) return;
+    throw new RangeError(
+      `Cannot commit: a command must be at most ${MAX_WORDS} words, current value is ${long.length} of ${
+        long[0]
+      }`,
+    );
+  }
   throw new TypeError(
     `Cannot commit: 'commands' must be an array of commands such as ["SET", "key", "value"], ` +
       `current value is ${describe(commands)}`,

@@ -8,6 +8,7 @@ import { delay } from "@std/async";
 import { createConnection, createServer, type Socket } from "node:net";
 import { Cluster, Redis } from "ioredis5";
 import { Redis as Redis6 } from "ioredis6";
+import { createClient, RESP_TYPES } from "redis6";
 import { commitIfHeld, hashTag, redisBackend } from "../backends/redis.ts";
 import type { LockBackend } from "../core/backend.ts";
 import { decode } from "../core/record.ts";
@@ -508,7 +509,8 @@ test("a cluster of three: locks are spread, and a held one survives the move of 
   const record = moving.filter((name) => name.endsWith(":job"));
   assertEquals(await servers[from].ask(...move, ...record), "+OK\r\n");
   // Half of what a commit needs is here and half is there: a renewal is refused, and will be tried again.
-  while (!(await servers[from].ask("INFO", "errorstats")).includes("TRYAGAIN")) await delay(10);
+  const errors = () => Promise.all([from, to].map((i) => servers[i].ask("INFO", "errorstats")));
+  while (!(await errors()).join().includes("TRYAGAIN")) await delay(10);
   assertEquals(await servers[from].ask(...move, ...moving), "+OK\r\n");
   // Renewed more than once while the slot is on neither side for good.
   await delay(1000);
@@ -665,6 +667,69 @@ test("a closed client, and one that is closed while somebody waits: an error at 
     await backend[Symbol.asyncDispose]();
     await held.release();
   }
+});
+
+test("a client that gives numbers as strings: locks work, and the clock stays right", async () => {
+  await using world = await World.start();
+  await using stopping = new AsyncDisposableStack();
+  const clients = [
+    new Redis({ port: world.server.port, host: "127.0.0.1", stringNumbers: true }),
+    await createClient({ url: `redis://127.0.0.1:${world.server.port}` })
+      .withTypeMapping({ [RESP_TYPES.NUMBER]: String }).connect(),
+  ];
+  stopping.defer(async () => {
+    const ended = new Promise((resolve) => clients[0].on("end", resolve));
+    for (const client of clients) "destroy" in client ? client.destroy() : client.disconnect();
+    await ended;
+  });
+  const { client } = await world.peer();
+  for (const backend of clients.map((client) => redisBackend(client as unknown as Redis))) {
+    await (await acquire(backend)).release();
+    const before = await calls(client);
+    const locks = await Promise.all(["a", "b", "c"].map((name) => Lock.acquire(name, { backend })));
+    assertEquals(await Promise.all(locks.map((lock) => lock!.release())), [true, true, true]);
+    assert(await (await acquire(backend)).release());
+    assert(await calls(client) - before <= 8, "locks were settled by reading");
+    assert(Math.abs(backend.now() - Date.now()) < 1000, `the clock shows ${backend.now()}`);
+  }
+});
+
+test("a client in the midst of a MULTI: an error that says so, and all is well afterwards", async () => {
+  await using world = await World.start();
+  const [a, b] = [await world.peer(), await world.peer()];
+  const held = await acquire(a.backend, { leaseMs: 3000 });
+  await a.client.call("MULTI");
+  const burst = ["x", "y", "z"].map((name) => Lock.acquire(name, { backend: a.backend, wait: false }));
+  for (const one of burst) await assertRejects(() => one, LockBackendError, "MULTI");
+  await assertRejects(() => commitIfHeld(held, [["SET", "value", "1"]]), LockBackendError, "MULTI");
+  await a.client.call("EXEC");
+  assert(Math.abs(a.backend.now() - Date.now()) < 1000, `the clock shows ${a.backend.now()}`);
+  // A renewal later.
+  await delay(1200);
+  assertEquals(await Lock.acquire("job", { backend: b.backend, wait: false }), null);
+  assert(held.held);
+  assert(await held.release());
+  // What was queued and then granted has been given back.
+  for (const name of ["x", "y", "z"]) {
+    assert(await (await Lock.acquire(name, { backend: b.backend }))!.release());
+  }
+});
+
+test("commitIfHeld refuses what no script can hand on, before it runs anything", async () => {
+  await using world = await World.start();
+  const a = await world.peer();
+  const held = await acquire(a.backend);
+  const items = (count: number) => Array.from({ length: count }, (_, i) => i);
+  const push = (count: number) => [["SET", "before", "1"], ["RPUSH", "list", ...items(count)]];
+  await assertRejects(() => commitIfHeld(held, push(6999)), RangeError, "at most 7000 words");
+  await assertRejects(
+    () => commitIfHeld(held, [["SET", "before", NaN]]),
+    TypeError,
+    "must be an array of commands",
+  );
+  assertEquals(await a.client.get("before"), null);
+  assertEquals(await commitIfHeld(held, push(6998)), ["OK", 6998]);
+  await held.release();
 });
 
 test("a wrong password: an error at once that says so", async () => {

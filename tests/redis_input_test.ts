@@ -3,6 +3,7 @@
 import { assert, assertRejects, assertThrows } from "@std/assert";
 import { memoryBackend } from "@holdfast/lock/backends/memory";
 import { commitIfHeld, hashTag, type IoRedisClient, redisBackend } from "@holdfast/lock/backends/redis";
+import { createCluster, createSentinel } from "redis6";
 import { Lock } from "../mod.ts";
 
 const nothing = () => Promise.resolve(null);
@@ -32,6 +33,14 @@ Deno.test("Redis: what is not a client is refused, and told what it lacks", () =
   for (const [value, lacks] of wrong) {
     const error = assertThrows(() => redisBackend(value as IoRedisClient), TypeError, lacks);
     assert(error.message.startsWith("Cannot make a Redis backend: 'client' must be"), error.message);
+  }
+});
+
+Deno.test("Redis: the clusters and sentinels of node-redis are refused", () => {
+  const cluster = createCluster({ rootNodes: [{ url: "redis://127.0.0.1:1" }] });
+  const sentinel = createSentinel({ name: "main", sentinelRootNodes: [{ host: "127.0.0.1", port: 1 }] });
+  for (const made of [cluster, sentinel]) {
+    assertThrows(() => redisBackend(made as unknown as IoRedisClient), TypeError, "made by createClient");
   }
 });
 
