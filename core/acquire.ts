@@ -1,5 +1,5 @@
 import { Acquisition } from "./acquisition.ts";
-import type { Entry, LockBackend } from "./backend.ts";
+import type { Entry } from "./backend.ts";
 import { momentOf, spanMs } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
@@ -64,7 +64,7 @@ export async function contend(
           acquisition.refuse();
           break;
         }
-        news ??= new News(peer.backend, key, () => acquisition.wake());
+        news ??= new News((signal) => peer.backend.watch(key, { signal }), () => acquisition.wake());
         news.open();
         await acquisition.sleep(decision.forMs);
         look = news.latest(look);
@@ -104,17 +104,15 @@ export async function contend(
 
 /** The latest entry that a watch has brought, for one who sleeps until there is one. */
 class News {
-  readonly #backend: LockBackend;
-  readonly #key: string;
+  readonly #watch: (signal: AbortSignal) => AsyncIterable<Entry>;
   readonly #wake: () => void;
   /** Ends the watch that is open. */
   #closing: AbortController | undefined;
   #latest: Entry | undefined;
   #failure: { error: unknown } | undefined;
 
-  constructor(backend: LockBackend, key: string, wake: () => void) {
-    this.#backend = backend;
-    this.#key = key;
+  constructor(watch: (signal: AbortSignal) => AsyncIterable<Entry>, wake: () => void) {
+    this.#watch = watch;
     this.#wake = wake;
   }
 
@@ -144,7 +142,7 @@ class News {
   async #follow(closing: AbortController): Promise<void> {
     const { signal } = closing;
     try {
-      for await (const entry of this.#backend.watch(this.#key, { signal })) {
+      for await (const entry of this.#watch(signal)) {
         this.#latest = entry;
         this.#wake();
       }

@@ -103,14 +103,16 @@ export interface LockBackend {
   readonly graceMs: number;
 }
 
+const METHODS = ["read", "commit", "watch", "list", "now"];
+const NUMBERS = ["skewMs", "graceMs"];
+
 /** Refuses what is not a backend, naming the option it came in. */
 export function assertBackend(value: unknown, option: string): asserts value is LockBackend {
-  const methods = ["read", "commit", "watch", "list", "now"] as const;
   const candidate = value as Partial<Record<string, unknown>> | null | undefined;
   const rule = `Cannot use '${option}': it must be a lock backend such as kvBackend(kv)`;
   if (typeof candidate !== "object" || candidate === null) refuse(rule, value);
-  const missing = methods.find((name) => typeof candidate[name] !== "function") ??
-    ["skewMs", "graceMs"].find((name) => typeof candidate[name] !== "number");
+  const missing = METHODS.find((name) => typeof candidate[name] !== "function") ??
+    NUMBERS.find((name) => typeof candidate[name] !== "number");
   if (missing === undefined) return;
   throw new TypeError(`${rule}, current value lacks '${missing}': ${describe(value)}`);
 }

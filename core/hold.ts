@@ -166,11 +166,6 @@ export class Hold {
     return answerMs(this.options.leaseMs);
   }
 
-  /** The longest pause before what has failed is tried again. */
-  get #pauseMs(): number {
-    return this.options.leaseMs / 3;
-  }
-
   #leftMs(now = momentOf(this.queue.peer.clock)): number {
     return this.options.leaseMs - spanMs(this.#leased, now);
   }
@@ -232,7 +227,7 @@ export class Hold {
     } catch (error) {
       // Nothing is lost yet: it is tried again until the lease has run out.
       this.#sight = undefined;
-      this.#renewAtMs = clock.monotonicMs() + Math.min(10 * 2 ** this.#failures++, this.#pauseMs);
+      this.#renewAtMs = clock.monotonicMs() + Math.min(10 * 2 ** this.#failures++, this.options.leaseMs / 3);
       publishBackendError(this.identifier, backendError(this.identifier, "renew", error));
     } finally {
       this.#renewing = false;
@@ -279,7 +274,7 @@ export class Hold {
           if (!transient || this.#leftMs() <= 0) {
             throw error = backendError(this.identifier, "release", cause);
           }
-          await pause(clock, Math.min(10 * 2 ** failures, this.#pauseMs));
+          await pause(clock, Math.min(10 * 2 ** failures, this.options.leaseMs / 3));
         }
       }
     } finally {

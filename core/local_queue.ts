@@ -12,6 +12,8 @@ export type Sightings = ReadonlyMap<
 >;
 
 const NONE: Sightings = new Map();
+/** Most queues never need a set of their own. */
+const NOBODY = new Set<Acquisition>();
 
 /**
  * Everyone in this process who holds or wants one lock. At most one of them, the store waiter, talks to
@@ -29,9 +31,9 @@ export class LocalQueue {
 
   #hold: Hold | undefined;
   #storeWaiter: Acquisition | undefined;
-  readonly #waiting = new Set<Acquisition>();
+  #waiting = NOBODY;
   /** Those here, waiting or asking, who want an old holder to be evicted. */
-  readonly #thieves = new Set<Acquisition>();
+  #thieves = NOBODY;
   /** The fencing token of the last hold of this process that has ended, whatever the record says. */
   #ended: string | undefined;
   #stopStealTimer: (() => void) | undefined;
@@ -53,9 +55,11 @@ export class LocalQueue {
   /** Takes in someone who wants the lock. */
   enter(acquisition: Acquisition): void {
     // First of all, or a hold that this look finds expired would leave the queue empty and forgotten.
-    this.#waiting.add(acquisition);
+    if (this.#hold ?? this.#storeWaiter) {
+      if (!this.wanted) this.#waiting = new Set();
+      this.#waiting.add(acquisition);
+    } else this.#start(acquisition);
     const hold = this.#hold?.held ? this.#hold : undefined;
-    this.#advance();
     if (this.#storeWaiter === acquisition) return this.#note(acquisition);
     if (acquisition.options.mayWait) {
       this.#note(acquisition);
@@ -182,6 +186,7 @@ export class LocalQueue {
 
   #note(acquisition: Acquisition): void {
     if (acquisition.stealAfterMs === undefined) return;
+    if (this.#thieves.size === 0) this.#thieves = new Set();
     this.#thieves.add(acquisition);
     if (this.#storeWaiter !== acquisition) this.#storeWaiter?.wake();
     this.#armStealTimer();

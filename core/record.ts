@@ -394,7 +394,7 @@ function note(holder: Holder, reason: LossReason, skewMs: number): Eviction {
 
 /** The notes whose addressees may still not have read them. */
 function notes(record: LockRecord, now: number): readonly Eviction[] {
-  return (record.evicted ?? []).filter((eviction) => eviction.until > now);
+  return record.evicted?.filter((eviction) => eviction.until > now) ?? [];
 }
 
 /** A record of these parts, with no empty ones. `freedAt` stays as long as nobody holds the lock. */
