@@ -1,6 +1,7 @@
 /** Opens the store that a command line names, with the client that is installed. */
 
 import process from "node:process";
+import { setTimeout } from "node:timers/promises";
 import type { LockBackend } from "../core/backend.ts";
 import { LockBackendError, quote } from "../core/errors.ts";
 import { peerOf } from "../core/peer.ts";
@@ -11,6 +12,7 @@ import { UsageError } from "./usage.ts";
 
 /** How long one who leaves waits for what he left in the store to be cleared away. */
 const LEAVE_MS = 5000;
+const LEAVE_POLL_MS = 5;
 
 /** An open store. */
 export interface Store {
@@ -40,10 +42,8 @@ export async function openStore(spec: string | undefined): Promise<Store> {
   return {
     backend,
     async close() {
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const late = new Promise<void>((resolve) => timer = setTimeout(resolve, LEAVE_MS));
-      await Promise.race([peerOf(backend).quiet(), late]);
-      clearTimeout(timer);
+      const late = performance.now() + LEAVE_MS;
+      while (peerOf(backend).busy > 0 && performance.now() < late) await setTimeout(LEAVE_POLL_MS);
       await close();
     },
   };

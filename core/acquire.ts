@@ -41,7 +41,7 @@ export async function contend(
   const { token, options: { leaseMs, mayWait } } = acquisition;
   const limitMs = answerMs(leaseMs);
   let news: News | undefined;
-  peer.track(1);
+  peer.busy++;
   let bet = sight === undefined && ahead === 0;
   let look = bet ? { key, version: null, record: FREE } : sight;
   let unsure = acquisition.mayHold;
@@ -99,7 +99,7 @@ export async function contend(
 
   news?.close();
   if (!acquisition.granted) await acquisition.leaveNothing();
-  peer.track(-1);
+  peer.busy--;
 }
 
 /** The latest entry that a watch has brought, for one who sleeps until there is one. */

@@ -59,10 +59,6 @@ export class Hold {
     this.#arm(granted);
   }
 
-  get label(): string | undefined {
-    return this.options.label;
-  }
-
   /** How long ago it was granted. */
   get ageMs(): number {
     return this.queue.peer.clock.monotonicMs() - this.#grantedMs;
@@ -325,9 +321,7 @@ export class Hold {
       attempt.sight = result.sight;
       if (!result.ok) continue;
       const { version } = result.sight;
-      if (
-        heir !== undefined && sent !== undefined && step.granted && step.record !== null && version !== null
-      ) {
+      if (heir && sent && step.granted && step.record && version) {
         const hold = new Hold(this.queue, heir, result.sight, version, sent, momentOf(peer.clock));
         if (heir.grant(hold)) {
           this.queue.occupy(hold, step.record);

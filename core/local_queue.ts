@@ -175,7 +175,7 @@ export class LocalQueue {
   /** Who holds the lock, as far as is known here. */
   holders(): readonly HolderInfo[] {
     if (this.#hold !== undefined) {
-      return [{ label: this.#hold.label, heldForMs: Math.round(this.#hold.ageMs) }];
+      return [{ label: this.#hold.options.label, heldForMs: Math.round(this.#hold.ageMs) }];
     }
     const now = this.peer.backend.now();
     return this.#lastSeen.holders.map(({ label, since }: Holder) => ({

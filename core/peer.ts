@@ -41,9 +41,11 @@ export class Peer {
   readonly #remembered = new Map<string, Sightings>();
   /** The lines in which this process may have its place; the value changes whenever it takes it anew. */
   readonly #seated = new Map<string, symbol>();
-  /** How many acquisitions talk to the store, or clear up behind themselves. */
-  #busy = 0;
-  #onQuiet: (() => void)[] = [];
+  /**
+   * How many acquisitions talk to the store, or clear up behind themselves. When there is none, those that got
+   * nothing have left nothing there.
+   */
+  busy = 0;
 
   constructor(backend: LockBackend, clock: Clock) {
     this.backend = backend;
@@ -77,17 +79,6 @@ export class Peer {
       const [oldest] = this.#remembered.keys();
       this.#remembered.delete(oldest);
     }
-  }
-
-  /** An acquisition begins to talk to the store, or ends to. */
-  track(change: 1 | -1): void {
-    this.#busy += change;
-    if (this.#busy === 0) { for (const resolve of this.#onQuiet.splice(0)) resolve(); }
-  }
-
-  /** Until no acquisition talks to the store any more: those that got nothing have then left nothing there. */
-  async quiet(): Promise<void> {
-    while (this.#busy > 0) await new Promise<void>((resolve) => this.#onQuiet.push(resolve));
   }
 
   /** The holds with these fencing tokens were evicted: one of this process need not wait to be told. */

@@ -22,7 +22,7 @@ export interface Holder {
   readonly expiresAt: number;
   /** Counts renewals: that this changed is how an onlooker without a clock sees that the holder lives. */
   readonly renewals: number;
-  /** The version of the granting commit. Absent exactly in that commit itself: see `fenced`. */
+  /** The version of the granting commit. Absent exactly in that commit itself: see `seen`. */
   fence?: string;
   readonly label?: string;
 }
@@ -303,14 +303,12 @@ export function encode(record: LockRecord): string {
 
 /** What an entry of a store says; throws {@linkcode LockBackendError} if it is no record. */
 export function sightOf({ key, value, version }: Entry): Sight {
-  return { key, version, record: fenced(decode(key, value), version) };
+  return seen(key, decode(key, value), version);
 }
 
 /** What there is to see after a record was written, or deleted. */
 export function written(key: string, record: LockRecord | null, version: string): Sight {
-  return record === null
-    ? { key, version: null, record: FREE }
-    : { key, version, record: fenced(record, version) };
+  return seen(key, record ?? FREE, record && version);
 }
 
 /** The record that a store held; throws {@linkcode LockBackendError} for anything else. */
@@ -333,13 +331,13 @@ export function decode(key: string, text: string | null): LockRecord {
 }
 
 /**
- * Gives every holder its fencing token. The granting commit cannot know its own version; whoever
+ * A record with the fencing token of every holder. The granting commit cannot know its own version; whoever
  * writes next can, because it has read that version: nobody can have written in between.
  */
-function fenced(record: LockRecord, version: string | null): LockRecord {
+function seen(key: string, record: LockRecord, version: string | null): Sight {
   // In place: whoever has none yet was made by the very commit that this record comes from.
   for (const holder of record.holders) holder.fence ??= version ?? undefined;
-  return record;
+  return { key, version, record };
 }
 
 /** In how long the holder's lease has surely run out; 0 or less = it has. */
