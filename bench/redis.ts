@@ -1,7 +1,7 @@
 /**
  * What a lock on Redis costs above the least that it could: `SET NX PX` and a compare-and-delete script on the same
- * connection, in the same run; what contenders and waiters cost. It needs `redis-server`, `taskset` and Node, and a
- * machine that has nothing else to do: `deno task bench:redis`.
+ * connection, in the same run, and above its own scripts without the library; what contenders and waiters cost. It
+ * needs `redis-server`, `taskset` and Node, and a machine that has nothing else to do: `deno task bench:redis`.
  *
  * Arguments: the parts to run, of `ratio`, `count`, `contend` and `waiters`; all by default.
  */
@@ -43,6 +43,28 @@ async function ours(name: string): Promise<void> {
   await held!.release();
 }
 
+/** What the library sends, without the library: the least that a lock with a fencing token and news costs. */
+const scripts = await (async () => {
+  const sent: Parameters<Redis["evalsha"]>[] = [];
+  const spy = new Proxy(client, {
+    get(target, name) {
+      const member = Reflect.get(target, name, target);
+      if (typeof member !== "function") return member;
+      return (...args: Parameters<Redis["evalsha"]>) => {
+        if (name === "evalsha") sent.push(args);
+        return member.apply(target, args);
+      };
+    },
+  });
+  // Twice, for the first time the server does not know the scripts.
+  for (let i = 0; i < 2; i++) await (await Lock.acquire("spied", { backend: redisBackend(spy) }))!.release();
+  const [[create, , , counter, record, expire], [remove]] = sent.slice(-2) as string[][];
+  return async (name: string) => {
+    const version = await client.evalsha(create, 2, name, counter, record, expire) as string;
+    await client.evalsha(remove, 1, name, version);
+  };
+})();
+
 /** Pairs a second, of `width` loops at once on identifiers of their own. */
 async function rate(pair: (name: string) => Promise<void>, width: number): Promise<number> {
   const started = performance.now();
@@ -65,22 +87,22 @@ async function commands(): Promise<number> {
 }
 
 async function ratio(width: number): Promise<string> {
-  for (const pair of [floor, ours, floor, ours]) await rate(pair, width);
-  const ratios: number[] = [];
-  const rates: number[][] = [[], []];
+  const pairs = [floor, ours, scripts];
+  for (const pair of [...pairs, ...pairs]) await rate(pair, width);
+  const rates = pairs.map((): number[] => []);
   for (let i = 0; i < ROUNDS; i++) {
-    // Whoever goes first in one round goes last in the next.
-    const order = i % 2 === 0 ? [floor, ours] : [ours, floor];
-    const found = new Map<unknown, number>();
-    for (const pair of order) found.set(pair, await rate(pair, width));
-    ratios.push(found.get(ours)! / found.get(floor)!);
-    rates[0].push(found.get(floor)!);
-    rates[1].push(found.get(ours)!);
+    // Whoever goes first in one round goes last in another.
+    for (const k of pairs.keys()) {
+      const turn = (k + i) % pairs.length;
+      rates[turn].push(await rate(pairs[turn], width));
+    }
   }
-  const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1];
-  return `${median(ratios).toFixed(3)} (floor ${median(rates[0]).toFixed(0)}, ours ${
-    median(rates[1]).toFixed(0)
-  })`;
+  const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1];
+  const share = (of: number, whole: number) =>
+    median(rates[of].map((own, i) => own / rates[whole][i])).toFixed(3);
+  return `${share(1, 0)} of the floor, ${share(1, 2)} of its own scripts without the library, which reach ${
+    share(2, 0)
+  } (floor ${median(rates[0]).toFixed(0)}, ours ${median(rates[1]).toFixed(0)} a second)`;
 }
 
 function pin(cpus: string): void {

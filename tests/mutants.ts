@@ -475,6 +475,38 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "each has its own outcome",
   },
   {
+    law: "Redis: an answer that no script gives is refused",
+    file: "backends/redis.ts",
+    from: "if (ANSWER.test(answer)) return",
+    to: "if (answer !== ANSWER.source) return",
+    test: "tests/redis_faults_test.ts",
+    filter: "midst of a MULTI",
+  },
+  {
+    law: "Redis: numbers may come as strings",
+    file: "backends/redis.ts",
+    from: "return '${DELETED}'",
+    to: "return 1",
+    test: "tests/redis_faults_test.ts",
+    filter: "numbers as strings",
+  },
+  {
+    law: "Redis: commands are counted before they run",
+    file: "backends/redis.ts",
+    from: "if (long === undefined) return;",
+    to: "if (long !== null) return;",
+    test: "tests/redis_faults_test.ts",
+    filter: "no script can hand on",
+  },
+  {
+    law: "Redis: a subscription may fail while it opens",
+    file: "backends/redis.ts",
+    from: "if (known.subscriber !== undefined && known.subscriber === this.#subscriber) this.#lose();",
+    to: "if (subscriber === this.#subscriber) this.#lose();",
+    test: "tests/redis_faults_test.ts",
+    filter: "node-redis 5: a server that has no room",
+  },
+  {
     law: "Redis: a cluster at one address is served",
     file: "backends/redis.ts",
     from: "if (!isApart(error.cause)) return",
@@ -946,7 +978,8 @@ async function play(only = ""): Promise<void> {
       const { code, output } = await deno(copy, "test", "-A", "--no-check", "--fail-fast", ...filters, test);
       await Deno.writeTextFile(path, text);
       const red = /^(.+?) \.\.\. FAILED/m.exec(output)?.[1] ?? /^(.+?) => /m.exec(output)?.[1] ??
-        /^(Uncaught error from .+?) FAILED/m.exec(output)?.[1];
+        /^(Uncaught error from .+?) FAILED/m.exec(output)?.[1] ??
+        /(Uncaught \w+Error: .+)$/m.exec(output)?.[1];
       const why = /Law \d broken[^:]*: ([^\n]*)/.exec(output)?.[1];
       const noticed = code !== 0 && red !== undefined;
       if (!noticed) survivors++;
