@@ -503,8 +503,8 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis.ts",
     from: "if (known.subscriber !== undefined && known.subscriber === this.#subscriber) this.#lose();",
     to: "if (subscriber === this.#subscriber) this.#lose();",
-    test: "tests/redis_faults_test.ts",
-    filter: "node-redis 5: a server that has no room",
+    test: "tests/redis_input_test.ts",
+    filter: "says so again later",
   },
   {
     law: "Redis: a cluster at one address is served",

@@ -442,7 +442,8 @@ test("the server's clock steps back an hour: fencing tokens rise, and nobody ali
   // Through the waiter's own eyes: what it knows of the time, it knows from before.
   await lined(b.backend, 1);
   await clock.set(-3600);
-  assert(await serverSeconds(world) < Date.now() / 1000 - 3000, "the clock did not step");
+  // A server may look at its clock only now and then.
+  while (await serverSeconds(world) > Date.now() / 1000 - 3000) await delay(10);
   // Three leases: renewals under the old and the new time meet a waiter that knows only the old.
   const outcome = await Promise.race([waiting.then(() => "robbed"), lossOf(held), delay(2700)]);
   assertEquals(outcome, undefined);

@@ -1,8 +1,14 @@
 /** What the Redis backend refuses, and with which words. None of it needs a server. */
 
-import { assert, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { memoryBackend } from "@holdfast/lock/backends/memory";
-import { commitIfHeld, hashTag, type IoRedisClient, redisBackend } from "@holdfast/lock/backends/redis";
+import {
+  commitIfHeld,
+  hashTag,
+  type IoRedisClient,
+  type NodeRedisClient,
+  redisBackend,
+} from "@holdfast/lock/backends/redis";
 import { createCluster, createSentinel } from "redis6";
 import { Lock } from "../mod.ts";
 
@@ -42,6 +48,44 @@ Deno.test("Redis: the clusters and sentinels of node-redis are refused", () => {
   for (const made of [cluster, sentinel]) {
     assertThrows(() => redisBackend(made as unknown as IoRedisClient), TypeError, "made by createClient");
   }
+});
+
+Deno.test("Redis: subscriptions whose connection fails, and says so again later, are tried on another one", async () => {
+  let opened = 0;
+  const failed = Promise.withResolvers<void>();
+  const subscriber = () => {
+    const fails = opened++ === 0;
+    let onError = () => {};
+    return {
+      on: (event: string, listener: () => void) => event === "error" && (onError = listener),
+      connect() {
+        if (!fails) return failed.promise;
+        setTimeout(() => {
+          onError();
+          failed.resolve();
+        }, 50);
+        return Promise.reject(new Error("ERR max number of clients reached"));
+      },
+      subscribe: nothing,
+      unsubscribe: nothing,
+      destroy: () => {},
+    };
+  };
+  const server: NodeRedisClient = {
+    isOpen: true,
+    sendCommand: () => Promise.resolve([`${Date.now()}000`, null]),
+    duplicate: subscriber,
+    on: () => {},
+    off: () => {},
+  };
+  const backend = redisBackend({ ...server, evalSha: nothing } as NodeRedisClient);
+  const { signal } = new AbortController();
+  for await (const { value } of backend.watch("job", { signal })) {
+    assertEquals(value, null);
+    break;
+  }
+  assertEquals(opened, 2);
+  await backend[Symbol.asyncDispose]();
 });
 
 Deno.test("Redis: a prefix that could break the hash tag is refused", () => {
