@@ -51,8 +51,8 @@ function nodeRedis(
 
 /** By name. */
 export const CLIENTS: Readonly<Record<string, Connect>> = {
-  "ioredis 5": ioredis((options) => new Redis5(options)),
-  "ioredis 6": ioredis((options) => new Redis6(options)),
   "node-redis 5": nodeRedis((options) => createClient5(options)),
   "node-redis 6": nodeRedis((options) => createClient6(options)),
+  "ioredis 5": ioredis((options) => new Redis5(options)),
+  "ioredis 6": ioredis((options) => new Redis6(options)),
 };

@@ -12,8 +12,12 @@ if (missing !== undefined) {
 } else {
   const server = await RedisServer.start();
   globalThis.addEventListener("unload", () => server.stop());
-  testRedisClients(server.port, Deno.test, Deno.test.ignore);
   Deno.test("Redis: the suite under Node, with every client", () => testUnderNode(server.port));
+  // The parser of ioredis keeps an interval for a while after a reply that came in pieces. So its cases are not asked
+  // about timers, and come last, where no other case meets what they left; node-redis shows what the backend leaves.
+  const test = (name: string, fn: () => Promise<void>) =>
+    Deno.test({ name, fn, sanitizeOps: !name.startsWith("Redis, ioredis") });
+  testRedisClients(server.port, test, Deno.test.ignore);
 }
 
 /** Bundled, clients and all, so that the oldest Node needs neither packages nor TypeScript. */
