@@ -253,83 +253,83 @@ export class Hold {
     }
   }
 
+  /** Tries until the store answers for sure: released, handed over, or lost before. */
   async #giveBack(): Promise<boolean> {
     const heldMs = this.ageMs;
     this.#state = "released";
     this.#watching?.abort();
-    const { clock } = this.queue.peer;
-    const attempt: Attempt = { sight: this.#sight, unsure: false, heirs: undefined };
+    const { queue, token } = this;
+    const { peer, key } = queue;
+    /** The record as last seen. */
+    let known = this.#sight;
+    /** Whether a commit may have landed whose answer was lost. */
+    let unsure = false;
+    /** Who may have been handed the lock. */
+    let heirs: Set<Acquisition> | undefined;
+    let failures = 0;
     let error: LockBackendError | undefined;
     try {
-      for (let failures = 0;; failures++) {
+      for (;;) {
         try {
-          return await this.#handOver(attempt);
+          const fresh = known === undefined;
+          const sight: Sight = known ?? await peer.read(key, this.#limitMs);
+          known = undefined;
+          const { record } = sight;
+          const heir = queue.heir();
+          const step = release(record, token, peer.now(), heir?.want());
+          if (step === null) {
+            if (!fresh) continue;
+            known = sight;
+            const reason = lossOf(record, token);
+            if (unsure && reason === "expired") {
+              // As long as the lease runs, a note would tell of an eviction. Later its silence proves nothing.
+              if (this.#leftMs() > 0) return true;
+              throw new LockBackendError("the answer to the release was lost, and the lease has ended since");
+            }
+            this.#miss(reason);
+            return false;
+          }
+
+          if (heir !== undefined) {
+            if (step.granted) heir.mayHold = true;
+            else peer.seat(key, true);
+            (heirs ??= new Set()).add(heir);
+          }
+          const sent = heir && momentOf(peer.clock);
+          const unsureBefore: boolean = unsure;
+          unsure = true;
+          const result = await peer.replace(sight, step.record, this.#limitMs);
+          unsure = unsureBefore;
+          known = result.sight;
+          if (!result.ok) continue;
+          const { version } = result.sight;
+          if (heir && sent && step.granted && step.record && version) {
+            const hold = new Hold(queue, heir, result.sight, version, sent, momentOf(peer.clock));
+            if (heir.grant(hold)) {
+              queue.occupy(hold, step.record);
+              // It was made while its own holder still waited.
+              hold.attend();
+            } else hold.#end("released");
+          }
+          return true;
         } catch (cause) {
-          attempt.sight = undefined;
+          known = undefined;
           const transient = cause instanceof LockBackendError && cause.transient;
           if (!transient || this.#leftMs() <= 0) {
             throw error = backendError(this.identifier, "release", cause);
           }
-          await pause(clock, Math.min(10 * 2 ** failures, this.options.leaseMs / 3));
+          await pause(peer.clock, Math.min(10 * 2 ** failures++, this.options.leaseMs / 3));
         }
       }
     } finally {
       // Not sooner: runtimes keep timers by their length, and make a list anew for the first of each.
       this.#stopTimer?.();
       if (this.lost === undefined) publish("holdfast:released", () => ({ ...this.event, heldMs, error }));
-      this.queue.vacate(this, attempt.sight);
-      for (const heir of attempt.heirs ?? []) {
+      queue.vacate(this, known);
+      for (const heir of heirs ?? []) {
         // Whoever left while the lock was on its way to it may have it now.
         if (heir.settled && !heir.granted) void heir.leaveNothing();
       }
-    }
-  }
-
-  /** Tries until the store answers for sure: released, handed over, or lost before. */
-  async #handOver(attempt: Attempt): Promise<boolean> {
-    const { peer, key } = this.queue;
-    for (;;) {
-      const fresh = attempt.sight === undefined;
-      const sight = attempt.sight ?? await peer.read(key, this.#limitMs);
-      attempt.sight = undefined;
-      const { record } = sight;
-      const heir = this.queue.heir();
-      const step = release(record, this.token, peer.now(), heir?.want());
-      if (step === null) {
-        if (!fresh) continue;
-        attempt.sight = sight;
-        const reason = lossOf(record, this.token);
-        if (attempt.unsure && reason === "expired") {
-          // As long as the lease runs, a note would tell of an eviction. Later its silence proves nothing.
-          if (this.#leftMs() > 0) return true;
-          throw new LockBackendError("the answer to the release was lost, and the lease has ended since");
-        }
-        this.#miss(reason);
-        return false;
-      }
-
-      if (heir !== undefined) {
-        if (step.granted) heir.mayHold = true;
-        else peer.seat(key, true);
-        (attempt.heirs ??= new Set()).add(heir);
-      }
-      const sent = heir && momentOf(peer.clock);
-      const unsureBefore = attempt.unsure;
-      attempt.unsure = true;
-      const result = await peer.replace(sight, step.record, this.#limitMs);
-      attempt.unsure = unsureBefore;
-      attempt.sight = result.sight;
-      if (!result.ok) continue;
-      const { version } = result.sight;
-      if (heir && sent && step.granted && step.record && version) {
-        const hold = new Hold(this.queue, heir, result.sight, version, sent, momentOf(peer.clock));
-        if (heir.grant(hold)) {
-          this.queue.occupy(hold, step.record);
-          // It was made while its own holder still waited.
-          hold.attend();
-        } else hold.#end("released");
-      }
-      return true;
     }
   }
 
@@ -343,14 +343,4 @@ export class Hold {
     }
     return false;
   }
-}
-
-/** What is known while a release is under way. */
-interface Attempt {
-  /** The record as last seen. */
-  sight: Sight | undefined;
-  /** Whether a commit may have landed whose answer was lost. */
-  unsure: boolean;
-  /** Who may have been handed the lock. */
-  heirs: Set<Acquisition> | undefined;
 }

@@ -157,8 +157,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     law: "4: a release is not believed without proof",
     file: "core/hold.ts",
-    from: 'if (attempt.unsure && reason === "expired") {',
-    to: "if (attempt.unsure) {",
+    from: 'if (unsure && reason === "expired") {',
+    to: "if (unsure) {",
     ...SIMULATION,
   },
   {
