@@ -41,7 +41,7 @@ export interface ListedHolder extends HolderInfo {
   readonly mode: "exclusive";
   /** When it was granted, by the store's clock. */
   readonly since: Date;
-  /** For how many milliseconds its lease runs yet; 0 or less once it has ended and others may take over. */
+  /** For how many whole milliseconds its lease runs yet; 0 or less once it has ended and others may take over. */
   readonly leaseLeftMs: number;
   /** Its fencing token. */
   readonly fencingToken: string;
@@ -198,7 +198,7 @@ function listedLock(identifier: string, { holders, queue }: LockRecord, now: num
       mode,
       since: new Date(since),
       heldForMs: forMs(since),
-      leaseLeftMs: Math.round(expiresAt - now),
+      leaseLeftMs: Math.floor(expiresAt - now),
       fencingToken: fence!,
     })),
     waiters: queue.map(({ label, mode, since }) => ({
