@@ -340,7 +340,7 @@ export const MUTANTS: readonly Mutant[] = [
   })),
   {
     law: "Redis: versions never fall behind the bucket's counter",
-    file: "backends/redis.ts",
+    file: "backends/redis/scripts.ts",
     from: "if last and last + 1 > now + 0 then",
     to: "if false then",
     test: "tests/redis_faults_test.ts",
@@ -348,7 +348,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: a commit by a clock that is ahead is refused",
-    file: "backends/redis.ts",
+    file: "backends/redis/scripts.ts",
     from: "~= seen or at * 1000 > now + ${TOLERANCE_MS * 1000} then",
     to: "~= seen then",
     test: "tests/redis_faults_test.ts",
@@ -356,7 +356,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: a record is replaced only under its version",
-    file: "backends/redis.ts",
+    file: "backends/redis/scripts.ts",
     from: "if not found or string.sub(found, 1, ${DIGITS}) ~= seen or at",
     to: "if not found or at",
     test: "tests/redis_test.ts",
@@ -364,7 +364,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: a record is made only where there is none",
-    file: "backends/redis.ts",
+    file: "backends/redis/scripts.ts",
     from: "done = call('SET', key, record, 'NX', 'PX', expire)",
     to: "call('SET', key, record, 'PX', expire)",
     test: "tests/redis_test.ts",
@@ -372,7 +372,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: a record is deleted only under its version",
-    file: "backends/redis.ts",
+    file: "backends/redis/scripts.ts",
     from: "if found and string.sub(found, 1, ${DIGITS}) == seen then",
     to: "if found then",
     test: "tests/redis_test.ts",
@@ -380,7 +380,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: several records are replaced only under their versions",
-    file: "backends/redis.ts",
+    file: "backends/redis/scripts.ts",
     from: "if (record and record:sub(1, ${DIGITS}) or '') ~= ARGV[3 * i - 1] then fits = false end",
     to: "",
     test: "tests/redis_test.ts",
@@ -388,7 +388,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: scripts are loaded again",
-    file: "backends/redis.ts",
+    file: "backends/redis/outbox.ts",
     from: "if (!unknown) throw this.#failure(error);",
     to: "throw this.#failure(error);",
     test: "tests/redis_faults_test.ts",
@@ -396,7 +396,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: lost subscriptions are made again",
-    file: "backends/redis.ts",
+    file: "backends/redis/feed.ts",
     from: "    void this.#subscribe();\n  }\n\n  #sweepLater",
     to: "  }\n\n  #sweepLater",
     test: "tests/redis_faults_test.ts",
@@ -404,7 +404,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: databases do not hear each other",
-    file: "backends/redis.ts",
+    file: "backends/redis/store.ts",
     from: 'this.port.database === 0 ? "" : `@${this.port.database}`',
     to: '""',
     test: "tests/redis_faults_test.ts",
@@ -412,7 +412,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: commitIfHeld checks the version",
-    file: "backends/redis.ts",
+    file: "backends/redis/scripts.ts",
     from: "if not record or string.sub(record, 1, ${DIGITS}) ~= ARGV[1] then return false end",
     to: "",
     test: "tests/redis_faults_test.ts",
@@ -420,7 +420,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: a repeated commit is not taken for a lost one",
-    file: "backends/redis.ts",
+    file: "backends/redis/store.ts",
     from: "if (breaks !== this.port.breaks) {",
     to: "if (false as boolean) {",
     test: "tests/redis_faults_test.ts",
@@ -428,7 +428,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: a full server lets go",
-    file: "backends/redis.ts",
+    file: "backends/redis/scripts.ts",
     from: "    call('DEL', key)\n    call('PUBLISH', key .. '@DB', '')",
     to: "    call('SET', key, '')\n    call('DEL', key)",
     test: "tests/redis_faults_test.ts",
@@ -436,7 +436,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: an own clock that is behind grants nothing",
-    file: "backends/redis.ts",
+    file: "backends/redis/store.ts",
     from: "if (behindMs <= TOLERANCE_MS || changes",
     to: "if (behindMs <= Infinity || changes",
     test: "tests/redis_faults_test.ts",
@@ -444,7 +444,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: the key of another type stays",
-    file: "backends/redis.ts",
+    file: "backends/redis/scripts.ts",
     from: "if not done then return {now, call('GET', key)} end",
     to: "if not done then call('SET', key, record) end",
     test: "tests/redis_faults_test.ts",
@@ -452,7 +452,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: what goes together fails apart",
-    file: "backends/redis.ts",
+    file: "backends/redis/scripts.ts",
     from: "done, reply = pcall(put, KEYS[key], KEYS[key + 1], ''",
     to: "done, reply = true, put(KEYS[key], KEYS[key + 1], ''",
     test: "tests/redis_faults_test.ts",
@@ -460,7 +460,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: what fails together is told",
-    file: "backends/redis.ts",
+    file: "backends/redis/outbox.ts",
     from: "if (failed) errands[i].fail(",
     to: "if (false as boolean) errands[i].fail(",
     test: "tests/redis_faults_test.ts",
@@ -468,7 +468,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: commits of one turn go together",
-    file: "backends/redis.ts",
+    file: "backends/redis/outbox.ts",
     from: "if (this.#due === 0 || !this.#together)",
     to: "if (this.#due >= 0 || !this.#together)",
     test: "tests/redis_faults_test.ts",
@@ -476,7 +476,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: an answer that no script gives is refused",
-    file: "backends/redis.ts",
+    file: "backends/redis/store.ts",
     from: "if (ANSWER.test(answer)) return",
     to: "if (answer !== ANSWER.source) return",
     test: "tests/redis_faults_test.ts",
@@ -484,7 +484,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: numbers may come as strings",
-    file: "backends/redis.ts",
+    file: "backends/redis/scripts.ts",
     from: "return '${DELETED}'",
     to: "return 1",
     test: "tests/redis_faults_test.ts",
@@ -500,7 +500,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: a subscription may fail while it opens",
-    file: "backends/redis.ts",
+    file: "backends/redis/feed.ts",
     from: "if (known.subscriber !== undefined && known.subscriber === this.#subscriber) this.#lose();",
     to: "if (subscriber === this.#subscriber) this.#lose();",
     test: "tests/redis_input_test.ts",
@@ -508,7 +508,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "Redis: a cluster at one address is served",
-    file: "backends/redis.ts",
+    file: "backends/redis/outbox.ts",
     from: "if (!isApart(error.cause)) return",
     to: "if (error !== undefined) return",
     test: "tests/redis_faults_test.ts",

@@ -1,0 +1,269 @@
+/** The clients that the backend takes: what it needs of each make, and how they are spoken to alike. */
+
+import { describe } from "../../core/identifier.ts";
+
+/** What the backend needs of an `ioredis` client. */
+export interface IoRedisClient {
+  /** Its options; only these are looked at. */
+  readonly options: { readonly keyPrefix?: string; readonly db?: number };
+  /** `"end"` once it is closed for good. */
+  readonly status: string;
+  /** Runs a script that the server knows. */
+  evalsha(sha: string, keyCount: number, ...args: string[]): Promise<unknown>;
+  /** Runs a script. */
+  eval(script: string, keyCount: number, ...args: string[]): Promise<unknown>;
+  /** Sends any command. */
+  call(command: string, ...args: string[]): Promise<unknown>;
+  /** Makes another client like this one. */
+  duplicate(options: { [name: string]: unknown }): IoRedisSubscriber;
+  /** Listens to an event. */
+  on(event: string, listener: () => void): unknown;
+  /** Ends listening. */
+  off(event: string, listener: () => void): unknown;
+}
+
+/** What the backend needs of the duplicate of an `ioredis` client. */
+export interface IoRedisSubscriber {
+  /** `"end"` once it is closed for good. */
+  readonly status: string;
+  /** Subscribes to channels. */
+  subscribe(...channels: string[]): Promise<unknown>;
+  /** Ends subscriptions. */
+  unsubscribe(...channels: string[]): Promise<unknown>;
+  /** Closes the connection. */
+  disconnect(): void;
+  // deno-lint-ignore no-explicit-any -- The clients' own types name the arguments of each event.
+  /** Listens to an event. */ on(event: string, listener: (...args: any[]) => void): unknown;
+}
+
+/** What the backend needs of an `ioredis` `Cluster`. */
+export interface IoRedisCluster extends Omit<IoRedisClient, "call" | "duplicate"> {
+  /** Its options; only this one is looked at. */
+  readonly options: { readonly keyPrefix?: string };
+  /** Tells it from a client of a single server. */
+  readonly isCluster: boolean;
+  /** The clients of its nodes. */
+  nodes(role: "master"): Pick<IoRedisClient, "call" | "duplicate">[];
+}
+
+/** What the backend needs of a `redis` (node-redis) client. */
+export interface NodeRedisClient {
+  /** Its options; only these are looked at. */
+  readonly options?: { readonly database?: number; readonly socket?: object };
+  /** Whether it is connected, or on the way to be. */
+  readonly isOpen: boolean;
+  /** Sends any command. */
+  sendCommand(args: string[]): Promise<unknown>;
+  /** Makes another client like this one. */
+  duplicate(options: { socket: { reconnectStrategy: false } }): NodeRedisSubscriber;
+  /** Listens to an event. */
+  on(event: string, listener: () => void): unknown;
+  /** Ends listening. */
+  off(event: string, listener: () => void): unknown;
+}
+
+/** What the backend needs of the duplicate of a `redis` (node-redis) client. */
+export interface NodeRedisSubscriber {
+  /** Connects. */
+  connect(): Promise<unknown>;
+  /** Subscribes to channels. */
+  subscribe(channels: string[], listener: (message: string, channel: string) => void): Promise<unknown>;
+  /** Ends subscriptions. */
+  unsubscribe(channels: string[]): Promise<unknown>;
+  /** Closes the connection. */
+  destroy(): void;
+  /** Listens to an event. */
+  on(event: string, listener: () => void): unknown;
+}
+
+/** A client, whatever its make. */
+export interface Port {
+  /** What the client itself puts before the name of every key. */
+  readonly keyPrefix: string;
+  readonly database: number;
+  /** Whether one script may touch any keys: not in a cluster, where those of a hash tag are together. */
+  readonly together: boolean;
+  /** Whether it is closed for good. */
+  readonly closed: boolean;
+  /** How often its connection broke, if it then repeats commands whose answer it has not got. */
+  readonly breaks: number;
+  evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown>;
+  eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown>;
+  /** Sends a command to each server that holds keys of its own: one function for each. */
+  senders(): ((...command: string[]) => Promise<unknown>)[];
+  /** Opens a connection for subscriptions. Once it breaks it is of no more use, and `onEnd` is called. */
+  subscriber(onMessage: (channel: string, message: string) => void, onEnd: () => void): Promise<Subscriber>;
+  /** Takes our listeners from the client. */
+  detach(): void;
+}
+
+export interface Subscriber {
+  subscribe(channels: string[]): Promise<unknown>;
+  unsubscribe(channels: string[]): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+class IoRedisPort implements Port {
+  breaks = 0;
+  readonly #client: IoRedisClient | IoRedisCluster;
+  readonly #onBreak = () => void this.breaks++;
+  readonly #onEnd: () => void;
+
+  constructor(client: IoRedisClient | IoRedisCluster, onEnd: () => void) {
+    this.#client = client;
+    this.#onEnd = onEnd;
+    // A cluster tells only that way that it has lost the connection to a node.
+    for (const event of ["close", "-node"]) client.on(event, this.#onBreak);
+    client.on("end", onEnd);
+  }
+
+  get keyPrefix(): string {
+    return this.#client.options.keyPrefix ?? "";
+  }
+
+  get together(): boolean {
+    return !("nodes" in this.#client);
+  }
+
+  get database(): number {
+    const { options }: { options: IoRedisClient["options"] } = this.#client;
+    return options.db ?? 0;
+  }
+
+  get closed(): boolean {
+    return this.#client.status === "end";
+  }
+
+  evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return this.#client.evalsha(sha, keys.length, ...keys, ...args);
+  }
+
+  eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return this.#client.eval(script, keys.length, ...keys, ...args);
+  }
+
+  senders(): ((...command: string[]) => Promise<unknown>)[] {
+    return this.#nodes().map((node) => (command, ...args) => node.call(command, ...args));
+  }
+
+  subscriber(onMessage: (channel: string, message: string) => void, onEnd: () => void): Promise<Subscriber> {
+    const nodes = this.#nodes();
+    // In a cluster, what is published reaches every node.
+    const node = nodes[Math.floor(Math.random() * nodes.length)];
+    if (node === undefined) return Promise.reject(new Error("the cluster shows no node"));
+    const options = { keyPrefix: "", retryStrategy: null, lazyConnect: false, enableOfflineQueue: true };
+    const redis = node.duplicate(options);
+    // What goes wrong shows in the commands and in the end.
+    redis.on("error", () => {});
+    redis.on("message", onMessage);
+    const ended = new Promise<void>((resolve) => redis.on("end", resolve));
+    redis.on("end", onEnd);
+    return Promise.resolve({
+      subscribe: (channels) => redis.subscribe(...channels),
+      unsubscribe: (channels) => redis.unsubscribe(...channels),
+      close() {
+        // To disconnect what has ended by itself would wait for the end of nothing.
+        if (redis.status !== "end") redis.disconnect();
+        return ended;
+      },
+    });
+  }
+
+  detach(): void {
+    for (const event of ["close", "-node"]) this.#client.off(event, this.#onBreak);
+    this.#client.off("end", this.#onEnd);
+  }
+
+  #nodes(): Pick<IoRedisClient, "call" | "duplicate">[] {
+    return "nodes" in this.#client ? this.#client.nodes("master") : [this.#client];
+  }
+}
+
+class NodeRedisPort implements Port {
+  readonly keyPrefix = "";
+  readonly together = true;
+  /** This client repeats nothing by itself. */
+  readonly breaks = 0;
+  readonly #client: NodeRedisClient;
+  readonly #onEnd: () => void;
+
+  constructor(client: NodeRedisClient, onEnd: () => void) {
+    this.#client = client;
+    this.#onEnd = onEnd;
+    client.on("end", onEnd);
+  }
+
+  get database(): number {
+    return this.#client.options?.database ?? 0;
+  }
+
+  get closed(): boolean {
+    return !this.#client.isOpen;
+  }
+
+  evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return this.#client.sendCommand(["EVALSHA", sha, String(keys.length), ...keys, ...args]);
+  }
+
+  eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return this.#client.sendCommand(["EVAL", script, String(keys.length), ...keys, ...args]);
+  }
+
+  senders(): ((...command: string[]) => Promise<unknown>)[] {
+    return [(...command) => this.#client.sendCommand(command)];
+  }
+
+  async subscriber(
+    onMessage: (channel: string, message: string) => void,
+    onEnd: () => void,
+  ): Promise<Subscriber> {
+    const socket = { ...this.#client.options?.socket, reconnectStrategy: false } as const;
+    const redis = this.#client.duplicate({ socket });
+    // deno-lint-ignore require-await -- What it throws is a rejection: the client is closed already.
+    const close = async () => redis.destroy();
+    redis.on("error", () => {
+      close().catch(() => {});
+      onEnd();
+    });
+    await redis.connect();
+    return {
+      subscribe: (channels) => redis.subscribe(channels, (message, channel) => onMessage(channel, message)),
+      unsubscribe: (channels) => redis.unsubscribe(channels),
+      close: () => close().catch(() => {}),
+    };
+  }
+
+  detach(): void {
+    this.#client.off("end", this.#onEnd);
+  }
+}
+
+/** What a client must have, by its make. */
+const IOREDIS = ["evalsha", "eval", "call", "duplicate", "on", "off"];
+const IOREDIS_CLUSTER = ["evalsha", "eval", "nodes", "on", "off"];
+const NODE_REDIS = ["sendCommand", "duplicate", "on", "off"];
+
+export function portOf(
+  client: IoRedisClient | IoRedisCluster | NodeRedisClient,
+): (onEnd: () => void) => Port {
+  const members = client as unknown as Record<string, unknown> | null | undefined;
+  const has = (name: string) => typeof members?.[name] === "function";
+  const rule =
+    "Cannot make a Redis backend: 'client' must be an ioredis Redis or Cluster, or a client of redis " +
+    "(node-redis)";
+  const needed = has("evalSha") ? NODE_REDIS : has("nodes") ? IOREDIS_CLUSTER : IOREDIS;
+  // Those of a cluster or of sentinels take other arguments.
+  if (needed === NODE_REDIS && (members?.sendCommand as { length?: number } | undefined)?.length! > 2) {
+    throw new TypeError(`${rule} made by createClient, current value is made by another function`);
+  }
+  const missing = needed.find((name) => !has(name)) ??
+    (needed === NODE_REDIS ? ["isOpen"] : ["options", "status"]).find((name) =>
+      members?.[name] === undefined
+    );
+  if (missing !== undefined) {
+    throw new TypeError(`${rule}, current value lacks '${missing}': ${describe(client)}`);
+  }
+  return needed === NODE_REDIS
+    ? (onEnd) => new NodeRedisPort(client as NodeRedisClient, onEnd)
+    : (onEnd) => new IoRedisPort(client as IoRedisClient | IoRedisCluster, onEnd);
+}

@@ -1,0 +1,252 @@
+/** Redis in the dialect of backends. */
+
+import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
+import { Bell } from "../../core/bell.ts";
+import { systemClock } from "../../core/clock.ts";
+import { LockBackendError } from "../../core/errors.ts";
+import type { Port } from "./clients.ts";
+import { ServerClock, SKEW_MS, TOLERANCE_MS } from "./clock.ts";
+import { failureOf, unexpected } from "./failures.ts";
+import { Feed } from "./feed.ts";
+import { Outbox, type Reading } from "./outbox.ts";
+import { COMMIT, DELETE, DELETED, DIGITS, EACH, entryOf, GUARD, PUT, Script, TIME } from "./scripts.ts";
+
+/** Over so many hash tags are the keys spread, and so many counters there are at most. */
+const BUCKETS = 256;
+
+/** A version, or a version and the time. */
+const ANSWER = new RegExp(`^\\d{${DIGITS}}(\\d{${DIGITS}})?$`);
+
+/** One command as its words: `["SET", "balance", 100]`. */
+export type RedisCommand = readonly (string | number)[];
+
+/** The backend: what it promises stands where it is made, in `redisBackend`. */
+export class RedisStore implements LockBackend, AsyncDisposable {
+  readonly port: Port;
+  readonly skewMs = SKEW_MS;
+  readonly graceMs = 200;
+  readonly #prefix: string;
+  /** What names on the server begin with: the client's own prefix, and ours. */
+  readonly #fullPrefix: string;
+  readonly #channelSuffix: string;
+  readonly #create: Script;
+  readonly #put: Script;
+  readonly #delete: Script;
+  readonly #commit: Script;
+  readonly #outbox: Outbox;
+  readonly #guard = new Script(GUARD);
+  readonly #feed: Feed;
+  readonly #clock = new ServerClock();
+
+  constructor(open: (onEnd: () => void) => Port, prefix: string) {
+    this.#feed = new Feed(this);
+    this.port = open(this.#feed.abandon);
+    this.#prefix = prefix;
+    this.#fullPrefix = this.port.keyPrefix + prefix;
+    // Channels, unlike keys, are the same in all databases of a server.
+    this.#channelSuffix = this.port.database === 0 ? "" : `@${this.port.database}`;
+    const script = (text: string) => new Script(text.replaceAll("'@DB'", `'${this.#channelSuffix}'`));
+    this.#create = script(`${TIME}${PUT}return put(KEYS[1], KEYS[2], '', ARGV[1], ARGV[2])`);
+    this.#put = script(`${TIME}${PUT}return put(KEYS[1], KEYS[2], unpack(ARGV))`);
+    this.#delete = script(`${TIME}${DELETE}return delete(KEYS[1], ARGV[1])`);
+    this.#commit = script(COMMIT);
+    this.#outbox = new Outbox(
+      this.port,
+      script(`${TIME}${PUT}${DELETE}${EACH}`),
+      (cause) => this.failure(cause),
+    );
+  }
+
+  keyOf(key: string): string {
+    return this.#named(tagOf(key), key);
+  }
+
+  channelOf(key: string): string {
+    return this.port.keyPrefix + this.keyOf(key) + this.#channelSuffix;
+  }
+
+  /** The key that a server's name of it, or of its channel, belongs to. */
+  keyIn(channel: string): string {
+    const rest = channel.slice(this.#fullPrefix.length + 1, channel.length - this.#channelSuffix.length);
+    return rest.slice(rest.indexOf(":") + 1);
+  }
+
+  read(keys: readonly string[]): Promise<readonly Entry[]> {
+    const sent = performance.now();
+    const names = keys.map((key) => this.keyOf(key));
+    return this.#outbox.run(
+      this.#commit,
+      names,
+      [],
+      (reply) => this.#entriesOf(keys, reply, sent),
+    );
+  }
+
+  commit(changes: readonly Change[]): Promise<CommitResult> {
+    const { breaks } = this.port;
+    const sent = performance.now();
+    const tell = this.#feed.teller(changes);
+    return this.#apply(changes, (reply) => {
+      if (Array.isArray(reply)) {
+        const entries = this.#entriesOf(changes.map(({ key }) => key), reply, sent);
+        if (breaks !== this.port.breaks) {
+          throw new LockBackendError("the connection broke, and the client may have sent this commit twice", {
+            transient: true,
+          });
+        }
+        tell?.(entries);
+        return { ok: false, entries };
+      }
+      const text = String(reply);
+      if (text !== DELETED) this.#assertClock(text, changes, sent);
+      // Of all versions that will be, every one is higher.
+      const version = text === DELETED ? `${changes[0].version}+` : text.slice(0, DIGITS);
+      tell?.(changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version })));
+      return { ok: true, version };
+    });
+  }
+
+  async *watch(key: string, { signal, idle = false }: WatchOptions): AsyncIterable<Entry> {
+    if (signal.aborted) return;
+    const bell = new Bell();
+    signal.addEventListener("abort", bell.ring);
+    const channel = this.#feed.enter(key, bell.ring);
+    try {
+      let last: Entry | undefined;
+      while (!signal.aborted) {
+        const { latest, failure } = channel;
+        if (failure !== undefined && !(idle && failure.transient)) throw failure;
+        if (latest !== undefined && latest !== last) {
+          last = latest;
+          yield latest;
+          continue;
+        }
+        // Idle watchers ask only until they have seen what is there now.
+        const pollMs = idle && latest !== undefined ? Infinity : channel.pollMs;
+        await bell.sleep(systemClock, Math.max(0, channel.askedAt + pollMs - performance.now()));
+        if (performance.now() - channel.askedAt >= pollMs) void this.#feed.ask(channel);
+      }
+    } finally {
+      signal.removeEventListener("abort", bell.ring);
+      this.#feed.leave(channel, bell.ring);
+    }
+  }
+
+  async *list(prefix: string): AsyncIterable<Entry> {
+    const pattern = `${literal(this.#fullPrefix)}:{*}:${literal(prefix)}*`;
+    const seen = new Set<string>();
+    for (const send of this.port.senders()) {
+      let cursor = "0";
+      do {
+        const reply = await send("SCAN", cursor, "MATCH", pattern, "COUNT", "1000").catch((error) => {
+          throw this.failure(error);
+        });
+        const [next, names] = reply as [unknown, unknown[]];
+        cursor = String(next);
+        const keys = names.map((name) => this.keyIn(String(name) + this.#channelSuffix)).filter((key) => {
+          const known = seen.has(key);
+          seen.add(key);
+          return !known && key.startsWith(prefix);
+        });
+        for (const [entry] of await Promise.all(keys.map((key) => this.read([key])))) {
+          if (entry.value !== null) yield entry;
+        }
+      } while (cursor !== "0");
+    }
+  }
+
+  now(): number {
+    return this.#clock.now();
+  }
+
+  /** Runs the caller's commands if the record is still this one; `null` if it is not. */
+  async guarded(
+    proof: Pick<Entry, "key" | "version">,
+    commands: readonly RedisCommand[],
+  ): Promise<unknown[] | null> {
+    const args = [proof.version ?? ""];
+    for (const command of commands) args.push(String(command.length), ...command.map(String));
+    const keys = [this.keyOf(proof.key)];
+    return await this.#outbox.run(this.#guard, keys, args, (replies) => {
+      if (replies === null || Array.isArray(replies)) return replies;
+      throw unexpected(replies);
+    });
+  }
+
+  /** A failure of the store, and whether it may pass. */
+  failure(cause: unknown): LockBackendError {
+    return failureOf(cause, this.port.closed);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.port.detach();
+    await this.#feed.close();
+  }
+
+  /** Sends a commit by the script that does least. */
+  #apply<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
+    const [{ key, version, value, expireInMs = 0 }] = changes;
+    if (changes.length > 1 || (value === null && version === null)) return this.#applyAll(changes, read);
+    const tag = tagOf(key);
+    const name = this.#named(tag, key);
+    if (value === null) return this.#outbox.send(this.#delete, [name], [version!], read);
+    const keys = [name, this.#counter(tag)];
+    const expire = String(expireInMs);
+    if (version === null) return this.#outbox.send(this.#create, keys, [value, expire], read);
+    return this.#outbox.send(this.#put, keys, [version, value, expire, this.#clock.digits()], read);
+  }
+
+  #applyAll<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
+    const args = [this.#clock.digits()];
+    const records: string[] = [];
+    const counters = new Set<string>();
+    for (const { key, version, value, expireInMs = 0 } of changes) {
+      const tag = tagOf(key);
+      records.push(this.#named(tag, key));
+      counters.add(this.#counter(tag));
+      args.push(version ?? "", value === null ? "-" : String(expireInMs), value ?? "");
+    }
+    return this.#outbox.run(this.#commit, [...records, ...counters], args, read);
+  }
+
+  /** Refuses what was written by a clock that was behind: it would let others take its holder's lease for over. */
+  #assertClock(reply: string, changes: readonly Change[], sent: number): void {
+    const behindMs = this.#learn(reply, sent);
+    if (behindMs <= TOLERANCE_MS || changes.every(({ value }) => value === null)) return;
+    throw new LockBackendError(`the clock was ${Math.round(behindMs)} ms behind the server's`, {
+      transient: true,
+    });
+  }
+
+  #counter(tag: string): string {
+    return `${this.#prefix}:${tag}`;
+  }
+
+  #named(tag: string, key: string): string {
+    return `${this.#prefix}:${tag}:${key}`;
+  }
+
+  #entriesOf(keys: readonly string[], reply: unknown, sent: number): readonly Entry[] {
+    const [time, ...found] = Array.isArray(reply) ? reply : [reply];
+    this.#learn(String(time), sent);
+    return keys.map((key, i) => entryOf(key, found[i] ?? null));
+  }
+
+  /** Learns the time from an answer; refuses what is none, or clock and records would be wrong for good. */
+  #learn(answer: string, sent: number): number {
+    if (ANSWER.test(answer)) return this.#clock.learn(Number(answer.slice(-DIGITS)) / 1000, sent);
+    throw unexpected(answer);
+  }
+}
+
+/** The hash tag of a key: keys of one tag are on one node of a cluster. By FNV-1a. */
+export function tagOf(key: string): string {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
+  return `{${(hash >>> 0) % BUCKETS}}`;
+}
+
+/** A pattern that matches just this text. */
+function literal(text: string): string {
+  return text.replace(/[*?[\]\\^]/g, "\\$&");
+}
