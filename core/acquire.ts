@@ -50,6 +50,7 @@ export async function contend(
     try {
       if (look === undefined) {
         look = await acquisition.ask(peer.read(key, limitMs));
+        continue;
       }
       const { record } = look;
       if (!bet) queue.observe(record);

@@ -303,8 +303,11 @@ export class Hold {
           known = result.sight;
           if (!result.ok) continue;
           const { version } = result.sight;
-          if (heir && sent && step.granted && step.record && version) {
-            const hold = new Hold(queue, heir, result.sight, version, sent, momentOf(peer.clock));
+          const now = heir && momentOf(peer.clock);
+          // Granted too late, the heir looks again, as it does when it asks for itself.
+          const inTime = now && sent && spanMs(sent, now) < heir.options.leaseMs;
+          if (inTime && step.granted && step.record && version) {
+            const hold = new Hold(queue, heir, result.sight, version, sent, now);
             if (heir.grant(hold)) {
               queue.occupy(hold, step.record);
               // It was made while its own holder still waited.

@@ -97,7 +97,10 @@ export function locks(options: ListOptions = {}): AsyncIterableIterator<ListedLo
   assertOptions(options, ["prefix", "kind", "backend"], "list locks");
   const { prefix = "" } = options;
   if (prefix !== "") assertIdentifier(prefix, "prefix");
-  return listed(storeOf(options), prefix);
+  const opening = storeOf(options);
+  // A list that nobody reads fails nobody.
+  opening.catch(() => {});
+  return listed(opening, prefix);
 }
 
 async function* listed(opening: Promise<LockBackend>, prefix: string): AsyncIterableIterator<ListedLock> {

@@ -209,6 +209,19 @@ export const holdCases: Cases = {
     assert.equal(await stage.record(), null);
   },
 
+  "hold: a process that was frozen while it handed over asks again for the next one": async (stage) => {
+    const { a } = stage;
+    const held = await stage.acquire(a);
+    const waiting = stage.acquire(a, { leaseMs: 100 });
+    a.plan(freezeAfter(stage.ms(110)));
+    assert.equal(await held.release(), true);
+    const next = await waiting;
+    assert.equal(next.held, true);
+    assert.ok(next.fencingToken > held.fencingToken);
+    assert.equal(await next.release(), true);
+    assert.equal(await stage.record(), null);
+  },
+
   "hold: a renewal that arrives too late extends nothing": async (stage) => {
     const { a, b } = stage;
     const late = gateRequest();

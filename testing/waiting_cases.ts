@@ -159,6 +159,38 @@ export const waitingCases: Cases = {
     assert.equal(await held.release(), true);
   },
 
+  "abort: who leaves while it looks at the store does not begin to wait": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a, { leaseMs: 600_000 });
+    const [first, second] = [new AbortController(), new AbortController()];
+    const leaving = outcomeOf(stage.acquire(b, { signal: first.signal }));
+    const promoted = outcomeOf(stage.acquire(b, { signal: second.signal }));
+    await stage.untilWaiting(1);
+    const { read, reads, watch } = b;
+    let waits = false;
+    // The one who is promoted bets in vain, and has to look.
+    b.plan(async (apply) => {
+      const result = await apply();
+      // The first one looks too, for what it leaves behind.
+      while (b.reads === reads) await setTimeout(1);
+      b.read = (keys) => {
+        second.abort("no more either");
+        b.watch = (...args) => {
+          waits = true;
+          return watch.apply(b, args);
+        };
+        return read.call(b, keys);
+      };
+      return result.ok ? result : { ok: false };
+    });
+    first.abort("no more");
+    assert.deepEqual(await Promise.all([leaving, promoted]), ["no more", "no more either"]);
+    await stage.untilWaiting(0);
+    assert.equal(waits, false);
+    assert.equal(await held.release(), true);
+    assert.equal(await stage.record(), null);
+  },
+
   "abort: a grant on its way to the store is taken back": async (stage) => {
     const { a } = stage;
     const ending = new AbortController();

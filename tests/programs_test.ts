@@ -82,6 +82,18 @@ Deno.test("program: a default database that cannot be opened is the failure of a
   assertEquals(output, "LockBackendError x\n");
 });
 
+Deno.test("program: a list that nobody reads fails nobody", async () => {
+  const output = await program(
+    ["--unstable-kv"],
+    `import { locks } from "$mod";
+     locks();
+     await new Promise((resolve) => setTimeout(resolve, 500));
+     console.log("done");`,
+    { DENO_KV_DEFAULT_PATH: "/nonexistent/folder/kv.sqlite" },
+  );
+  assertEquals(output, "done\n");
+});
+
 for (const [name, backend] of Object.entries(BACKENDS)) {
   Deno.test(`program: one that waits stays alive, on ${name}`, async () => {
     const output = await program(
