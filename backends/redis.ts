@@ -20,7 +20,7 @@
 
 import type { LockBackend } from "../core/backend.ts";
 import { backendError } from "../core/errors.ts";
-import { describe, refuse } from "../core/identifier.ts";
+import { refuse } from "../core/identifier.ts";
 import { holdOf, type Lock } from "../core/lock.ts";
 import { type IoRedisClient, type IoRedisCluster, type NodeRedisClient, portOf } from "./redis/clients.ts";
 import { type RedisCommand, RedisStore, tagOf } from "./redis/store.ts";
@@ -86,8 +86,8 @@ export function redisBackend(
   return new RedisStore(portOf(client), prefix);
 }
 
-/** How many words a script can hand on to a command: Lua's stack has an end. */
-const MAX_WORDS = 7000;
+/** How many words a script can hand on to a command, and a client to a script: their stacks have an end. */
+const MAX_WORDS = { command: 7000, together: 50_000 };
 
 /**
  * Runs the caller's own commands only if the lock is still held, which Redis decides in the same atomic step: a
@@ -99,7 +99,8 @@ const MAX_WORDS = 7000;
  * {@linkcode hashTag} tells. Name keys as the server does: an `ioredis` client's `keyPrefix` is not added.
  *
  * Rejects with `LockLostError` if the lock is no longer held (nothing is then run), with TypeError if `held` is
- * not a lock on a Redis backend or `commands` are not commands, and with `LockBackendError` if Redis failed or
+ * not a lock on a Redis backend or `commands` are not commands, with RangeError if one of them has more than 7000
+ * words or all have more than 50 000, and with `LockBackendError` if Redis failed or
  * refused a command: only then the outcome is unknown. An `ioredis` client that resends commands after a broken
  * connection (`autoResendUnfulfilledCommands`, its default) may then have run them twice.
  *
@@ -149,17 +150,18 @@ function assertCommands(commands: unknown): asserts commands is readonly RedisCo
   const isWord = (word: unknown) => typeof word === "string" || Number.isFinite(word);
   const isCommand = (command: unknown) =>
     Array.isArray(command) && typeof command[0] === "string" && command.every(isWord);
-  if (Array.isArray(commands) && commands.every(isCommand)) {
-    const long = commands.find(({ length }) => length > MAX_WORDS);
-    if (long === undefined) return;
-    throw new RangeError(
-      `Cannot commit: a command must be at most ${MAX_WORDS} words, current value is ${long.length} of ${
-        long[0]
-      }`,
+  if (!Array.isArray(commands) || !commands.every(isCommand)) {
+    refuse(
+      `Cannot commit: 'commands' must be an array of commands such as ["SET", "key", "value"]`,
+      commands,
     );
   }
-  throw new TypeError(
-    `Cannot commit: 'commands' must be an array of commands such as ["SET", "key", "value"], ` +
-      `current value is ${describe(commands)}`,
-  );
+  let words = 0;
+  for (const { length, 0: name } of commands) {
+    words += length;
+    const rule = `Cannot commit: a command (${name}) must be at most ${MAX_WORDS.command} words`;
+    if (length > MAX_WORDS.command) refuse(rule, length, RangeError);
+  }
+  const rule = `Cannot commit: 'commands' must be at most ${MAX_WORDS.together} words together`;
+  if (words > MAX_WORDS.together) refuse(rule, words, RangeError);
 }

@@ -9,7 +9,7 @@ import { createConnection, createServer, type Socket } from "node:net";
 import { Cluster, Redis } from "ioredis5";
 import { Redis as Redis6 } from "ioredis6";
 import { createClient, RESP_TYPES } from "redis6";
-import { commitIfHeld, hashTag, redisBackend } from "../backends/redis.ts";
+import { commitIfHeld, hashTag, type RedisBackend, redisBackend } from "../backends/redis.ts";
 import type { LockBackend } from "../core/backend.ts";
 import { decode } from "../core/record.ts";
 import { Lock, LockBackendError, LockLostError, type LockOptions } from "../mod.ts";
@@ -309,6 +309,18 @@ test("the answer is lost on the way, and the client sends the commit again: rele
   assertEquals(held.signal.aborted, false);
 });
 
+test("the same, after the backend was disposed of: released is released", async () => {
+  await using world = await World.start();
+  const port = await world.slowPort(0);
+  const a = await world.peer(port);
+  await (await acquire(a.backend)).release();
+  const held = await acquire(a.backend);
+  await (a.backend as RedisBackend)[Symbol.asyncDispose]();
+  world.loseAnswer();
+  assertEquals(await held.release(), true);
+  assertEquals(held.signal.aborted, false);
+});
+
 test("this machine's clock is behind by ten minutes: nobody takes its lock for lapsed", async () => {
   await using world = await World.start();
   const b = await world.peer();
@@ -321,9 +333,11 @@ test("this machine's clock is behind by ten minutes: nobody takes its lock for l
   } finally {
     Date.now = real;
   }
-  const held = await acquire(a);
-  assertEquals(await Lock.acquire("job", { backend: b.backend, wait: false }), null);
-  assert(await held.release());
+  // All are on their way before the first answer sets its clock right.
+  const names = ["job", "another job", "a third job"];
+  const held = await Promise.all(names.map((name) => Lock.acquire(name, { backend: a })));
+  for (const name of names) assertEquals(await Lock.acquire(name, { backend: b.backend, wait: false }), null);
+  for (const lock of held) assert(await lock!.release());
 });
 
 test("commitIfHeld: a holder that was robbed after its last look writes nothing", async () => {
@@ -460,6 +474,37 @@ test("the server's clock steps back an hour: fencing tokens rise, and nobody ali
   const after = await acquire((await world.peer()).backend);
   assert(after.fencingToken > last.fencingToken);
   assert(await after.release());
+});
+
+test("the server's clock is at 1970 and its counters are gone: versions rise as long as there is a record", async () => {
+  const clock = await FalseClock.make();
+  if (clock === undefined) return console.warn("not run: needs a C compiler (cc)");
+  await using _folder = clock;
+  await using world = await World.start({ env: clock.env });
+  const { backend } = await world.peer();
+  const key = "job";
+  const created = await backend.commit([{ key, version: null, value: "1" }]);
+  assert(created.ok);
+  await clock.set(Math.round(-Date.now() / 1000) + 5000);
+  while (await serverSeconds(world) > 10_000) await delay(10);
+  let { version } = created;
+  // One record and several go by different scripts.
+  for (const others of [[], [{ key: "another", version: null, value: "1" }]]) {
+    for (const name of (await world.server.ask("KEYS", "*}")).match(/^holdfast:.*(?=\r)/gm) ?? []) {
+      await world.server.ask("DEL", name);
+    }
+    await backend.read([key]);
+    const changed = await backend.commit([{ key, version, value: "2" }, ...others]);
+    assert(changed.ok && changed.version > version, `${JSON.stringify(changed)} after ${version}`);
+    version = changed.version;
+  }
+  await world.server.ask("FLUSHALL");
+  const first = await acquire(backend);
+  assertEquals(await Lock.acquire("job", { backend: (await world.peer()).backend, wait: false }), null);
+  assert(first.held && await first.release());
+  const second = await acquire((await world.peer()).backend);
+  assert(second.fencingToken > first.fencingToken);
+  assert(await second.release());
 });
 
 test("a cluster of three: locks are spread, and a held one survives the move of its slot", async () => {
@@ -727,6 +772,12 @@ test("commitIfHeld refuses what no script can hand on, before it runs anything",
     () => commitIfHeld(held, [["SET", "before", NaN]]),
     TypeError,
     "must be an array of commands",
+  );
+  const many = [["SET", "before", "1"], ...Array.from({ length: 8 }, () => push(6249)[1])];
+  await assertRejects(
+    () => commitIfHeld(held, many),
+    RangeError,
+    "at most 50000 words together, current value is 50011",
   );
   assertEquals(await a.client.get("before"), null);
   assertEquals(await commitIfHeld(held, push(6998)), ["OK", 6998]);

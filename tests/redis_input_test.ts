@@ -10,7 +10,7 @@ import {
   redisBackend,
 } from "@holdfast/lock/backends/redis";
 import { createCluster, createSentinel } from "redis6";
-import { Lock } from "../mod.ts";
+import { Lock, LockBackendError } from "../mod.ts";
 
 const nothing = () => Promise.resolve(null);
 const client: IoRedisClient = {
@@ -86,6 +86,15 @@ Deno.test("Redis: subscriptions whose connection fails, and says so again later,
   }
   assertEquals(opened, 2);
   await backend[Symbol.asyncDispose]();
+});
+
+Deno.test("Redis: what a client throws at once fails what it was asked, alone or together with others", async () => {
+  const evalsha = () => {
+    throw new Error("ERR no such thing");
+  };
+  const backend = redisBackend({ ...client, evalsha });
+  const asked = ["a", "b", "c"].map((name) => Lock.acquire(name, { backend }));
+  for (const one of asked) await assertRejects(() => one, LockBackendError, "no such thing");
 });
 
 Deno.test("Redis: a prefix that could break the hash tag is refused", () => {

@@ -85,7 +85,7 @@ export interface Port {
   readonly together: boolean;
   /** Whether it is closed for good. */
   readonly closed: boolean;
-  /** How often its connection broke, if it then repeats commands whose answer it has not got. */
+  /** How often its connection broke, if it then repeats commands whose answer it has not got; NaN if unknown. */
   readonly breaks: number;
   evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown>;
   eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown>;
@@ -172,6 +172,8 @@ class IoRedisPort implements Port {
   detach(): void {
     for (const event of ["close", "-node"]) this.#client.off(event, this.#onBreak);
     this.#client.off("end", this.#onEnd);
+    // Locks that are still held are released later, and nobody counts any more.
+    this.breaks = NaN;
   }
 
   #nodes(): Pick<IoRedisClient, "call" | "duplicate">[] {

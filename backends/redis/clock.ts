@@ -17,7 +17,12 @@ export class ServerClock {
   }
 
   now(): number {
-    return performance.now() + (this.#least + this.#most) / 2;
+    return performance.now() + this.aheadMs;
+  }
+
+  /** By how much it is ahead of ours, as it is seen now. */
+  get aheadMs(): number {
+    return (this.#least + this.#most) / 2;
   }
 
   /** The same as scripts take it. */
@@ -25,14 +30,13 @@ export class ServerClock {
     return String(Math.floor(this.now()));
   }
 
-  /** Learns from an answer to what was sent at `sent`. By how many milliseconds our view was surely behind. */
+  /** Learns from an answer to what was sent at `sent`. By how much the server's clock is surely ahead of ours. */
   learn(serverMs: number, sent: number): number {
     const least = serverMs - performance.now();
     const most = serverMs - sent;
-    const behind = least - this.#most;
     // Either narrows what is known, or, if the clocks have parted, moves it no farther than it must.
     this.#least = Math.min(Math.max(this.#least, least), most);
     this.#most = Math.max(Math.min(this.#most, most), least);
-    return behind;
+    return least;
   }
 }

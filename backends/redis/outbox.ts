@@ -49,7 +49,7 @@ export class Outbox {
     read: Reading<Answer>,
   ): Promise<Answer> {
     this.#due++;
-    return this.#port.evalSha(script.sha, keys, args).then(
+    return this.#sent(script, keys, args).then(
       (reply) => {
         this.#due--;
         return read(reply);
@@ -65,6 +65,15 @@ export class Outbox {
         );
       },
     );
+  }
+
+  /** The client's answer; what it throws is one too. */
+  #sent({ sha }: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    try {
+      return this.#port.evalSha(sha, keys, args);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** The same for `PUT` and `DELETE`, which may go together with others. */

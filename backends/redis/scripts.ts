@@ -16,6 +16,8 @@ local function time()
   if not now then
     local parts = call('TIME')
     now = parts[1] .. string.sub('00000' .. parts[2], -6)
+    -- A machine without a battery for its clock starts in 1970.
+    if #now < ${DIGITS} then now = string.rep('0', ${DIGITS} - #now) .. now end
   end
   return now
 end
@@ -26,8 +28,8 @@ end
  * milliseconds it may go ("0" never), `at` the sender's view of the time. Answers the new version, with the time
  * behind it where that differs; or the time and the record now there.
  *
- * Versions are the time in microseconds, but always higher than the bucket's last: so they rise even if the
- * clock steps back, and even if the counters are lost. A change that was made by a clock far ahead of ours is refused like
+ * Versions are the time in microseconds, but always higher than the bucket's last and the record's own: so they rise
+ * even if the clock steps back, and even if the counters are lost. A change that was made by a clock far ahead of ours is refused like
  * one that came too late, for it may have taken a living holder for a lapsed one.
  */
 export const PUT = `
@@ -41,6 +43,7 @@ local function put(key, counter, seen, value, expire, at)
   end
   local version, answer = now, now
   local last = call('GETSET', counter, now)
+  if seen ~= '' and (not last or last < seen) then last = seen end
   if last and last + 1 > now + 0 then
     version = string.format('%0${DIGITS}.0f', last + 1)
     answer = version .. now
@@ -125,6 +128,9 @@ if not fits or ARGV[1] * 1000 > now + ${TOLERANCE_MS * 1000} then
   return found
 end
 local least = now
+for i = 1, count do
+  least = math.max(least, (tonumber(ARGV[3 * i - 1]) or 0) + 1)
+end
 for i = count + 1, #KEYS do
   least = math.max(least, (redis.call('GETSET', KEYS[i], version) or 0) + 1)
 end

@@ -85,6 +85,8 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   commit(changes: readonly Change[]): Promise<CommitResult> {
     const { breaks } = this.port;
     const sent = performance.now();
+    // Other answers may set the clock right before this one comes; what is sent now was written by it as it is.
+    const { aheadMs } = this.#clock;
     const tell = this.#feed.teller(changes);
     return this.#apply(changes, (reply) => {
       if (Array.isArray(reply)) {
@@ -98,7 +100,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
         return { ok: false, entries };
       }
       const text = String(reply);
-      if (text !== DELETED) this.#assertClock(text, changes, sent);
+      if (text !== DELETED) this.#assertClock(text, changes, sent, aheadMs);
       // Of all versions that will be, every one is higher.
       const version = text === DELETED ? `${changes[0].version}+` : text.slice(0, DIGITS);
       tell?.(changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version })));
@@ -210,8 +212,8 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   }
 
   /** Refuses what was written by a clock that was behind: it would let others take its holder's lease for over. */
-  #assertClock(reply: string, changes: readonly Change[], sent: number): void {
-    const behindMs = this.#learn(reply, sent);
+  #assertClock(reply: string, changes: readonly Change[], sent: number, aheadMs: number): void {
+    const behindMs = this.#learn(reply, sent) - aheadMs;
     if (behindMs <= TOLERANCE_MS || changes.every(({ value }) => value === null)) return;
     throw new LockBackendError(`the clock was ${Math.round(behindMs)} ms behind the server's`, {
       transient: true,
@@ -232,7 +234,10 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return keys.map((key, i) => entryOf(key, found[i] ?? null));
   }
 
-  /** Learns the time from an answer; refuses what is none, or clock and records would be wrong for good. */
+  /**
+   * Learns the time from an answer, as the clock does; refuses what is none, or clock and records would be wrong
+   * for good.
+   */
   #learn(answer: string, sent: number): number {
     if (ANSWER.test(answer)) return this.#clock.learn(Number(answer.slice(-DIGITS)) / 1000, sent);
     throw unexpected(answer);
