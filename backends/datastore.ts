@@ -995,8 +995,8 @@ class LimitError extends Error {}
 
 function limited<Answer>(answer: Promise<Answer>, ms: number): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const stop = systemClock.after(ms, () => reject(new LimitError(`no answer within ${ms} ms`)));
-    answer.finally(stop).then(resolve, reject);
+    const timer = systemClock.after(ms, () => reject(new LimitError(`no answer within ${ms} ms`)));
+    answer.finally(() => timer.close()).then(resolve, reject);
   });
 }
 

@@ -258,10 +258,10 @@ class KvBackend implements LockBackend {
   async #send(atomic: ReturnType<KvDatabase["atomic"]>): Promise<KvCommit> {
     let late = false;
     // In two steps, so that a process that has been frozen meanwhile does not take that for a late answer.
-    let stop = systemClock.after(0.45 * REPEAT_MS, () => {
-      stop = systemClock.after(0.45 * REPEAT_MS, () => late = true);
+    let timer = systemClock.after(0.45 * REPEAT_MS, () => {
+      timer = systemClock.after(0.45 * REPEAT_MS, () => late = true);
     });
-    const result = await atomic.commit().finally(() => stop());
+    const result = await atomic.commit().finally(() => timer.close());
     if (result.ok || !late || !this.#repeats) return result;
     throw new LockBackendError("a commit that may have been sent twice was refused", { transient: true });
   }
@@ -532,9 +532,10 @@ function memoryOfWatch(kv: object): (broken: boolean) => void {
     const watch = watches.get(id);
     if (broken) watches.delete(id);
     else {
-      systemClock.after(RECONNECT_MS, () => {
+      const timer = systemClock.after(RECONNECT_MS, () => {
         if (watches.delete(id)) watch?.onFinalize().catch(() => {});
-      }, true);
+      });
+      timer.unref();
     }
   };
 }

@@ -1,6 +1,6 @@
 import { Acquisition } from "./acquisition.ts";
 import type { Entry } from "./backend.ts";
-import { momentOf, spanMs } from "./clock.ts";
+import { Alarm, momentOf, spanMs } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
 import type { LocalQueue } from "./local_queue.ts";
@@ -9,21 +9,21 @@ import { answerMs, type Peer } from "./peer.ts";
 import { claim, decide, FREE, renew, type Sight, sightOf } from "./record.ts";
 
 /**
- * Acquires the lock of `identifier`, kept under `key`.
- *
- * Rejects with LockAcquisitionError if the lock is taken and the options do not let it wait (any longer),
- * with the signal's reason, or with LockBackendError.
+ * Acquires the lock of `identifier`, kept under `key`, and calls one of these: `taken` with a LockAcquisitionError if
+ * the lock is, and the options do not let it wait (any longer); `failed` with the signal's reason or a
+ * LockBackendError.
  */
 export function acquire(
   peer: Peer,
   identifier: string,
   key: string,
   options: CheckedOptions,
-): Promise<Hold> {
-  return new Promise((resolve, reject) => {
-    const queue = peer.queue(key);
-    queue.enter(new Acquisition(queue, identifier, options, resolve, reject));
-  });
+  granted: (hold: Hold) => void,
+  failed: (reason: unknown) => void,
+  taken: (reason: unknown) => void,
+): void {
+  const queue = peer.queue(key);
+  queue.enter(new Acquisition(queue, identifier, options, granted, failed, taken));
 }
 
 /**
@@ -40,6 +40,7 @@ export async function contend(
   const { clock } = peer;
   const { token, options: { leaseMs, mayWait } } = acquisition;
   const limitMs = answerMs(leaseMs);
+  const alarm = new Alarm(clock);
   let news: News | undefined;
   peer.busy++;
   let bet = sight === undefined && ahead === 0;
@@ -49,7 +50,9 @@ export async function contend(
   while (!acquisition.settled) {
     try {
       if (look === undefined) {
-        look = await acquisition.ask(peer.read(key, limitMs));
+        acquisition.asks();
+        look = await peer.read(key, limitMs, alarm);
+        acquisition.heard();
         continue;
       }
       const { record } = look;
@@ -67,6 +70,7 @@ export async function contend(
         }
         news ??= new News((signal) => peer.backend.watch(key, { signal }), () => acquisition.wake());
         news.open();
+        alarm.stop();
         await acquisition.sleep(decision.forMs);
         look = news.latest(look);
         continue;
@@ -77,29 +81,35 @@ export async function contend(
       if (claims) acquisition.mayHold = true;
       else if (mayWait) peer.seat(key, true);
       const sent = momentOf(clock);
-      const result = await acquisition.ask(peer.replace(look, next, limitMs), sent.monotonic);
+      acquisition.asks(sent.monotonic);
+      const result = await peer.replace(look, next, limitMs, alarm, sent.monotonic);
+      const now = momentOf(clock);
+      acquisition.heard(now.monotonic);
       acquisition.answered();
       look = result.sight;
       if (!result.ok) acquisition.mayHold = unsure;
       if (!result.ok || !claims) continue;
       // A hold that was granted too late, or to one who has left, is looked at again, or cleared away.
       unsure = true;
-      const now = momentOf(clock);
       if (acquisition.settled || spanMs(sent, now) >= leaseMs) continue;
       const version = result.sight.version ?? "";
       const fence = decision.kind === "held" ? decision.holder.fence ?? version : version;
-      const hold = new Hold(queue, acquisition, result.sight, fence, sent, now);
+      const hold = new Hold(queue, acquisition, result.sight, fence, sent, now, alarm);
       queue.occupy(hold, next ?? record);
       acquisition.grant(hold);
     } catch (error) {
       look = undefined;
+      alarm.stop();
       unsure = acquisition.mayHold;
       await acquisition.tolerate(error).catch((error) => acquisition.fail(error));
     }
   }
 
   news?.close();
-  if (!acquisition.granted) await acquisition.leaveNothing();
+  if (!acquisition.granted) {
+    alarm.stop();
+    await acquisition.leaveNothing();
+  }
   peer.busy--;
 }
 

@@ -1,5 +1,6 @@
 import { onAbort } from "./abort.ts";
 import { Bell } from "./bell.ts";
+import type { Timer } from "./clock.ts";
 import { backendError, LockAcquisitionError, LockBackendError } from "./errors.ts";
 import { type LockEvent, type LockEvents, publish, publishBackendError } from "./events.ts";
 import type { Hold } from "./hold.ts";
@@ -22,33 +23,38 @@ export class Acquisition {
   /** Names it, and the hold that comes of it, to those who listen. */
   readonly id: number = ++acquisitions;
   /** Fresh per acquisition, the same through all its retries: how a lost answer is settled. */
-  readonly token: string = crypto.randomUUID();
+  declare readonly token: string;
   /** Whether the store may name it as the holder, now or when a commit without answer lands. */
   mayHold = false;
   readonly #queue: LocalQueue;
-  readonly #resolve: (hold: Hold) => void;
-  readonly #reject: (reason: unknown) => void;
+  readonly #granted: (hold: Hold) => void;
+  readonly #failed: (reason: unknown) => void;
+  readonly #taken: (reason: unknown) => void;
   readonly #startedMs: number;
   #state: "open" | "granted" | "over" = "open";
   readonly #stopListening: (() => void) | undefined;
   /** When the store was first asked what it has not answered yet. */
   #unansweredSince: number | undefined;
+  #asking = false;
   #failures = 0;
-  #stopTimer: (() => void) | undefined;
+  #timer: Timer | undefined;
   #bell: Bell | undefined;
 
   constructor(
     queue: LocalQueue,
     identifier: string,
     options: CheckedOptions,
-    resolve: (hold: Hold) => void,
-    reject: (reason: unknown) => void,
+    granted: (hold: Hold) => void,
+    failed: (reason: unknown) => void,
+    taken: (reason: unknown) => void,
   ) {
     this.#queue = queue;
+    this.token = `${queue.peer.seatId}:${this.id}`;
     this.identifier = identifier;
     this.options = options;
-    this.#resolve = resolve;
-    this.#reject = reject;
+    this.#granted = granted;
+    this.#failed = failed;
+    this.#taken = taken;
     this.#startedMs = queue.peer.clock.monotonicMs();
     publish("holdfast:wait-start", () => this.event);
     this.#stopListening = options.signal && onAbort(options.signal, () => this.#abort());
@@ -88,7 +94,7 @@ export class Acquisition {
   grant(hold: Hold): boolean {
     if (!this.#settle("granted")) return false;
     publish("holdfast:acquired", () => ({ ...hold.event, waitedMs: this.#waitedMs }));
-    this.#resolve(hold);
+    this.#granted(hold);
     return true;
   }
 
@@ -103,18 +109,17 @@ export class Acquisition {
     this.#bail("failed", () => backendError(this.identifier, "acquire", cause));
   }
 
-  /** The store is asked: keeps account of whether it answers. */
-  ask<Answer>(answer: Promise<Answer>, now = this.#now): Promise<Answer> {
+  /** The store is asked: until `heard` or `tolerate`, it owes an answer. */
+  asks(now = this.#now): void {
     this.#unansweredSince ??= now;
+    this.#asking = true;
     this.#queue.asking++;
-    answer.then(
-      () => {
-        this.#queue.asking--;
-        this.#queue.answeredMs = this.#now;
-      },
-      () => this.#queue.asking--,
-    );
-    return answer;
+  }
+
+  /** The store has answered. */
+  heard(now = this.#now): void {
+    this.#queue.answeredMs = now;
+    this.#unheard();
   }
 
   /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
@@ -126,6 +131,7 @@ export class Acquisition {
 
   /** Waits a little after a failure that may pass; throws one that does not, or that lasts too long. */
   async tolerate(error: unknown): Promise<void> {
+    this.#unheard();
     if (!(error instanceof LockBackendError && error.transient)) throw error;
     this.#queue.failure = error;
     this.#unansweredSince ??= this.#now;
@@ -145,6 +151,11 @@ export class Acquisition {
     return (this.#bell ??= new Bell()).sleep(this.#queue.peer.clock, ms);
   }
 
+  #unheard(): void {
+    if (this.#asking) this.#queue.asking--;
+    this.#asking = false;
+  }
+
   get #now(): number {
     return this.#queue.peer.clock.monotonicMs();
   }
@@ -161,11 +172,12 @@ export class Acquisition {
     if (!this.#settle("over")) return;
     const error = reason();
     publish("holdfast:bailed", () => ({ ...this.event, waitedMs: this.#waitedMs, outcome, error }));
-    this.#reject(error);
+    if (outcome === "taken") this.#taken(error);
+    else this.#failed(error);
   }
 
   #limit(ms: number): void {
-    this.#stopTimer = this.#queue.peer.clock.after(ms - this.#waitedMs, () => {
+    this.#timer = this.#queue.peer.clock.after(ms - this.#waitedMs, () => {
       const { failure, asking, answeredMs } = this.#queue;
       const silent = asking > 0 && answeredMs < this.#startedMs;
       if (failure !== undefined) this.fail(failure);
@@ -178,7 +190,7 @@ export class Acquisition {
   #settle(state: "granted" | "over"): boolean {
     if (this.settled) return false;
     this.#state = state;
-    this.#stopTimer?.();
+    this.#timer?.close();
     this.#stopListening?.();
     this.#bell?.ring();
     this.#queue.leave(this);

@@ -103,16 +103,24 @@ export interface LockBackend {
   readonly graceMs: number;
 }
 
-const METHODS = ["read", "commit", "watch", "list", "now"];
-const NUMBERS = ["skewMs", "graceMs"];
+/** What a backend must have, and of which type. */
+const MEMBERS: Readonly<Record<string, string>> = {
+  read: "function",
+  commit: "function",
+  watch: "function",
+  list: "function",
+  now: "function",
+  skewMs: "number",
+  graceMs: "number",
+};
 
 /** Refuses what is not a backend, naming the option it came in. */
 export function assertBackend(value: unknown, option: string): asserts value is LockBackend {
   const candidate = value as Partial<Record<string, unknown>> | null | undefined;
   const rule = `Cannot use '${option}': it must be a lock backend such as kvBackend(kv)`;
   if (typeof candidate !== "object" || candidate === null) refuse(rule, value);
-  const missing = METHODS.find((name) => typeof candidate[name] !== "function") ??
-    NUMBERS.find((name) => typeof candidate[name] !== "number");
-  if (missing === undefined) return;
-  throw new TypeError(`${rule}, current value lacks '${missing}': ${describe(value)}`);
+  for (const name in MEMBERS) {
+    if (typeof candidate[name] === MEMBERS[name]) continue;
+    throw new TypeError(`${rule}, current value lacks '${name}': ${describe(value)}`);
+  }
 }

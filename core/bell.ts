@@ -1,4 +1,4 @@
-import type { Clock } from "./clock.ts";
+import type { Clock, Timer } from "./clock.ts";
 
 /** Wakes one who sleeps. A ring while nobody sleeps is not lost: it ends the next sleep at once. */
 export class Bell {
@@ -14,12 +14,12 @@ export class Bell {
   /** Sleeps until the bell rings, but not for longer than `ms` on `clock`. */
   async sleep(clock: Clock, ms = Infinity): Promise<void> {
     if (!this.#rung) {
-      let stop = () => {};
+      let timer: Timer | undefined;
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
-        if (ms !== Infinity) stop = clock.after(ms, resolve);
+        if (ms !== Infinity) timer = clock.after(ms, resolve);
       });
-      stop();
+      timer?.close();
     }
     this.#wake = undefined;
     this.#rung = false;

@@ -1,4 +1,4 @@
-import { clearTimeout, setTimeout } from "node:timers";
+import { setTimeout } from "node:timers";
 
 /**
  * The only clock that the core knows. The simulation hands in a virtual one.
@@ -11,11 +11,15 @@ export interface Clock {
   monotonicMs(): number;
   /** Milliseconds since the Unix epoch; may be set at any time. */
   wallMs(): number;
-  /**
-   * Calls `fn` once after `ms` milliseconds, rounded up to whole ones, unless the returned function is called before.
-   * With `background`, the timer does not keep the process alive.
-   */
-  after(ms: number, fn: () => void, background?: boolean): () => void;
+  /** Calls `fn` once after `ms` milliseconds, rounded up to whole ones, unless the timer is closed before. */
+  after(ms: number, fn: () => void): Timer;
+}
+
+/** A timer that runs. It keeps the process alive, unless it is told not to. */
+export interface Timer {
+  close(): unknown;
+  ref(): unknown;
+  unref(): unknown;
 }
 
 /** The longest time that a timer of any runtime can count: 2³¹ − 1 ms, 24.8 days. */
@@ -25,12 +29,57 @@ export const MAX_MS = 2 ** 31 - 1;
 export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
-  after(ms, fn, background = false) {
-    const timer = setTimeout(fn, Math.min(Math.max(0, Math.ceil(ms)), MAX_MS));
-    if (background) timer.unref();
-    return () => clearTimeout(timer);
-  },
+  after: (ms, fn) => setTimeout(fn, Math.min(Math.max(0, Math.ceil(ms)), MAX_MS)),
 };
+
+/**
+ * A timer for what follows one another, where the next makes the one before pointless: the answers that a lock waits
+ * for, its renewals, its end. To set it for later costs no new timer: if it rings too early, it goes on.
+ */
+export class Alarm {
+  readonly #clock: Clock;
+  #timer: Timer | undefined;
+  #ringsMs = 0;
+  #dueMs = 0;
+  #background = false;
+  #ring: (() => void) | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /**
+   * Calls `ring` once `monotonicMs`, which is `now`, is `dueMs`, instead of what it was set to call. With `background`
+   * it does not keep the process alive.
+   */
+  set(dueMs: number, now: number, ring: () => void, background = false): void {
+    this.#dueMs = dueMs;
+    this.#ring = ring;
+    this.#background = background;
+    if (dueMs < this.#ringsMs) this.stop();
+    if (this.#timer === undefined) this.#start(now);
+    else if (background) this.#timer.unref();
+    else this.#timer.ref();
+  }
+
+  stop(): void {
+    this.#timer?.close();
+    this.#timer = undefined;
+  }
+
+  #start(now: number): void {
+    this.#ringsMs = this.#dueMs;
+    this.#timer = this.#clock.after(this.#dueMs - now, this.#look);
+    if (this.#background) this.#timer.unref();
+  }
+
+  readonly #look = (): void => {
+    this.#timer = undefined;
+    const now = this.#clock.monotonicMs();
+    if (now < this.#dueMs) this.#start(now);
+    else this.#ring?.();
+  };
+}
 
 /** A moment on both of a clock's readings. */
 export interface Moment {

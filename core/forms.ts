@@ -1,7 +1,7 @@
 import { LockLostError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
 import { assertIdentifier, refuse } from "./identifier.ts";
-import { acquireLock, holdOf, isRefusal, type Lock } from "./lock.ts";
+import { acquireLock, holdOf, type Lock } from "./lock.ts";
 import { checkOptions, type LockOptions } from "./options.ts";
 
 /** What a wrapped function resolves to when it did not run; `never` if the options always let it run. */
@@ -132,14 +132,8 @@ export function lock(
     const wrapped = async function (this: unknown, ...args: never[]): Promise<unknown> {
       const name: unknown = named ? identifier : identifier.apply(this, args);
       if (!named) assertIdentifier(name, "identifier(...)");
-      let held: Lock;
-      try {
-        held = await acquireLock(name as string, checked);
-      } catch (error) {
-        if (isRefusal(error, checked.signal)) return undefined;
-        throw error;
-      }
-      return await runUnder(held, () => fn.apply(this, args));
+      const held = await acquireLock(name as string, checked, null);
+      return held === null ? undefined : await runUnder(held, () => fn.apply(this, args));
     };
     return Object.defineProperties(wrapped, {
       name: { value: fn.name, configurable: true },

@@ -1,5 +1,5 @@
 import type { Acquisition } from "./acquisition.ts";
-import { type Moment, momentOf, pause, spanMs } from "./clock.ts";
+import { Alarm, type Moment, momentOf, pause, spanMs } from "./clock.ts";
 import { backendError, LockBackendError, LockLostError, type LossReason } from "./errors.ts";
 import { type HoldEvent, publish, publishBackendError } from "./events.ts";
 import type { LocalQueue } from "./local_queue.ts";
@@ -35,7 +35,8 @@ export class Hold {
   #watching: AbortController | undefined;
   #watchAtMs: number;
   #observed = false;
-  #stopTimer: (() => void) | undefined;
+  /** For its renewals and its end; once it is released, for the store to answer in. */
+  readonly #alarm: Alarm;
 
   constructor(
     queue: LocalQueue,
@@ -44,12 +45,14 @@ export class Hold {
     fencingToken: string,
     sent: Moment,
     granted: Moment,
+    alarm: Alarm = new Alarm(queue.peer.clock),
   ) {
     this.queue = queue;
     this.identifier = acquisition.identifier;
     this.options = acquisition.options;
     this.token = acquisition.token;
     this.#acquisition = acquisition;
+    this.#alarm = alarm;
     this.fencingToken = fencingToken;
     this.#grantedMs = granted.monotonic;
     this.#watchAtMs = this.#grantedMs + WATCH_AFTER_MS;
@@ -149,9 +152,9 @@ export class Hold {
    */
   async releaseQuietly(): Promise<void> {
     await new Promise<void>((resolve) => {
-      const stop = this.queue.peer.clock.after(QUIET_MS, resolve);
+      const timer = this.queue.peer.clock.after(QUIET_MS, resolve);
       this.release().catch((error) => publishBackendError(this.identifier, error)).finally(() => {
-        stop();
+        timer.close();
         resolve();
       });
     });
@@ -168,7 +171,7 @@ export class Hold {
 
   #end(state: "released" | LockLostError): void {
     this.#state = state;
-    this.#stopTimer?.();
+    this.#alarm.stop();
     this.#watching?.abort();
   }
 
@@ -180,22 +183,20 @@ export class Hold {
 
   #arm(now = momentOf(this.queue.peer.clock)): void {
     if (this.#state !== "held") return;
-    this.#stopTimer?.();
-    const { clock } = this.queue.peer;
-    let ms = this.#leftMs(now);
-    if (this.options.renew && !this.#renewing) ms = Math.min(ms, this.#renewAtMs - now.monotonic);
-    if (this.#observed && this.#watching === undefined) ms = Math.min(ms, this.#watchAtMs - now.monotonic);
+    let dueMs = now.monotonic + this.#leftMs(now);
+    if (this.options.renew && !this.#renewing) dueMs = Math.min(dueMs, this.#renewAtMs);
+    if (this.#observed && this.#watching === undefined) dueMs = Math.min(dueMs, this.#watchAtMs);
     // A lock that was forgotten must lapse, not keep its process alive; one that is waited for keeps it.
-    this.#stopTimer = clock.after(ms, () => this.#tick(), !this.queue.wanted);
+    this.#alarm.set(dueMs, now.monotonic, this.#tick, !this.queue.wanted);
   }
 
-  #tick(): void {
+  readonly #tick = (): void => {
     if (!this.held) return;
     const now = this.queue.peer.clock.monotonicMs();
     if (this.#observed && this.#watching === undefined && now >= this.#watchAtMs) void this.#watch();
     if (this.options.renew && !this.#renewing && now >= this.#renewAtMs) void this.#renew();
     this.#arm();
-  }
+  };
 
   async #renew(): Promise<void> {
     const { peer } = this.queue;
@@ -272,7 +273,7 @@ export class Hold {
       for (;;) {
         try {
           const fresh = known === undefined;
-          const sight: Sight = known ?? await peer.read(key, this.#limitMs);
+          const sight: Sight = known ?? await peer.read(key, this.#limitMs, this.#alarm);
           known = undefined;
           const { record } = sight;
           const heir = queue.heir();
@@ -298,7 +299,7 @@ export class Hold {
           const sent = heir && momentOf(peer.clock);
           const unsureBefore: boolean = unsure;
           unsure = true;
-          const result = await peer.replace(sight, step.record, this.#limitMs);
+          const result = await peer.replace(sight, step.record, this.#limitMs, this.#alarm);
           unsure = unsureBefore;
           known = result.sight;
           if (!result.ok) continue;
@@ -325,8 +326,7 @@ export class Hold {
         }
       }
     } finally {
-      // Not sooner: runtimes keep timers by their length, and make a list anew for the first of each.
-      this.#stopTimer?.();
+      this.#alarm.stop();
       if (this.lost === undefined) publish("holdfast:released", () => ({ ...this.event, heldMs, error }));
       queue.vacate(this, known);
       for (const heir of heirs ?? []) {

@@ -1,5 +1,6 @@
 import { contend } from "./acquire.ts";
 import type { Acquisition } from "./acquisition.ts";
+import type { Timer } from "./clock.ts";
 import type { HolderInfo } from "./errors.ts";
 import type { Hold } from "./hold.ts";
 import type { Peer } from "./peer.ts";
@@ -36,7 +37,7 @@ export class LocalQueue {
   #thieves = NOBODY;
   /** The fencing token of the last hold of this process that has ended, whatever the record says. */
   #ended: string | undefined;
-  #stopStealTimer: (() => void) | undefined;
+  #stealTimer: Timer | undefined;
 
   #lastSeen: LockRecord = FREE;
   #sightings: Sightings;
@@ -112,7 +113,7 @@ export class LocalQueue {
 
   /** Who takes over if the holder of this process releases now. */
   heir(): Acquisition | undefined {
-    if (this.#storeWaiter !== undefined) return undefined;
+    if (this.#storeWaiter !== undefined || !this.wanted) return undefined;
     const [first] = this.#waiting;
     return first;
   }
@@ -199,27 +200,27 @@ export class LocalQueue {
   }
 
   #advance(sight?: Sight): void {
-    if (this.#hold !== undefined || this.#storeWaiter !== undefined) return;
-    const [first] = this.#waiting;
+    if (this.#hold !== undefined) return;
+    const first = this.heir();
     if (first !== undefined) this.#start(first, sight);
   }
 
   /** Waiters stand behind a local holder without the store, unless one wants it evicted. */
   #armStealTimer(): void {
-    this.#stopStealTimer?.();
-    this.#stopStealTimer = undefined;
+    this.#stealTimer?.close();
+    this.#stealTimer = undefined;
     const { stealAfterMs } = this;
     if (stealAfterMs === undefined || this.#hold === undefined) return;
-    this.#stopStealTimer = this.peer.clock.after(stealAfterMs - this.#hold.ageMs, () => {
-      const [first] = this.#waiting;
-      if (first !== undefined && this.#storeWaiter === undefined) this.#start(first);
+    this.#stealTimer = this.peer.clock.after(stealAfterMs - this.#hold.ageMs, () => {
+      const first = this.heir();
+      if (first !== undefined) this.#start(first);
     });
   }
 
   #forgetIfIdle(): void {
     if (this.#hold !== undefined || this.#storeWaiter !== undefined || this.#waiting.size > 0) return;
-    this.#stopStealTimer?.();
-    this.#stopStealTimer = undefined;
+    this.#stealTimer?.close();
+    this.#stealTimer = undefined;
     this.peer.forget(this);
   }
 }

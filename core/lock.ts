@@ -1,6 +1,6 @@
 import { acquire } from "./acquire.ts";
 import type { LockBackend } from "./backend.ts";
-import { backendError, LockAcquisitionError, LockBackendError } from "./errors.ts";
+import { backendError, LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
 import { assertIdentifier, keyOf, refuse } from "./identifier.ts";
 import { backendFor } from "./kinds.ts";
@@ -62,13 +62,12 @@ export class Lock {
    * await first?.release();
    * ```
    */
-  static async acquire(identifier: string, options?: LockOptions): Promise<Lock | null> {
-    assertIdentifier(identifier);
+  static acquire(identifier: string, options?: LockOptions): Promise<Lock | null> {
     try {
-      return await acquireLock(identifier, checkOptions(options));
+      assertIdentifier(identifier);
+      return acquireLock(identifier, checkOptions(options), null);
     } catch (error) {
-      if (isRefusal(error, options?.signal)) return null;
-      throw error;
+      return Promise.reject(error);
     }
   }
 
@@ -145,30 +144,42 @@ export class Lock {
   }
 }
 
-/** Acquires, or throws: what every form comes down to. Expects a checked identifier. */
-export async function acquireLock(identifier: string, options: CheckedOptions): Promise<Lock> {
-  throwIfAborted(options);
-  const chosen = backendFor(options);
-  const backend = chosen instanceof Promise ? await opened(chosen, identifier) : chosen;
-  const found = keyOf(identifier);
-  const key = typeof found === "string" ? found : await found;
-  throwIfAborted(options);
-  return lockOf(await acquire(peerOf(backend), identifier, key, options));
-}
-
-/** Whether an acquisition was refused, and not cancelled for a reason that happens to be another's refusal. */
-export function isRefusal(error: unknown, signal: AbortSignal | undefined): boolean {
-  return error instanceof LockAcquisitionError && !(signal?.aborted && error === signal.reason);
+/**
+ * What every form comes down to. If the lock is taken, and may not be waited for (any longer), it resolves to `null`
+ * where the form wants that, and rejects where not. Expects a checked identifier.
+ */
+export function acquireLock(identifier: string, options: CheckedOptions): Promise<Lock>;
+export function acquireLock(identifier: string, options: CheckedOptions, taken: null): Promise<Lock | null>;
+export function acquireLock(
+  identifier: string,
+  options: CheckedOptions,
+  taken?: null,
+): Promise<Lock | null> {
+  return new Promise((resolve, reject) => {
+    const ask = (backend: LockBackend, key: string) => {
+      throwIfAborted(options);
+      const granted = (hold: Hold) => resolve(lockOf(hold));
+      const refused = taken === null ? () => resolve(null) : reject;
+      acquire(peerOf(backend), identifier, key, options, granted, reject, refused);
+    };
+    throwIfAborted(options);
+    const backend = backendFor(options);
+    const key = keyOf(identifier);
+    if (typeof key === "string" && !(backend instanceof Promise)) return ask(backend, key);
+    Promise.all([opened(backend, identifier), key]).then((found) => ask(...found)).catch(reject);
+  });
 }
 
 function throwIfAborted({ signal }: CheckedOptions): void {
   if (signal?.aborted) throw signal.reason;
 }
 
-function opened(backend: Promise<LockBackend>, identifier: string): Promise<LockBackend> {
-  return backend.catch((error) => {
+async function opened(backend: LockBackend | Promise<LockBackend>, identifier: string): Promise<LockBackend> {
+  try {
+    return await backend;
+  } catch (error) {
     throw error instanceof LockBackendError ? backendError(identifier, "acquire", error) : error;
-  });
+  }
 }
 
 /** For the backends' `commitIfHeld`: what is behind a held lock. Throws TypeError for anything else. */

@@ -1,5 +1,5 @@
 import type { Change, LockBackend } from "./backend.ts";
-import { type Clock, pause, systemClock } from "./clock.ts";
+import { Alarm, type Clock, pause, systemClock } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { publish } from "./events.ts";
 import { LocalQueue, type Sightings } from "./local_queue.ts";
@@ -34,7 +34,7 @@ export type Replaced =
 export class Peer {
   declare readonly backend: LockBackend;
   declare readonly clock: Clock;
-  /** This process's place in any line. */
+  /** This process's place in any line, and the secret part of its holders' tokens. */
   readonly seatId: string = crypto.randomUUID();
   readonly #queues = new Map<string, LocalQueue>();
   /** What was seen of locks that nobody here wants at the moment. */
@@ -98,22 +98,35 @@ export class Peer {
   }
 
   /** The record of one key. */
-  read(key: string, limitMs: number): Promise<Sight> {
-    return this.bounded(this.backend.read([key]), limitMs, ([entry]) => sightOf(entry));
+  read(key: string, limitMs: number, alarm?: Alarm): Promise<Sight> {
+    return this.bounded(this.backend.read([key]), limitMs, ([entry]) => sightOf(entry), alarm);
   }
 
   /** Replaces one record, if it is still the one that was seen. */
-  replace({ key, version }: Sight, record: LockRecord | null, limitMs: number): Promise<Replaced> {
+  replace(
+    { key, version }: Sight,
+    record: LockRecord | null,
+    limitMs: number,
+    alarm?: Alarm,
+    now?: number,
+  ): Promise<Replaced> {
     const { backend } = this;
     const value = record === null ? null : encode(record);
     const expireInMs = record === null ? undefined : garbageAfterMs(record, backend.now(), backend.graceMs);
     const change: Change = { key, version, value, expireInMs };
-    return this.bounded(backend.commit([change]), limitMs, (result) => {
-      if (result.ok) return { ok: true, sight: written(key, record, result.version) };
-      publish("holdfast:conflict", () => ({ identifier: key }));
-      const found = result.entries?.[0];
-      return { ok: false, sight: found && sightOf(found) };
-    });
+    const answer = backend.commit([change]);
+    return this.bounded(
+      answer,
+      limitMs,
+      (result) => {
+        if (result.ok) return { ok: true, sight: written(key, record, result.version) };
+        publish("holdfast:conflict", () => ({ identifier: key }));
+        const found = result.entries?.[0];
+        return { ok: false, sight: found && sightOf(found) };
+      },
+      alarm,
+      now,
+    );
   }
 
   /** The failure of a store that did not answer. */
@@ -122,19 +135,23 @@ export class Peer {
     return new LockBackendError(`${name} did not answer ${when}`, { transient: true });
   }
 
-  /** What `read` makes of the store's answer; a failure with unknown outcome if that takes longer than `limitMs`. */
+  /**
+   * What `read` makes of the store's answer; a failure with unknown outcome if that takes longer than `limitMs`. An
+   * `alarm` that is handed in is left to ring for nothing, or to be set for what comes next.
+   */
   bounded<Answer, Result>(
     answer: Promise<Answer>,
     limitMs: number,
     read: (answer: Answer) => Result,
+    alarm?: Alarm,
+    now: number = this.clock.monotonicMs(),
   ): Promise<Result> {
     return new Promise((resolve, reject) => {
-      const stop = this.clock.after(limitMs, () => {
-        reject(this.silence(`within ${Math.round(limitMs)} ms`));
-      });
+      const limit = alarm ?? new Alarm(this.clock);
+      limit.set(now + limitMs, now, () => reject(this.silence(`within ${Math.round(limitMs)} ms`)));
       answer.then(
         (value) => {
-          stop();
+          if (alarm === undefined) limit.stop();
           try {
             resolve(read(value));
           } catch (error) {
@@ -142,7 +159,7 @@ export class Peer {
           }
         },
         (error) => {
-          stop();
+          if (alarm === undefined) limit.stop();
           reject(error);
         },
       );

@@ -294,7 +294,7 @@ export function garbageAfterMs(record: LockRecord, now: number, graceMs: number)
 /** The record as a store holds it: JSON. */
 export function encode(record: LockRecord): string {
   const { holders, queue, evicted } = record;
-  const [{ token, since, leaseMs, expiresAt, fence, label } = NONE] = holders;
+  const { token, since, leaseMs, expiresAt, fence, label } = holders[0] ?? NONE;
   if ((fence ?? label ?? evicted ?? queue[0] ?? holders[1]) !== undefined) return JSON.stringify(record);
   // A new grant and nothing else, as most records are: runtimes take three times as long for it.
   return `{"v":1,"holders":[{"token":"${token}","mode":"exclusive","limit":1,"since":${since},` +

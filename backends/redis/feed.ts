@@ -2,7 +2,7 @@
 
 import type { Change, Entry } from "../../core/backend.ts";
 import { Bell } from "../../core/bell.ts";
-import { systemClock } from "../../core/clock.ts";
+import { systemClock, type Timer } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
 import type { Port, Subscriber } from "./clients.ts";
 import { CLOSED } from "./failures.ts";
@@ -71,7 +71,7 @@ export class Feed {
   #subscriber: Subscriber | undefined;
   #subscribing = false;
   #abandoned: Promise<void> | undefined;
-  #stopSweep: (() => void) | undefined;
+  #sweepTimer: Timer | undefined;
   #closed = false;
 
   constructor(backend: Store) {
@@ -140,7 +140,7 @@ export class Feed {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#stopSweep?.();
+    this.#sweepTimer?.close();
     this.#fail(new LockBackendError("the Redis backend is disposed of"));
     this.#bell.ring();
     await this.#subscriber?.close();
@@ -149,8 +149,8 @@ export class Feed {
 
   /** The client is closed: nothing more can come of the subscriptions either. */
   readonly abandon = (): void => {
-    this.#stopSweep?.();
-    this.#stopSweep = undefined;
+    this.#sweepTimer?.close();
+    this.#sweepTimer = undefined;
     this.#abandoned = this.#subscriber?.close();
     this.#subscriber = undefined;
     this.#fail(CLOSED);
@@ -226,11 +226,12 @@ export class Feed {
   }
 
   #sweepLater(): void {
-    if (this.#stopSweep !== undefined || this.#closed) return;
-    this.#stopSweep = systemClock.after(LINGER_MS, () => {
-      this.#stopSweep = undefined;
+    if (this.#sweepTimer !== undefined || this.#closed) return;
+    this.#sweepTimer = systemClock.after(LINGER_MS, () => {
+      this.#sweepTimer = undefined;
       this.#sweep();
-    }, true);
+    });
+    this.#sweepTimer.unref();
   }
 
   #sweep(): void {

@@ -76,7 +76,7 @@ export class Outbox {
     }
   }
 
-  /** The same for `PUT` and `DELETE`, which may go together with others. */
+  /** The same for what changes one record, which may go together with others. */
   send<Answer>(
     script: Script,
     keys: readonly string[],
@@ -113,10 +113,11 @@ export class Outbox {
 
   #runEach(errands: readonly Errand[]): void {
     const keys: string[] = [];
-    const args: string[] = [];
+    const args = [""];
     for (const errand of errands) {
+      args[0] += errand.script.letter;
       keys.push(...errand.keys);
-      args.push(String(errand.args.length), ...errand.args);
+      args.push(...errand.args);
     }
     const spread = (replies: unknown) => {
       if (!Array.isArray(replies)) throw unexpected(replies);

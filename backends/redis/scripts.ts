@@ -6,102 +6,106 @@ import { TOLERANCE_MS } from "./clock.ts";
 
 /** How many digits a version has: microseconds since 1970 until the year 2286. */
 export const DIGITS = 16;
-/** What `DELETE` answers: text, for a client can be told to give numbers in another form. */
-export const DELETED = "deleted";
+/** What a deletion answers: a number, which a client can be told to give as text. */
+export const DELETED = "1";
 
 /** The time in microseconds, as the digits of a version. */
-export const TIME = `
-local call, now = redis.call, nil
-local function time()
-  if not now then
-    local parts = call('TIME')
-    now = parts[1] .. string.sub('00000' .. parts[2], -6)
-    -- A machine without a battery for its clock starts in 1970.
-    if #now < ${DIGITS} then now = string.rep('0', ${DIGITS} - #now) .. now end
-  end
-  return now
-end
+const NOW = `
+local parts = call('TIME')
+local micros = parts[2]
+if #micros < 6 then micros = string.sub('00000' .. micros, -6) end
+local now = parts[1] .. micros
+-- A machine without a battery for its clock starts in 1970.
+if #now < ${DIGITS} then now = string.rep('0', ${DIGITS} - #now) .. now end
 `;
 
 /**
- * Writes one record: `seen` is the version that it must have ("" if it must be absent), `expire` after how many
- * milliseconds it may go ("0" never), `at` the sender's view of the time. Answers the new version, with the time
- * behind it where that differs; or the time and the record now there.
- *
- * Versions are the time in microseconds, but always higher than the bucket's last and the record's own: so they rise
- * even if the clock steps back, and even if the counters are lost. A change that was made by a clock far ahead of ours is refused like
- * one that came too late, for it may have taken a living holder for a lapsed one.
+ * Versions are the time in microseconds, but always higher than the last, of the bucket and of the record: so they rise
+ * even if the clock steps back, and even if the counters are lost. What is answered is the new version, with the time
+ * behind it where that differs.
  */
-export const PUT = `
-local function put(key, counter, seen, value, expire, at)
-  local now = time()
-  if seen ~= '' then
-    local found = call('GET', key)
-    if not found or string.sub(found, 1, ${DIGITS}) ~= seen or at * 1000 > now + ${TOLERANCE_MS * 1000} then
-      return {now, found}
-    end
-  end
-  local version, answer = now, now
-  local last = call('GETSET', counter, now)
-  if seen ~= '' and (not last or last < seen) then last = seen end
-  if last and last + 1 > now + 0 then
-    version = string.format('%0${DIGITS}.0f', last + 1)
-    answer = version .. now
-    call('SET', counter, version)
-  end
-  local record, done = version .. value, true
-  if seen == '' then
-    if expire == '0' then
-      done = call('SET', key, record, 'NX')
-    else
-      done = call('SET', key, record, 'NX', 'PX', expire)
-    end
-    if not done then return {now, call('GET', key)} end
-  elseif expire == '0' then
-    call('SET', key, record)
-  else
-    call('SET', key, record, 'PX', expire)
-  end
-  call('PUBLISH', key .. '@DB', record)
-  return answer
+const VERSION = `
+local version, answer = now, now
+if last and last >= now then
+  version = string.format('%0${DIGITS}.0f', last + 1)
+  answer = version .. now
+  call('SET', counter, version)
 end
+local record = version .. value
+`;
+
+/** Makes a record where there is none. Answers the new version; or the time and the record now there. */
+const CREATE = `
+local last = call('GETSET', counter, now)
+${VERSION}
+local done
+if expire == '0' then
+  done = call('SET', key, record, 'NX')
+else
+  done = call('SET', key, record, 'NX', 'PX', expire)
+end
+if not done then return {now, call('GET', key)} end
+call('PUBLISH', key .. '@DB', record)
+return answer
+`;
+
+/**
+ * Replaces a record if its version is `seen`; `at` is the sender's view of the time. Answers the new version; or the
+ * time and the record now there. A change that was made by a clock far ahead of ours is refused like one that came too
+ * late, for it may have taken a living holder for a lapsed one.
+ */
+const REPLACE = `
+local found = call('GET', key)
+if not found or string.sub(found, 1, ${DIGITS}) ~= seen or at * 1000 > now + ${TOLERANCE_MS * 1000} then
+  return {now, found}
+end
+local last = call('GETSET', counter, now)
+if not last or last < seen then last = seen end
+${VERSION}
+if expire == '0' then
+  call('SET', key, record)
+else
+  call('SET', key, record, 'PX', expire)
+end
+call('PUBLISH', key .. '@DB', record)
+return answer
 `;
 
 /** Deletes a record if its version is `seen`. Answers `DELETED`; or the time and the record now there. */
-export const DELETE = `
-local function delete(key, seen)
-  local found = call('GET', key)
-  if found and string.sub(found, 1, ${DIGITS}) == seen then
-    call('DEL', key)
-    call('PUBLISH', key .. '@DB', '')
-    return '${DELETED}'
-  end
-  return {time(), found}
+const DELETE = `
+local found = call('GET', key)
+if found and string.sub(found, 1, ${DIGITS}) == seen then
+  call('DEL', key)
+  call('PUBLISH', key .. '@DB', '')
+  return ${DELETED}
 end
 `;
 
 /**
- * Does to each of several records what its own commit would have done, whatever becomes of the others. ARGV: for
- * each the number of arguments and these. Answers what they would have been answered, a failure as its text alone.
+ * Does to each of several records what its own commit would have done, whatever becomes of the others. ARGV: a letter
+ * for each, then the arguments of each. Answers what they would have been answered, a failure as its text alone.
  */
-export const EACH = `
-local replies, key, argument = {}, 1, 1
-while argument <= #ARGV do
-  local count = tonumber(ARGV[argument])
+const EACH = `
+local call = redis.call
+${NOW}
+local function create(key, counter, value, expire) ${CREATE} end
+local function replace(key, counter, seen, value, expire, at) ${REPLACE} end
+local function delete(key, seen) ${DELETE} return {now, found} end
+local replies, k, a = {}, 1, 2
+for letter in string.gmatch(ARGV[1], '.') do
   local done, reply
-  if count == 1 then
-    done, reply = pcall(delete, KEYS[key], ARGV[argument + 1])
-    key = key + 1
-  elseif count == 2 then
-    done, reply = pcall(put, KEYS[key], KEYS[key + 1], '', ARGV[argument + 1], ARGV[argument + 2])
-    key = key + 2
+  if letter == 'd' then
+    done, reply = pcall(delete, KEYS[k], ARGV[a])
+    k, a = k + 1, a + 1
+  elseif letter == 'c' then
+    done, reply = pcall(create, KEYS[k], KEYS[k + 1], ARGV[a], ARGV[a + 1])
+    k, a = k + 2, a + 2
   else
-    done, reply = pcall(put, KEYS[key], KEYS[key + 1], unpack(ARGV, argument + 1, argument + count))
-    key = key + 2
+    done, reply = pcall(replace, KEYS[k], KEYS[k + 1], ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
+    k, a = k + 2, a + 4
   end
   if not done then reply = {type(reply) == 'table' and reply.err or reply} end
   replies[#replies + 1] = reply
-  argument = argument + 1 + count
 end
 return replies
 `;
@@ -112,7 +116,7 @@ return replies
  * may go ("0" never, "-" at once), and its value. No ARGV: only reads. Answers as the others do, with all
  * records.
  */
-export const COMMIT = `
+const COMMIT = `
 local count, fits, found = (#ARGV - 1) / 3, true, {false}
 if #ARGV == 0 then count, fits = #KEYS, false end
 for i = 1, count do
@@ -156,7 +160,7 @@ return answer
 `;
 
 /** Runs commands if the record KEYS[1] still has the version ARGV[1]. ARGV: then each as its length and its words. */
-export const GUARD = `
+const GUARD = `
 local record = redis.call('GET', KEYS[1])
 if not record or string.sub(record, 1, ${DIGITS}) ~= ARGV[1] then return false end
 local replies, at = {}, 2
@@ -172,11 +176,49 @@ return replies
 export class Script {
   readonly text: string;
   readonly sha: string;
+  /** How `EACH` calls it, if it may go together with others. */
+  readonly letter: string;
 
-  constructor(text: string) {
+  constructor(text: string, letter = "") {
     this.text = text;
     this.sha = createHash("sha1").update(text).digest("hex");
+    this.letter = letter;
   }
+}
+
+/** The scripts of a backend. */
+export interface Scripts {
+  readonly create: Script;
+  readonly replace: Script;
+  readonly delete: Script;
+  readonly each: Script;
+  readonly commit: Script;
+  readonly guard: Script;
+}
+
+/** The scripts of a backend whose channels are called like the keys, and this behind it. */
+export function scriptsOf(channelSuffix: string): Scripts {
+  const on = channelSuffix === "" ? "" : ` .. '${channelSuffix}'`;
+  const script = (text: string, letter?: string) => new Script(text.replaceAll(" .. '@DB'", on), letter);
+  // Written out rather than as functions: half of what a short script costs is to define and to call them.
+  return {
+    create: script(
+      `local call, key, counter, value, expire = redis.call, KEYS[1], KEYS[2], ARGV[1], ARGV[2]${NOW}${CREATE}`,
+      "c",
+    ),
+    replace: script(
+      `local call, key, counter = redis.call, KEYS[1], KEYS[2]\n` +
+        `local seen, value, expire, at = ARGV[1], ARGV[2], ARGV[3], ARGV[4]${NOW}${REPLACE}`,
+      "r",
+    ),
+    delete: script(
+      `local call, key, seen = redis.call, KEYS[1], ARGV[1]${DELETE}${NOW} return {now, found}`,
+      "d",
+    ),
+    each: script(EACH),
+    commit: script(COMMIT),
+    guard: new Script(GUARD),
+  };
 }
 
 /** An entry, of what the server holds under its key. */

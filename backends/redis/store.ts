@@ -9,13 +9,22 @@ import { ServerClock, SKEW_MS, TOLERANCE_MS } from "./clock.ts";
 import { failureOf, unexpected } from "./failures.ts";
 import { Feed } from "./feed.ts";
 import { Outbox, type Reading } from "./outbox.ts";
-import { COMMIT, DELETE, DELETED, DIGITS, EACH, entryOf, GUARD, PUT, Script, TIME } from "./scripts.ts";
+import { DELETED, DIGITS, entryOf, type Scripts, scriptsOf } from "./scripts.ts";
 
 /** Over so many hash tags are the keys spread, and so many counters there are at most. */
 const BUCKETS = 256;
 
 /** A version, or a version and the time. */
 const ANSWER = new RegExp(`^\\d{${DIGITS}}(\\d{${DIGITS}})?$`);
+
+/** How many places are kept at most. */
+const MAX_PLACES = 1000;
+
+/** The names of a record and of its bucket's counter, without what the client itself puts before them. */
+interface Place {
+  readonly record: string;
+  readonly counter: string;
+}
 
 /** One command as its words: `["SET", "balance", 100]`. */
 export type RedisCommand = readonly (string | number)[];
@@ -29,14 +38,12 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   /** What names on the server begin with: the client's own prefix, and ours. */
   readonly #fullPrefix: string;
   readonly #channelSuffix: string;
-  readonly #create: Script;
-  readonly #put: Script;
-  readonly #delete: Script;
-  readonly #commit: Script;
+  readonly #scripts: Scripts;
   readonly #outbox: Outbox;
-  readonly #guard = new Script(GUARD);
   readonly #feed: Feed;
   readonly #clock = new ServerClock();
+  /** Those of late: a lock that is wanted is wanted again, at the latest when it is released. */
+  readonly #places = new Map<string, Place>();
 
   constructor(open: (onEnd: () => void) => Port, prefix: string) {
     this.#feed = new Feed(this);
@@ -45,20 +52,12 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     this.#fullPrefix = this.port.keyPrefix + prefix;
     // Channels, unlike keys, are the same in all databases of a server.
     this.#channelSuffix = this.port.database === 0 ? "" : `@${this.port.database}`;
-    const script = (text: string) => new Script(text.replaceAll("'@DB'", `'${this.#channelSuffix}'`));
-    this.#create = script(`${TIME}${PUT}return put(KEYS[1], KEYS[2], '', ARGV[1], ARGV[2])`);
-    this.#put = script(`${TIME}${PUT}return put(KEYS[1], KEYS[2], unpack(ARGV))`);
-    this.#delete = script(`${TIME}${DELETE}return delete(KEYS[1], ARGV[1])`);
-    this.#commit = script(COMMIT);
-    this.#outbox = new Outbox(
-      this.port,
-      script(`${TIME}${PUT}${DELETE}${EACH}`),
-      (cause) => this.failure(cause),
-    );
+    this.#scripts = scriptsOf(this.#channelSuffix);
+    this.#outbox = new Outbox(this.port, this.#scripts.each, (cause) => this.failure(cause));
   }
 
   keyOf(key: string): string {
-    return this.#named(tagOf(key), key);
+    return this.#placeOf(key).record;
   }
 
   channelOf(key: string): string {
@@ -75,7 +74,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     const sent = performance.now();
     const names = keys.map((key) => this.keyOf(key));
     return this.#outbox.run(
-      this.#commit,
+      this.#scripts.commit,
       names,
       [],
       (reply) => this.#entriesOf(keys, reply, sent),
@@ -169,7 +168,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     const args = [proof.version ?? ""];
     for (const command of commands) args.push(String(command.length), ...command.map(String));
     const keys = [this.keyOf(proof.key)];
-    return await this.#outbox.run(this.#guard, keys, args, (replies) => {
+    return await this.#outbox.run(this.#scripts.guard, keys, args, (replies) => {
       if (replies === null || Array.isArray(replies)) return replies;
       throw unexpected(replies);
     });
@@ -189,13 +188,13 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   #apply<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
     const [{ key, version, value, expireInMs = 0 }] = changes;
     if (changes.length > 1 || (value === null && version === null)) return this.#applyAll(changes, read);
-    const tag = tagOf(key);
-    const name = this.#named(tag, key);
-    if (value === null) return this.#outbox.send(this.#delete, [name], [version!], read);
-    const keys = [name, this.#counter(tag)];
+    const scripts = this.#scripts;
+    const { record, counter } = this.#placeOf(key);
+    if (value === null) return this.#outbox.send(scripts.delete, [record], [version!], read);
+    const keys = [record, counter];
     const expire = String(expireInMs);
-    if (version === null) return this.#outbox.send(this.#create, keys, [value, expire], read);
-    return this.#outbox.send(this.#put, keys, [version, value, expire, this.#clock.digits()], read);
+    if (version === null) return this.#outbox.send(scripts.create, keys, [value, expire], read);
+    return this.#outbox.send(scripts.replace, keys, [version, value, expire, this.#clock.digits()], read);
   }
 
   #applyAll<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
@@ -203,12 +202,12 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     const records: string[] = [];
     const counters = new Set<string>();
     for (const { key, version, value, expireInMs = 0 } of changes) {
-      const tag = tagOf(key);
-      records.push(this.#named(tag, key));
-      counters.add(this.#counter(tag));
+      const { record, counter } = this.#placeOf(key);
+      records.push(record);
+      counters.add(counter);
       args.push(version ?? "", value === null ? "-" : String(expireInMs), value ?? "");
     }
-    return this.#outbox.run(this.#commit, [...records, ...counters], args, read);
+    return this.#outbox.run(this.#scripts.commit, [...records, ...counters], args, read);
   }
 
   /** Refuses what was written by a clock that was behind: it would let others take its holder's lease for over. */
@@ -220,12 +219,16 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     });
   }
 
-  #counter(tag: string): string {
-    return `${this.#prefix}:${tag}`;
-  }
-
-  #named(tag: string, key: string): string {
-    return `${this.#prefix}:${tag}:${key}`;
+  /** Where a record is kept. */
+  #placeOf(key: string): Place {
+    let place = this.#places.get(key);
+    if (place === undefined) {
+      const counter = `${this.#prefix}:${tagOf(key)}`;
+      place = { record: `${counter}:${key}`, counter };
+      if (this.#places.size === MAX_PLACES) this.#places.clear();
+      this.#places.set(key, place);
+    }
+    return place;
   }
 
   #entriesOf(keys: readonly string[], reply: unknown, sent: number): readonly Entry[] {

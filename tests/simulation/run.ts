@@ -78,8 +78,8 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
     await process.pause(round.pauseMs);
     const controller = new AbortController();
     const { abortAfterMs } = round;
-    const stopAbort = abortAfterMs === undefined
-      ? () => {}
+    const aborting = abortAfterMs === undefined
+      ? undefined
       : process.clock.after(abortAfterMs, () => controller.abort(CANCELLED));
     const { leaseMs, renew, wait, waitForMs, stealAfterMs } = round;
     const { signal } = controller;
@@ -87,14 +87,16 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
     const place = laws.onAsk(process, options.mayWait);
     let hold: Hold;
     try {
-      hold = await acquire(peer, KEY, KEY, options);
+      hold = await new Promise<Hold>((granted, failed) =>
+        acquire(peer, KEY, KEY, options, granted, failed, failed)
+      );
     } catch (error) {
       laws.onRefused(place, error);
       if (error instanceof LockAcquisitionError) outcome.refusals++;
       else if (error !== CANCELLED) outcome.failures++;
       return;
     } finally {
-      stopAbort();
+      aborting?.close();
     }
     outcome.grants++;
     const grant = laws.onGranted(place, hold);

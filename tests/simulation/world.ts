@@ -78,9 +78,13 @@ export class SimProcess {
           this.deliver(() => {
             if (this.timers.delete(timer)) fn();
           }));
-        return () => {
-          stop();
-          this.timers.delete(timer);
+        return {
+          close: () => {
+            stop();
+            this.timers.delete(timer);
+          },
+          ref: () => {},
+          unref: () => {},
         };
       },
     };
