@@ -61,8 +61,9 @@ export class Peer {
   queue(key: string): LocalQueue {
     let queue = this.#queues.get(key);
     if (queue === undefined) {
-      this.#queues.set(key, queue = new LocalQueue(this, key, this.#remembered.get(key)));
-      this.#remembered.delete(key);
+      const remembered = this.#remembered.size > 0 ? this.#remembered.get(key) : undefined;
+      if (remembered !== undefined) this.#remembered.delete(key);
+      this.#queues.set(key, queue = new LocalQueue(this, key, remembered));
     }
     return queue;
   }
@@ -108,11 +109,12 @@ export class Peer {
     record: LockRecord | null,
     limitMs: number,
     alarm?: Alarm,
-    now?: number,
+    sent?: number,
   ): Promise<Replaced> {
     const { backend } = this;
     const value = record === null ? null : encode(record);
-    const expireInMs = record === null ? undefined : garbageAfterMs(record, backend.now(), backend.graceMs);
+    const now = record?.evicted === undefined ? 0 : backend.now();
+    const expireInMs = record === null ? undefined : garbageAfterMs(record, now, backend.graceMs);
     const change: Change = { key, version, value, expireInMs };
     const answer = backend.commit([change]);
     return this.bounded(
@@ -125,7 +127,7 @@ export class Peer {
         return { ok: false, sight: found && sightOf(found) };
       },
       alarm,
-      now,
+      sent,
     );
   }
 
@@ -144,11 +146,11 @@ export class Peer {
     limitMs: number,
     read: (answer: Answer) => Result,
     alarm?: Alarm,
-    now: number = this.clock.monotonicMs(),
+    sent: number = this.clock.monotonicMs(),
   ): Promise<Result> {
     return new Promise((resolve, reject) => {
       const limit = alarm ?? new Alarm(this.clock);
-      limit.set(now + limitMs, now, () => reject(this.silence(`within ${Math.round(limitMs)} ms`)));
+      limit.set(sent + limitMs, sent, () => reject(this.silence(`within ${Math.round(limitMs)} ms`)));
       answer.then(
         (value) => {
           if (alarm === undefined) limit.stop();

@@ -87,8 +87,10 @@ export interface Port {
   readonly closed: boolean;
   /** How often its connection broke, if it then repeats commands whose answer it has not got; NaN if unknown. */
   readonly breaks: number;
-  evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown>;
-  eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown>;
+  /** Runs a script that the server knows: `words` are that many keys, and the arguments behind them. */
+  evalSha(sha: string, keyCount: number, words: readonly string[]): Promise<unknown>;
+  /** Runs a script. */
+  eval(script: string, keyCount: number, words: readonly string[]): Promise<unknown>;
   /** Sends a command to each server that holds keys of its own: one function for each. */
   senders(): ((...command: string[]) => Promise<unknown>)[];
   /** Opens a connection for subscriptions. Once it breaks it is of no more use, and `onEnd` is called. */
@@ -134,12 +136,12 @@ class IoRedisPort implements Port {
     return this.#client.status === "end";
   }
 
-  evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
-    return this.#client.evalsha(sha, keys.length, ...keys, ...args);
+  evalSha(sha: string, keyCount: number, words: readonly string[]): Promise<unknown> {
+    return this.#client.evalsha(sha, keyCount, ...words);
   }
 
-  eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
-    return this.#client.eval(script, keys.length, ...keys, ...args);
+  eval(script: string, keyCount: number, words: readonly string[]): Promise<unknown> {
+    return this.#client.eval(script, keyCount, ...words);
   }
 
   senders(): ((...command: string[]) => Promise<unknown>)[] {
@@ -203,12 +205,12 @@ class NodeRedisPort implements Port {
     return !this.#client.isOpen;
   }
 
-  evalSha(sha: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
-    return this.#client.sendCommand(["EVALSHA", sha, String(keys.length), ...keys, ...args]);
+  evalSha(sha: string, keyCount: number, words: readonly string[]): Promise<unknown> {
+    return this.#client.sendCommand(["EVALSHA", sha, String(keyCount), ...words]);
   }
 
-  eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
-    return this.#client.sendCommand(["EVAL", script, String(keys.length), ...keys, ...args]);
+  eval(script: string, keyCount: number, words: readonly string[]): Promise<unknown> {
+    return this.#client.sendCommand(["EVAL", script, String(keyCount), ...words]);
   }
 
   senders(): ((...command: string[]) => Promise<unknown>)[] {

@@ -15,8 +15,8 @@ export type Reading<Answer> = (reply: unknown) => Answer;
 /** The work of one script on one record, on its way to the server. */
 interface Errand {
   readonly script: Script;
-  readonly keys: readonly string[];
-  readonly args: readonly string[];
+  readonly keyCount: number;
+  readonly words: readonly string[];
   answer(reply: unknown): void;
   fail(error: unknown): void;
 }
@@ -44,12 +44,12 @@ export class Outbox {
   /** Runs a script, which the server may have to be told. */
   run<Answer>(
     script: Script,
-    keys: readonly string[],
-    args: readonly string[],
+    keyCount: number,
+    words: readonly string[],
     read: Reading<Answer>,
   ): Promise<Answer> {
     this.#due++;
-    return this.#sent(script, keys, args).then(
+    return this.#sent(script, keyCount, words).then(
       (reply) => {
         this.#due--;
         return read(reply);
@@ -59,7 +59,7 @@ export class Outbox {
         const unknown = error instanceof Error && error.message.startsWith("NOSCRIPT");
         if (!unknown) throw this.#failure(error);
         return read(
-          await this.#port.eval(script.text, keys, args).catch((error) => {
+          await this.#port.eval(script.text, keyCount, words).catch((error) => {
             throw this.#failure(error);
           }),
         );
@@ -68,9 +68,9 @@ export class Outbox {
   }
 
   /** The client's answer; what it throws is one too. */
-  #sent({ sha }: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+  #sent({ sha }: Script, keyCount: number, words: readonly string[]): Promise<unknown> {
     try {
-      return this.#port.evalSha(sha, keys, args);
+      return this.#port.evalSha(sha, keyCount, words);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -79,11 +79,11 @@ export class Outbox {
   /** The same for what changes one record, which may go together with others. */
   send<Answer>(
     script: Script,
-    keys: readonly string[],
-    args: readonly string[],
+    keyCount: number,
+    words: readonly string[],
     read: Reading<Answer>,
   ): Promise<Answer> {
-    if (this.#due === 0 || !this.#together) return this.run(script, keys, args, read);
+    if (this.#due === 0 || !this.#together) return this.run(script, keyCount, words, read);
     return new Promise((resolve, reject) => {
       const answer = (reply: unknown) => {
         try {
@@ -92,7 +92,7 @@ export class Outbox {
           reject(error);
         }
       };
-      const count = this.#gathered.push({ script, keys, args, answer, fail: reject });
+      const count = this.#gathered.push({ script, keyCount, words, answer, fail: reject });
       if (count === 1) nextTick(this.#flush);
       if (count === MOST_TOGETHER) this.#flush();
     });
@@ -106,18 +106,18 @@ export class Outbox {
   };
 
   #runApart(errands: readonly Errand[]): void {
-    for (const { script, keys, args, answer, fail } of errands) {
-      this.run(script, keys, args, answer).catch(fail);
+    for (const { script, keyCount, words, answer, fail } of errands) {
+      this.run(script, keyCount, words, answer).catch(fail);
     }
   }
 
   #runEach(errands: readonly Errand[]): void {
+    let letters = "";
     const keys: string[] = [];
-    const args = [""];
-    for (const errand of errands) {
-      args[0] += errand.script.letter;
-      keys.push(...errand.keys);
-      args.push(...errand.args);
+    const args: string[] = [];
+    for (const { script, keyCount, words } of errands) {
+      letters += script.letter;
+      for (const [i, word] of words.entries()) (i < keyCount ? keys : args).push(word);
     }
     const spread = (replies: unknown) => {
       if (!Array.isArray(replies)) throw unexpected(replies);
@@ -127,11 +127,13 @@ export class Outbox {
         else errands[i].answer(reply);
       }
     };
-    this.run(this.#each, keys, args, spread).catch((error: LockBackendError) => {
-      if (!isApart(error.cause)) return errands.forEach(({ fail }) => fail(error));
-      // Nothing was done. A client that is none of a cluster may still speak to one that is whole at one address.
-      this.#together = false;
-      this.#runApart(errands);
-    });
+    this.run(this.#each, keys.length, [...keys, letters, ...args], spread).catch(
+      (error: LockBackendError) => {
+        if (!isApart(error.cause)) return errands.forEach(({ fail }) => fail(error));
+        // Nothing was done. A client that is none of a cluster may still speak to one that is whole at one address.
+        this.#together = false;
+        this.#runApart(errands);
+      },
+    );
   }
 }

@@ -75,8 +75,8 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     const names = keys.map((key) => this.keyOf(key));
     return this.#outbox.run(
       this.#scripts.commit,
+      names.length,
       names,
-      [],
       (reply) => this.#entriesOf(keys, reply, sent),
     );
   }
@@ -165,10 +165,9 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     proof: Pick<Entry, "key" | "version">,
     commands: readonly RedisCommand[],
   ): Promise<unknown[] | null> {
-    const args = [proof.version ?? ""];
-    for (const command of commands) args.push(String(command.length), ...command.map(String));
-    const keys = [this.keyOf(proof.key)];
-    return await this.#outbox.run(this.#scripts.guard, keys, args, (replies) => {
+    const words = [this.keyOf(proof.key), proof.version ?? ""];
+    for (const command of commands) words.push(String(command.length), ...command.map(String));
+    return await this.#outbox.run(this.#scripts.guard, 1, words, (replies) => {
       if (replies === null || Array.isArray(replies)) return replies;
       throw unexpected(replies);
     });
@@ -190,11 +189,11 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     if (changes.length > 1 || (value === null && version === null)) return this.#applyAll(changes, read);
     const scripts = this.#scripts;
     const { record, counter } = this.#placeOf(key);
-    if (value === null) return this.#outbox.send(scripts.delete, [record], [version!], read);
-    const keys = [record, counter];
+    if (value === null) return this.#outbox.send(scripts.delete, 1, [record, version!], read);
     const expire = String(expireInMs);
-    if (version === null) return this.#outbox.send(scripts.create, keys, [value, expire], read);
-    return this.#outbox.send(scripts.replace, keys, [version, value, expire, this.#clock.digits()], read);
+    if (version === null) return this.#outbox.send(scripts.create, 2, [record, counter, value, expire], read);
+    const words = [record, counter, version, value, expire, this.#clock.digits()];
+    return this.#outbox.send(scripts.replace, 2, words, read);
   }
 
   #applyAll<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
@@ -207,7 +206,8 @@ export class RedisStore implements LockBackend, AsyncDisposable {
       counters.add(counter);
       args.push(version ?? "", value === null ? "-" : String(expireInMs), value ?? "");
     }
-    return this.#outbox.run(this.#scripts.commit, [...records, ...counters], args, read);
+    const keys = [...records, ...counters];
+    return this.#outbox.run(this.#scripts.commit, keys.length, [...keys, ...args], read);
   }
 
   /** Refuses what was written by a clock that was behind: it would let others take its holder's lease for over. */
