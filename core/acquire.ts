@@ -1,6 +1,6 @@
 import { Acquisition } from "./acquisition.ts";
 import type { Entry } from "./backend.ts";
-import { Alarm, momentOf, spanMs } from "./clock.ts";
+import { Alarm, momentOf } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
 import type { LocalQueue } from "./local_queue.ts";
@@ -27,10 +27,47 @@ export function acquire(
 }
 
 /**
- * Talks to the store for one acquisition until it is settled: try, then look, decide, and wait for news.
- * `sight` is the record if it is known; without it, the first try bets on a free lock.
+ * Talks to the store for one acquisition until it is settled. `sight` is the record, if it is known; `ahead` others in
+ * this process go before it.
  */
-export async function contend(
+export function contend(
+  queue: LocalQueue,
+  acquisition: Acquisition,
+  sight: Sight | undefined,
+  ahead: number,
+): void {
+  queue.peer.busy++;
+  if (sight === undefined && ahead === 0 && !acquisition.mayHold) bet(queue, acquisition);
+  else void persist(queue, acquisition, sight, ahead);
+}
+
+/** The first try bets on a free lock: where it is, this is the whole acquisition. */
+function bet(queue: LocalQueue, acquisition: Acquisition): void {
+  const { peer, key } = queue;
+  const alarm = new Alarm(peer.clock);
+  const free = { key, version: null, record: FREE };
+  const record = claim(acquisition.want(), peer.now());
+  acquisition.mayHold = true;
+  const sent = momentOf(peer.clock);
+  acquisition.asks(sent.monotonic);
+  const limitMs = answerMs(acquisition.options.leaseMs);
+  // No async function: what this allocates is what a lock takes longer than the store.
+  peer.ask(peer.commit(free, record), limitMs, alarm, sent.monotonic, (answer) => {
+    acquisition.heard();
+    acquisition.answered();
+    const { ok, sight } = peer.replaced(free, record, answer);
+    if (ok && Hold.grant(queue, acquisition, sight, sight.version!, sent, alarm)) return void peer.busy--;
+    acquisition.mayHold = ok;
+    alarm.stop();
+    void persist(queue, acquisition, sight, 0);
+  }, (error) => {
+    alarm.stop();
+    acquisition.tolerate(error).then(() => persist(queue, acquisition, undefined, 0));
+  });
+}
+
+/** Further tries: look, decide, and wait for news. */
+async function persist(
   queue: LocalQueue,
   acquisition: Acquisition,
   sight: Sight | undefined,
@@ -40,26 +77,21 @@ export async function contend(
   const { clock } = peer;
   const { token, options: { leaseMs, mayWait } } = acquisition;
   const limitMs = answerMs(leaseMs);
-  const alarm = new Alarm(clock);
   let news: News | undefined;
-  peer.busy++;
-  let bet = sight === undefined && ahead === 0;
-  let look = bet ? { key, version: null, record: FREE } : sight;
+  let look = sight;
   let unsure = acquisition.mayHold;
 
   while (!acquisition.settled) {
     try {
       if (look === undefined) {
         acquisition.asks();
-        look = await peer.read(key, limitMs, alarm);
+        look = await peer.read(key, limitMs);
         acquisition.heard();
         continue;
       }
       const { record } = look;
-      if (!bet) queue.observe(record);
-      const want = acquisition.want(ahead);
-      const decision = bet ? claim(want, peer.now()) : decide(record, want, queue.view());
-      bet = false;
+      queue.observe(record);
+      const decision = decide(record, acquisition.want(ahead), queue.view());
 
       if (decision.kind === "wait") {
         // Not after each read: a store that can be read but not written to does not answer what was asked.
@@ -70,7 +102,6 @@ export async function contend(
         }
         news ??= new News((signal) => peer.backend.watch(key, { signal }), () => acquisition.wake());
         news.open();
-        alarm.stop();
         await acquisition.sleep(decision.forMs);
         look = news.latest(look);
         continue;
@@ -82,34 +113,26 @@ export async function contend(
       else if (mayWait) peer.seat(key, true);
       const sent = momentOf(clock);
       acquisition.asks(sent.monotonic);
-      const result = await peer.replace(look, next, limitMs, alarm, sent.monotonic);
-      const now = momentOf(clock);
-      acquisition.heard(now.monotonic);
+      const { ok, sight } = await peer.replace(look, next, limitMs);
+      acquisition.heard();
       acquisition.answered();
-      look = result.sight;
-      if (!result.ok) acquisition.mayHold = unsure;
-      if (!result.ok || !claims) continue;
-      // A hold that was granted too late, or to one who has left, is looked at again, or cleared away.
+      look = sight;
+      if (!ok) acquisition.mayHold = unsure;
+      if (!ok || !claims) continue;
+      // What was granted too late, or to one who has left, is looked at again, or cleared away.
       unsure = true;
-      if (acquisition.settled || spanMs(sent, now) >= leaseMs) continue;
-      const version = result.sight.version ?? "";
+      const version = sight.version ?? "";
       const fence = decision.kind === "held" ? decision.holder.fence ?? version : version;
-      const hold = new Hold(queue, acquisition, result.sight, fence, sent, now, alarm);
-      queue.occupy(hold, next ?? record);
-      acquisition.grant(hold);
+      Hold.grant(queue, acquisition, sight, fence, sent);
     } catch (error) {
       look = undefined;
-      alarm.stop();
       unsure = acquisition.mayHold;
-      await acquisition.tolerate(error).catch((error) => acquisition.fail(error));
+      await acquisition.tolerate(error);
     }
   }
 
   news?.close();
-  if (!acquisition.granted) {
-    alarm.stop();
-    await acquisition.leaveNothing();
-  }
+  if (!acquisition.granted) await acquisition.leaveNothing();
   peer.busy--;
 }
 

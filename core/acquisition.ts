@@ -129,15 +129,15 @@ export class Acquisition {
     this.#queue.failure = undefined;
   }
 
-  /** Waits a little after a failure that may pass; throws one that does not, or that lasts too long. */
+  /** Waits a little after a failure that may pass; one that does not, or that lasts too long, is the outcome. */
   async tolerate(error: unknown): Promise<void> {
     this.#unheard();
-    if (!(error instanceof LockBackendError && error.transient)) throw error;
+    if (!(error instanceof LockBackendError && error.transient)) return this.fail(error);
     this.#queue.failure = error;
     this.#unansweredSince ??= this.#now;
     const { leaseMs, mayWait } = this.options;
     const patienceMs = mayWait ? Math.max(leaseMs, 3 * ANSWER_MS) : FIRST_ANSWER_MS;
-    if (this.#now - this.#unansweredSince >= patienceMs) throw error;
+    if (this.#now - this.#unansweredSince >= patienceMs) return this.fail(error);
     await this.sleep(Math.min(10 * 2 ** this.#failures++, 1000, patienceMs));
   }
 

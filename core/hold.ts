@@ -20,6 +20,26 @@ export class Hold {
   declare readonly token: string;
   declare readonly fencingToken: string;
 
+  /**
+   * The store has made this acquisition the holder: it is granted the lock, unless it has left meanwhile, or the answer
+   * took so long that the lease may be over. `alarm` is one that it does not need any more.
+   */
+  static grant(
+    queue: LocalQueue,
+    acquisition: Acquisition,
+    sight: Sight,
+    fencingToken: string,
+    sent: Moment,
+    alarm: Alarm = new Alarm(queue.peer.clock),
+  ): boolean {
+    const now = momentOf(queue.peer.clock);
+    if (acquisition.settled || spanMs(sent, now) >= acquisition.options.leaseMs) return false;
+    const hold = new Hold(queue, acquisition, sight, fencingToken, sent, now, alarm);
+    queue.occupy(hold, sight.record);
+    acquisition.grant(hold);
+    return true;
+  }
+
   readonly #acquisition: Acquisition;
   readonly #grantedMs: number;
   /** The record as last seen; the next write bets on it. */
@@ -38,14 +58,14 @@ export class Hold {
   /** For its renewals and its end; once it is released, for the store to answer in. */
   readonly #alarm: Alarm;
 
-  constructor(
+  private constructor(
     queue: LocalQueue,
     acquisition: Acquisition,
     sight: Sight,
     fencingToken: string,
     sent: Moment,
     granted: Moment,
-    alarm: Alarm = new Alarm(queue.peer.clock),
+    alarm: Alarm,
   ) {
     this.queue = queue;
     this.identifier = acquisition.identifier;
@@ -254,26 +274,42 @@ export class Hold {
     }
   }
 
-  /** Tries until the store answers for sure: released, handed over, or lost before. */
-  async #giveBack(): Promise<boolean> {
+  /** Most often the first try is all: nobody here waits, and the record is still the one seen. */
+  #giveBack(): Promise<boolean> {
+    const { queue: { peer }, token } = this;
+    const sight = this.#sight;
     const heldMs = this.ageMs;
     this.#state = "released";
     this.#watching?.abort();
+    const next = sight && this.queue.heir() === undefined && release(sight.record, token, peer.now());
+    if (!sight || !next) return this.#insist(heldMs, sight, false);
+    return new Promise((resolve) => {
+      const now = peer.clock.monotonicMs();
+      peer.ask(peer.commit(sight, next.record), this.#limitMs, this.#alarm, now, (answer) => {
+        const result = peer.replaced(sight, next.record, answer);
+        if (!result.ok) return resolve(this.#insist(heldMs, result.sight, false));
+        this.#leave(heldMs, result.sight);
+        resolve(true);
+      }, () => resolve(this.#insist(heldMs, undefined, true)));
+    });
+  }
+
+  /**
+   * Tries until the store answers for sure: released, handed over, or lost before. `known` is the record as last seen;
+   * `unsure` is whether a commit may have landed whose answer was lost.
+   */
+  async #insist(heldMs: number, known: Sight | undefined, unsure: boolean): Promise<boolean> {
     const { queue, token } = this;
     const { peer, key } = queue;
-    /** The record as last seen. */
-    let known = this.#sight;
-    /** Whether a commit may have landed whose answer was lost. */
-    let unsure = false;
     /** Who may have been handed the lock. */
-    let heirs: Set<Acquisition> | undefined;
+    const heirs = new Set<Acquisition>();
     let failures = 0;
     let error: LockBackendError | undefined;
     try {
       for (;;) {
         try {
           const fresh = known === undefined;
-          const sight: Sight = known ?? await peer.read(key, this.#limitMs, this.#alarm);
+          const sight: Sight = known ?? await peer.read(key, this.#limitMs);
           known = undefined;
           const { record } = sight;
           const heir = queue.heir();
@@ -294,27 +330,17 @@ export class Hold {
           if (heir !== undefined) {
             if (step.granted) heir.mayHold = true;
             else peer.seat(key, true);
-            (heirs ??= new Set()).add(heir);
+            heirs.add(heir);
           }
-          const sent = heir && momentOf(peer.clock);
+          const sent = momentOf(peer.clock);
           const unsureBefore: boolean = unsure;
           unsure = true;
-          const result = await peer.replace(sight, step.record, this.#limitMs, this.#alarm);
+          const result = await peer.replace(sight, step.record, this.#limitMs);
           unsure = unsureBefore;
           known = result.sight;
           if (!result.ok) continue;
-          const { version } = result.sight;
-          const now = heir && momentOf(peer.clock);
           // Granted too late, the heir looks again, as it does when it asks for itself.
-          const inTime = now && sent && spanMs(sent, now) < heir.options.leaseMs;
-          if (inTime && step.granted && step.record && version) {
-            const hold = new Hold(queue, heir, result.sight, version, sent, now);
-            if (heir.grant(hold)) {
-              queue.occupy(hold, step.record);
-              // It was made while its own holder still waited.
-              hold.attend();
-            } else hold.#end("released");
-          }
+          if (heir && step.granted) Hold.grant(queue, heir, result.sight, result.sight.version!, sent);
           return true;
         } catch (cause) {
           known = undefined;
@@ -326,14 +352,19 @@ export class Hold {
         }
       }
     } finally {
-      this.#alarm.stop();
-      if (this.lost === undefined) publish("holdfast:released", () => ({ ...this.event, heldMs, error }));
-      queue.vacate(this, known);
-      for (const heir of heirs ?? []) {
+      this.#leave(heldMs, known, error);
+      for (const heir of heirs) {
         // Whoever left while the lock was on its way to it may have it now.
         if (heir.settled && !heir.granted) void heir.leaveNothing();
       }
     }
+  }
+
+  /** It is given back, or the store could not be told. */
+  #leave(heldMs: number, known?: Sight, error?: LockBackendError): void {
+    this.#alarm.stop();
+    if (this.lost === undefined) publish("holdfast:released", () => ({ ...this.event, heldMs, error }));
+    this.queue.vacate(this, known);
   }
 
   /** After a loss there is nothing to give back, but the record may still name us. */

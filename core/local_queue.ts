@@ -72,7 +72,7 @@ export class LocalQueue {
       return acquisition.refuse();
     }
     // Whether the lock is taken, only the store can say. Those who wait here are served before it.
-    void contend(this, acquisition, undefined, this.#waiting.size + (this.#storeWaiter ? 1 : 0));
+    contend(this, acquisition, undefined, this.#waiting.size + (this.#storeWaiter ? 1 : 0));
   }
 
   /** Lets go of someone who has the lock or no longer wants it. */
@@ -196,7 +196,7 @@ export class LocalQueue {
   #start(acquisition: Acquisition, sight?: Sight): void {
     this.#storeWaiter = acquisition;
     this.#waiting.delete(acquisition);
-    void contend(this, acquisition, sight, 0);
+    contend(this, acquisition, sight, 0);
   }
 
   #advance(sight?: Sight): void {

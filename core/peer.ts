@@ -1,4 +1,4 @@
-import type { Change, LockBackend } from "./backend.ts";
+import type { CommitResult, LockBackend } from "./backend.ts";
 import { Alarm, type Clock, pause, systemClock } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { publish } from "./events.ts";
@@ -99,36 +99,34 @@ export class Peer {
   }
 
   /** The record of one key. */
-  read(key: string, limitMs: number, alarm?: Alarm): Promise<Sight> {
-    return this.bounded(this.backend.read([key]), limitMs, ([entry]) => sightOf(entry), alarm);
+  read(key: string, limitMs: number): Promise<Sight> {
+    return this.bounded(this.backend.read([key]), limitMs, ([entry]) => sightOf(entry));
   }
 
   /** Replaces one record, if it is still the one that was seen. */
-  replace(
-    { key, version }: Sight,
-    record: LockRecord | null,
-    limitMs: number,
-    alarm?: Alarm,
-    sent?: number,
-  ): Promise<Replaced> {
-    const { backend } = this;
-    const value = record === null ? null : encode(record);
-    const now = record?.evicted === undefined ? 0 : backend.now();
-    const expireInMs = record === null ? undefined : garbageAfterMs(record, now, backend.graceMs);
-    const change: Change = { key, version, value, expireInMs };
-    const answer = backend.commit([change]);
+  replace(sight: Sight, record: LockRecord | null, limitMs: number): Promise<Replaced> {
     return this.bounded(
-      answer,
+      this.commit(sight, record),
       limitMs,
-      (result) => {
-        if (result.ok) return { ok: true, sight: written(key, record, result.version) };
-        publish("holdfast:conflict", () => ({ identifier: key }));
-        const found = result.entries?.[0];
-        return { ok: false, sight: found && sightOf(found) };
-      },
-      alarm,
-      sent,
+      (result) => this.replaced(sight, record, result),
     );
+  }
+
+  /** What replaces one record, if it is still the one that was seen. */
+  commit({ key, version }: Sight, record: LockRecord | null): Promise<CommitResult> {
+    const { backend } = this;
+    if (record === null) return backend.commit([{ key, version, value: null }]);
+    const now = record.evicted === undefined ? 0 : backend.now();
+    const expireInMs = garbageAfterMs(record, now, backend.graceMs);
+    return backend.commit([{ key, version, value: encode(record), expireInMs }]);
+  }
+
+  /** What became of that. */
+  replaced({ key }: Sight, record: LockRecord | null, result: CommitResult): Replaced {
+    if (result.ok) return { ok: true, sight: written(key, record, result.version) };
+    publish("holdfast:conflict", () => ({ identifier: key }));
+    const found = result.entries?.[0];
+    return { ok: false, sight: found && sightOf(found) };
   }
 
   /** The failure of a store that did not answer. */
@@ -137,35 +135,61 @@ export class Peer {
     return new LockBackendError(`${name} did not answer ${when}`, { transient: true });
   }
 
-  /**
-   * What `read` makes of the store's answer; a failure with unknown outcome if that takes longer than `limitMs`. An
-   * `alarm` that is handed in is left to ring for nothing, or to be set for what comes next.
-   */
+  /** What `read` makes of the store's answer; a failure with unknown outcome if that takes longer than `limitMs`. */
   bounded<Answer, Result>(
     answer: Promise<Answer>,
     limitMs: number,
     read: (answer: Answer) => Result,
-    alarm?: Alarm,
-    sent: number = this.clock.monotonicMs(),
   ): Promise<Result> {
-    return new Promise((resolve, reject) => {
-      const limit = alarm ?? new Alarm(this.clock);
-      limit.set(sent + limitMs, sent, () => reject(this.silence(`within ${Math.round(limitMs)} ms`)));
-      answer.then(
-        (value) => {
-          if (alarm === undefined) limit.stop();
-          try {
-            resolve(read(value));
-          } catch (error) {
-            reject(error);
-          }
-        },
-        (error) => {
-          if (alarm === undefined) limit.stop();
-          reject(error);
-        },
-      );
+    return new Promise<Result>((resolve, reject) => {
+      const alarm = new Alarm(this.clock);
+      const heard = (answer: Answer) => {
+        resolve(read(answer));
+        alarm.stop();
+      };
+      const failed = (error: unknown) => {
+        reject(error);
+        alarm.stop();
+      };
+      this.ask(answer, limitMs, alarm, this.clock.monotonicMs(), heard, failed);
     });
+  }
+
+  /**
+   * Waits for an answer of the store, and calls one of these; `failed` also with what `heard` throws, and if the answer
+   * takes `limitMs` from `now` on: its outcome is then unknown, and nobody is told any more. The alarm is left to ring
+   * for nothing, or to be set for what comes next.
+   */
+  ask<Answer>(
+    answer: Promise<Answer>,
+    limitMs: number,
+    alarm: Alarm,
+    now: number,
+    heard: (answer: Answer) => void,
+    failed: (error: unknown) => void,
+  ): void {
+    let due = true;
+    alarm.set(now + limitMs, now, () => {
+      if (!due) return;
+      due = false;
+      failed(this.silence(`within ${Math.round(limitMs)} ms`));
+    });
+    answer.then(
+      (value) => {
+        if (!due) return;
+        due = false;
+        try {
+          heard(value);
+        } catch (error) {
+          failed(error);
+        }
+      },
+      (error) => {
+        if (!due) return;
+        due = false;
+        failed(error);
+      },
+    );
   }
 
   /**

@@ -130,8 +130,8 @@ export const MAX_QUEUE = 64;
 const GARBAGE_AFTER_MS = 60_000;
 
 /** What to write over nothing at all: it makes us the holder. */
-export function claim(want: Want, now: number): Decision {
-  return { kind: "claim", record: rest(FREE, [holderOf(want, now)], [], []) };
+export function claim(want: Want, now: number): LockRecord {
+  return rest(FREE, [holderOf(want, now)], [], []);
 }
 
 /** Decides what one who wants the lock does about the record it sees. */
