@@ -2,7 +2,8 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { LossReason } from "../core/errors.ts";
 import type { LockEvents } from "../core/events.ts";
 import { keyOf } from "../core/identifier.ts";
-import { LIMIT_MS, type ListedLock, locks, type StoreOptions } from "../core/operate.ts";
+import { type ListedLock, locks, type StoreOptions } from "../core/operate.ts";
+import { LIMIT_MS } from "../core/operators.ts";
 import { History } from "./history.ts";
 
 /** How many locks a look takes in. */

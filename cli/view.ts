@@ -4,7 +4,8 @@ import process from "node:process";
 import type { LockBackend } from "../core/backend.ts";
 import { quote } from "../core/errors.ts";
 import { cleanup, type CleanupCounts } from "../core/cleanup.ts";
-import { forceRelease, type ListedHolder, type ListedLock, locks, look } from "../core/operate.ts";
+import { forceRelease, type ListedHolder, type ListedLock, locks } from "../core/operate.ts";
+import { look } from "../core/operators.ts";
 import { bold, consents, Drawing, json, printable, span, tell } from "./terminal.ts";
 import { EXIT } from "./usage.ts";
 

@@ -1,29 +1,26 @@
-import { Acquisition } from "./acquisition.ts";
+import { Acquisition, type Done } from "./acquisition.ts";
 import type { Entry } from "./backend.ts";
 import { Alarm, momentOf } from "./clock.ts";
-import { LockBackendError } from "./errors.ts";
+import { follow } from "./follow.ts";
 import { Hold } from "./hold.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import { answerMs, type Peer } from "./peer.ts";
-import { claim, decide, FREE, renew, type Sight, sightOf } from "./record.ts";
+import { claim, decide, FREE, type Sight, sightOf } from "./record.ts";
 
 /**
- * Acquires the lock of `identifier`, kept under `key`, and calls one of these: `taken` with a LockAcquisitionError if
- * the lock is, and the options do not let it wait (any longer); `failed` with the signal's reason or a
- * LockBackendError.
+ * Acquires the lock of `identifier`, kept under `key`. Without it, the error is a LockAcquisitionError if the lock is
+ * taken and the options do not let it wait (any longer), the signal's reason, or a LockBackendError.
  */
 export function acquire(
   peer: Peer,
   identifier: string,
   key: string,
   options: CheckedOptions,
-  granted: (hold: Hold) => void,
-  failed: (reason: unknown) => void,
-  taken: (reason: unknown) => void,
+  done: Done,
 ): void {
   const queue = peer.queue(key);
-  queue.enter(new Acquisition(queue, identifier, options, granted, failed, taken));
+  queue.enter(new Acquisition(queue, identifier, options, done));
 }
 
 /**
@@ -45,25 +42,30 @@ export function contend(
 function bet(queue: LocalQueue, acquisition: Acquisition): void {
   const { peer, key } = queue;
   const alarm = new Alarm(peer.clock);
-  const free = { key, version: null, record: FREE };
-  const record = claim(acquisition.want(), peer.now());
-  acquisition.mayHold = true;
-  const sent = momentOf(peer.clock);
-  acquisition.asks(sent.monotonic);
-  const limitMs = answerMs(acquisition.options.leaseMs);
-  // No async function: what this allocates is what a lock takes longer than the store.
-  peer.ask(peer.commit(free, record), limitMs, alarm, sent.monotonic, (answer) => {
-    acquisition.heard();
-    acquisition.answered();
-    const { ok, sight } = peer.replaced(free, record, answer);
-    if (ok && Hold.grant(queue, acquisition, sight, sight.version!, sent, alarm)) return void peer.busy--;
-    acquisition.mayHold = ok;
-    alarm.stop();
-    void persist(queue, acquisition, sight, 0);
-  }, (error) => {
+  const failed = (error: unknown) => {
     alarm.stop();
     acquisition.tolerate(error).then(() => persist(queue, acquisition, undefined, 0));
-  });
+  };
+  // No async function: what this allocates is what a lock takes longer than the store.
+  try {
+    const free = { key, version: null, record: FREE };
+    const record = claim(acquisition.want(), peer.now());
+    acquisition.mayHold = true;
+    const sent = momentOf(peer.clock);
+    acquisition.asks(sent.monotonic);
+    const limitMs = answerMs(acquisition.options.leaseMs);
+    peer.ask(peer.commit(free, record), limitMs, alarm, sent.monotonic, (answer) => {
+      acquisition.heard();
+      acquisition.answered();
+      const { ok, sight } = peer.replaced(free, record, answer);
+      if (ok && Hold.grant(queue, acquisition, sight, sent, alarm)) return void peer.busy--;
+      acquisition.mayHold = ok;
+      alarm.stop();
+      persist(queue, acquisition, sight, 0);
+    }, failed);
+  } catch (error) {
+    failed(error);
+  }
 }
 
 /** Further tries: look, decide, and wait for news. */
@@ -75,7 +77,7 @@ async function persist(
 ): Promise<void> {
   const { peer, key } = queue;
   const { clock } = peer;
-  const { token, options: { leaseMs, mayWait } } = acquisition;
+  const { leaseMs, mayWait } = acquisition.options;
   const limitMs = answerMs(leaseMs);
   let news: News | undefined;
   let look = sight;
@@ -107,13 +109,12 @@ async function persist(
         continue;
       }
 
-      const claims = decision.kind !== "write";
-      const next = decision.kind === "held" ? renew(record, token, peer.now()) : decision.record;
+      const claims = decision.kind === "claim";
       if (claims) acquisition.mayHold = true;
       else if (mayWait) peer.seat(key, true);
       const sent = momentOf(clock);
       acquisition.asks(sent.monotonic);
-      const { ok, sight } = await peer.replace(look, next, limitMs);
+      const { ok, sight } = await peer.replace(look, decision.record, limitMs);
       acquisition.heard();
       acquisition.answered();
       look = sight;
@@ -121,9 +122,7 @@ async function persist(
       if (!ok || !claims) continue;
       // What was granted too late, or to one who has left, is looked at again, or cleared away.
       unsure = true;
-      const version = sight.version ?? "";
-      const fence = decision.kind === "held" ? decision.holder.fence ?? version : version;
-      Hold.grant(queue, acquisition, sight, fence, sent);
+      Hold.grant(queue, acquisition, sight, sent);
     } catch (error) {
       look = undefined;
       unsure = acquisition.mayHold;
@@ -141,7 +140,7 @@ class News {
   readonly #watch: (signal: AbortSignal) => AsyncIterable<Entry>;
   readonly #wake: () => void;
   /** Ends the watch that is open. */
-  #closing: AbortController | undefined;
+  #following: AbortController | undefined;
   #latest: Entry | undefined;
   #failure: { error: unknown } | undefined;
 
@@ -151,7 +150,14 @@ class News {
   }
 
   open(): void {
-    if (this.#closing === undefined) void this.#follow(this.#closing = new AbortController());
+    this.#following ??= follow(this.#watch, (entry) => {
+      this.#latest = entry;
+      this.#wake();
+    }, (error) => {
+      this.#following = undefined;
+      this.#failure = { error };
+      this.#wake();
+    });
   }
 
   /** What to look at now, if `known` is the last that was seen. Throws the failure of the watch, if any. */
@@ -170,23 +176,6 @@ class News {
   }
 
   close(): void {
-    this.#closing?.abort();
-  }
-
-  async #follow(closing: AbortController): Promise<void> {
-    const { signal } = closing;
-    try {
-      for await (const entry of this.#watch(signal)) {
-        this.#latest = entry;
-        this.#wake();
-      }
-      if (!signal.aborted) throw new LockBackendError("the watch has ended", { transient: true });
-    } catch (error) {
-      if (signal.aborted) return;
-      this.#failure = { error };
-      this.#wake();
-    } finally {
-      this.#closing = undefined;
-    }
+    this.#following?.abort();
   }
 }

@@ -16,6 +16,9 @@ const TRY_MS = 5000;
 
 let acquisitions = 0;
 
+/** Is told the outcome: the hold; or without one why, and whether that is only that the lock is taken. */
+export type Done = (hold: Hold | undefined, error?: unknown, taken?: boolean) => void;
+
 /** One acquisition, from the call until it is granted, refused, failed or cancelled: exactly one of these. */
 export class Acquisition {
   declare readonly identifier: string;
@@ -27,9 +30,7 @@ export class Acquisition {
   /** Whether the store may name it as the holder, now or when a commit without answer lands. */
   mayHold = false;
   readonly #queue: LocalQueue;
-  readonly #granted: (hold: Hold) => void;
-  readonly #failed: (reason: unknown) => void;
-  readonly #taken: (reason: unknown) => void;
+  readonly #done: Done;
   readonly #startedMs: number;
   #state: "open" | "granted" | "over" = "open";
   readonly #stopListening: (() => void) | undefined;
@@ -44,20 +45,17 @@ export class Acquisition {
     queue: LocalQueue,
     identifier: string,
     options: CheckedOptions,
-    granted: (hold: Hold) => void,
-    failed: (reason: unknown) => void,
-    taken: (reason: unknown) => void,
+    done: Done,
   ) {
     this.#queue = queue;
     this.token = `${queue.peer.seatId}:${this.id}`;
     this.identifier = identifier;
     this.options = options;
-    this.#granted = granted;
-    this.#failed = failed;
-    this.#taken = taken;
+    this.#done = done;
     this.#startedMs = queue.peer.clock.monotonicMs();
     publish("holdfast:wait-start", () => this.event);
-    this.#stopListening = options.signal && onAbort(options.signal, () => this.#abort());
+    const { signal } = options;
+    this.#stopListening = signal && onAbort(signal, () => this.#bail("cancelled", () => signal.reason));
     if (!options.mayWait) this.#limit(Math.min(TRY_MS, options.leaseMs));
     else if (options.waitForMs !== undefined) this.#limit(options.waitForMs);
   }
@@ -72,10 +70,6 @@ export class Acquisition {
     return this.#state === "granted";
   }
 
-  get stealAfterMs(): number | undefined {
-    return this.options.stealAfterMs;
-  }
-
   /** What every message about it says. */
   get event(): LockEvent {
     const { id, identifier, options: { kind, label } } = this;
@@ -84,18 +78,17 @@ export class Acquisition {
 
   /** What it asks of the record; `ahead` others in this process go before it. */
   want(ahead = 0): Want {
-    const { leaseMs, label, mayWait } = this.options;
+    const { leaseMs, label, mayWait, stealAfterMs: own } = this.options;
     // The store waiter also evicts for those who stand behind it.
-    const stealAfterMs = mayWait ? this.#queue.stealAfterMs : this.stealAfterMs;
+    const stealAfterMs = mayWait ? this.#queue.stealAfterMs : own;
     return { token: this.token, seat: this.#queue.peer.seatId, leaseMs, label, stealAfterMs, mayWait, ahead };
   }
 
-  /** The lock is ours; `false` if nobody waits for it any more. */
-  grant(hold: Hold): boolean {
-    if (!this.#settle("granted")) return false;
+  /** The lock is ours. */
+  grant(hold: Hold): void {
+    this.#settle("granted");
     publish("holdfast:acquired", () => ({ ...hold.event, waitedMs: this.#waitedMs }));
-    this.#granted(hold);
-    return true;
+    this.#done(hold);
   }
 
   /** The lock is taken, and the caller does not wait (any longer). */
@@ -117,8 +110,8 @@ export class Acquisition {
   }
 
   /** The store has answered. */
-  heard(now = this.#now): void {
-    this.#queue.answeredMs = now;
+  heard(): void {
+    this.#queue.answeredMs = this.#now;
     this.#unheard();
   }
 
@@ -164,16 +157,12 @@ export class Acquisition {
     return this.#now - this.#startedMs;
   }
 
-  #abort(): void {
-    this.#bail("cancelled", () => this.options.signal?.reason);
-  }
-
   #bail(outcome: LockEvents["holdfast:bailed"]["outcome"], reason: () => unknown): void {
-    if (!this.#settle("over")) return;
+    if (this.settled) return;
+    this.#settle("over");
     const error = reason();
     publish("holdfast:bailed", () => ({ ...this.event, waitedMs: this.#waitedMs, outcome, error }));
-    if (outcome === "taken") this.#taken(error);
-    else this.#failed(error);
+    this.#done(undefined, error, outcome === "taken");
   }
 
   #limit(ms: number): void {
@@ -183,18 +172,16 @@ export class Acquisition {
       if (failure !== undefined) this.fail(failure);
       else if (!silent) this.refuse();
       else if (this.#waitedMs < FIRST_ANSWER_MS) this.#limit(FIRST_ANSWER_MS);
-      else this.fail(this.#queue.peer.silence("in time"));
+      else this.fail(this.#queue.peer.silence(this.#waitedMs));
     });
   }
 
-  #settle(state: "granted" | "over"): boolean {
-    if (this.settled) return false;
+  #settle(state: "granted" | "over"): void {
     this.#state = state;
     this.#timer?.close();
     this.#stopListening?.();
     this.#bell?.ring();
     this.#queue.leave(this);
-    return true;
   }
 
   /** Takes out of the record what it may have left there without having got the lock. */

@@ -103,24 +103,16 @@ export interface LockBackend {
   readonly graceMs: number;
 }
 
-/** What a backend must have, and of which type. */
-const MEMBERS: Readonly<Record<string, string>> = {
-  read: "function",
-  commit: "function",
-  watch: "function",
-  list: "function",
-  now: "function",
-  skewMs: "number",
-  graceMs: "number",
-};
+/** What a backend must have: methods, and times. */
+const MEMBERS = ["read", "commit", "watch", "list", "now", "skewMs", "graceMs"];
 
 /** Refuses what is not a backend, naming the option it came in. */
 export function assertBackend(value: unknown, option: string): asserts value is LockBackend {
   const candidate = value as Partial<Record<string, unknown>> | null | undefined;
   const rule = `Cannot use '${option}': it must be a lock backend such as kvBackend(kv)`;
   if (typeof candidate !== "object" || candidate === null) refuse(rule, value);
-  for (const name in MEMBERS) {
-    if (typeof candidate[name] === MEMBERS[name]) continue;
+  for (const name of MEMBERS) {
+    if (typeof candidate[name] === (name.endsWith("Ms") ? "number" : "function")) continue;
     throw new TypeError(`${rule}, current value lacks '${name}': ${describe(value)}`);
   }
 }

@@ -6,7 +6,8 @@ import { Bell } from "./bell.ts";
 import { backendError, LockBackendError } from "./errors.ts";
 import { assertIdentifier, refuse } from "./identifier.ts";
 import { LocalQueue } from "./local_queue.ts";
-import { LIMIT_MS, recordOf, storeOf, type StoreOptions } from "./operate.ts";
+import { storeOf, type StoreOptions } from "./operate.ts";
+import { LIMIT_MS, recordOf } from "./operators.ts";
 import { assertOptions, checkOptions, time } from "./options.ts";
 import { type Peer, peerOf } from "./peer.ts";
 import { type Sight, sweep } from "./record.ts";
@@ -262,23 +263,25 @@ export async function sweepOne(
 ): Promise<Outcome> {
   const { peer, key } = place;
   try {
-    for (let sight = seen;;) {
-      sight ??= await peer.read(key, LIMIT_MS);
-      const { record, version } = sight;
-      if (version === null) return "gone";
+    let outcome = "gone" as Outcome;
+    let fences: ReadonlySet<string | undefined> | undefined;
+    await peer.change(key, LIMIT_MS, ({ record, version }) => {
+      outcome = "gone";
+      if (version === null) return undefined;
       place.observe(record);
       const step = sweep(record, olderThanMs, place.view());
-      if (step.kind === "keep") return { version, forMs: step.forMs };
-      const answer = await peer.replace(sight, step.kind === "evict" ? step.record : null, LIMIT_MS);
-      if (!answer.ok) {
-        sight = answer.sight;
-        continue;
+      if (step.kind === "keep") {
+        outcome = { version, forMs: step.forMs };
+        return undefined;
       }
-      if (step.kind === "remove") return "removed";
-      // One of this process need not wait to be told.
-      peer.forced(key, step.fences);
-      return "evicted";
-    }
+      outcome = step.kind === "evict" ? "evicted" : "removed";
+      if (step.kind === "remove") return null;
+      fences = step.fences;
+      return step.record;
+    }, seen);
+    // One of this process need not wait to be told.
+    if (outcome === "evicted") peer.forced(key, fences!);
+    return outcome;
   } catch (error) {
     throw backendError(key, "clean up", error);
   }

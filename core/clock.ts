@@ -39,10 +39,11 @@ export const systemClock: Clock = {
 export class Alarm {
   readonly #clock: Clock;
   #timer: Timer | undefined;
+  /** When the timer rings; what it is set for may be later. */
   #ringsMs = 0;
   #dueMs = 0;
+  #ring!: () => void;
   #background = false;
-  #ring: (() => void) | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -53,12 +54,15 @@ export class Alarm {
    * it does not keep the process alive.
    */
   set(dueMs: number, now: number, ring: () => void, background = false): void {
+    if (this.#timer === undefined || dueMs < this.#ringsMs) {
+      this.stop();
+      this.#ringsMs = dueMs;
+      this.#timer = this.#clock.after(dueMs - now, this.#look);
+    }
     this.#dueMs = dueMs;
     this.#ring = ring;
     this.#background = background;
-    if (dueMs < this.#ringsMs) this.stop();
-    if (this.#timer === undefined) this.#start(now);
-    else if (background) this.#timer.unref();
+    if (background) this.#timer.unref();
     else this.#timer.ref();
   }
 
@@ -67,17 +71,11 @@ export class Alarm {
     this.#timer = undefined;
   }
 
-  #start(now: number): void {
-    this.#ringsMs = this.#dueMs;
-    this.#timer = this.#clock.after(this.#dueMs - now, this.#look);
-    if (this.#background) this.#timer.unref();
-  }
-
   readonly #look = (): void => {
     this.#timer = undefined;
     const now = this.#clock.monotonicMs();
-    if (now < this.#dueMs) this.#start(now);
-    else this.#ring?.();
+    if (now < this.#dueMs) this.set(this.#dueMs, now, this.#ring, this.#background);
+    else this.#ring();
   };
 }
 

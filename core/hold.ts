@@ -2,6 +2,7 @@ import type { Acquisition } from "./acquisition.ts";
 import { Alarm, type Moment, momentOf, pause, spanMs } from "./clock.ts";
 import { backendError, LockBackendError, LockLostError, type LossReason } from "./errors.ts";
 import { type HoldEvent, publish, publishBackendError } from "./events.ts";
+import { follow } from "./follow.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import { answerMs } from "./peer.ts";
@@ -28,13 +29,14 @@ export class Hold {
     queue: LocalQueue,
     acquisition: Acquisition,
     sight: Sight,
-    fencingToken: string,
     sent: Moment,
     alarm: Alarm = new Alarm(queue.peer.clock),
   ): boolean {
     const now = momentOf(queue.peer.clock);
-    if (acquisition.settled || spanMs(sent, now) >= acquisition.options.leaseMs) return false;
-    const hold = new Hold(queue, acquisition, sight, fencingToken, sent, now, alarm);
+    const { settled, token, options: { leaseMs } } = acquisition;
+    const mine = sight.record.holders.find((holder) => holder.token === token);
+    if (settled || mine?.fence === undefined || spanMs(sent, now) >= leaseMs) return false;
+    const hold = new Hold(queue, acquisition, sight, mine.fence, sent, now, alarm);
     queue.occupy(hold, sight.record);
     acquisition.grant(hold);
     return true;
@@ -213,7 +215,7 @@ export class Hold {
   readonly #tick = (): void => {
     if (!this.held) return;
     const now = this.queue.peer.clock.monotonicMs();
-    if (this.#observed && this.#watching === undefined && now >= this.#watchAtMs) void this.#watch();
+    if (this.#observed && this.#watching === undefined && now >= this.#watchAtMs) this.#watch();
     if (this.options.renew && !this.#renewing && now >= this.#renewAtMs) void this.#renew();
     this.#arm();
   };
@@ -252,45 +254,44 @@ export class Hold {
     }
   }
 
-  async #watch(): Promise<void> {
-    const { peer: { backend }, key } = this.queue;
-    const watching = this.#watching = new AbortController();
-    const { signal } = watching;
-    try {
-      for await (const entry of backend.watch(key, { signal, idle: true })) {
-        if (signal.aborted) return;
-        const { record: { holders } } = sightOf(entry);
-        // A watch may be late and show what was there before the grant: only the store itself is believed.
-        if (!holders.some(({ token }) => token === this.token)) await this.verify();
-      }
-    } catch (error) {
+  #watch(): void {
+    const { peer: { backend, clock }, key } = this.queue;
+    this.#watching = follow((signal) => backend.watch(key, { signal, idle: true }), async (entry) => {
+      const { record: { holders } } = sightOf(entry);
+      // A watch may be late and show what was there before the grant: only the store itself is believed.
+      if (!holders.some(({ token }) => token === this.token)) await this.verify();
+    }, (error) => {
       // The next renewal finds out what the watch cannot tell.
-      if (signal.aborted) return;
       publishBackendError(this.identifier, backendError(this.identifier, "watch", error));
-      watching.abort();
+      this.#watching?.abort();
       this.#watching = undefined;
-      this.#watchAtMs = this.queue.peer.clock.monotonicMs() + WATCH_AFTER_MS;
+      this.#watchAtMs = clock.monotonicMs() + WATCH_AFTER_MS;
       this.#arm();
-    }
+    });
   }
 
   /** Most often the first try is all: nobody here waits, and the record is still the one seen. */
   #giveBack(): Promise<boolean> {
     const { queue: { peer }, token } = this;
-    const sight = this.#sight;
     const heldMs = this.ageMs;
+    const sight = this.#sight;
     this.#state = "released";
     this.#watching?.abort();
-    const next = sight && this.queue.heir() === undefined && release(sight.record, token, peer.now());
-    if (!sight || !next) return this.#insist(heldMs, sight, false);
     return new Promise((resolve) => {
-      const now = peer.clock.monotonicMs();
-      peer.ask(peer.commit(sight, next.record), this.#limitMs, this.#alarm, now, (answer) => {
-        const result = peer.replaced(sight, next.record, answer);
-        if (!result.ok) return resolve(this.#insist(heldMs, result.sight, false));
-        this.#leave(heldMs, result.sight);
-        resolve(true);
-      }, () => resolve(this.#insist(heldMs, undefined, true)));
+      const insist = (known?: Sight, unsure = false) => resolve(this.#insist(heldMs, known, unsure));
+      try {
+        const next = sight && this.queue.heir() === undefined && release(sight.record, token, peer.now());
+        if (!next) return insist(sight);
+        const now = peer.clock.monotonicMs();
+        peer.ask(peer.commit(sight, next.record), this.#limitMs, this.#alarm, now, (answer) => {
+          const result = peer.replaced(sight, next.record, answer);
+          if (!result.ok) return insist(result.sight);
+          this.#leave(heldMs, result.sight);
+          resolve(true);
+        }, () => insist(undefined, true));
+      } catch {
+        insist(sight);
+      }
     });
   }
 
@@ -340,7 +341,7 @@ export class Hold {
           known = result.sight;
           if (!result.ok) continue;
           // Granted too late, the heir looks again, as it does when it asks for itself.
-          if (heir && step.granted) Hold.grant(queue, heir, result.sight, result.sight.version!, sent);
+          if (heir && step.granted) Hold.grant(queue, heir, result.sight, sent);
           return true;
         } catch (cause) {
           known = undefined;

@@ -26,17 +26,7 @@ export function keyOf(identifier: string): string | Promise<string> {
   const bytes = encoder.encode(identifier);
   if (bytes.length <= MAX_KEY_BYTES) return identifier;
   if (HASHED.test(identifier) && bytes.length <= MAX_KEY_BYTES + HASH_CHARS) return identifier;
-  return hashed(bytes);
-}
-
-/** As much of the identifier as fits, and the hash, which makes it longer than any key that has none. */
-async function hashed(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  // A character that does not fit whole is left out: more might come of it.
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  const beginning = decoder.decode(bytes.subarray(0, MAX_KEY_BYTES), { stream: true });
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  const hash = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return `${beginning}#sha256:${hash}`;
+  return import("./hashed.ts").then(({ hashed }) => hashed(bytes, MAX_KEY_BYTES));
 }
 
 /** Throws for bad input: the rule that it breaks, and what it is. */

@@ -29,6 +29,8 @@ export class LocalQueue {
   answeredMs = -Infinity;
   /** How the store has failed since it last answered, if it has. */
   failure: unknown;
+  /** What was seen of those who held it. */
+  declare sightings: Sightings;
 
   #hold: Hold | undefined;
   #storeWaiter: Acquisition | undefined;
@@ -40,17 +42,12 @@ export class LocalQueue {
   #stealTimer: Timer | undefined;
 
   #lastSeen: LockRecord = FREE;
-  #sightings: Sightings;
   #freed: { freedAt: number; since: number } | undefined;
 
   constructor(peer: Peer, key: string, sightings = NONE) {
     this.peer = peer;
     this.key = key;
-    this.#sightings = sightings;
-  }
-
-  get sightings(): Sightings {
-    return this.#sightings;
+    this.sightings = sightings;
   }
 
   /** Takes in someone who wants the lock. */
@@ -68,7 +65,7 @@ export class LocalQueue {
       return;
     }
     this.#waiting.delete(acquisition);
-    if (hold !== undefined && hold.ageMs < (acquisition.stealAfterMs ?? Infinity)) {
+    if (hold !== undefined && hold.ageMs < (acquisition.options.stealAfterMs ?? Infinity)) {
       return acquisition.refuse();
     }
     // Whether the lock is taken, only the store can say. Those who wait here are served before it.
@@ -121,7 +118,7 @@ export class LocalQueue {
   /** The shortest time after which someone here wants a holder to be evicted. */
   get stealAfterMs(): number | undefined {
     let least: number | undefined;
-    for (const { stealAfterMs } of this.#thieves) {
+    for (const { options: { stealAfterMs } } of this.#thieves) {
       if (stealAfterMs !== undefined) least = Math.min(least ?? Infinity, stealAfterMs);
     }
     return least;
@@ -136,9 +133,9 @@ export class LocalQueue {
   observe(record: LockRecord): void {
     const now = this.peer.clock.monotonicMs();
     this.#lastSeen = record;
-    const before = this.#sightings;
+    const before = this.sightings;
     // By fencing token: one acquisition may be granted twice, if the first answer was lost.
-    this.#sightings = new Map(
+    this.sightings = new Map(
       record.holders.map(({ fence, renewals }) => {
         const seen = before.get(fence);
         const since = seen?.since ?? now;
@@ -163,10 +160,10 @@ export class LocalQueue {
       holderSeenMs: ({ fence }) =>
         this.#hold !== undefined && this.#hold.fencingToken === fence
           ? this.#hold.ageMs
-          : elapsed(this.#sightings.get(fence)?.since),
+          : elapsed(this.sightings.get(fence)?.since),
       leaseSeenMs: ({ fence, renewals }) => {
         if (fence !== undefined && fence === this.#ended) return Infinity;
-        const seen = this.#sightings.get(fence);
+        const seen = this.sightings.get(fence);
         return elapsed(seen?.renewals === renewals ? seen.renewedSince : undefined);
       },
       freeSeenMs: ({ freedAt }) => elapsed(this.#freed?.freedAt === freedAt ? this.#freed?.since : undefined),
@@ -186,7 +183,7 @@ export class LocalQueue {
   }
 
   #note(acquisition: Acquisition): void {
-    if (acquisition.stealAfterMs === undefined) return;
+    if (acquisition.options.stealAfterMs === undefined) return;
     if (this.#thieves.size === 0) this.#thieves = new Set();
     this.#thieves.add(acquisition);
     if (this.#storeWaiter !== acquisition) this.#storeWaiter?.wake();
@@ -218,9 +215,8 @@ export class LocalQueue {
   }
 
   #forgetIfIdle(): void {
-    if (this.#hold !== undefined || this.#storeWaiter !== undefined || this.#waiting.size > 0) return;
-    this.#stealTimer?.close();
-    this.#stealTimer = undefined;
+    if (this.#hold ?? this.#storeWaiter ?? this.wanted) return;
+    this.#armStealTimer();
     this.peer.forget(this);
   }
 }

@@ -133,12 +133,7 @@ export class Lock {
     }, ${this.kind}, ${state}, fencingToken: ${this.fencingToken} }`;
   }
 
-  /** What `console.log` shows on Deno. */
-  [Symbol.for("Deno.customInspect")](): string {
-    return this.toString();
-  }
-
-  /** What `console.log` shows on Node and Bun. */
+  /** What `console.log` shows. */
   [Symbol.for("nodejs.util.inspect.custom")](): string {
     return this.toString();
   }
@@ -158,15 +153,17 @@ export function acquireLock(
   return new Promise((resolve, reject) => {
     const ask = (backend: LockBackend, key: string) => {
       throwIfAborted(options);
-      const granted = (hold: Hold) => resolve(lockOf(hold));
-      const refused = taken === null ? () => resolve(null) : reject;
-      acquire(peerOf(backend), identifier, key, options, granted, reject, refused);
+      acquire(peerOf(backend), identifier, key, options, (hold, error, refused) => {
+        if (hold !== undefined) resolve(lockOf(hold));
+        else if (refused && taken === null) resolve(null);
+        else reject(error);
+      });
     };
     throwIfAborted(options);
     const backend = backendFor(options);
     const key = keyOf(identifier);
-    if (typeof key === "string" && !(backend instanceof Promise)) return ask(backend, key);
-    Promise.all([opened(backend, identifier), key]).then((found) => ask(...found)).catch(reject);
+    if (typeof key === "string" && !(backend instanceof Promise)) ask(backend, key);
+    else Promise.all([opened(backend, identifier), key]).then((found) => ask(...found)).catch(reject);
   });
 }
 

@@ -1,16 +1,13 @@
 /** What an operator does with locks from outside: look at them, and take one away. */
 
-import type { Entry, LockBackend } from "./backend.ts";
-import { backendError, type HolderInfo } from "./errors.ts";
-import { publishBackendError } from "./events.ts";
-import { assertIdentifier, keyOf } from "./identifier.ts";
+import type { LockBackend } from "./backend.ts";
+import type { HolderInfo } from "./errors.ts";
+import { assertIdentifier } from "./identifier.ts";
 import { backendFor } from "./kinds.ts";
 import { assertOptions, checkOptions, type LockKind } from "./options.ts";
-import { peerOf } from "./peer.ts";
-import { evict, type Holder, type LockRecord, sightOf } from "./record.ts";
 
-/** How long one question of an operator to the store may take. */
-export const LIMIT_MS = 10_000;
+// On first use: most programs only lock.
+const operators = () => import("./operators.ts");
 
 /** Which store is meant. */
 export interface StoreOptions {
@@ -104,12 +101,8 @@ export function locks(options: ListOptions = {}): AsyncIterableIterator<ListedLo
 }
 
 async function* listed(opening: Promise<LockBackend>, prefix: string): AsyncIterableIterator<ListedLock> {
-  const backend = await opening;
-  for await (const entry of backend.list(prefix)) {
-    const record = recordOf(entry);
-    if (record === undefined || record.holders.length + record.queue.length === 0) continue;
-    yield listedLock(entry.key, record, backend.now());
-  }
+  const { list } = await operators();
+  yield* list(await opening, prefix);
 }
 
 /**
@@ -141,74 +134,11 @@ export async function forceRelease(identifier: string, options: ForceOptions = {
   assertOptions(options, ["fencingToken", "kind", "backend"], "release");
   const { fencingToken } = options;
   if (fencingToken !== undefined) assertIdentifier(fencingToken, "fencingToken");
-  const backend = await storeOf(options);
-  const peer = peerOf(backend);
-  const key = await keyOf(identifier);
-  try {
-    // Only those who are there at the first look: whoever comes after them has nothing to do with it.
-    let targets: ReadonlySet<string | undefined> | undefined;
-    for (;;) {
-      const sight = await peer.read(key, LIMIT_MS);
-      targets ??= new Set(
-        sight.record.holders
-          .filter(({ fence }) => fencingToken === undefined || fence === fencingToken)
-          .map(({ fence }) => fence),
-      );
-      const meant = ({ fence }: Holder) => targets!.has(fence);
-      const next = evict(sight.record, meant, "forced", Math.ceil(backend.now()), backend.skewMs);
-      if (next === null) return false;
-      if (!(await peer.replace(sight, next, LIMIT_MS)).ok) continue;
-      peer.forced(key, targets);
-      return true;
-    }
-  } catch (error) {
-    throw backendError(identifier, "force the release of", error);
-  }
-}
-
-/** One lock as `locks` shows it; with neither holders nor waiters if there is no record of it. */
-export async function look(identifier: string, backend: LockBackend): Promise<ListedLock> {
-  assertIdentifier(identifier);
-  const key = await keyOf(identifier);
-  try {
-    const { record } = await peerOf(backend).read(key, LIMIT_MS);
-    return listedLock(key, record, backend.now());
-  } catch (error) {
-    throw backendError(identifier, "look at", error);
-  }
-}
-
-/** The record of an entry; `undefined` for what is none, which must not keep an operator from the others. */
-export function recordOf(entry: Entry): LockRecord | undefined {
-  try {
-    return sightOf(entry).record;
-  } catch (error) {
-    publishBackendError(entry.key, error);
-  }
+  const { expel } = await operators();
+  return await expel(identifier, fencingToken, await storeOf(options));
 }
 
 /** The store that options mean. Throws TypeError for options that mean none. */
 export function storeOf({ kind, backend }: StoreOptions): Promise<LockBackend> {
   return Promise.resolve(backendFor(checkOptions({ kind, backend })));
-}
-
-function listedLock(identifier: string, { holders, queue }: LockRecord, now: number): ListedLock {
-  const forMs = (since: number) => Math.max(0, Math.round(now - since));
-  return {
-    identifier,
-    holders: holders.map(({ label, mode, since, expiresAt, fence }) => ({
-      label,
-      mode,
-      since: new Date(since),
-      heldForMs: forMs(since),
-      leaseLeftMs: Math.floor(expiresAt - now),
-      fencingToken: fence!,
-    })),
-    waiters: queue.map(({ label, mode, since }) => ({
-      label,
-      mode,
-      since: new Date(since),
-      waitingForMs: forMs(since),
-    })),
-  };
 }

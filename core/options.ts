@@ -77,19 +77,17 @@ export interface CheckedOptions {
   readonly backend: LockBackend | undefined;
 }
 
-const NAMES = Object.keys(
-  {
-    wait: 0,
-    waitForMs: 0,
-    stealAfterMs: 0,
-    kind: 0,
-    leaseMs: 0,
-    renew: 0,
-    signal: 0,
-    label: 0,
-    backend: 0,
-  } satisfies Record<keyof LockOptions, 0>,
-);
+const NAMES: readonly (keyof LockOptions)[] = [
+  "wait",
+  "waitForMs",
+  "stealAfterMs",
+  "kind",
+  "leaseMs",
+  "renew",
+  "signal",
+  "label",
+  "backend",
+];
 
 const MAX_LABEL = 128;
 const MIN_LEASE_MS = 100;

@@ -61,9 +61,8 @@ export class Peer {
   queue(key: string): LocalQueue {
     let queue = this.#queues.get(key);
     if (queue === undefined) {
-      const remembered = this.#remembered.size > 0 ? this.#remembered.get(key) : undefined;
-      if (remembered !== undefined) this.#remembered.delete(key);
-      this.#queues.set(key, queue = new LocalQueue(this, key, remembered));
+      this.#queues.set(key, queue = new LocalQueue(this, key, this.#remembered.get(key)));
+      this.#remembered.delete(key);
     }
     return queue;
   }
@@ -112,13 +111,32 @@ export class Peer {
     );
   }
 
+  /**
+   * Replaces a record by what `next` makes of it, or of what others have made of it meanwhile. `false` if that is
+   * `undefined`: it is left alone then. `seen` is the record, if it is known.
+   */
+  async change(
+    key: string,
+    limitMs: number,
+    next: (sight: Sight) => LockRecord | null | undefined,
+    seen?: Sight,
+  ): Promise<boolean> {
+    for (let sight = seen;;) {
+      sight ??= await this.read(key, limitMs);
+      const record = next(sight);
+      if (record === undefined) return false;
+      const answer = await this.replace(sight, record, limitMs);
+      if (answer.ok) return true;
+      sight = answer.sight;
+    }
+  }
+
   /** What replaces one record, if it is still the one that was seen. */
   commit({ key, version }: Sight, record: LockRecord | null): Promise<CommitResult> {
     const { backend } = this;
-    if (record === null) return backend.commit([{ key, version, value: null }]);
-    const now = record.evicted === undefined ? 0 : backend.now();
-    const expireInMs = garbageAfterMs(record, now, backend.graceMs);
-    return backend.commit([{ key, version, value: encode(record), expireInMs }]);
+    const value = record && encode(record);
+    const expireInMs = record ? garbageAfterMs(record, backend.now(), backend.graceMs) : undefined;
+    return backend.commit([{ key, version, value, expireInMs }]);
   }
 
   /** What became of that. */
@@ -130,9 +148,10 @@ export class Peer {
   }
 
   /** The failure of a store that did not answer. */
-  silence(when: string): LockBackendError {
+  silence(limitMs: number): LockBackendError {
     const { name = "the store" } = this.backend;
-    return new LockBackendError(`${name} did not answer ${when}`, { transient: true });
+    const message = `${name} did not answer within ${Math.round(limitMs)} ms`;
+    return new LockBackendError(message, { transient: true });
   }
 
   /** What `read` makes of the store's answer; a failure with unknown outcome if that takes longer than `limitMs`. */
@@ -141,17 +160,9 @@ export class Peer {
     limitMs: number,
     read: (answer: Answer) => Result,
   ): Promise<Result> {
-    return new Promise<Result>((resolve, reject) => {
-      const alarm = new Alarm(this.clock);
-      const heard = (answer: Answer) => {
-        resolve(read(answer));
-        alarm.stop();
-      };
-      const failed = (error: unknown) => {
-        reject(error);
-        alarm.stop();
-      };
-      this.ask(answer, limitMs, alarm, this.clock.monotonicMs(), heard, failed);
+    return new Promise((resolve, reject) => {
+      const timer = this.clock.after(limitMs, () => reject(this.silence(limitMs)));
+      answer.then(read).then(resolve, reject).finally(() => timer.close());
     });
   }
 
@@ -172,7 +183,7 @@ export class Peer {
     alarm.set(now + limitMs, now, () => {
       if (!due) return;
       due = false;
-      failed(this.silence(`within ${Math.round(limitMs)} ms`));
+      failed(this.silence(limitMs));
     });
     answer.then(
       (value) => {
@@ -201,24 +212,16 @@ export class Peer {
     const { backend, clock } = this;
     const started = clock.monotonicMs();
     const taken = this.#seated.get(key);
-    let sight: Sight | undefined;
     for (let delayMs = 10;; delayMs = Math.min(2 * delayMs, 1000)) {
       try {
-        for (;;) {
-          sight ??= await this.read(key, answerMs(leaseMs));
-          const wanted = this.#queues.has(key);
-          const seat = wanted ? undefined : this.seatId;
-          const next = withdraw(sight.record, { token, seat }, backend.now());
-          const answer = next === undefined ? undefined : await this.replace(sight, next, answerMs(leaseMs));
-          if (answer?.ok === false) {
-            sight = answer.sight;
-            continue;
-          }
-          if (!wanted && this.#seated.get(key) === taken) this.#seated.delete(key);
-          return;
-        }
+        let wanted = false;
+        await this.change(key, answerMs(leaseMs), ({ record }) => {
+          wanted = this.#queues.has(key);
+          return withdraw(record, { token, seat: wanted ? undefined : this.seatId }, backend.now());
+        });
+        if (!wanted && this.#seated.get(key) === taken) this.#seated.delete(key);
+        return;
       } catch (error) {
-        sight = undefined;
         if (!(error instanceof LockBackendError && error.transient)) throw error;
         if (clock.monotonicMs() - started > leaseMs) throw error;
         await pause(clock, delayMs);

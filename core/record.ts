@@ -96,9 +96,7 @@ export interface View {
 
 /** What to do next about a record. */
 export type Decision =
-  /** The lock is already ours: an earlier commit landed although its answer was lost. */
-  | { readonly kind: "held"; readonly holder: Holder }
-  /** Write this: it makes us the holder. */
+  /** Write this: it makes us the holder, or shows that we still are. */
   | { readonly kind: "claim"; readonly record: LockRecord }
   /** Write this: it puts us in line or evicts an overstayed holder, and grants us nothing. */
   | { readonly kind: "write"; readonly record: LockRecord }
@@ -121,8 +119,6 @@ export type Sweep =
 /** The record of a lock that nobody holds or wants. */
 export const FREE: LockRecord = { v: 1, holders: [], queue: [] };
 
-const NONE: Partial<Holder> = { fence: "" };
-
 /** How many processes stand in a record's line; further ones wait beside it. Keeps it under 64 KiB. */
 export const MAX_QUEUE = 64;
 
@@ -137,8 +133,9 @@ export function claim(want: Want, now: number): LockRecord {
 /** Decides what one who wants the lock does about the record it sees. */
 export function decide(record: LockRecord, want: Want, view: View): Decision {
   const { holders, queue } = record;
-  const mine = holders.find((holder) => holder.token === want.token);
-  if (mine !== undefined) return { kind: "held", holder: mine };
+  // An earlier commit of ours landed although its answer was lost.
+  const ours = renew(record, want.token, view.now);
+  if (ours !== null) return { kind: "claim", record: ours };
 
   const standing = holders.filter((holder) => lapsesInMs(holder, view) > 0);
   const blocking = standing.filter((holder) => evictableInMs(holder, want.stealAfterMs, view) > 0);
@@ -294,8 +291,9 @@ export function garbageAfterMs(record: LockRecord, now: number, graceMs: number)
 /** The record as a store holds it: JSON. */
 export function encode(record: LockRecord): string {
   const { holders, queue, evicted } = record;
-  const { token, since, leaseMs, expiresAt, fence, label } = holders[0] ?? NONE;
-  if ((fence ?? label ?? evicted ?? queue[0] ?? holders[1]) !== undefined) return JSON.stringify(record);
+  const { token, since, leaseMs, expiresAt, fence, label }: Partial<Holder> = holders[0] ?? {};
+  const more = fence ?? label ?? evicted ?? queue[0] ?? holders[1];
+  if (token === undefined || more !== undefined) return JSON.stringify(record);
   // A new grant and nothing else, as most records are: runtimes take three times as long for it.
   return `{"v":1,"holders":[{"token":"${token}","mode":"exclusive","limit":1,"since":${since},` +
     `"leaseMs":${leaseMs},"expiresAt":${expiresAt},"renewals":0}],"queue":[]}`;

@@ -88,7 +88,7 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
     let hold: Hold;
     try {
       hold = await new Promise<Hold>((granted, failed) =>
-        acquire(peer, KEY, KEY, options, granted, failed, failed)
+        acquire(peer, KEY, KEY, options, (hold, error) => hold ? granted(hold) : failed(error))
       );
     } catch (error) {
       laws.onRefused(place, error);
