@@ -55,10 +55,11 @@ function bet(queue: LocalQueue, acquisition: Acquisition): void {
     acquisition.asks(sent.monotonic);
     const limitMs = answerMs(acquisition.options.leaseMs);
     peer.ask(peer.commit(free, record), limitMs, alarm, sent.monotonic, (answer) => {
-      acquisition.heard();
+      const now = momentOf(peer.clock);
+      acquisition.heard(now.monotonic);
       acquisition.answered();
       const { ok, sight } = peer.replaced(free, record, answer);
-      if (ok && Hold.grant(queue, acquisition, sight, sent, alarm)) return void peer.busy--;
+      if (ok && Hold.grant(queue, acquisition, sight, sent, now, alarm)) return void peer.busy--;
       acquisition.mayHold = ok;
       alarm.stop();
       persist(queue, acquisition, sight, 0);
@@ -122,7 +123,7 @@ async function persist(
       if (!ok || !claims) continue;
       // What was granted too late, or to one who has left, is looked at again, or cleared away.
       unsure = true;
-      Hold.grant(queue, acquisition, sight, sent);
+      Hold.grant(queue, acquisition, sight, sent, momentOf(clock));
     } catch (error) {
       look = undefined;
       unsure = acquisition.mayHold;

@@ -110,8 +110,8 @@ export class Acquisition {
   }
 
   /** The store has answered. */
-  heard(): void {
-    this.#queue.answeredMs = this.#now;
+  heard(now = this.#now): void {
+    this.#queue.answeredMs = now;
     this.#unheard();
   }
 

@@ -30,9 +30,9 @@ export class Hold {
     acquisition: Acquisition,
     sight: Sight,
     sent: Moment,
+    now: Moment,
     alarm: Alarm = new Alarm(queue.peer.clock),
   ): boolean {
-    const now = momentOf(queue.peer.clock);
     const { settled, token, options: { leaseMs } } = acquisition;
     const mine = sight.record.holders.find((holder) => holder.token === token);
     if (settled || mine?.fence === undefined || spanMs(sent, now) >= leaseMs) return false;
@@ -273,7 +273,8 @@ export class Hold {
   /** Most often the first try is all: nobody here waits, and the record is still the one seen. */
   #giveBack(): Promise<boolean> {
     const { queue: { peer }, token } = this;
-    const heldMs = this.ageMs;
+    const now = peer.clock.monotonicMs();
+    const heldMs = now - this.#grantedMs;
     const sight = this.#sight;
     this.#state = "released";
     this.#watching?.abort();
@@ -282,7 +283,6 @@ export class Hold {
       try {
         const next = sight && this.queue.heir() === undefined && release(sight.record, token, peer.now());
         if (!next) return insist(sight);
-        const now = peer.clock.monotonicMs();
         peer.ask(peer.commit(sight, next.record), this.#limitMs, this.#alarm, now, (answer) => {
           const result = peer.replaced(sight, next.record, answer);
           if (!result.ok) return insist(result.sight);
@@ -341,7 +341,7 @@ export class Hold {
           known = result.sight;
           if (!result.ok) continue;
           // Granted too late, the heir looks again, as it does when it asks for itself.
-          if (heir && step.granted) Hold.grant(queue, heir, result.sight, sent);
+          if (heir && step.granted) Hold.grant(queue, heir, result.sight, sent, momentOf(peer.clock));
           return true;
         } catch (cause) {
           known = undefined;

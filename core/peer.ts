@@ -135,7 +135,8 @@ export class Peer {
   commit({ key, version }: Sight, record: LockRecord | null): Promise<CommitResult> {
     const { backend } = this;
     const value = record && encode(record);
-    const expireInMs = record ? garbageAfterMs(record, backend.now(), backend.graceMs) : undefined;
+    const now = record?.evicted ? backend.now() : 0;
+    const expireInMs = record ? garbageAfterMs(record, now, backend.graceMs) : undefined;
     return backend.commit([{ key, version, value, expireInMs }]);
   }
 
