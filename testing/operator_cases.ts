@@ -1,6 +1,6 @@
 import { strict as assert } from "node:assert";
 import type { LockBackend } from "../core/backend.ts";
-import { encode, type Holder, type LockRecord } from "../core/record.ts";
+import { encode, type Holder, type LockRecord, renew, sightOf } from "../core/record.ts";
 import { cleanup, type CleanupCounts } from "../core/cleanup.ts";
 import { forceRelease, type ListedLock, Lock, locks } from "../mod.ts";
 import { loseAnswer } from "./probe.ts";
@@ -57,6 +57,20 @@ export const operatorCases: Cases = {
     assert.equal(await held.release(), false);
     const next = await stage.tryAcquire(b);
     assert.ok(next!.fencingToken > held.fencingToken);
+  },
+
+  "operator: a forced release that finds the record changed is decided anew": async (stage) => {
+    const { a, b, store, id } = stage;
+    const held = await stage.acquire(a, { renew: false });
+    b.plan(async (apply) => {
+      const { version, record } = sightOf(await stage.entry());
+      const value = encode(renew(record, record.holders[0].token, Math.ceil(b.now()))!);
+      assert.equal((await store.commit([{ key: id, version, value }])).ok, true);
+      return await apply();
+    });
+    assert.equal(await forceRelease(id, { backend: b }), true);
+    assert.deepEqual((await stage.record())?.holders, []);
+    assert.equal(await held.release(), false);
   },
 
   "operator: a forced release tells a holder of its own process on the spot": async (stage) => {

@@ -1,7 +1,7 @@
 import { strict as assert } from "node:assert";
 import { setTimeout } from "node:timers/promises";
 import { LockAcquisitionError } from "../mod.ts";
-import { gateAnswer, gateRequest, type Probe } from "./probe.ts";
+import { gateAnswer, gateRequest, loseAnswer, type Probe } from "./probe.ts";
 import { type Cases, outcomeOf, type Stage } from "./stage.ts";
 
 /** Who comes next, and how one leaves. */
@@ -217,6 +217,19 @@ export const waitingCases: Cases = {
     const next = stage.acquire(b);
     grant.open();
     assert.equal((await next).held, true);
+  },
+
+  "abort: a grant whose answer was lost is taken back": async (stage) => {
+    const { a } = stage;
+    const ending = new AbortController();
+    const lost = gateAnswer();
+    a.plan((apply) => loseAnswer(() => lost.plan(apply)));
+    const waiting = outcomeOf(stage.acquire(a, { signal: ending.signal }));
+    await lost.reached;
+    ending.abort("no more");
+    assert.equal(await waiting, "no more");
+    lost.open();
+    await stage.untilGone();
   },
 
   "abort: a hand-off to one who leaves goes to the next": async (stage) => {

@@ -301,6 +301,36 @@ Deno.test("input: a renewal that hangs keeps nobody from being told at the lease
   assertEquals(told, ["loss", "failure"]);
 });
 
+Deno.test("input: a store that throws at once fails by name, to acquire and to release, and holds up nobody", async () => {
+  const memory = memoryBackend();
+  let broken = true;
+  const backend: LockBackend = {
+    ...memory,
+    now: () => memory.now(),
+    read: (keys) => memory.read(keys),
+    watch: (key, options) => memory.watch(key, options),
+    list: (prefix) => memory.list(prefix),
+    commit(changes) {
+      if (broken) throw new Error("no such table");
+      return memory.commit(changes);
+    },
+  };
+  const failed = async (attempt: Promise<unknown>, doing: string) => {
+    const error = await assertRejects(() => attempt, LockBackendError);
+    assertEquals(error.message, `Cannot ${doing} lock "report": no such table`);
+    assertEquals([error.identifier, error.transient], ["report", false]);
+  };
+  await failed(Lock.acquire("report", { backend }), "acquire");
+  broken = false;
+  const held = await lock("report", { backend, leaseMs: 100 }).acquire();
+  broken = true;
+  await failed(held.release(), "release");
+  broken = false;
+  // The record still names the holder, until its lease has run out.
+  const next = await lock("report", { backend }).acquire();
+  assertEquals(await next.release(), true);
+});
+
 Deno.test("input: a silent store is called by its name", async () => {
   const hanging = Promise.withResolvers<never>();
   const never = () => hanging.promise;

@@ -1,0 +1,84 @@
+// The timer of a lock's life, on a clock that stands still until it is moved.
+import { assertEquals } from "@std/assert";
+import { Alarm, type Clock } from "../core/clock.ts";
+
+/** A clock with the timers that run on it. */
+function standing() {
+  const timers = new Set<{ at: number; fn: () => void; kept: boolean }>();
+  let now = 1000;
+  const clock: Clock = {
+    monotonicMs: () => now,
+    wallMs: () => now,
+    after(ms, fn) {
+      const timer = {
+        at: now + ms,
+        fn,
+        kept: true,
+        close: () => timers.delete(timer),
+        ref: () => timer.kept = true,
+        unref: () => timer.kept = false,
+      };
+      timers.add(timer);
+      return timer;
+    },
+  };
+  const moveTo = (to: number) => {
+    now = to;
+    for (const timer of [...timers]) {
+      if (timer.at <= now && timers.delete(timer)) timer.fn();
+    }
+  };
+  return { clock, moveTo, running: () => [...timers].map(({ at, kept }) => ({ at, kept })) };
+}
+
+Deno.test("alarm: it rings once, when it is due", () => {
+  const { clock, moveTo, running } = standing();
+  const alarm = new Alarm(clock);
+  const rung: string[] = [];
+  alarm.set(1100, 1000, () => rung.push("a"));
+  moveTo(1099);
+  assertEquals(rung, []);
+  moveTo(1100);
+  moveTo(5000);
+  assertEquals([rung, running()], [["a"], []]);
+});
+
+Deno.test("alarm: set for later it keeps its timer, and rings only for the last thing it was set for", () => {
+  const { clock, moveTo, running } = standing();
+  const alarm = new Alarm(clock);
+  const rung: string[] = [];
+  alarm.set(1100, 1000, () => rung.push("a"));
+  alarm.set(1500, 1000, () => rung.push("b"));
+  assertEquals(running(), [{ at: 1100, kept: true }]);
+  moveTo(1100);
+  assertEquals([rung, running()], [[], [{ at: 1500, kept: true }]]);
+  moveTo(1500);
+  assertEquals([rung, running()], [["b"], []]);
+});
+
+Deno.test("alarm: set for sooner it rings sooner", () => {
+  const { clock, moveTo, running } = standing();
+  const alarm = new Alarm(clock);
+  const rung: string[] = [];
+  alarm.set(1500, 1000, () => rung.push("a"));
+  alarm.set(1100, 1000, () => rung.push("b"));
+  assertEquals(running(), [{ at: 1100, kept: true }]);
+  moveTo(1100);
+  moveTo(1500);
+  assertEquals([rung, running()], [["b"], []]);
+});
+
+Deno.test("alarm: in the background it keeps no process alive, not even when it has rung too early", () => {
+  const { clock, moveTo, running } = standing();
+  const alarm = new Alarm(clock);
+  alarm.set(1100, 1000, () => {});
+  alarm.set(1500, 1000, () => {}, true);
+  assertEquals(running(), [{ at: 1100, kept: false }]);
+  moveTo(1100);
+  assertEquals(running(), [{ at: 1500, kept: false }]);
+  alarm.set(1600, 1100, () => {});
+  assertEquals(running(), [{ at: 1500, kept: true }]);
+  alarm.stop();
+  alarm.stop();
+  assertEquals(running(), []);
+});
