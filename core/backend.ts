@@ -112,7 +112,8 @@ export function assertBackend(value: unknown, option: string): asserts value is 
   const rule = `Cannot use '${option}': it must be a lock backend such as kvBackend(kv)`;
   if (typeof candidate !== "object" || candidate === null) refuse(rule, value);
   for (const name of MEMBERS) {
-    if (typeof candidate[name] === (name.endsWith("Ms") ? "number" : "function")) continue;
+    const member = candidate[name];
+    if (name.endsWith("Ms") ? typeof member === "number" : typeof member === "function") continue;
     throw new TypeError(`${rule}, current value lacks '${name}': ${describe(value)}`);
   }
 }

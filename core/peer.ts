@@ -1,5 +1,5 @@
 import type { CommitResult, LockBackend } from "./backend.ts";
-import { Alarm, type Clock, pause, systemClock } from "./clock.ts";
+import { type Alarm, type Clock, pause, systemClock } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { publish } from "./events.ts";
 import { LocalQueue, type Sightings } from "./local_queue.ts";
