@@ -27,6 +27,7 @@ import { pause, systemClock } from "../core/clock.ts";
 import { backendError, LockBackendError } from "../core/errors.ts";
 import { describe } from "../core/identifier.ts";
 import { holdOf, type Lock } from "../core/lock.ts";
+import { proofOf } from "../core/proof.ts";
 
 /** A key of `google.datastore.v1`. Without `partitionId` it is in the database and namespace of the locks. */
 export interface DatastoreKey {
@@ -644,7 +645,7 @@ export async function commitIfHeld(
   }
   const started = performance.now();
   for (let most = 20;; most = Math.min(2 * most, 500)) {
-    const proof = await hold.proof();
+    const proof = await proofOf(hold);
     try {
       const done = await backend.guarded(key, proof.version, build);
       if (done !== undefined) return done;
@@ -996,7 +997,7 @@ class LimitError extends Error {}
 function limited<Answer>(answer: Promise<Answer>, ms: number): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const timer = systemClock.after(ms, () => reject(new LimitError(`no answer within ${ms} ms`)));
-    answer.finally(() => timer.close()).then(resolve, reject);
+    answer.finally(() => systemClock.clear(timer)).then(resolve, reject);
   });
 }
 

@@ -27,6 +27,7 @@ import { backendError, LockBackendError } from "../core/errors.ts";
 import { describe } from "../core/identifier.ts";
 import { assertOptions } from "../core/options.ts";
 import { holdOf, type Lock } from "../core/lock.ts";
+import { proofOf } from "../core/proof.ts";
 
 /** One part of a Deno KV key. */
 export type KvKeyPart = Uint8Array | string | number | bigint | boolean | symbol;
@@ -261,7 +262,7 @@ class KvBackend implements LockBackend {
     let timer = systemClock.after(0.45 * REPEAT_MS, () => {
       timer = systemClock.after(0.45 * REPEAT_MS, () => late = true);
     });
-    const result = await atomic.commit().finally(() => timer.close());
+    const result = await atomic.commit().finally(() => systemClock.clear(timer));
     if (result.ok || !late || !this.#repeats) return result;
     throw new LockBackendError("a commit that may have been sent twice was refused", { transient: true });
   }
@@ -434,7 +435,7 @@ export async function commitIfHeld(
     throw new TypeError(`Cannot commit: 'build' must be a function, current value is ${describe(build)}`);
   }
   for (;;) {
-    const proof = await hold.proof();
+    const proof = await proofOf(hold);
     const atomic = backend.kv.atomic();
     atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });
     const { peer, key } = hold.queue;
@@ -443,21 +444,17 @@ export async function commitIfHeld(
     atomic.check({ key: receipt, versionstamp: null });
     atomic.set(receipt, new Uint8Array(), { expireIn: 2 * leaseMs + RECEIPT_MS });
     await build(draftOf(atomic));
-    const committing = peer.bounded(retried(() => atomic.commit()), leaseMs, (result) => result);
+    const committing = peer.bounded(retried(() => atomic.commit()), leaseMs);
     const failed = (error: unknown) => {
       throw backendError(hold.identifier, "commit under", error);
     };
     const result = await committing.catch(failed);
     if (result.ok) return result;
     // A client that got no answer sends again by itself, and is refused by what it has written before.
-    const found = peer.bounded(
-      retried(() => backend.kv.get(receipt)),
-      leaseMs,
-      (entry) => entry.versionstamp,
-    );
-    const versionstamp = await found.catch(failed);
+    const found = peer.bounded(retried(() => backend.kv.get(receipt)), leaseMs);
+    const { versionstamp } = await found.catch(failed);
     if (versionstamp !== null) return { ok: true, versionstamp };
-    const now = await hold.proof();
+    const now = await proofOf(hold);
     if (now.version === proof.version) return result;
   }
 }

@@ -22,6 +22,7 @@ import type { LockBackend } from "../core/backend.ts";
 import { backendError } from "../core/errors.ts";
 import { refuse } from "../core/identifier.ts";
 import { holdOf, type Lock } from "../core/lock.ts";
+import { proofOf } from "../core/proof.ts";
 import { type IoRedisClient, type IoRedisCluster, type NodeRedisClient, portOf } from "./redis/clients.ts";
 import { type RedisCommand, RedisStore, tagOf } from "./redis/store.ts";
 
@@ -121,7 +122,7 @@ export async function commitIfHeld(held: Lock, commands: readonly RedisCommand[]
   const { hold, backend } = redisHold(held);
   assertCommands(commands);
   for (;;) {
-    const proof = await hold.proof();
+    const proof = await proofOf(hold);
     const replies = await backend.guarded(proof, commands).catch((error) => {
       throw backendError(hold.identifier, "commit under", error);
     });

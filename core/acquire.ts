@@ -112,7 +112,7 @@ async function persist(
 
       const claims = decision.kind === "claim";
       if (claims) acquisition.mayHold = true;
-      else if (mayWait) peer.seat(key, true);
+      else if (mayWait) acquisition.stand();
       const sent = momentOf(clock);
       acquisition.asks(sent.monotonic);
       const { ok, sight } = await peer.replace(look, decision.record, limitMs);

@@ -14,6 +14,9 @@ const FIRST_ANSWER_MS = 1000;
 /** The same for one who does not wait at all, and so has set no limit: a first connection takes its time. */
 const TRY_MS = 5000;
 
+/** Makes the tokens of this process unguessable. */
+const SECRET = crypto.randomUUID();
+
 let acquisitions = 0;
 
 /** Is told the outcome: the hold; or without one why, and whether that is only that the lock is taken. */
@@ -37,6 +40,8 @@ export class Acquisition {
   /** When the store was first asked what it has not answered yet. */
   #unansweredSince: number | undefined;
   #asking = false;
+  /** Whether a commit of its own may have put this process in line. */
+  #stood = false;
   #failures = 0;
   #timer: Timer | undefined;
   #bell: Bell | undefined;
@@ -48,7 +53,7 @@ export class Acquisition {
     done: Done,
   ) {
     this.#queue = queue;
-    this.token = `${queue.peer.seatId}:${this.id}`;
+    this.token = `${SECRET}:${this.id}`;
     this.identifier = identifier;
     this.options = options;
     this.#done = done;
@@ -102,6 +107,12 @@ export class Acquisition {
     this.#bail("failed", () => backendError(this.identifier, "acquire", cause));
   }
 
+  /** This process takes its place in line for it. */
+  stand(): void {
+    this.#stood = true;
+    this.#queue.peer.seated.set(this.#queue.key, Symbol());
+  }
+
   /** The store is asked: until `heard` or `tolerate`, it owes an answer. */
   asks(now = this.#now): void {
     this.#unansweredSince ??= now;
@@ -125,6 +136,8 @@ export class Acquisition {
   /** Waits a little after a failure that may pass; one that does not, or that lasts too long, is the outcome. */
   async tolerate(error: unknown): Promise<void> {
     this.#unheard();
+    // Who failed on the spot must not make the next one fail within this call, and so on.
+    await undefined;
     if (!(error instanceof LockBackendError && error.transient)) return this.fail(error);
     this.#queue.failure = error;
     this.#unansweredSince ??= this.#now;
@@ -178,7 +191,7 @@ export class Acquisition {
 
   #settle(state: "granted" | "over"): void {
     this.#state = state;
-    this.#timer?.close();
+    this.#queue.peer.clock.clear(this.#timer);
     this.#stopListening?.();
     this.#bell?.ring();
     this.#queue.leave(this);
@@ -188,7 +201,8 @@ export class Acquisition {
   async leaveNothing(): Promise<void> {
     const { peer, key } = this.#queue;
     const { identifier, mayHold, token, options: { leaseMs } } = this;
-    if (!mayHold && !peer.isSeated(key)) return;
+    // Others here may have cleared up before that commit landed.
+    if (!mayHold && !this.#stood && !peer.seated.has(key)) return;
     await peer.tidy(key, mayHold ? token : undefined, leaseMs).catch((error) =>
       publishBackendError(identifier, backendError(identifier, "stop waiting for", error))
     );

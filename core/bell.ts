@@ -19,7 +19,7 @@ export class Bell {
         this.#wake = resolve;
         if (ms !== Infinity) timer = clock.after(ms, resolve);
       });
-      timer?.close();
+      clock.clear(timer);
     }
     this.#wake = undefined;
     this.#rung = false;

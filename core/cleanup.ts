@@ -7,7 +7,7 @@ import { backendError, LockBackendError } from "./errors.ts";
 import { assertIdentifier, refuse } from "./identifier.ts";
 import { LocalQueue } from "./local_queue.ts";
 import { storeOf, type StoreOptions } from "./operate.ts";
-import { LIMIT_MS, recordOf } from "./operators.ts";
+import { LIMIT_MS, recordOf, tellForced } from "./operators.ts";
 import { assertOptions, checkOptions, time } from "./options.ts";
 import { type Peer, peerOf } from "./peer.ts";
 import { type Sight, sweep } from "./record.ts";
@@ -279,8 +279,7 @@ export async function sweepOne(
       fences = step.fences;
       return step.record;
     }, seen);
-    // One of this process need not wait to be told.
-    if (outcome === "evicted") peer.forced(key, fences!);
+    if (outcome === "evicted") tellForced(peer, key, fences!);
     return outcome;
   } catch (error) {
     throw backendError(key, "clean up", error);

@@ -1,4 +1,4 @@
-import { setTimeout } from "node:timers";
+import { clearTimeout, setTimeout } from "node:timers";
 
 /**
  * The only clock that the core knows. The simulation hands in a virtual one.
@@ -11,13 +11,14 @@ export interface Clock {
   monotonicMs(): number;
   /** Milliseconds since the Unix epoch; may be set at any time. */
   wallMs(): number;
-  /** Calls `fn` once after `ms` milliseconds, rounded up to whole ones, unless the timer is closed before. */
+  /** Calls `fn` once after `ms` milliseconds, rounded up to whole ones, unless the timer is cleared before. */
   after(ms: number, fn: () => void): Timer;
+  /** Stops a timer, if there is one. */
+  clear(timer: Timer | undefined): void;
 }
 
 /** A timer that runs. It keeps the process alive, unless it is told not to. */
 export interface Timer {
-  close(): unknown;
   ref(): unknown;
   unref(): unknown;
 }
@@ -30,6 +31,8 @@ export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
   after: (ms, fn) => setTimeout(fn, Math.min(Math.max(0, Math.ceil(ms)), MAX_MS)),
+  // Not by the timer's own `close`, which not all runtimes have had for long.
+  clear: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout>),
 };
 
 /**
@@ -57,7 +60,8 @@ export class Alarm {
     if (this.#timer === undefined || dueMs < this.#ringsMs) {
       this.stop();
       this.#ringsMs = dueMs;
-      this.#timer = this.#clock.after(dueMs - now, this.#look);
+      // A moment may be less away than the clock can tell: some time must pass until the next look.
+      this.#timer = this.#clock.after(Math.max(1, dueMs - now), this.#look);
     }
     this.#dueMs = dueMs;
     this.#ring = ring;
@@ -67,7 +71,7 @@ export class Alarm {
   }
 
   stop(): void {
-    this.#timer?.close();
+    this.#clock.clear(this.#timer);
     this.#timer = undefined;
   }
 

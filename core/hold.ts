@@ -37,8 +37,10 @@ export class Hold {
     const mine = sight.record.holders.find((holder) => holder.token === token);
     if (settled || mine?.fence === undefined || spanMs(sent, now) >= leaseMs) return false;
     const hold = new Hold(queue, acquisition, sight, mine.fence, sent, now, alarm);
-    queue.occupy(hold, sight.record);
+    const previous = queue.occupy(hold);
     acquisition.grant(hold);
+    // Last, for it calls the users' listeners. The record no longer names it: it need not wait to be told by the store.
+    previous?.lose(lossOf(sight.record, previous.token));
     return true;
   }
 
@@ -81,7 +83,7 @@ export class Hold {
     this.#sight = sight;
     this.#leased = sent;
     this.#renewAtMs = sent.monotonic + this.options.leaseMs / 3;
-    this.#arm(granted);
+    this.arm(granted);
   }
 
   /** How long ago it was granted. */
@@ -123,14 +125,9 @@ export class Hold {
   observe(): this {
     if (!this.#observed) {
       this.#observed = true;
-      this.#arm();
+      this.arm();
     }
     return this;
-  }
-
-  /** Somebody here begins or ends to wait for it. */
-  attend(): void {
-    this.#arm();
   }
 
   /** It is no longer ours. */
@@ -149,18 +146,6 @@ export class Hold {
   }
 
   /**
-   * The record that proves that the lock is held: as long as its version stands, it is. For the backends'
-   * `commitIfHeld`. Rejects with LockLostError, or LockBackendError if the store does not answer.
-   */
-  async proof(): Promise<Sight> {
-    const sight = await this.verify().catch((error) => {
-      throw backendError(this.identifier, "commit under", error);
-    });
-    if (sight !== undefined && this.held) return sight;
-    throw this.lost ?? new LockLostError(this.identifier, "released", this.fencingToken);
-  }
-
-  /**
    * Gives it back, handing over to the next one in this process where that is fair. `true` if it was ours
    * and is now free; `false` if it was lost before. Repeats the first outcome when called again.
    */
@@ -174,9 +159,10 @@ export class Hold {
    */
   async releaseQuietly(): Promise<void> {
     await new Promise<void>((resolve) => {
-      const timer = this.queue.peer.clock.after(QUIET_MS, resolve);
+      const { clock } = this.queue.peer;
+      const timer = clock.after(QUIET_MS, resolve);
       this.release().catch((error) => publishBackendError(this.identifier, error)).finally(() => {
-        timer.close();
+        clock.clear(timer);
         resolve();
       });
     });
@@ -203,7 +189,8 @@ export class Hold {
     this.#signal?.abort(this.lost);
   }
 
-  #arm(now = momentOf(this.queue.peer.clock)): void {
+  /** Sets its alarm anew: for what comes next, and for whether somebody here waits for it. */
+  arm(now = momentOf(this.queue.peer.clock)): void {
     if (this.#state !== "held") return;
     let dueMs = now.monotonic + this.#leftMs(now);
     if (this.options.renew && !this.#renewing) dueMs = Math.min(dueMs, this.#renewAtMs);
@@ -217,7 +204,7 @@ export class Hold {
     const now = this.queue.peer.clock.monotonicMs();
     if (this.#observed && this.#watching === undefined && now >= this.#watchAtMs) this.#watch();
     if (this.options.renew && !this.#renewing && now >= this.#renewAtMs) void this.#renew();
-    this.#arm();
+    this.arm();
   };
 
   async #renew(): Promise<void> {
@@ -250,7 +237,7 @@ export class Hold {
       publishBackendError(this.identifier, backendError(this.identifier, "renew", error));
     } finally {
       this.#renewing = false;
-      this.#arm();
+      this.arm();
     }
   }
 
@@ -266,40 +253,49 @@ export class Hold {
       this.#watching?.abort();
       this.#watching = undefined;
       this.#watchAtMs = clock.monotonicMs() + WATCH_AFTER_MS;
-      this.#arm();
+      this.arm();
     });
   }
 
   /** Most often the first try is all: nobody here waits, and the record is still the one seen. */
   #giveBack(): Promise<boolean> {
-    const { queue: { peer }, token } = this;
+    const { queue, token } = this;
+    const { peer } = queue;
     const now = peer.clock.monotonicMs();
     const heldMs = now - this.#grantedMs;
     const sight = this.#sight;
     this.#state = "released";
     this.#watching?.abort();
+    let unsure = false;
     return new Promise((resolve) => {
-      const insist = (known?: Sight, unsure = false) => resolve(this.#insist(heldMs, known, unsure));
+      const failed = (error: unknown) => resolve(this.#insist(heldMs, undefined, unsure, { error }));
       try {
-        const next = sight && this.queue.heir() === undefined && release(sight.record, token, peer.now());
-        if (!next) return insist(sight);
+        const seat = queue.idleSeat;
+        const next = sight && seat && release(sight.record, token, peer.now(), undefined, seat);
+        if (!next) return resolve(this.#insist(heldMs, sight, false));
+        unsure = true;
         peer.ask(peer.commit(sight, next.record), this.#limitMs, this.#alarm, now, (answer) => {
           const result = peer.replaced(sight, next.record, answer);
-          if (!result.ok) return insist(result.sight);
+          if (!result.ok) return resolve(this.#insist(heldMs, result.sight, false));
           this.#leave(heldMs, result.sight);
           resolve(true);
-        }, () => insist(undefined, true));
-      } catch {
-        insist(sight);
+        }, failed);
+      } catch (error) {
+        failed(error);
       }
     });
   }
 
   /**
    * Tries until the store answers for sure: released, handed over, or lost before. `known` is the record as last seen;
-   * `unsure` is whether a commit may have landed whose answer was lost.
+   * `unsure` is whether a commit may have landed whose answer was lost; `failure` is that of the first try.
    */
-  async #insist(heldMs: number, known: Sight | undefined, unsure: boolean): Promise<boolean> {
+  async #insist(
+    heldMs: number,
+    known: Sight | undefined,
+    unsure: boolean,
+    failure?: { readonly error: unknown },
+  ): Promise<boolean> {
     const { queue, token } = this;
     const { peer, key } = queue;
     /** Who may have been handed the lock. */
@@ -309,12 +305,13 @@ export class Hold {
     try {
       for (;;) {
         try {
+          if (failure !== undefined && failures === 0) throw failure.error;
           const fresh = known === undefined;
           const sight: Sight = known ?? await peer.read(key, this.#limitMs);
           known = undefined;
           const { record } = sight;
           const heir = queue.heir();
-          const step = release(record, token, peer.now(), heir?.want());
+          const step = release(record, token, peer.now(), heir?.want(), queue.idleSeat);
           if (step === null) {
             if (!fresh) continue;
             known = sight;
@@ -330,7 +327,7 @@ export class Hold {
 
           if (heir !== undefined) {
             if (step.granted) heir.mayHold = true;
-            else peer.seat(key, true);
+            else heir.stand();
             heirs.add(heir);
           }
           const sent = momentOf(peer.clock);

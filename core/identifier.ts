@@ -1,11 +1,7 @@
 import { quote } from "./errors.ts";
 
-/** What of an identifier every store can hold as a key, in bytes of UTF-8. */
-const MAX_KEY_BYTES = 512;
-const HASHED = /#sha256:[0-9a-f]{64}$/;
-const HASH_CHARS = "#sha256:".length + 64;
-
-const encoder = new TextEncoder();
+/** Identifiers of so many UTF-16 units, which are three bytes of UTF-8 at most, are keys as they are. */
+const MAX_KEY_UNITS = 170;
 
 /** Refuses what cannot name a lock. */
 export function assertIdentifier(value: unknown, option = "identifier"): asserts value is string {
@@ -21,12 +17,8 @@ export function assertIdentifier(value: unknown, option = "identifier"): asserts
  * long ones: the common case stays free of a turn of the event loop.
  */
 export function keyOf(identifier: string): string | Promise<string> {
-  // A UTF-16 unit is three bytes at most.
-  if (identifier.length <= MAX_KEY_BYTES / 3) return identifier;
-  const bytes = encoder.encode(identifier);
-  if (bytes.length <= MAX_KEY_BYTES) return identifier;
-  if (HASHED.test(identifier) && bytes.length <= MAX_KEY_BYTES + HASH_CHARS) return identifier;
-  return import("./hashed.ts").then(({ hashed }) => hashed(bytes, MAX_KEY_BYTES));
+  if (identifier.length <= MAX_KEY_UNITS) return identifier;
+  return import("./long_key.ts").then(({ longKeyOf }) => longKeyOf(identifier));
 }
 
 /** Throws for bad input: the rule that it breaks, and what it is. */

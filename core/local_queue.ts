@@ -4,7 +4,7 @@ import type { Timer } from "./clock.ts";
 import type { HolderInfo } from "./errors.ts";
 import type { Hold } from "./hold.ts";
 import type { Peer } from "./peer.ts";
-import { FREE, type Holder, type LockRecord, lossOf, type Sight, type View } from "./record.ts";
+import { FREE, type Holder, type LockRecord, type Sight, type View } from "./record.ts";
 
 /** When each grant, by its fencing token, was first seen here, and how often and since when it is renewed. */
 export type Sightings = ReadonlyMap<
@@ -61,7 +61,7 @@ export class LocalQueue {
     if (this.#storeWaiter === acquisition) return this.#note(acquisition);
     if (acquisition.options.mayWait) {
       this.#note(acquisition);
-      if (this.#waiting.size === 1) this.#hold?.attend();
+      if (this.#waiting.size === 1) this.#hold?.arm();
       return;
     }
     this.#waiting.delete(acquisition);
@@ -74,7 +74,7 @@ export class LocalQueue {
 
   /** Lets go of someone who has the lock or no longer wants it. */
   leave(acquisition: Acquisition): void {
-    if (this.#waiting.delete(acquisition) && this.#waiting.size === 0) this.#hold?.attend();
+    if (this.#waiting.delete(acquisition) && this.#waiting.size === 0) this.#hold?.arm();
     if (this.#thieves.delete(acquisition)) this.#armStealTimer();
     if (this.#storeWaiter === acquisition) {
       this.#storeWaiter = undefined;
@@ -83,15 +83,14 @@ export class LocalQueue {
     this.#forgetIfIdle();
   }
 
-  /** Someone here got the lock. */
-  occupy(hold: Hold, record: LockRecord): void {
+  /** Someone here got the lock. Who had it before, as far as that was known here? */
+  occupy(hold: Hold): Hold | undefined {
     const previous = this.#hold;
     this.#hold = hold;
-    this.peer.seat(this.key, false);
+    this.peer.seated.delete(this.key);
     this.#freed = undefined;
-    // The record no longer names the previous holder: it need not wait to be told by the store.
-    previous?.lose(lossOf(record, previous.token));
     this.#armStealTimer();
+    return previous;
   }
 
   /** A hold of this process has ended; `sight` is the record it left behind, if that is known. */
@@ -103,9 +102,9 @@ export class LocalQueue {
     this.#forgetIfIdle();
   }
 
-  /** The holds with these fencing tokens were evicted. */
-  forced(fences: ReadonlySet<string | undefined>): void {
-    if (this.#hold !== undefined && fences.has(this.#hold.fencingToken)) this.#hold.lose("forced");
+  /** The hold of this process, if there is one. */
+  get hold(): Hold | undefined {
+    return this.#hold;
   }
 
   /** Who takes over if the holder of this process releases now. */
@@ -122,6 +121,11 @@ export class LocalQueue {
       if (stealAfterMs !== undefined) least = Math.min(least ?? Infinity, stealAfterMs);
     }
     return least;
+  }
+
+  /** This process's place in line, if nobody here waits for the lock. */
+  get idleSeat(): string | undefined {
+    return this.#storeWaiter || this.wanted ? undefined : this.peer.seatId;
   }
 
   /** Whether someone here waits behind the holder of this process. */
@@ -204,7 +208,7 @@ export class LocalQueue {
 
   /** Waiters stand behind a local holder without the store, unless one wants it evicted. */
   #armStealTimer(): void {
-    this.#stealTimer?.close();
+    this.peer.clock.clear(this.#stealTimer);
     this.#stealTimer = undefined;
     const { stealAfterMs } = this;
     if (stealAfterMs === undefined || this.#hold === undefined) return;

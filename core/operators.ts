@@ -5,7 +5,7 @@ import { backendError } from "./errors.ts";
 import { publishBackendError } from "./events.ts";
 import { assertIdentifier, keyOf } from "./identifier.ts";
 import type { ListedLock } from "./operate.ts";
-import { peerOf } from "./peer.ts";
+import { type Peer, peerOf } from "./peer.ts";
 import { evict, type Holder, type LockRecord, sightOf } from "./record.ts";
 
 /** How long one question of an operator to the store may take. */
@@ -50,11 +50,17 @@ export async function expel(
       const meant = ({ fence }: Holder) => targets!.has(fence);
       return evict(record, meant, "forced", peer.now(), backend.skewMs) ?? undefined;
     });
-    if (evicted) peer.forced(key, targets!);
+    if (evicted) tellForced(peer, key, targets!);
     return evicted;
   } catch (error) {
     throw backendError(identifier, "force the release of", error);
   }
+}
+
+/** The holds with these fencing tokens were evicted: one of this process need not wait to be told by the store. */
+export function tellForced(peer: Peer, key: string, fences: ReadonlySet<string | undefined>): void {
+  const hold = peer.queues.get(key)?.hold;
+  if (hold !== undefined && fences.has(hold.fencingToken)) hold.lose("forced");
 }
 
 /** The record of an entry; `undefined` for what is none, which must not keep an operator from the others. */

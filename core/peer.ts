@@ -34,13 +34,14 @@ export type Replaced =
 export class Peer {
   declare readonly backend: LockBackend;
   declare readonly clock: Clock;
-  /** This process's place in any line, and the secret part of its holders' tokens. */
+  /** This process's place in any line. */
   readonly seatId: string = crypto.randomUUID();
-  readonly #queues = new Map<string, LocalQueue>();
+  /** Of the keys that somebody here holds or wants. */
+  readonly queues = new Map<string, LocalQueue>();
   /** What was seen of locks that nobody here wants at the moment. */
   readonly #remembered = new Map<string, Sightings>();
   /** The lines in which this process may have its place; the value changes whenever it takes it anew. */
-  readonly #seated = new Map<string, symbol>();
+  readonly seated = new Map<string, symbol>();
   /**
    * How many acquisitions talk to the store, or clear up behind themselves. When there is none, those that got
    * nothing have left nothing there.
@@ -59,9 +60,9 @@ export class Peer {
 
   /** The local queue of a key; there is one as long as somebody here holds or wants the lock. */
   queue(key: string): LocalQueue {
-    let queue = this.#queues.get(key);
+    let queue = this.queues.get(key);
     if (queue === undefined) {
-      this.#queues.set(key, queue = new LocalQueue(this, key, this.#remembered.get(key)));
+      this.queues.set(key, queue = new LocalQueue(this, key, this.#remembered.get(key)));
       this.#remembered.delete(key);
     }
     return queue;
@@ -70,8 +71,8 @@ export class Peer {
   /** Forgets a local queue that nobody uses any more. */
   forget(queue: LocalQueue): void {
     const { key, sightings } = queue;
-    if (this.#queues.get(key) !== queue) return;
-    this.#queues.delete(key);
+    if (this.queues.get(key) !== queue) return;
+    this.queues.delete(key);
     // Where clocks mean nothing, those who never wait could otherwise never see that a lease has lapsed.
     if (this.backend.skewMs !== Infinity || sightings.size === 0) return;
     this.#remembered.set(key, sightings);
@@ -81,34 +82,15 @@ export class Peer {
     }
   }
 
-  /** The holds with these fencing tokens were evicted: one of this process need not wait to be told. */
-  forced(key: string, fences: ReadonlySet<string | undefined>): void {
-    this.#queues.get(key)?.forced(fences);
-  }
-
-  /** Whether this process may stand in the line of `key`. */
-  isSeated(key: string): boolean {
-    return this.#seated.has(key);
-  }
-
-  /** This process takes its place in the line of `key`, or has lost it by being granted the lock. */
-  seat(key: string, seated: boolean): void {
-    if (seated) this.#seated.set(key, Symbol());
-    else this.#seated.delete(key);
-  }
-
   /** The record of one key. */
-  read(key: string, limitMs: number): Promise<Sight> {
-    return this.bounded(this.backend.read([key]), limitMs, ([entry]) => sightOf(entry));
+  async read(key: string, limitMs: number): Promise<Sight> {
+    const [entry] = await this.bounded(this.backend.read([key]), limitMs);
+    return sightOf(entry);
   }
 
   /** Replaces one record, if it is still the one that was seen. */
-  replace(sight: Sight, record: LockRecord | null, limitMs: number): Promise<Replaced> {
-    return this.bounded(
-      this.commit(sight, record),
-      limitMs,
-      (result) => this.replaced(sight, record, result),
-    );
+  async replace(sight: Sight, record: LockRecord | null, limitMs: number): Promise<Replaced> {
+    return this.replaced(sight, record, await this.bounded(this.commit(sight, record), limitMs));
   }
 
   /**
@@ -155,15 +137,11 @@ export class Peer {
     return new LockBackendError(message, { transient: true });
   }
 
-  /** What `read` makes of the store's answer; a failure with unknown outcome if that takes longer than `limitMs`. */
-  bounded<Answer, Result>(
-    answer: Promise<Answer>,
-    limitMs: number,
-    read: (answer: Answer) => Result,
-  ): Promise<Result> {
+  /** The store's answer; a failure with unknown outcome if that takes longer than `limitMs`. */
+  bounded<Answer>(answer: Promise<Answer>, limitMs: number): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const timer = this.clock.after(limitMs, () => reject(this.silence(limitMs)));
-      answer.then(read).then(resolve, reject).finally(() => timer.close());
+      answer.then(resolve, reject).finally(() => this.clock.clear(timer));
     });
   }
 
@@ -181,11 +159,6 @@ export class Peer {
     failed: (error: unknown) => void,
   ): void {
     let due = true;
-    alarm.set(now + limitMs, now, () => {
-      if (!due) return;
-      due = false;
-      failed(this.silence(limitMs));
-    });
     answer.then(
       (value) => {
         if (!due) return;
@@ -202,6 +175,11 @@ export class Peer {
         failed(error);
       },
     );
+    alarm.set(now + limitMs, now, () => {
+      if (!due) return;
+      due = false;
+      failed(this.silence(limitMs));
+    });
   }
 
   /**
@@ -212,15 +190,15 @@ export class Peer {
   async tidy(key: string, token: string | undefined, leaseMs: number): Promise<void> {
     const { backend, clock } = this;
     const started = clock.monotonicMs();
-    const taken = this.#seated.get(key);
+    const taken = this.seated.get(key);
     for (let delayMs = 10;; delayMs = Math.min(2 * delayMs, 1000)) {
       try {
         let wanted = false;
         await this.change(key, answerMs(leaseMs), ({ record }) => {
-          wanted = this.#queues.has(key);
+          wanted = this.queues.has(key);
           return withdraw(record, { token, seat: wanted ? undefined : this.seatId }, backend.now());
         });
-        if (!wanted && this.#seated.get(key) === taken) this.#seated.delete(key);
+        if (!wanted && this.seated.get(key) === taken) this.seated.delete(key);
         return;
       } catch (error) {
         if (!(error instanceof LockBackendError && error.transient)) throw error;

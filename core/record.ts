@@ -188,21 +188,24 @@ export function renew(record: LockRecord, token: string, now: number): LockRecor
 
 /**
  * Ends a hold. `heir`, the next waiter of the same process, becomes the holder in the same step if
- * nobody of another process is in line; otherwise it takes its place at the end of the line.
- * `null` if the hold is no longer in the record.
+ * nobody of another process is in line; otherwise it takes its place at the end of the line. Without one, `seat` is a
+ * place in line where nobody waits any more. `null` if the hold is no longer in the record.
  */
 export function release(
   record: LockRecord,
   token: string,
   now: number,
   heir?: Want,
+  seat?: string,
 ): { readonly record: LockRecord | null; readonly granted: boolean } | null {
   const { holders, queue } = record;
   const others = holders.filter((holder) => holder.token !== token);
   if (others.length === holders.length) return null;
   const evicted = notes(record, now);
-  if (heir === undefined) return { record: orNone(record, others, queue, evicted, now), granted: false };
-
+  if (heir === undefined) {
+    const line = queue.filter((waiter) => waiter.seat !== seat);
+    return { record: orNone(record, others, line, evicted, now), granted: false };
+  }
   if (queue.every((waiter) => waiter.seat === heir.seat)) {
     const next = [...others, holderOf(heir, now)];
     return { record: rest(record, next, [], evicted), granted: true };

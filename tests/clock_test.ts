@@ -1,26 +1,32 @@
 // The timer of a lock's life, on a clock that stands still until it is moved.
 import { assertEquals } from "@std/assert";
-import { Alarm, type Clock } from "../core/clock.ts";
+import { Alarm, type Clock, type Timer } from "../core/clock.ts";
+
+interface Standing extends Timer {
+  readonly at: number;
+  readonly fn: () => void;
+  kept: boolean;
+}
 
 /** A clock with the timers that run on it. */
 function standing() {
-  const timers = new Set<{ at: number; fn: () => void; kept: boolean }>();
+  const timers = new Set<Standing>();
   let now = 1000;
   const clock: Clock = {
     monotonicMs: () => now,
     wallMs: () => now,
     after(ms, fn) {
-      const timer = {
+      const timer: Standing = {
         at: now + ms,
         fn,
         kept: true,
-        close: () => timers.delete(timer),
         ref: () => timer.kept = true,
         unref: () => timer.kept = false,
       };
       timers.add(timer);
       return timer;
     },
+    clear: (timer) => void timers.delete(timer as Standing),
   };
   const moveTo = (to: number) => {
     now = to;
@@ -81,4 +87,11 @@ Deno.test("alarm: in the background it keeps no process alive, not even when it 
   alarm.stop();
   alarm.stop();
   assertEquals(running(), []);
+});
+
+Deno.test("alarm: what is due at once lets some time pass", () => {
+  const { clock, running } = standing();
+  const alarm = new Alarm(clock);
+  alarm.set(1000, 1000, () => {});
+  assertEquals(running(), [{ at: 1001, kept: true }]);
 });

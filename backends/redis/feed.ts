@@ -140,7 +140,7 @@ export class Feed {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#sweepTimer?.close();
+    systemClock.clear(this.#sweepTimer);
     this.#fail(new LockBackendError("the Redis backend is disposed of"));
     this.#bell.ring();
     await this.#subscriber?.close();
@@ -149,7 +149,7 @@ export class Feed {
 
   /** The client is closed: nothing more can come of the subscriptions either. */
   readonly abandon = (): void => {
-    this.#sweepTimer?.close();
+    systemClock.clear(this.#sweepTimer);
     this.#sweepTimer = undefined;
     this.#abandoned = this.#subscriber?.close();
     this.#subscriber = undefined;

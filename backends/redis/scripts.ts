@@ -26,7 +26,7 @@ if #now < ${DIGITS} then now = string.rep('0', ${DIGITS} - #now) .. now end
  */
 const VERSION = `
 local version, answer = now, now
-if last and last >= now then
+if last and last + 1 > now + 0 then
   version = string.format('%0${DIGITS}.0f', last + 1)
   answer = version .. now
   call('SET', counter, version)

@@ -5,6 +5,7 @@ import type { Hold } from "../../core/hold.ts";
 import { LocalQueue } from "../../core/local_queue.ts";
 import { checkOptions } from "../../core/options.ts";
 import { Peer } from "../../core/peer.ts";
+import { proofOf } from "../../core/proof.ts";
 import { encode, evict, type Holder, sightOf } from "../../core/record.ts";
 import type { Mishap, Round, Schedule, Weather } from "./schedule.ts";
 import { type Applied, SimBackend, SimStore } from "./store.ts";
@@ -96,7 +97,7 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
       else if (error !== CANCELLED) outcome.failures++;
       return;
     } finally {
-      aborting?.close();
+      process.clock.clear(aborting);
     }
     outcome.grants++;
     const grant = laws.onGranted(place, hold);
@@ -105,10 +106,10 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Outcome
       await process.pause(Math.min(50, until - world.now));
       if (writes++ >= round.writes || !hold.held) continue;
       try {
-        const base = await peer.bounded(backend.readValue(), leaseMs, (value) => value);
-        const proof = await hold.proof();
+        const base = await peer.bounded(backend.readValue(), leaseMs);
+        const proof = await proofOf(hold);
         const write = { base, fence: hold.fencingToken };
-        const answer = await peer.bounded(backend.commitGuarded(proof, write), leaseMs, (answer) => answer);
+        const answer = await peer.bounded(backend.commitGuarded(proof, write), leaseMs);
         laws.check(answer !== "stale", 2, `a stale guarded write of ${process.name} was accepted as proven`);
         if (answer === "written") outcome.writes++;
       } catch (error) {

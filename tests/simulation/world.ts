@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers";
-import type { Clock } from "../../core/clock.ts";
+import type { Clock, Timer } from "../../core/clock.ts";
 
 interface Event {
   readonly at: number;
@@ -50,6 +50,10 @@ export class World {
   }
 }
 
+interface SimTimer extends Timer {
+  stop(): void;
+}
+
 /** A process that can be frozen and killed, with clocks of its own. */
 export class SimProcess {
   readonly name: string;
@@ -60,7 +64,7 @@ export class SimProcess {
   /** What its wall clock is ahead of true time. */
   offsetMs: number;
   /** Timers that wait to fire: none may be left when its work is done. */
-  readonly timers = new Set<symbol>();
+  readonly timers = new Set<SimTimer>();
   readonly #deferred: (() => void)[] = [];
 
   constructor(world: World, name: string, offsetMs: number, rate: number) {
@@ -71,21 +75,21 @@ export class SimProcess {
       monotonicMs: () => 1000 + world.now * rate,
       wallMs: () => 1_700_000_000_000 + world.now * rate + this.offsetMs,
       after: (ms, fn) => {
-        const timer = Symbol();
-        this.timers.add(timer);
-        // Whole milliseconds, as real timers count.
-        const stop = world.schedule(Math.ceil(ms) / rate, () =>
-          this.deliver(() => {
-            if (this.timers.delete(timer)) fn();
-          }));
-        return {
-          close: () => {
-            stop();
-            this.timers.delete(timer);
-          },
+        const timer: SimTimer = {
+          // Whole milliseconds, as real timers count.
+          stop: world.schedule(Math.ceil(ms) / rate, () =>
+            this.deliver(() => {
+              if (this.timers.delete(timer)) fn();
+            })),
           ref: () => {},
           unref: () => {},
         };
+        this.timers.add(timer);
+        return timer;
+      },
+      clear: (timer) => {
+        (timer as SimTimer | undefined)?.stop();
+        this.timers.delete(timer as SimTimer);
       },
     };
   }
