@@ -16,6 +16,21 @@ export const stealingCases: Cases = {
     assert.equal(held.held, false);
   },
 
+  "steal: a thief who is cancelled by those who hear of the theft has the lock all the same": async (
+    stage,
+  ) => {
+    const { a } = stage;
+    for (const options of [{}, { wait: false }]) {
+      const held = await stage.acquire(a);
+      const ending = new AbortController();
+      held.signal.addEventListener("abort", () => ending.abort("no more"));
+      const thief = await stage.acquire(a, { stealAfterMs: 0, signal: ending.signal, ...options });
+      assert.deepEqual([ending.signal.aborted, thief.held], [true, true]);
+      assert.equal(await thief.release(), true);
+      assert.equal(await held.release(), false);
+    }
+  },
+
   "steal: the release of the robbed leaves the thief alone": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);

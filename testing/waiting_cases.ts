@@ -159,6 +159,25 @@ export const waitingCases: Cases = {
     assert.equal(await held.release(), true);
   },
 
+  "abort: a place that lands when others here have cleared up is given back": async (stage) => {
+    const { a, b } = stage;
+    const held = await stage.acquire(a);
+    const ending = new AbortController();
+    const entering = gateRequest();
+    b.plan((apply) => apply(), entering.plan);
+    const waiting = outcomeOf(stage.acquire(b, { signal: ending.signal }));
+    await entering.reached;
+    ending.abort("no more");
+    assert.equal(await waiting, "no more");
+    // It leaves last, as far as this process knows, and finds no place in the line.
+    assert.equal(await stage.tryAcquire(b), null);
+    await b.idle(1000);
+    entering.open();
+    await b.idle(1000);
+    assert.equal((await stage.record())?.queue.length, 0);
+    assert.equal(await held.release(), true);
+  },
+
   "abort: who leaves while it looks at the store does not begin to wait": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a, { leaseMs: 600_000 });

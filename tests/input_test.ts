@@ -5,6 +5,8 @@ import { memoryBackend } from "../backends/memory.ts";
 import { delay } from "@std/async";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import {
+  type Change,
+  type CommitResult,
   configure,
   Lock,
   lock,
@@ -302,19 +304,11 @@ Deno.test("input: a renewal that hangs keeps nobody from being told at the lease
 });
 
 Deno.test("input: a store that throws at once fails by name, to acquire and to release, and holds up nobody", async () => {
-  const memory = memoryBackend();
   let broken = true;
-  const backend: LockBackend = {
-    ...memory,
-    now: () => memory.now(),
-    read: (keys) => memory.read(keys),
-    watch: (key, options) => memory.watch(key, options),
-    list: (prefix) => memory.list(prefix),
-    commit(changes) {
-      if (broken) throw new Error("no such table");
-      return memory.commit(changes);
-    },
-  };
+  const backend = committing((apply) => {
+    if (broken) throw new Error("no such table");
+    return apply();
+  });
   const failed = async (attempt: Promise<unknown>, doing: string) => {
     const error = await assertRejects(() => attempt, LockBackendError);
     assertEquals(error.message, `Cannot ${doing} lock "report": no such table`);
@@ -329,6 +323,68 @@ Deno.test("input: a store that throws at once fails by name, to acquire and to r
   // The record still names the holder, until its lease has run out.
   const next = await lock("report", { backend }).acquire();
   assertEquals(await next.release(), true);
+});
+
+/** A memory backend whose commits are made by `commit`. */
+function committing(commit: (apply: () => Promise<CommitResult>) => Promise<CommitResult>): LockBackend {
+  const backend = memoryBackend();
+  const apply = backend.commit.bind(backend);
+  return Object.assign(backend, { commit: (changes: readonly Change[]) => commit(() => apply(changes)) });
+}
+
+Deno.test("input: a release that throws when it has done its work has released", async () => {
+  let throwing = false;
+  const backend = committing((apply) => {
+    const done = apply();
+    if (!throwing) return done;
+    throwing = false;
+    throw new LockBackendError("no answer", { transient: true });
+  });
+  const held = await lock("report", { backend }).acquire();
+  const { signal } = held;
+  throwing = true;
+  assertEquals([await held.release(), signal.aborted], [true, false]);
+});
+
+Deno.test("input: a release that fails for good is told at once, by its first cause", async () => {
+  let failures = 0;
+  let failing = false;
+  const backend = committing((apply) => failing ? Promise.reject(new Error(`full ${++failures}`)) : apply());
+  const held = await lock("report", { backend }).acquire();
+  failing = true;
+  const error = await assertRejects(() => held.release(), LockBackendError);
+  assertEquals([error.message, failures], ['Cannot release lock "report": full 1', 1]);
+});
+
+Deno.test("input: a store that answers with no promise fails by name, once", async () => {
+  let broken = false;
+  const backend = committing((apply) => broken ? undefined as Anything : apply());
+  const held = await lock("report", { backend }).acquire();
+  broken = true;
+  await assertRejects(() => held.release(), LockBackendError, 'Cannot release lock "report"');
+  await assertRejects(
+    () => lock("other", { backend }).acquire(),
+    LockBackendError,
+    'Cannot acquire lock "other"',
+  );
+});
+
+Deno.test("input: a store that throws at once fails all of the thousands who wait, and sends nothing for them", async () => {
+  let broken = false;
+  let sent = 0;
+  const backend = committing((apply) => {
+    if (broken) throw new Error("no such table");
+    sent++;
+    return apply();
+  });
+  const held = await lock("report", { backend, leaseMs: 100, renew: false }).acquire();
+  const waiting = Array.from({ length: 3000 }, () => lock("report", { backend }).acquire());
+  broken = true;
+  const outcomes = await Promise.allSettled(waiting);
+  assertEquals(new Set(outcomes.map(({ status }) => status)), new Set(["rejected"]));
+  await assertRejects(() => lock("other", { backend, wait: false }).acquire(), LockBackendError);
+  assertEquals(sent, 1);
+  await held.release();
 });
 
 Deno.test("input: a silent store is called by its name", async () => {

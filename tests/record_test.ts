@@ -1,4 +1,4 @@
-import { encode, type Holder, type LockRecord } from "../core/record.ts";
+import { encode, type Holder, type LockRecord, release } from "../core/record.ts";
 import { assertEquals } from "@std/assert";
 
 const grant: Holder = {
@@ -33,4 +33,13 @@ Deno.test("record: what is written out by hand is the same JSON", () => {
     const record: LockRecord = { v: 1, holders: [grant], queue: [], ...parts };
     assertEquals(encode(record), JSON.stringify(record), name);
   }
+});
+
+Deno.test("record: a release leaves no place in line in which nobody waits", () => {
+  const own = { ...waiter, seat: "own" };
+  const record: LockRecord = { v: 1, holders: [grant], queue: [own, waiter] };
+  const line = (seat?: string) => release(record, grant.token, 0, undefined, seat)?.record?.queue;
+  assertEquals([line("own"), line()], [[waiter], [own, waiter]]);
+  const alone: LockRecord = { v: 1, holders: [grant], queue: [own] };
+  assertEquals(release(alone, grant.token, 0, undefined, "own"), { record: null, granted: false });
 });
