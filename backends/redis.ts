@@ -21,6 +21,7 @@
 import type { LockBackend } from "../core/backend.ts";
 import { backendError } from "../core/errors.ts";
 import { refuse } from "../core/identifier.ts";
+import { assertOptions } from "../core/options.ts";
 import { holdOf, type Lock } from "../core/lock.ts";
 import { proofOf } from "../core/proof.ts";
 import { type IoRedisClient, type IoRedisCluster, type NodeRedisClient, portOf } from "./redis/clients.ts";
@@ -77,9 +78,7 @@ export function redisBackend(
   client: IoRedisClient | IoRedisCluster | NodeRedisClient,
   options: RedisBackendOptions = {},
 ): RedisBackend {
-  if (typeof options !== "object" || options === null) {
-    refuse("Cannot make a Redis backend: options must be an object", options);
-  }
+  assertOptions(options, ["prefix"], "make a Redis backend");
   const { prefix = "holdfast" } = options;
   const rule = "Cannot make a Redis backend: 'prefix' must be a non-empty string without braces";
   if (typeof prefix !== "string") refuse(rule, prefix);

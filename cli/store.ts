@@ -1,9 +1,9 @@
 /** Opens the store that a command line names, with the client that is installed. */
 
 import process from "node:process";
-import { setTimeout } from "node:timers/promises";
 import type { LockBackend } from "../core/backend.ts";
 import { LockBackendError, quote } from "../core/errors.ts";
+import { untilIdle } from "../core/idle.ts";
 import { peerOf } from "../core/peer.ts";
 import { datastoreBackend, datastoreClient } from "../backends/datastore.ts";
 import { kvBackend, type KvDatabase } from "../backends/kv.ts";
@@ -12,7 +12,6 @@ import { UsageError } from "./usage.ts";
 
 /** How long one who leaves waits for what he left in the store to be cleared away. */
 const LEAVE_MS = 5000;
-const LEAVE_POLL_MS = 5;
 
 /** An open store. */
 export interface Store {
@@ -42,8 +41,7 @@ export async function openStore(spec: string | undefined): Promise<Store> {
   return {
     backend,
     async close() {
-      const late = performance.now() + LEAVE_MS;
-      while (peerOf(backend).busy > 0 && performance.now() < late) await setTimeout(LEAVE_POLL_MS);
+      await untilIdle(peerOf(backend), LEAVE_MS);
       await close();
     },
   };

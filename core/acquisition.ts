@@ -13,6 +13,8 @@ import type { Want } from "./record.ts";
 const FIRST_ANSWER_MS = 1000;
 /** The same for one who does not wait at all, and so has set no limit: a first connection takes its time. */
 const TRY_MS = 5000;
+/** How often one whose time is up looks whether a store that was silent has answered meanwhile. */
+const OVERDUE_LOOK_MS = 10;
 
 /** Makes the tokens of this process unguessable. */
 const SECRET = crypto.randomUUID();
@@ -184,7 +186,7 @@ export class Acquisition {
       const silent = asking > 0 && answeredMs < this.#startedMs;
       if (failure !== undefined) this.fail(failure);
       else if (!silent) this.refuse();
-      else if (this.#waitedMs < FIRST_ANSWER_MS) this.#limit(FIRST_ANSWER_MS);
+      else if (this.#waitedMs < FIRST_ANSWER_MS) this.#limit(this.#waitedMs + OVERDUE_LOOK_MS);
       else this.fail(this.#queue.peer.silence(this.#waitedMs));
     });
   }

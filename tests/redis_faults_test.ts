@@ -805,11 +805,44 @@ test("a key of another type in the way: an error at once that says so, and the k
   await a.client.hset(name, "field", "value");
   const error = await assertRejects(() => acquire(a.backend), LockBackendError, "another type");
   assertEquals(error.transient, false);
+  assert(error.message.includes(`"${name}"`), error.message);
   assertEquals(await a.client.hget(name, "field"), "value");
   await a.client.del(name);
+  // The counter of its bucket, too; whatever text it holds, fencing tokens rise.
+  const counter = name.slice(0, -":job".length);
+  for (const text of ["99", "zzz", ""]) {
+    await a.client.set(counter, text);
+    const again = await acquire(a.backend);
+    assert(again.fencingToken > held.fencingToken, `${text}: ${again.fencingToken}`);
+    await again.release();
+  }
+  await a.client.del(counter);
+  await a.client.rpush(counter, "an element");
+  const inTheWay = await assertRejects(() => acquire(a.backend), LockBackendError, "another type");
+  assert(inTheWay.message.includes(`"${counter}"`), inTheWay.message);
+  await a.client.del(counter);
   await a.client.set(name, "something else");
   await assertRejects(() => acquire(a.backend), LockBackendError, "something else");
   assertEquals(await a.client.get(name), "something else");
+});
+
+test("a backend that is disposed of: who waited, or has just given up, leaves the line first", async () => {
+  await using world = await World.start();
+  const a = await world.peer();
+  const held = await acquire(a.backend);
+  for (const end of ["gave up", "waits"]) {
+    const { client, close } = await CLIENTS["node-redis 6"](world.server.port);
+    const backend = redisBackend(client);
+    const waiting = acquire(backend, { waitForMs: end === "waits" ? 60_000 : 100 }).catch((error) => error);
+    await lined(a.backend, 1);
+    if (end === "gave up") assertEquals(await waiting, null);
+    await backend[Symbol.asyncDispose]();
+    await close();
+    if (end === "waits") assert(await waiting instanceof LockBackendError);
+    const [{ key, value }] = await a.backend.read(["job"]);
+    assertEquals(decode(key, value).queue, []);
+  }
+  assert(await held.release());
 });
 
 test("two databases of one server: equal names are different records, and nobody hears of the other's", async () => {

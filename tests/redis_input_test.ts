@@ -6,6 +6,7 @@ import {
   commitIfHeld,
   hashTag,
   type IoRedisClient,
+  type IoRedisCluster,
   type NodeRedisClient,
   redisBackend,
 } from "@holdfast/lock/backends/redis";
@@ -111,6 +112,19 @@ Deno.test("Redis: a prefix that could break the hash tag is refused", () => {
     TypeError,
     "options must be an object",
   );
+  assertThrows(
+    () => redisBackend(client, { prefx: "app" } as unknown as undefined),
+    TypeError,
+    "there is no option 'prefx', only prefix",
+  );
+  // In a cluster all locks would share a slot, and hashTag would lie.
+  const cluster = { ...client, isCluster: true, nodes: () => [], options: { keyPrefix: "{app}:" } } as const;
+  assertThrows(
+    () => redisBackend(cluster as unknown as IoRedisCluster),
+    RangeError,
+    `the 'keyPrefix' of a Cluster must have no braces, or locks share a slot, current value is "{app}:"`,
+  );
+  assert(redisBackend({ ...client, options: { keyPrefix: "{app}:" } }));
   assert(redisBackend(client, { prefix: "my app:é*?" }));
 });
 

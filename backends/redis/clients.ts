@@ -1,6 +1,6 @@
 /** The clients that the backend takes: what it needs of each make, and how they are spoken to alike. */
 
-import { describe } from "../../core/identifier.ts";
+import { describe, refuse } from "../../core/identifier.ts";
 
 /** What the backend needs of an `ioredis` client. */
 export interface IoRedisClient {
@@ -259,6 +259,14 @@ export function portOf(
   // Those of a cluster or of sentinels take other arguments.
   if (needed === NODE_REDIS && (members?.sendCommand as { length?: number } | undefined)?.length! > 2) {
     throw new TypeError(`${rule} made by createClient, current value is made by another function`);
+  }
+  const { keyPrefix } = (members?.options ?? {}) as { keyPrefix?: unknown };
+  if (needed === IOREDIS_CLUSTER && /[{}]/.test(String(keyPrefix))) {
+    refuse(
+      `${rule}; the 'keyPrefix' of a Cluster must have no braces, or locks share a slot`,
+      keyPrefix,
+      RangeError,
+    );
   }
   const missing = needed.find((name) => !has(name)) ??
     (needed === NODE_REDIS ? ["isOpen"] : ["options", "status"]).find((name) =>

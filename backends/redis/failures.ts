@@ -12,13 +12,17 @@ const WHERE = /^(ERR Error running script \(call to \S+\): )?@user_script: ?\d+:
 const LASTING =
   /^(user_script:|NOAUTH|WRONGPASS|NOPERM|NOPROTO|ERR(?! max number of clients))|subscriber mode/;
 
-/** What a failure is called, and whether it may pass; `closed` if the client is closed for good. */
-export function failureOf(cause: unknown, closed: boolean): LockBackendError {
+/**
+ * What a failure is called, and whether it may pass; `closed` if the client is closed for good, `keys` are those that
+ * were asked for.
+ */
+export function failureOf(cause: unknown, closed: boolean, keys: readonly string[]): LockBackendError {
   if (cause instanceof LockBackendError) return cause;
   const message = (cause instanceof Error ? cause.message : String(cause)).replace(WHERE, "");
   if (closed) return new LockBackendError(CLOSED.message, { cause });
   if (message.startsWith("WRONGTYPE")) {
-    return new LockBackendError(`a key of another type is in the way: ${message}`, { cause });
+    const names = keys.map(describe).join(" or ");
+    return new LockBackendError(`a key of another type is in the way (${names}): ${message}`, { cause });
   }
   if (/^(MOVED|ASK|CROSSSLOT)|non local key/.test(message)) {
     return new LockBackendError(

@@ -28,13 +28,17 @@ interface Errand {
 export class Outbox {
   readonly #port: Port;
   readonly #each: Script;
-  readonly #failure: (cause: unknown) => LockBackendError;
+  readonly #failure: (cause: unknown, keys: readonly string[]) => LockBackendError;
   /** How many answers are due. */
   #due = 0;
   #gathered: Errand[] = [];
   #together: boolean;
 
-  constructor(port: Port, each: Script, failure: (cause: unknown) => LockBackendError) {
+  constructor(
+    port: Port,
+    each: Script,
+    failure: (cause: unknown, keys: readonly string[]) => LockBackendError,
+  ) {
     this.#port = port;
     this.#each = each;
     this.#failure = failure;
@@ -57,10 +61,11 @@ export class Outbox {
       async (error) => {
         this.#due--;
         const unknown = error instanceof Error && error.message.startsWith("NOSCRIPT");
-        if (!unknown) throw this.#failure(error);
+        const failure = (error: unknown) => this.#failure(error, words.slice(0, keyCount));
+        if (!unknown) throw failure(error);
         return read(
           await this.#port.eval(script.text, keyCount, words).catch((error) => {
-            throw this.#failure(error);
+            throw failure(error);
           }),
         );
       },
@@ -123,7 +128,8 @@ export class Outbox {
       if (!Array.isArray(replies)) throw unexpected(replies);
       for (const [i, reply] of replies.entries()) {
         const failed = Array.isArray(reply) && reply.length === 1;
-        if (failed) errands[i].fail(this.#failure(new Error(String(reply[0]))));
+        const { words, keyCount } = errands[i];
+        if (failed) errands[i].fail(this.#failure(new Error(String(reply[0])), words.slice(0, keyCount)));
         else errands[i].answer(reply);
       }
     };

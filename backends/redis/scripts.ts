@@ -26,7 +26,7 @@ if #now < ${DIGITS} then now = string.rep('0', ${DIGITS} - #now) .. now end
  */
 const VERSION = `
 local version, answer = now, now
-if last and last + 1 > now + 0 then
+if last and (tonumber(last) or 0) + 1 > now + 0 then
   version = string.format('%0${DIGITS}.0f', last + 1)
   answer = version .. now
   call('SET', counter, version)
@@ -136,7 +136,7 @@ for i = 1, count do
   least = math.max(least, (tonumber(ARGV[3 * i - 1]) or 0) + 1)
 end
 for i = count + 1, #KEYS do
-  least = math.max(least, (redis.call('GETSET', KEYS[i], version) or 0) + 1)
+  least = math.max(least, (tonumber(redis.call('GETSET', KEYS[i], version)) or 0) + 1)
 end
 local answer = version
 if least > now then

@@ -4,6 +4,8 @@ import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../
 import { Bell } from "../../core/bell.ts";
 import { systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
+import { untilIdle } from "../../core/idle.ts";
+import { peerOf } from "../../core/peer.ts";
 import type { Port } from "./clients.ts";
 import { ServerClock, SKEW_MS, TOLERANCE_MS } from "./clock.ts";
 import { failureOf, unexpected } from "./failures.ts";
@@ -16,6 +18,9 @@ const BUCKETS = 256;
 
 /** A version, or a version and the time. */
 const ANSWER = new RegExp(`^\\d{${DIGITS}}(\\d{${DIGITS}})?$`);
+
+/** How long those who have ended to wait may take to leave nothing behind, when the backend is disposed of. */
+const LEAVE_MS = 1000;
 
 /** How many places are kept at most. */
 const MAX_PLACES = 1000;
@@ -53,7 +58,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     // Channels, unlike keys, are the same in all databases of a server.
     this.#channelSuffix = this.port.database === 0 ? "" : `@${this.port.database}`;
     this.#scripts = scriptsOf(this.#channelSuffix);
-    this.#outbox = new Outbox(this.port, this.#scripts.each, (cause) => this.failure(cause));
+    this.#outbox = new Outbox(this.port, this.#scripts.each, (cause, keys) => this.failure(cause, keys));
   }
 
   keyOf(key: string): string {
@@ -173,14 +178,16 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     });
   }
 
-  /** A failure of the store, and whether it may pass. */
-  failure(cause: unknown): LockBackendError {
-    return failureOf(cause, this.port.closed);
+  /** A failure of the store that was asked about `keys`, and whether it may pass. */
+  failure(cause: unknown, keys: readonly string[] = []): LockBackendError {
+    return failureOf(cause, this.port.closed, keys.map((key) => this.port.keyPrefix + key));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.port.detach();
     await this.#feed.close();
+    // Those who waited leave the line: the client is still there.
+    await untilIdle(peerOf(this), LEAVE_MS);
+    this.port.detach();
   }
 
   /** Sends a commit by the script that does least. */
