@@ -48,8 +48,9 @@ export interface RedisBackendOptions {
 /** What {@linkcode redisBackend} makes. */
 export interface RedisBackend extends LockBackend, AsyncDisposable {
   /**
-   * Closes the connection for subscriptions, if one was opened; never the client that was handed in. Nobody can
-   * wait for a lock on this backend afterwards.
+   * Closes the connection for subscriptions, if one was opened; never the client that was handed in. Who still
+   * waits fails. It ends when those who waited have left the line, after a second at most. Nobody can wait for a
+   * lock on this backend afterwards.
    */
   [Symbol.asyncDispose](): Promise<void>;
 }

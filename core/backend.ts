@@ -103,6 +103,8 @@ export interface LockBackend {
   readonly graceMs: number;
 }
 
+const known = new WeakSet<object>();
+
 /** What a backend must have: methods, and times. */
 const MEMBERS = ["read", "commit", "watch", "list", "now", "skewMs", "graceMs"];
 
@@ -111,9 +113,12 @@ export function assertBackend(value: unknown, option: string): asserts value is 
   const candidate = value as Partial<Record<string, unknown>> | null | undefined;
   const rule = `Cannot use '${option}': it must be a lock backend such as kvBackend(kv)`;
   if (typeof candidate !== "object" || candidate === null) refuse(rule, value);
+  // Every lock asks.
+  if (known.has(candidate)) return;
   for (const name of MEMBERS) {
     const member = candidate[name];
     if (name.endsWith("Ms") ? typeof member === "number" : typeof member === "function") continue;
     throw new TypeError(`${rule}, current value lacks '${name}': ${describe(value)}`);
   }
+  known.add(candidate);
 }

@@ -34,8 +34,9 @@ export interface LockOptions {
   /**
    * Evict a holder that has held the lock for this many milliseconds, even if it is alive; its `signal`
    * tells it. The lock then goes to whoever is first in line, so choose it longer than any honest hold:
-   * otherwise one waiter robs every holder until its own turn comes. 0 evicts any holder at once; omitted
-   * never evicts. Default: never.
+   * otherwise one waiter robs every holder until its own turn comes. Of another process's hold, time is told
+   * by the store's clock, and on the late side: up to the backend's `skewMs` later. 0 evicts any holder at
+   * once; omitted never evicts. Default: never.
    */
   stealAfterMs?: number;
   /** Which backend: one of `LOCK_KINDS`. `backend` wins over it. Default: `LOCK_KINDS.STRONG`. */
