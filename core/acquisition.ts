@@ -16,9 +16,6 @@ const TRY_MS = 5000;
 /** How often one whose time is up looks whether a store that was silent has answered meanwhile. */
 const OVERDUE_LOOK_MS = 10;
 
-/** Makes the tokens of this process unguessable. */
-const SECRET = crypto.randomUUID();
-
 let acquisitions = 0;
 
 /** Is told the outcome: the hold; or without one why, and whether that is only that the lock is taken. */
@@ -55,7 +52,7 @@ export class Acquisition {
     done: Done,
   ) {
     this.#queue = queue;
-    this.token = `${SECRET}:${this.id}`;
+    this.token = `${queue.peer.secret}:${this.id}`;
     this.identifier = identifier;
     this.options = options;
     this.#done = done;

@@ -36,6 +36,8 @@ export class Peer {
   declare readonly clock: Clock;
   /** This process's place in any line. */
   readonly seatId: string = crypto.randomUUID();
+  /** Makes the tokens of this process's holders unguessable. */
+  readonly secret: string = crypto.randomUUID();
   /** Of the keys that somebody here holds or wants. */
   readonly queues = new Map<string, LocalQueue>();
   /** What was seen of locks that nobody here wants at the moment. */
