@@ -1,7 +1,7 @@
 import { strict as assert } from "node:assert";
 import { setTimeout } from "node:timers/promises";
-import { LockAcquisitionError } from "../mod.ts";
-import { gateAnswer, gateRequest, loseAnswer, type Probe } from "./probe.ts";
+import { type Lock, LockAcquisitionError } from "../mod.ts";
+import { type Gate, gateAnswer, gateRequest, loseAnswer, type Probe } from "./probe.ts";
 import { type Cases, outcomeOf, type Stage } from "./stage.ts";
 
 /** Who comes next, and how one leaves. */
@@ -144,15 +144,8 @@ export const waitingCases: Cases = {
   },
 
   "abort: a place taken while its waiter leaves is given back": async (stage) => {
-    const { a, b } = stage;
-    const held = await stage.acquire(a);
-    const ending = new AbortController();
-    const entering = gateRequest();
-    b.plan((apply) => apply(), entering.plan);
-    const waiting = outcomeOf(stage.acquire(b, { signal: ending.signal }));
-    await entering.reached;
-    ending.abort("no more");
-    assert.equal(await waiting, "no more");
+    const { b } = stage;
+    const { held, entering } = await abortedOnTheWay(stage);
     entering.open();
     await b.idle(1000);
     assert.equal((await stage.record())?.queue.length, 0);
@@ -160,15 +153,8 @@ export const waitingCases: Cases = {
   },
 
   "abort: a place that lands when others here have cleared up is given back": async (stage) => {
-    const { a, b } = stage;
-    const held = await stage.acquire(a);
-    const ending = new AbortController();
-    const entering = gateRequest();
-    b.plan((apply) => apply(), entering.plan);
-    const waiting = outcomeOf(stage.acquire(b, { signal: ending.signal }));
-    await entering.reached;
-    ending.abort("no more");
-    assert.equal(await waiting, "no more");
+    const { b } = stage;
+    const { held, entering } = await abortedOnTheWay(stage);
     // It leaves last, as far as this process knows, and finds no place in the line.
     assert.equal(await stage.tryAcquire(b), null);
     await b.idle(1000);
@@ -414,4 +400,18 @@ async function served(stage: Stage, peers: readonly Probe[], inLine: readonly nu
   await held.release();
   await Promise.all(runs);
   return order;
+}
+
+/** Someone holds the lock, and a waiter of another process is aborted while it is on its way into the line. */
+async function abortedOnTheWay(stage: Stage): Promise<{ held: Lock; entering: Gate }> {
+  const { a, b } = stage;
+  const held = await stage.acquire(a);
+  const ending = new AbortController();
+  const entering = gateRequest();
+  b.plan((apply) => apply(), entering.plan);
+  const waiting = outcomeOf(stage.acquire(b, { signal: ending.signal }));
+  await entering.reached;
+  ending.abort("no more");
+  assert.equal(await waiting, "no more");
+  return { held, entering };
 }
