@@ -49,9 +49,10 @@ function bet(queue: LocalQueue, acquisition: Acquisition): void {
   // No async function: what this allocates is what a lock takes longer than the store.
   try {
     const free = { key, version: null, record: FREE };
+    // Before the record's own time: a process may be frozen between the two.
+    const sent = momentOf(peer.clock);
     const record = claim(acquisition.want(), peer.now());
     acquisition.mayHold = true;
-    const sent = momentOf(peer.clock);
     acquisition.asks(sent.monotonic);
     const limitMs = answerMs(acquisition.options.leaseMs);
     peer.ask(peer.commit(free, record), limitMs, alarm, sent.monotonic, (answer) => {
@@ -94,6 +95,7 @@ async function persist(
       }
       const { record } = look;
       queue.observe(record);
+      const sent = momentOf(clock);
       const decision = decide(record, acquisition.want(ahead), queue.view());
 
       if (decision.kind === "wait") {
@@ -113,7 +115,6 @@ async function persist(
       const claims = decision.kind === "claim";
       if (claims) acquisition.mayHold = true;
       else if (mayWait) acquisition.stand();
-      const sent = momentOf(clock);
       acquisition.asks(sent.monotonic);
       const { ok, sight } = await peer.replace(look, decision.record, limitMs);
       acquisition.heard();

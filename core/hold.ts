@@ -311,6 +311,7 @@ export class Hold {
           known = undefined;
           const { record } = sight;
           const heir = queue.heir();
+          const sent = momentOf(peer.clock);
           const step = release(record, token, peer.now(), heir?.want(), queue.idleSeat);
           if (step === null) {
             if (!fresh) continue;
@@ -330,7 +331,6 @@ export class Hold {
             else heir.stand();
             heirs.add(heir);
           }
-          const sent = momentOf(peer.clock);
           const unsureBefore: boolean = unsure;
           unsure = true;
           const result = await peer.replace(sight, step.record, this.#limitMs);

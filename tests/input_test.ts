@@ -2,6 +2,8 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import { commitIfHeld, kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
+import { decode } from "../core/record.ts";
+import { freeze } from "../testing/probe.ts";
 import { delay } from "@std/async";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import {
@@ -385,6 +387,34 @@ Deno.test("input: a store that throws at once fails all of the thousands who wai
   await assertRejects(() => lock("other", { backend, wait: false }).acquire(), LockBackendError);
   assertEquals(sent, 1);
   await held.release();
+});
+
+Deno.test("input: who is frozen just after it has read the time does not believe to hold what others see lapse", async () => {
+  const leaseMs = 200;
+  let freezing = false;
+  const backend = memoryBackend();
+  const now = backend.now.bind(backend);
+  Object.assign(backend, {
+    now() {
+      const time = now();
+      if (freezing) freeze(leaseMs + 20);
+      freezing = false;
+      return time;
+    },
+  });
+  const agrees = async (held: Lock) => {
+    const [{ key, value }] = await backend.read(["report"]);
+    const [{ expiresAt }] = decode(key, value).holders;
+    assertEquals([held.held, expiresAt > now()], [true, true]);
+  };
+  freezing = true;
+  const held = await lock("report", { backend, leaseMs }).acquire();
+  await agrees(held);
+  const heir = lock("report", { backend, leaseMs }).acquire();
+  freezing = true;
+  await held.release();
+  await agrees(await heir);
+  await (await heir).release();
 });
 
 Deno.test("input: a silent store is called by its name", async () => {
