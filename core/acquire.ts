@@ -6,7 +6,9 @@ import { Hold } from "./hold.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import { answerMs, type Peer } from "./peer.ts";
-import { claim, decide, FREE, type Sight, sightOf } from "./record.ts";
+import { type Sight, sightOf } from "./record/codec.ts";
+import { FREE } from "./record/record.ts";
+import { claim, decide } from "./record/rules.ts";
 
 /**
  * Acquires the lock of `identifier`, kept under `key`. Without it, the error is a LockAcquisitionError if the lock is

@@ -7,7 +7,7 @@ import type { Hold } from "./hold.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import { ANSWER_MS } from "./peer.ts";
-import type { Want } from "./record.ts";
+import type { Want } from "./record/rules.ts";
 
 /** How long a store that is silent so far may take, however short the caller wants to wait. */
 const FIRST_ANSWER_MS = 1000;

@@ -10,7 +10,8 @@ import { storeOf, type StoreOptions } from "./operate.ts";
 import { LIMIT_MS, recordOf, tellForced } from "./operators.ts";
 import { assertOptions, checkOptions, time } from "./options.ts";
 import { type Peer, peerOf } from "./peer.ts";
-import { type Sight, sweep } from "./record.ts";
+import type { Sight } from "./record/codec.ts";
+import { sweep } from "./record/rules.ts";
 
 /** How many records are under way at once: enough for a store far away, few enough for one on a laptop. */
 const AT_ONCE = 32;

@@ -6,7 +6,8 @@ import { follow } from "./follow.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import { answerMs } from "./peer.ts";
-import { lossOf, release, renew, type Sight, sightOf } from "./record.ts";
+import { type Sight, sightOf } from "./record/codec.ts";
+import { lossOf, release, renew } from "./record/rules.ts";
 
 /** After how long a held lock starts to watch its own record, and does so again if the watch fails. */
 const WATCH_AFTER_MS = 1000;

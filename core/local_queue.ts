@@ -4,7 +4,9 @@ import type { Timer } from "./clock.ts";
 import type { HolderInfo } from "./errors.ts";
 import type { Hold } from "./hold.ts";
 import type { Peer } from "./peer.ts";
-import { FREE, type Holder, type LockRecord, type Sight, type View } from "./record.ts";
+import type { Sight } from "./record/codec.ts";
+import type { View } from "./record/evidence.ts";
+import { FREE, type Holder, type LockRecord } from "./record/record.ts";
 
 /** When each grant, by its fencing token, was first seen here, and how often and since when it is renewed. */
 export type Sightings = ReadonlyMap<

@@ -6,7 +6,9 @@ import { publishBackendError } from "./events.ts";
 import { assertIdentifier, keyOf } from "./identifier.ts";
 import type { ListedLock } from "./operate.ts";
 import { type Peer, peerOf } from "./peer.ts";
-import { evict, type Holder, type LockRecord, sightOf } from "./record.ts";
+import { sightOf } from "./record/codec.ts";
+import type { Holder, LockRecord } from "./record/record.ts";
+import { evict } from "./record/rules.ts";
 
 /** How long one question of an operator to the store may take. */
 export const LIMIT_MS = 10_000;

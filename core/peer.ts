@@ -3,7 +3,9 @@ import { type Alarm, type Clock, pause, systemClock } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { publish } from "./events.ts";
 import { LocalQueue, type Sightings } from "./local_queue.ts";
-import { encode, garbageAfterMs, type LockRecord, type Sight, sightOf, withdraw, written } from "./record.ts";
+import { encode, garbageAfterMs, type Sight, sightOf, written } from "./record/codec.ts";
+import type { LockRecord } from "./record/record.ts";
+import { withdraw } from "./record/rules.ts";
 
 /** The least time that the store has for an answer, however short the lease. */
 export const ANSWER_MS = 1000;

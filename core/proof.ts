@@ -1,6 +1,6 @@
 import { backendError, LockLostError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
-import type { Sight } from "./record.ts";
+import type { Sight } from "./record/codec.ts";
 
 /**
  * The record that proves that a lock is held: as long as its version stands, it is. For the backends' `commitIfHeld`.

@@ -1,6 +1,8 @@
 import { strict as assert } from "node:assert";
 import type { LockBackend } from "../core/backend.ts";
-import { encode, type Holder, type LockRecord, renew, sightOf } from "../core/record.ts";
+import { encode, sightOf } from "../core/record/codec.ts";
+import type { Holder, LockRecord } from "../core/record/record.ts";
+import { renew } from "../core/record/rules.ts";
 import { cleanup, type CleanupCounts } from "../core/cleanup.ts";
 import { forceRelease, type ListedLock, Lock, locks } from "../mod.ts";
 import { loseAnswer } from "./probe.ts";

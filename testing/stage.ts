@@ -1,7 +1,8 @@
 import { strict as assert } from "node:assert";
 import { setTimeout } from "node:timers/promises";
 import type { Entry, LockBackend } from "../core/backend.ts";
-import { decode, type LockRecord } from "../core/record.ts";
+import { decode } from "../core/record/codec.ts";
+import type { LockRecord } from "../core/record/record.ts";
 import { Lock, lock, type LockForms, type LockLostError, type LockOptions } from "../mod.ts";
 import { freeze, Probe } from "./probe.ts";
 

@@ -2,7 +2,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
-import { encode, type Holder } from "../core/record.ts";
+import { encode } from "../core/record/codec.ts";
+import type { Holder } from "../core/record/record.ts";
 import {
   appEngineCron,
   type Authorize,

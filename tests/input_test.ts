@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import { commitIfHeld, kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
-import { decode } from "../core/record.ts";
+import { decode } from "../core/record/codec.ts";
 import { freeze } from "../testing/probe.ts";
 import { delay } from "@std/async";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";

@@ -1,4 +1,6 @@
-import { encode, type Holder, type LockRecord, release } from "../core/record.ts";
+import { encode } from "../core/record/codec.ts";
+import type { Holder, LockRecord } from "../core/record/record.ts";
+import { release } from "../core/record/rules.ts";
 import { assertEquals } from "@std/assert";
 
 const grant: Holder = {

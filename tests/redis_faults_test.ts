@@ -11,7 +11,7 @@ import { Redis as Redis6 } from "ioredis6";
 import { createClient, RESP_TYPES } from "redis6";
 import { commitIfHeld, hashTag, type RedisBackend, redisBackend } from "../backends/redis.ts";
 import type { LockBackend } from "../core/backend.ts";
-import { decode } from "../core/record.ts";
+import { decode } from "../core/record/codec.ts";
 import { Lock, LockBackendError, LockLostError, type LockOptions } from "../mod.ts";
 import { CLIENTS } from "./redis_clients.ts";
 import { freePort, missingRedis, RedisServer, type RedisServerOptions } from "./redis_server.ts";

@@ -10,7 +10,7 @@ import {
 import { Lock, LockBackendError, LockLostError } from "@holdfast/lock";
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { setTimeout } from "node:timers/promises";
-import { decode } from "../../core/record.ts";
+import { decode } from "../../core/record/codec.ts";
 // @deno-types="./hands.d.ts"
 import { type Asked, handsOn } from "./hands.mjs";
 import type { Call, TestServer } from "./test_server.ts";

@@ -2,7 +2,8 @@ import { MemoryStore } from "../../backends/memory.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
 import { Bell } from "../../core/bell.ts";
 import { LockBackendError } from "../../core/errors.ts";
-import { decode, type LockRecord } from "../../core/record.ts";
+import { decode } from "../../core/record/codec.ts";
+import type { LockRecord } from "../../core/record/record.ts";
 import type { SimProcess, World } from "./world.ts";
 
 /** How the network between the processes and the store behaves. Shares are from 0 to 1. */

@@ -1,0 +1,88 @@
+/** The record of one lock: what a store keeps of it, and how one is put together. */
+
+import type { LossReason } from "../errors.ts";
+
+/** One hold of the lock. */
+export interface Holder {
+  /** Unguessable, fresh per acquisition, the same through all retries of that acquisition. */
+  readonly token: string;
+  /** Room for shared locks and limits; today every holder excludes every other. */
+  readonly mode: "exclusive";
+  readonly limit: 1;
+  /** When it was granted, by the granting process's view of the store's clock. */
+  readonly since: number;
+  readonly leaseMs: number;
+  /** When its lease ends, by the same clock. */
+  readonly expiresAt: number;
+  /** Counts renewals: that this changed is how an onlooker without a clock sees that the holder lives. */
+  readonly renewals: number;
+  /** The version of the granting commit. Absent exactly in that commit itself: see `seen`. */
+  readonly fence?: string;
+  readonly label?: string;
+}
+
+/** A process in line. Advice about order, never a grant. */
+export interface Waiter {
+  /** Names the place in line; shared by all waiters of one process. */
+  readonly seat: string;
+  readonly mode: "exclusive";
+  readonly limit: 1;
+  readonly since: number;
+  readonly label?: string;
+}
+
+/** A note for an evicted holder, so that it can be told why. */
+export interface Eviction {
+  readonly token: string;
+  readonly reason: LossReason;
+  /** When the note may go: a lease later than the evicted one would have ended, it has surely been read. */
+  readonly until: number;
+}
+
+/** All that a store knows of one lock. A lock that is free and has no line has no record. */
+export interface LockRecord {
+  /** The format of the record. */
+  readonly v: 1;
+  readonly holders: readonly Holder[];
+  readonly queue: readonly Waiter[];
+  readonly evicted?: readonly Eviction[];
+  /** Since when nobody has held it, while somebody is in line. */
+  readonly freedAt?: number;
+}
+
+/** The record of a lock that nobody holds or wants. */
+export const FREE: LockRecord = { v: 1, holders: [], queue: [] };
+
+/** How many processes stand in a record's line; further ones wait beside it. Keeps it under 64 KiB. */
+export const MAX_QUEUE = 64;
+
+/** How long a record outlives its last use before the store may collect it. */
+export const GARBAGE_AFTER_MS = 60_000;
+
+/** A record of these parts, with no empty ones. `freedAt` stays as long as nobody holds the lock. */
+export function recordOf(
+  { freedAt }: LockRecord,
+  holders: readonly Holder[],
+  queue: readonly Waiter[],
+  evicted: readonly Eviction[],
+): LockRecord {
+  return {
+    v: 1,
+    holders,
+    queue,
+    evicted: evicted.length > 0 ? evicted : undefined,
+    freedAt: holders.length === 0 && queue.length > 0 ? freedAt : undefined,
+  };
+}
+
+/** The same, freed now if it is free; no record at all if nothing is left to say. */
+export function recordOrNull(
+  record: LockRecord,
+  holders: readonly Holder[],
+  queue: readonly Waiter[],
+  evicted: readonly Eviction[],
+  now: number,
+): LockRecord | null {
+  if (holders.length === 0 && queue.length === 0 && evicted.length === 0) return null;
+  return recordOf({ ...record, freedAt: now }, holders, queue, evicted);
+}
