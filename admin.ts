@@ -30,9 +30,10 @@ import { inTime, type Look, Observer, rememberLosses } from "./admin/observer.ts
 import { bdi, content, messageOf, outcome, overview, question } from "./admin/page.ts";
 import { cookieOf, forgery, headers, tokenOf } from "./admin/requests.ts";
 import { assertAuthorize, type Authorize, refusedBy } from "./handlers/authorize.ts";
-import { describe, keyOf } from "./core/identifier.ts";
+import { keyOf } from "./core/identifier.ts";
 import { forceRelease, locks, type StoreOptions } from "./core/operate.ts";
-import { assertOptions, checkOptions, time } from "./core/options.ts";
+import { checkOptions } from "./core/options.ts";
+import { assertOptions, describe, time } from "./core/validate.ts";
 
 /** For how long the page is kept live before `authorize` is asked again; the browser asks by itself. */
 const STREAM_MS = 60_000;

@@ -20,7 +20,7 @@ import { assertAuthorize, type Authorize, json, refusal, refusedBy } from "./han
 import { Bell } from "./core/bell.ts";
 import { assertCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/cleanup.ts";
 import { systemClock } from "./core/clock.ts";
-import { describe } from "./core/identifier.ts";
+import { describe } from "./core/validate.ts";
 import { Lock, LockBackendError } from "./mod.ts";
 
 export { cleanup };

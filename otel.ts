@@ -17,8 +17,7 @@
  */
 
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
-import { describe } from "./core/identifier.ts";
-import { assertOptions } from "./core/options.ts";
+import { assertOptions, describe } from "./core/validate.ts";
 import type { LockEvent, LockEvents } from "./mod.ts";
 
 /** Attributes of a span or a measurement. */

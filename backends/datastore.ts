@@ -24,10 +24,10 @@ import process from "node:process";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
 import { Bell } from "../core/bell.ts";
 import { pause, systemClock } from "../core/clock.ts";
-import { backendError, LockBackendError } from "../core/errors.ts";
-import { describe } from "../core/identifier.ts";
-import { holdOf, type Lock } from "../core/lock.ts";
-import { proofOf } from "../core/proof.ts";
+import { LockBackendError } from "../core/errors.ts";
+import { describe, refuse } from "../core/validate.ts";
+import { guardOf } from "../core/guard.ts";
+import type { Lock } from "../core/lock.ts";
 
 /** A key of `google.datastore.v1`. Without `partitionId` it is in the database and namespace of the locks. */
 export interface DatastoreKey {
@@ -635,24 +635,19 @@ export async function commitIfHeld(
   held: Lock,
   build: (tx: DatastoreTransaction) => unknown,
 ): Promise<DatastoreCommit> {
-  const hold = holdOf(held);
-  const { peer: { backend }, key } = hold.queue;
-  if (!(backend instanceof DatastoreBackend)) {
-    throw new TypeError("Cannot commit: 'held' must be a lock on a Datastore backend, it is on another one");
-  }
-  if (typeof build !== "function") {
-    throw new TypeError(`Cannot commit: 'build' must be a function, current value is ${describe(build)}`);
-  }
+  const guard = guardOf(held, { Backend: DatastoreBackend, name: "a Datastore" });
+  const { backend, key } = guard;
+  if (typeof build !== "function") refuse("Cannot commit: 'build' must be a function", build);
   const started = performance.now();
   for (let most = 20;; most = Math.min(2 * most, 500)) {
-    const proof = await proofOf(hold);
+    const proof = await guard.prove();
     try {
       const done = await backend.guarded(key, proof.version, build);
       if (done !== undefined) return done;
     } catch (error) {
       if (!(error instanceof LockBackendError)) throw error;
       if (codeOf(error) !== ABORTED || performance.now() - started > GUARDED_MS) {
-        throw backendError(hold.identifier, "commit under", error);
+        throw guard.failure(error);
       }
     }
     await pause(systemClock, 1 + Math.random() * most);

@@ -23,11 +23,10 @@
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
 import { Bell } from "../core/bell.ts";
 import { pause, systemClock } from "../core/clock.ts";
-import { backendError, LockBackendError } from "../core/errors.ts";
-import { describe } from "../core/identifier.ts";
-import { assertOptions } from "../core/options.ts";
-import { holdOf, type Lock } from "../core/lock.ts";
-import { proofOf } from "../core/proof.ts";
+import { LockBackendError } from "../core/errors.ts";
+import { assertOptions, describe, refuse } from "../core/validate.ts";
+import { guardOf } from "../core/guard.ts";
+import type { Lock } from "../core/lock.ts";
 
 /** One part of a Deno KV key. */
 export type KvKeyPart = Uint8Array | string | number | bigint | boolean | symbol;
@@ -426,35 +425,26 @@ export async function commitIfHeld(
   held: Lock,
   build: (atomic: KvAtomic) => unknown,
 ): Promise<KvCommit> {
-  const hold = holdOf(held);
-  const { backend } = hold.queue.peer;
-  if (!(backend instanceof KvBackend)) {
-    throw new TypeError("Cannot commit: 'held' must be a lock on a Deno KV backend, it is on another one");
-  }
-  if (typeof build !== "function") {
-    throw new TypeError(`Cannot commit: 'build' must be a function, current value is ${describe(build)}`);
-  }
+  const guard = guardOf(held, { Backend: KvBackend, name: "a Deno KV" });
+  const { backend, key, leaseMs } = guard;
+  if (typeof build !== "function") refuse("Cannot commit: 'build' must be a function", build);
+  const failed = (error: unknown) => {
+    throw guard.failure(error);
+  };
   for (;;) {
-    const proof = await proofOf(hold);
+    const proof = await guard.prove();
     const atomic = backend.kv.atomic();
     atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });
-    const { peer, key } = hold.queue;
-    const { leaseMs } = hold.options;
     const receipt = [...backend.keyOf(key), crypto.randomUUID()];
     atomic.check({ key: receipt, versionstamp: null });
     atomic.set(receipt, new Uint8Array(), { expireIn: 2 * leaseMs + RECEIPT_MS });
     await build(draftOf(atomic));
-    const committing = peer.bounded(retried(() => atomic.commit()), leaseMs);
-    const failed = (error: unknown) => {
-      throw backendError(hold.identifier, "commit under", error);
-    };
-    const result = await committing.catch(failed);
+    const result = await guard.bounded(retried(() => atomic.commit())).catch(failed);
     if (result.ok) return result;
     // A client that got no answer sends again by itself, and is refused by what it has written before.
-    const found = peer.bounded(retried(() => backend.kv.get(receipt)), leaseMs);
-    const { versionstamp } = await found.catch(failed);
+    const { versionstamp } = await guard.bounded(retried(() => backend.kv.get(receipt))).catch(failed);
     if (versionstamp !== null) return { ok: true, versionstamp };
-    const now = await proofOf(hold);
+    const now = await guard.prove();
     if (now.version === proof.version) return result;
   }
 }

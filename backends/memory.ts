@@ -22,7 +22,7 @@
 
 import { Bell } from "../core/bell.ts";
 import { systemClock } from "../core/clock.ts";
-import { assertOptions } from "../core/options.ts";
+import { assertOptions } from "../core/validate.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
 
 interface Stored {

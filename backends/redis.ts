@@ -19,11 +19,9 @@
  */
 
 import type { LockBackend } from "../core/backend.ts";
-import { backendError } from "../core/errors.ts";
-import { refuse } from "../core/identifier.ts";
-import { assertOptions } from "../core/options.ts";
-import { holdOf, type Lock } from "../core/lock.ts";
-import { proofOf } from "../core/proof.ts";
+import { guardOf } from "../core/guard.ts";
+import type { Lock } from "../core/lock.ts";
+import { assertOptions, refuse } from "../core/validate.ts";
 import { type IoRedisClient, type IoRedisCluster, type NodeRedisClient, portOf } from "./redis/clients.ts";
 import { type RedisCommand, RedisStore, tagOf } from "./redis/store.ts";
 
@@ -35,6 +33,8 @@ export type {
   NodeRedisSubscriber,
 } from "./redis/clients.ts";
 export type { RedisCommand } from "./redis/store.ts";
+
+const REDIS = { Backend: RedisStore, name: "a Redis" };
 
 /** Options of {@linkcode redisBackend}. */
 export interface RedisBackendOptions {
@@ -119,12 +119,12 @@ const MAX_WORDS = { command: 7000, together: 50_000 };
  * ```
  */
 export async function commitIfHeld(held: Lock, commands: readonly RedisCommand[]): Promise<unknown[]> {
-  const { hold, backend } = redisHold(held);
+  const guard = guardOf(held, REDIS);
   assertCommands(commands);
   for (;;) {
-    const proof = await proofOf(hold);
-    const replies = await backend.guarded(proof, commands).catch((error) => {
-      throw backendError(hold.identifier, "commit under", error);
+    const proof = await guard.prove();
+    const replies = await guard.backend.guarded(proof, commands).catch((error) => {
+      throw guard.failure(error);
     });
     if (replies !== null) return replies;
   }
@@ -137,14 +137,7 @@ export async function commitIfHeld(held: Lock, commands: readonly RedisCommand[]
  * Throws TypeError if `held` is not a lock on a Redis backend.
  */
 export function hashTag(held: Lock): string {
-  return tagOf(redisHold(held).hold.queue.key);
-}
-
-function redisHold(held: Lock) {
-  const hold = holdOf(held);
-  const { backend } = hold.queue.peer;
-  if (backend instanceof RedisStore) return { hold, backend };
-  throw new TypeError("Cannot commit: 'held' must be a lock on a Redis backend, it is on another one");
+  return tagOf(guardOf(held, REDIS).key);
 }
 
 function assertCommands(commands: unknown): asserts commands is readonly RedisCommand[] {

@@ -6,8 +6,9 @@ import { type LockEvent, type LockEvents, publish, publishBackendError } from ".
 import type { Hold } from "./hold.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
-import { ANSWER_MS } from "./peer.ts";
+import { ANSWER_MS, RETRY } from "./peer.ts";
 import type { Want } from "./record/rules.ts";
+import { Backoff } from "./retry.ts";
 
 /** How long a store that is silent so far may take, however short the caller wants to wait. */
 const FIRST_ANSWER_MS = 1000;
@@ -41,7 +42,8 @@ export class Acquisition {
   #asking = false;
   /** Whether a commit of its own may have put this process in line. */
   #stood = false;
-  #failures = 0;
+  /** Of the tries that have failed since the store did what it was asked. */
+  #backoff: Backoff | undefined;
   #timer: Timer | undefined;
   #bell: Bell | undefined;
 
@@ -128,7 +130,7 @@ export class Acquisition {
   /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
   answered(): void {
     this.#unansweredSince = undefined;
-    this.#failures = 0;
+    this.#backoff = undefined;
     this.#queue.failure = undefined;
   }
 
@@ -143,7 +145,8 @@ export class Acquisition {
     const { leaseMs, mayWait } = this.options;
     const patienceMs = mayWait ? Math.max(leaseMs, 3 * ANSWER_MS) : FIRST_ANSWER_MS;
     if (this.#now - this.#unansweredSince >= patienceMs) return this.fail(error);
-    await this.sleep(Math.min(10 * 2 ** this.#failures++, 1000, patienceMs));
+    this.#backoff ??= new Backoff(RETRY);
+    await this.sleep(Math.min(this.#backoff.pauseMs(), patienceMs));
   }
 
   /** Ends `sleep`: there may be something new to decide on. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { describe, refuse } from "./identifier.ts";
+import { describe, refuse } from "./validate.ts";
 
 /** One record as a store holds it. */
 export interface Entry {

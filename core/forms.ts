@@ -1,6 +1,7 @@
 import { LockLostError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
-import { assertIdentifier, refuse } from "./identifier.ts";
+import { assertIdentifier } from "./identifier.ts";
+import { refuse } from "./validate.ts";
 import { acquireLock, holdOf, type Lock } from "./lock.ts";
 import { checkOptions, type LockOptions } from "./options.ts";
 

@@ -5,9 +5,10 @@ import { type HoldEvent, publish, publishBackendError } from "./events.ts";
 import { follow } from "./follow.ts";
 import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
-import { answerMs } from "./peer.ts";
+import { answerMs, RETRY } from "./peer.ts";
 import { type Sight, sightOf } from "./record/codec.ts";
 import { lossOf, release, renew } from "./record/rules.ts";
+import { Backoff } from "./retry.ts";
 
 /** After how long a held lock starts to watch its own record, and does so again if the watch fails. */
 const WATCH_AFTER_MS = 1000;
@@ -56,7 +57,8 @@ export class Hold {
   #release: Promise<boolean> | undefined;
   #renewAtMs: number;
   #renewing = false;
-  #failures = 0;
+  /** Of the renewals that have failed since one succeeded. */
+  #backoff: Backoff | undefined;
   #watching: AbortController | undefined;
   #watchAtMs: number;
   #observed = false;
@@ -228,13 +230,14 @@ export class Hold {
         publish("holdfast:renewed", () => ({ ...this.event, lateMs }));
         this.#leased = sent;
         this.#renewAtMs = sent.monotonic + this.options.leaseMs / 3;
-        this.#failures = 0;
+        this.#backoff = undefined;
         return;
       }
     } catch (error) {
       // Nothing is lost yet: it is tried again until the lease has run out.
       this.#sight = undefined;
-      this.#renewAtMs = clock.monotonicMs() + Math.min(10 * 2 ** this.#failures++, this.options.leaseMs / 3);
+      this.#backoff ??= new Backoff({ ...RETRY, mostMs: this.options.leaseMs / 3 });
+      this.#renewAtMs = clock.monotonicMs() + this.#backoff.pauseMs();
       publishBackendError(this.identifier, backendError(this.identifier, "renew", error));
     } finally {
       this.#renewing = false;
@@ -301,12 +304,13 @@ export class Hold {
     const { peer, key } = queue;
     /** Who may have been handed the lock. */
     const heirs = new Set<Acquisition>();
-    let failures = 0;
+    let failed = false;
+    const backoff = new Backoff({ ...RETRY, mostMs: this.options.leaseMs / 3 });
     let error: LockBackendError | undefined;
     try {
       for (;;) {
         try {
-          if (failure !== undefined && failures === 0) throw failure.error;
+          if (failure !== undefined && !failed) throw failure.error;
           const fresh = known === undefined;
           const sight: Sight = known ?? await peer.read(key, this.#limitMs);
           known = undefined;
@@ -347,7 +351,8 @@ export class Hold {
           if (!transient || this.#leftMs() <= 0) {
             throw error = backendError(this.identifier, "release", cause);
           }
-          await pause(peer.clock, Math.min(10 * 2 ** failures++, this.options.leaseMs / 3));
+          failed = true;
+          await pause(peer.clock, backoff.pauseMs());
         }
       }
     } finally {

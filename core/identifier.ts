@@ -1,4 +1,4 @@
-import { quote } from "./errors.ts";
+import { refuse } from "./validate.ts";
 
 /** Identifiers of so many UTF-16 units, which are three bytes of UTF-8 at most, are keys as they are. */
 const MAX_KEY_UNITS = 170;
@@ -19,18 +19,4 @@ export function assertIdentifier(value: unknown, option = "identifier"): asserts
 export function keyOf(identifier: string): string | Promise<string> {
   if (identifier.length <= MAX_KEY_UNITS) return identifier;
   return import("./long_key.ts").then(({ longKeyOf }) => longKeyOf(identifier));
-}
-
-/** Throws for bad input: the rule that it breaks, and what it is. */
-export function refuse(rule: string, value: unknown, Refusal: ErrorConstructor = TypeError): never {
-  throw new Refusal(`${rule}, current value is ${describe(value)}`);
-}
-
-/** A value as an error message shows it. */
-export function describe(value: unknown): string {
-  if (typeof value === "string") return quote(value);
-  if (typeof value === "bigint") return `${value}n`;
-  if (typeof value === "function") return "a function";
-  if (typeof value === "object" && value !== null) return Object.prototype.toString.call(value);
-  return String(value);
 }

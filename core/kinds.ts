@@ -1,5 +1,5 @@
 import { assertBackend, type LockBackend } from "./backend.ts";
-import { refuse } from "./identifier.ts";
+import { refuse } from "./validate.ts";
 import type { CheckedOptions } from "./options.ts";
 
 /** Which backend serves which kind. */

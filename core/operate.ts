@@ -4,7 +4,8 @@ import type { LockBackend } from "./backend.ts";
 import type { HolderInfo } from "./errors.ts";
 import { assertIdentifier } from "./identifier.ts";
 import { backendFor } from "./kinds.ts";
-import { assertOptions, checkOptions, type LockKind } from "./options.ts";
+import { checkOptions, type LockKind } from "./options.ts";
+import { assertOptions } from "./validate.ts";
 
 // On first use: most programs only lock.
 const operators = () => import("./operators.ts");

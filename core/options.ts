@@ -1,6 +1,5 @@
 import { assertBackend, type LockBackend } from "./backend.ts";
-import { MAX_MS } from "./clock.ts";
-import { refuse } from "./identifier.ts";
+import { assertOptions, refuse, time } from "./validate.ts";
 
 /**
  * The kinds of lock. They choose the backend: `STRONG` for what must never run twice, `WEAK` for what
@@ -112,30 +111,9 @@ export function checkOptions(options: LockOptions = {}): CheckedOptions {
   };
 }
 
-/** Refuses options that are no object, or have a name that is not in `names`: it may be a slip. */
-export function assertOptions(options: unknown, names: readonly string[], doing: string): void {
-  if (Object.prototype.toString.call(options) !== "[object Object]") {
-    refuse(`Cannot ${doing}: options must be an object`, options);
-  }
-  for (const name of Object.keys(options as object)) {
-    if (names.includes(name)) continue;
-    throw new TypeError(`Cannot ${doing}: there is no option '${name}', only ${names.join(", ")}`);
-  }
-}
-
 function flag(value: unknown, option: string): boolean | undefined {
   if (value === undefined || typeof value === "boolean") return value;
   refuse(`Cannot lock: '${option}' must be true or false`, value);
-}
-
-/** A time, if it is given. Throws TypeError or RangeError for what is none. */
-export function time(value: unknown, option: string, least: number): number | undefined {
-  if (value === undefined) return undefined;
-  const rule =
-    `Cannot lock: '${option}' must be a whole number of milliseconds from ${least} to ${MAX_MS}, or omitted`;
-  if (typeof value !== "number") refuse(rule, value);
-  if (!Number.isInteger(value) || value < least || value > MAX_MS) refuse(rule, value, RangeError);
-  return value;
 }
 
 function kind(value: unknown): LockKind {

@@ -6,6 +6,8 @@ import { LocalQueue, type Sightings } from "./local_queue.ts";
 import { encode, garbageAfterMs, type Sight, sightOf, written } from "./record/codec.ts";
 import type { LockRecord } from "./record/record.ts";
 import { withdraw } from "./record/rules.ts";
+import { Backoff, type BackoffOptions } from "./retry.ts";
+import { within } from "./time_limit.ts";
 
 /** The least time that the store has for an answer, however short the lease. */
 export const ANSWER_MS = 1000;
@@ -14,6 +16,9 @@ export const ANSWER_MS = 1000;
 export function answerMs(leaseMs: number): number {
   return Math.max(leaseMs / 3, ANSWER_MS);
 }
+
+/** How long a store that has failed is left alone before it is asked again. */
+export const RETRY: BackoffOptions = { leastMs: 10, mostMs: 1000 };
 
 /** Of how many locks it is remembered what was seen of them. */
 const MAX_REMEMBERED = 1000;
@@ -143,10 +148,7 @@ export class Peer {
 
   /** The store's answer; a failure with unknown outcome if that takes longer than `limitMs`. */
   bounded<Answer>(answer: Promise<Answer>, limitMs: number): Promise<Answer> {
-    return new Promise((resolve, reject) => {
-      const timer = this.clock.after(limitMs, () => reject(this.silence(limitMs)));
-      answer.then(resolve, reject).finally(() => this.clock.clear(timer));
-    });
+    return within(answer, limitMs, { clock: this.clock, late: () => this.silence(limitMs) });
   }
 
   /**
@@ -195,7 +197,8 @@ export class Peer {
     const { backend, clock } = this;
     const started = clock.monotonicMs();
     const taken = this.seated.get(key);
-    for (let delayMs = 10;; delayMs = Math.min(2 * delayMs, 1000)) {
+    const backoff = new Backoff(RETRY);
+    for (;;) {
       try {
         let wanted = false;
         await this.change(key, answerMs(leaseMs), ({ record }) => {
@@ -207,7 +210,7 @@ export class Peer {
       } catch (error) {
         if (!(error instanceof LockBackendError && error.transient)) throw error;
         if (clock.monotonicMs() - started > leaseMs) throw error;
-        await pause(clock, delayMs);
+        await pause(clock, backoff.pauseMs());
       }
     }
   }

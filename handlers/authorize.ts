@@ -1,7 +1,7 @@
 /** Who may use the handlers of web requests: the checks that they share. */
 
 import process from "node:process";
-import { describe } from "../core/identifier.ts";
+import { describe } from "../core/validate.ts";
 
 /** Who may use a handler: `true` for those who may, or the refusal for those who may not. */
 export type Authorize = (request: Request) => true | Response | Promise<true | Response>;

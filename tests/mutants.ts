@@ -568,7 +568,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     law: "7: a release that failed for good is not repeated",
     file: "core/hold.ts",
-    from: "if (failure !== undefined && failures === 0) throw failure.error;",
+    from: "if (failure !== undefined && !failed) throw failure.error;",
     to: "if (failure === undefined && failures < 0) throw new Error();",
     test: "tests/input_test.ts",
     filter: "fails for good",

@@ -1,6 +1,6 @@
 /** The clients that the backend takes: what it needs of each make, and how they are spoken to alike. */
 
-import { describe, refuse } from "../../core/identifier.ts";
+import { describe, refuse } from "../../core/validate.ts";
 
 /** What the backend needs of an `ioredis` client. */
 export interface IoRedisClient {

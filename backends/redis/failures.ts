@@ -1,7 +1,7 @@
 /** What the server's errors mean. */
 
 import { LockBackendError } from "../../core/errors.ts";
-import { describe } from "../../core/identifier.ts";
+import { describe } from "../../core/validate.ts";
 
 export const CLOSED = new LockBackendError("the Redis client is closed, or was never connected");
 

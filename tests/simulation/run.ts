@@ -5,7 +5,7 @@ import type { Hold } from "../../core/hold.ts";
 import { LocalQueue } from "../../core/local_queue.ts";
 import { checkOptions } from "../../core/options.ts";
 import { Peer } from "../../core/peer.ts";
-import { proofOf } from "../../core/proof.ts";
+import { proofOf } from "../../core/guard.ts";
 import { encode, sightOf } from "../../core/record/codec.ts";
 import type { Holder } from "../../core/record/record.ts";
 import { evict } from "../../core/record/rules.ts";

@@ -1,0 +1,39 @@
+/** How bad input is refused: by the option, the rule and the value, before anything is sent. */
+
+import { MAX_MS } from "./clock.ts";
+import { quote } from "./errors.ts";
+
+/** Throws for bad input: the rule that it breaks, and what it is. */
+export function refuse(rule: string, value: unknown, Refusal: ErrorConstructor = TypeError): never {
+  throw new Refusal(`${rule}, current value is ${describe(value)}`);
+}
+
+/** A value as an error message shows it. */
+export function describe(value: unknown): string {
+  if (typeof value === "string") return quote(value);
+  if (typeof value === "bigint") return `${value}n`;
+  if (typeof value === "function") return "a function";
+  if (typeof value === "object" && value !== null) return Object.prototype.toString.call(value);
+  return String(value);
+}
+
+/** Refuses options that are no object, or have a name that is not in `names`: it may be a slip. */
+export function assertOptions(options: unknown, names: readonly string[], doing: string): void {
+  if (Object.prototype.toString.call(options) !== "[object Object]") {
+    refuse(`Cannot ${doing}: options must be an object`, options);
+  }
+  for (const name of Object.keys(options as object)) {
+    if (names.includes(name)) continue;
+    throw new TypeError(`Cannot ${doing}: there is no option '${name}', only ${names.join(", ")}`);
+  }
+}
+
+/** A time, if it is given. Throws TypeError or RangeError for what is none. */
+export function time(value: unknown, option: string, least: number): number | undefined {
+  if (value === undefined) return undefined;
+  const rule =
+    `Cannot lock: '${option}' must be a whole number of milliseconds from ${least} to ${MAX_MS}, or omitted`;
+  if (typeof value !== "number") refuse(rule, value);
+  if (!Number.isInteger(value) || value < least || value > MAX_MS) refuse(rule, value, RangeError);
+  return value;
+}
