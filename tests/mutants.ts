@@ -569,7 +569,7 @@ export const MUTANTS: readonly Mutant[] = [
     law: "7: a release that failed for good is not repeated",
     file: "core/hold.ts",
     from: "if (failure !== undefined && !failed) throw failure.error;",
-    to: "if (failure === undefined && failures < 0) throw new Error();",
+    to: "if (failure === undefined && failed) throw new Error();",
     test: "tests/input_test.ts",
     filter: "fails for good",
   },
