@@ -2,8 +2,8 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { LossReason } from "../core/errors.ts";
 import type { LockEvents } from "../core/events.ts";
 import { keyOf } from "../core/identifier.ts";
-import { type ListedLock, locks, type StoreOptions } from "../core/operate.ts";
-import { LIMIT_MS } from "../core/operators.ts";
+import { locks, type StoreOptions } from "../core/operators/api.ts";
+import { type ListedLock, OPERATOR_TIMEOUT_MS } from "../core/operators/listing.ts";
 import { History } from "./history.ts";
 
 /** How many locks a look takes in. */
@@ -101,7 +101,7 @@ export class Observer {
     const { identifier, fencingToken, ...rest } = message as LockEvents[(typeof ENDS)[number]];
     const how = name === "holdfast:lost" && "reason" in rest ? rest.reason : "released";
     const now = Date.now();
-    void Promise.resolve(keyOf(identifier)).then((key) => this.history.end(key, fencingToken, how, now));
+    void keyOf(identifier).then((key) => this.history.end(key, fencingToken, how, now));
   };
 
   async #look(): Promise<Look> {
@@ -128,7 +128,7 @@ const ENDS = ["holdfast:released", "holdfast:lost"] as const;
 /** A listing that fails when the store takes longer for it than `limitMs`. */
 export async function* inTime(
   listing: AsyncIterableIterator<ListedLock>,
-  limitMs: number = LIMIT_MS,
+  limitMs: number = OPERATOR_TIMEOUT_MS,
 ): AsyncGenerator<ListedLock> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {

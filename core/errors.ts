@@ -33,11 +33,11 @@ export class LockAcquisitionError extends Error {
   /** Always `"LockAcquisitionError"`. */
   override readonly name = "LockAcquisitionError";
   /** The identifier that was asked for. */
-  declare readonly identifier: string;
+  readonly identifier: string;
   /** How long the caller waited, in milliseconds. */
-  declare readonly waitedMs: number;
+  readonly waitedMs: number;
   /** Who held the lock when it was last seen; empty if it was free but others were first in line. */
-  declare readonly holders: readonly HolderInfo[];
+  readonly holders: readonly HolderInfo[];
 
   /** Made by the library; there is no need to make one by hand. */
   constructor(identifier: string, waitedMs: number, holders: readonly HolderInfo[]) {
@@ -84,11 +84,11 @@ export class LockLostError extends Error {
   /** Always `"LockLostError"`. */
   override readonly name = "LockLostError";
   /** The identifier of the lost lock. */
-  declare readonly identifier: string;
+  readonly identifier: string;
   /** Why it was lost. */
-  declare readonly reason: LossReason;
+  readonly reason: LossReason;
   /** The fencing token of the hold that was lost. */
-  declare readonly fencingToken: string;
+  readonly fencingToken: string;
 
   /** Made by the library; there is no need to make one by hand. */
   constructor(
@@ -136,9 +136,9 @@ export class LockBackendError extends Error {
   /** Always `"LockBackendError"`. */
   override readonly name = "LockBackendError";
   /** The identifier of the lock concerned, where one is. */
-  declare readonly identifier: string | undefined;
+  readonly identifier: string | undefined;
   /** Whether the same call may succeed a little later: the core then tries again by itself. */
-  declare readonly transient: boolean;
+  readonly transient: boolean;
 
   /**
    * For authors of backends: throw it with `transient: true` for an outage that may pass, and with

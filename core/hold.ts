@@ -17,11 +17,11 @@ const QUIET_MS = 2000;
 
 /** A lock while it is held: renewal, the news of its loss, release. What `Lock` shows to users. */
 export class Hold {
-  declare readonly queue: LocalQueue;
-  declare readonly identifier: string;
-  declare readonly options: CheckedOptions;
-  declare readonly token: string;
-  declare readonly fencingToken: string;
+  readonly queue: LocalQueue;
+  readonly identifier: string;
+  readonly options: CheckedOptions;
+  readonly token: string;
+  readonly fencingToken: string;
 
   /**
    * The store has made this acquisition the holder: it is granted the lock, unless it has left meanwhile, or the answer

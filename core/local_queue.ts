@@ -15,16 +15,14 @@ export type Sightings = ReadonlyMap<
 >;
 
 const NONE: Sightings = new Map();
-/** Most queues never need a set of their own. */
-const NOBODY = new Set<Acquisition>();
 
 /**
  * Everyone in this process who holds or wants one lock. At most one of them, the store waiter, talks to
  * the store; the others stand behind it in the order in which they came.
  */
 export class LocalQueue {
-  declare readonly peer: Peer;
-  declare readonly key: string;
+  readonly peer: Peer;
+  readonly key: string;
   /** How many questions to the store have no answer yet. */
   asking = 0;
   /** When the store last answered here. */
@@ -32,13 +30,13 @@ export class LocalQueue {
   /** How the store has failed since it last answered, if it has. */
   failure: unknown;
   /** What was seen of those who held it. */
-  declare sightings: Sightings;
+  sightings: Sightings;
 
   #hold: Hold | undefined;
   #storeWaiter: Acquisition | undefined;
-  #waiting = NOBODY;
+  readonly #waiting = new Set<Acquisition>();
   /** Those here, waiting or asking, who want an old holder to be evicted. */
-  #thieves = NOBODY;
+  readonly #thieves = new Set<Acquisition>();
   /** The fencing token of the last hold of this process that has ended, whatever the record says. */
   #ended: string | undefined;
   #stealTimer: Timer | undefined;
@@ -55,10 +53,8 @@ export class LocalQueue {
   /** Takes in someone who wants the lock. */
   enter(acquisition: Acquisition): void {
     // First of all, or a hold that this look finds expired would leave the queue empty and forgotten.
-    if (this.#hold ?? this.#storeWaiter) {
-      if (!this.wanted) this.#waiting = new Set();
-      this.#waiting.add(acquisition);
-    } else this.#start(acquisition);
+    if (this.#hold ?? this.#storeWaiter) this.#waiting.add(acquisition);
+    else this.#start(acquisition);
     const hold = this.#hold?.held ? this.#hold : undefined;
     if (this.#storeWaiter === acquisition) return this.#note(acquisition);
     if (acquisition.options.mayWait) {
@@ -190,7 +186,6 @@ export class LocalQueue {
 
   #note(acquisition: Acquisition): void {
     if (acquisition.options.stealAfterMs === undefined) return;
-    if (this.#thieves.size === 0) this.#thieves = new Set();
     this.#thieves.add(acquisition);
     if (this.#storeWaiter !== acquisition) this.#storeWaiter?.wake();
     this.#armStealTimer();

@@ -2,9 +2,9 @@ import { acquire } from "./acquire.ts";
 import type { LockBackend } from "./backend.ts";
 import { backendError, LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
-import { assertIdentifier, keyOf } from "./identifier.ts";
+import { assertIdentifier, keyOf, plainKeyOf } from "./identifier.ts";
 import { refuse } from "./validate.ts";
-import { backendFor } from "./kinds.ts";
+import { backendFor } from "./configure.ts";
 import { type CheckedOptions, checkOptions, type LockKind, type LockOptions } from "./options.ts";
 import { peerOf } from "./peer.ts";
 
@@ -162,9 +162,11 @@ export function acquireLock(
     };
     throwIfAborted(options);
     const backend = backendFor(options);
-    const key = keyOf(identifier);
-    if (typeof key === "string" && !(backend instanceof Promise)) ask(backend, key);
-    else Promise.all([opened(backend, identifier), key]).then((found) => ask(...found)).catch(reject);
+    const key = plainKeyOf(identifier);
+    if (key !== undefined && !(backend instanceof Promise)) ask(backend, key);
+    else {Promise.all([opened(backend, identifier), keyOf(identifier)]).then((found) => ask(...found)).catch(
+        reject,
+      );}
   });
 }
 
