@@ -31,7 +31,7 @@ import { bdi, content, messageOf, outcome, overview, question } from "./admin/pa
 import { cookieOf, forgery, headers, tokenOf } from "./admin/requests.ts";
 import { assertAuthorize, type Authorize, refusedBy } from "./handlers/authorize.ts";
 import { keyOf } from "./core/identifier.ts";
-import { forceRelease, locks, type StoreOptions } from "./core/operate.ts";
+import { forceRelease, locks, type StoreOptions } from "./core/operators/api.ts";
 import { checkOptions } from "./core/options.ts";
 import { assertOptions, describe, time } from "./core/validate.ts";
 
@@ -41,7 +41,7 @@ const STREAM_MS = 60_000;
 export { basicSecret, bearerSecret } from "./handlers/authorize.ts";
 export type { Authorize } from "./handlers/authorize.ts";
 export type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "./core/backend.ts";
-export type { StoreOptions } from "./core/operate.ts";
+export type { StoreOptions } from "./core/operators/api.ts";
 export type { LockKind } from "./core/options.ts";
 
 /** Options of {@linkcode adminHandler}. */

@@ -18,7 +18,7 @@
 
 import { assertAuthorize, type Authorize, json, refusal, refusedBy } from "./handlers/authorize.ts";
 import { Bell } from "./core/bell.ts";
-import { assertCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/cleanup.ts";
+import { assertCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/operators/cleanup.ts";
 import { systemClock } from "./core/clock.ts";
 import { describe } from "./core/validate.ts";
 import { Lock, LockBackendError } from "./mod.ts";
@@ -152,7 +152,7 @@ export interface CleanupHandlerOptions extends CleanupOptions {
  * const url = "https://example.com/cleanup";
  * assertEquals((await handler(new Request(url))).status, 401);
  * const answer = await handler(new Request(url, { headers: { authorization: `Bearer ${secret}` } }));
- * assertEquals(await answer.json(), { seen: 0, live: 0, removed: 0, evicted: 0, gone: 0, skipped: 0 });
+ * assertEquals(await answer.json(), { seen: 0, live: 0, removed: 0, evicted: 0, gone: 0, unreadable: 0 });
  * ```
  */
 export function cleanupHandler(options: CleanupHandlerOptions = {}): (request: Request) => Promise<Response> {

@@ -19,7 +19,7 @@
  * @module
  */
 
-import { setDefaultBackend } from "./core/kinds.ts";
+import { setDefaultBackend } from "./core/configure.ts";
 
 // On first use: whoever keeps locks elsewhere does not load it.
 setDefaultBackend(async () => (await import("./backends/kv.ts")).openDefaultKvBackend());
@@ -29,17 +29,11 @@ export type { Bailed, LockForms, LockWrapper } from "./core/forms.ts";
 export { Lock } from "./core/lock.ts";
 export { LOCK_KINDS } from "./core/options.ts";
 export type { LockKind, LockOptions } from "./core/options.ts";
-export { configure } from "./core/kinds.ts";
-export type { Backends } from "./core/kinds.ts";
-export { forceRelease, locks } from "./core/operate.ts";
-export type {
-  ForceOptions,
-  ListedHolder,
-  ListedLock,
-  ListedWaiter,
-  ListOptions,
-  StoreOptions,
-} from "./core/operate.ts";
+export { configure } from "./core/configure.ts";
+export type { Backends } from "./core/configure.ts";
+export { forceRelease, locks } from "./core/operators/api.ts";
+export type { ForceOptions, ListOptions, StoreOptions } from "./core/operators/api.ts";
+export type { ListedHolder, ListedLock, ListedWaiter } from "./core/operators/listing.ts";
 export type { HoldEvent, LockEvent, LockEvents } from "./core/events.ts";
 export { LockAcquisitionError, LockBackendError, LockLostError } from "./core/errors.ts";
 export type { HolderInfo, LossReason } from "./core/errors.ts";

@@ -1,4 +1,4 @@
-import type { ListedLock } from "../core/operate.ts";
+import type { ListedLock } from "../core/operators/listing.ts";
 
 /** For how long the past is kept. */
 export const WINDOW_MS = 5 * 60_000;

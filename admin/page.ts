@@ -1,4 +1,4 @@
-import type { ListedHolder, ListedLock } from "../core/operate.ts";
+import type { ListedHolder, ListedLock } from "../core/operators/listing.ts";
 import { SCRIPT, STYLE } from "./assets.ts";
 import { type Span, WINDOW_MS } from "./history.ts";
 import { Html, html, lasting, moment, short } from "./html.ts";

@@ -3,9 +3,9 @@
 import process from "node:process";
 import type { LockBackend } from "../core/backend.ts";
 import { quote } from "../core/errors.ts";
-import { cleanup, type CleanupCounts } from "../core/cleanup.ts";
-import { forceRelease, type ListedHolder, type ListedLock, locks } from "../core/operate.ts";
-import { look } from "../core/operators.ts";
+import { cleanup, type CleanupCounts } from "../core/operators/cleanup.ts";
+import { forceRelease, locks } from "../core/operators/api.ts";
+import { type ListedHolder, type ListedLock, look } from "../core/operators/listing.ts";
 import { bold, consents, Drawing, json, printable, span, tell } from "./terminal.ts";
 import { EXIT } from "./usage.ts";
 
@@ -112,9 +112,9 @@ export async function clean(
   if (drawing.live) { for await (const _ of backend.list(prefix)) total++; }
   const onProgress = (counts: CleanupCounts) => drawing.draw([bar(counts, total)]);
   const counts = await cleanup({ backend, prefix, olderThanMs, onProgress }).finally(() => drawing.clear());
-  const { seen, live, removed, evicted, gone, skipped } = counts;
+  const { seen, live, removed, evicted, gone, unreadable } = counts;
   const text =
-    `${seen} seen: ${removed} removed, ${evicted} evicted, ${live} live, ${gone} gone, ${skipped} skipped`;
+    `${seen} seen: ${removed} removed, ${evicted} evicted, ${live} live, ${gone} gone, ${unreadable} unreadable`;
   print(asJson ? json(counts) : text);
   return EXIT.done;
 }

@@ -24,12 +24,12 @@ export type Done = (hold: Hold | undefined, error?: unknown, taken?: boolean) =>
 
 /** One acquisition, from the call until it is granted, refused, failed or cancelled: exactly one of these. */
 export class Acquisition {
-  declare readonly identifier: string;
-  declare readonly options: CheckedOptions;
+  readonly identifier: string;
+  readonly options: CheckedOptions;
   /** Names it, and the hold that comes of it, to those who listen. */
   readonly id: number = ++acquisitions;
   /** Fresh per acquisition, the same through all its retries: how a lost answer is settled. */
-  declare readonly token: string;
+  readonly token: string;
   /** Whether the store may name it as the holder, now or when a commit without answer lands. */
   mayHold = false;
   readonly #queue: LocalQueue;
@@ -174,8 +174,8 @@ export class Acquisition {
 
   #bail(outcome: LockEvents["holdfast:bailed"]["outcome"], reason: () => unknown): void {
     if (this.settled) return;
+    const error = made(reason);
     this.#settle("over");
-    const error = reason();
     publish("holdfast:bailed", () => ({ ...this.event, waitedMs: this.#waitedMs, outcome, error }));
     this.#done(undefined, error, outcome === "taken");
   }
@@ -208,5 +208,17 @@ export class Acquisition {
     await peer.tidy(key, mayHold ? token : undefined, leaseMs).catch((error) =>
       publishBackendError(identifier, backendError(identifier, "stop waiting for", error))
     );
+  }
+}
+
+/**
+ * The error to report, made before an outcome is settled. The caller waits for the report: whatever goes wrong while it
+ * is made, such as a signal whose reason cannot be read, is reported instead.
+ */
+function made(error: () => unknown): unknown {
+  try {
+    return error();
+  } catch (failure) {
+    return failure;
   }
 }

@@ -89,7 +89,8 @@ const NAMES: readonly (keyof LockOptions)[] = [
   "backend",
 ];
 
-const MAX_LABEL = 128;
+/** How long a label may be, in UTF-16 units. */
+export const MAX_LABEL_UNITS = 128;
 const MIN_LEASE_MS = 100;
 
 /** The one place where options are checked. Throws TypeError or RangeError before anything is sent. */
@@ -137,9 +138,9 @@ function signal(value: unknown): AbortSignal | undefined {
 function label(value: unknown): string | undefined {
   if (value === undefined) return undefined;
   const rule =
-    `Cannot lock: 'label' must be a string of 1 to ${MAX_LABEL} characters without lone surrogates`;
+    `Cannot lock: 'label' must be a string of 1 to ${MAX_LABEL_UNITS} characters without lone surrogates`;
   if (typeof value !== "string") refuse(rule, value);
-  if (value.length === 0 || value.length > MAX_LABEL || !value.isWellFormed()) {
+  if (value.length === 0 || value.length > MAX_LABEL_UNITS || !value.isWellFormed()) {
     refuse(rule, value, RangeError);
   }
   return value;

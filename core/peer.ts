@@ -1,4 +1,4 @@
-import type { CommitResult, LockBackend } from "./backend.ts";
+import type { CommitResult, Entry, LockBackend } from "./backend.ts";
 import { type Alarm, type Clock, pause, systemClock } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { publish } from "./events.ts";
@@ -39,8 +39,8 @@ export type Replaced =
 
 /** One process that shares a store with others: its backend, its clock and its local queues. */
 export class Peer {
-  declare readonly backend: LockBackend;
-  declare readonly clock: Clock;
+  readonly backend: LockBackend;
+  readonly clock: Clock;
   /** This process's place in any line. */
   readonly seatId: string = crypto.randomUUID();
   /** Makes the tokens of this process's holders unguessable. */
@@ -93,8 +93,13 @@ export class Peer {
 
   /** The record of one key. */
   async read(key: string, limitMs: number): Promise<Sight> {
+    return sightOf(await this.readEntry(key, limitMs));
+  }
+
+  /** What the store has under one key, a record or not. */
+  async readEntry(key: string, limitMs: number): Promise<Entry> {
     const [entry] = await this.bounded(this.backend.read([key]), limitMs);
-    return sightOf(entry);
+    return entry;
   }
 
   /** Replaces one record, if it is still the one that was seen. */

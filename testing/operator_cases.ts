@@ -3,7 +3,7 @@ import type { LockBackend } from "../core/backend.ts";
 import { encode, sightOf } from "../core/record/codec.ts";
 import type { Holder, LockRecord } from "../core/record/record.ts";
 import { renew } from "../core/record/rules.ts";
-import { cleanup, type CleanupCounts } from "../core/cleanup.ts";
+import { cleanup, type CleanupCounts } from "../core/operators/cleanup.ts";
 import { forceRelease, type ListedLock, Lock, locks } from "../mod.ts";
 import { loseAnswer } from "./probe.ts";
 import { type Cases, lossOf, outcomeOf, type Stage } from "./stage.ts";
@@ -301,7 +301,7 @@ export const operatorCases: Cases = {
     const key = `${id}/other`;
     await store.commit([{ key, version: null, value: '{"v":2,"holders":[],"queue":[]}' }]);
     const before = await stage.entry(key);
-    assert.deepEqual(await cleanup({ backend: b, prefix: id, olderThanMs: 0 }), counts({ skipped: 1 }));
+    assert.deepEqual(await cleanup({ backend: b, prefix: id, olderThanMs: 0 }), counts({ unreadable: 1 }));
     assert.deepEqual(await stage.entry(key), before);
   },
 
@@ -349,7 +349,7 @@ async function leaveRecord({ id, store }: Stage, name: string, parts: Partial<Lo
 /** These counts, and as many seen. */
 function counts(parts: Partial<CleanupCounts>): CleanupCounts {
   const seen = Object.values(parts).reduce((sum, count) => sum + count, 0);
-  return { seen, live: 0, removed: 0, evicted: 0, gone: 0, skipped: 0, ...parts };
+  return { seen, live: 0, removed: 0, evicted: 0, gone: 0, unreadable: 0, ...parts };
 }
 
 async function listed(stage: Stage): Promise<ListedLock[]> {

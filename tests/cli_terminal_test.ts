@@ -174,7 +174,7 @@ test("release asks first", async (terminal, place) => {
 });
 
 Deno.test("command line: the progress bar of a cleanup", () => {
-  const counts = { seen: 50, live: 20, removed: 28, evicted: 2, gone: 0, skipped: 0 };
+  const counts = { seen: 50, live: 20, removed: 28, evicted: 2, gone: 0, unreadable: 0 };
   assertEquals(bar(counts, 200), "[########......................] 25 %, 50 seen, 28 removed, 2 evicted");
   assertEquals(bar(counts, 40), `[${"#".repeat(30)}] 100 %, 50 seen, 28 removed, 2 evicted`);
   assertEquals(bar({ ...counts, seen: 0 }, 0).startsWith(`[${"#".repeat(30)}] 100 %`), true);

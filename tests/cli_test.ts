@@ -270,7 +270,7 @@ test("ls, show, release and cleanup, on a pipe", async (stage) => {
   const clean = JSON.parse((await finish(stage, ["cleanup", "--json"])).out);
   assertEquals([clean.seen, clean.live], [1, 1]);
   const swept = await finish(stage, ["cleanup", "--older-than", "0ms"]);
-  assertEquals(swept.out, "1 seen: 0 removed, 1 evicted, 0 live, 0 gone, 0 skipped\n");
+  assertEquals(swept.out, "1 seen: 0 removed, 1 evicted, 0 live, 0 gone, 0 unreadable\n");
   assertEquals((await old.outcome()).code, 76);
 });
 

@@ -289,7 +289,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "4: a forced release by fencing token leaves others alone",
-    file: "core/operators.ts",
+    file: "core/operators/evict.ts",
     from: "fence === (fencingToken ?? fence)",
     to: "fence === fence",
     ...CONFORMANCE,
@@ -953,7 +953,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "4: a lapse is proven by one version that stands",
-    file: "core/cleanup.ts",
+    file: "core/operators/cleanup.ts",
     from: "if (unchanged && provable)",
     to: "if (provable)",
     ...CONFORMANCE,

@@ -2,6 +2,9 @@
 
 import type { LossReason } from "../errors.ts";
 
+/** Why a holder was evicted. */
+export type EvictionReason = Extract<LossReason, "stolen" | "forced">;
+
 /** One hold of the lock. */
 export interface Holder {
   /** Unguessable, fresh per acquisition, the same through all retries of that acquisition. */
@@ -34,7 +37,7 @@ export interface Waiter {
 /** A note for an evicted holder, so that it can be told why. */
 export interface Eviction {
   readonly token: string;
-  readonly reason: LossReason;
+  readonly reason: EvictionReason;
   /** When the note may go: a lease later than the evicted one would have ended, it has surely been read. */
   readonly until: number;
 }
@@ -53,8 +56,14 @@ export interface LockRecord {
 /** The record of a lock that nobody holds or wants. */
 export const FREE: LockRecord = { v: 1, holders: [], queue: [] };
 
-/** How many processes stand in a record's line; further ones wait beside it. Keeps it under 64 KiB. */
+/** How many may hold a lock at once. This and the next two limits keep a record under 64 KiB. */
+export const MAX_HOLDERS = 64;
+
+/** How many processes stand in a record's line; further ones wait beside it. */
 export const MAX_QUEUE = 64;
+
+/** How many evicted holders a record remembers: the newest. One that is forgotten learns that its lease is over. */
+export const MAX_NOTICES = 64;
 
 /** How long a record outlives its last use before the store may collect it. */
 export const GARBAGE_AFTER_MS = 60_000;
@@ -70,7 +79,7 @@ export function recordOf(
     v: 1,
     holders,
     queue,
-    evicted: evicted.length > 0 ? evicted : undefined,
+    evicted: evicted.length > 0 ? evicted.slice(-MAX_NOTICES) : undefined,
     freedAt: holders.length === 0 && queue.length > 0 ? freedAt : undefined,
   };
 }

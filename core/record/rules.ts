@@ -9,6 +9,7 @@ import type { LossReason } from "../errors.ts";
 import { evictableInMs, freeForMs, lapsesInMs, type View } from "./evidence.ts";
 import {
   type Eviction,
+  type EvictionReason,
   FREE,
   GARBAGE_AFTER_MS,
   type Holder,
@@ -165,7 +166,7 @@ export function withdraw(
 export function evict(
   record: LockRecord,
   which: (holder: Holder) => boolean,
-  reason: LossReason,
+  reason: EvictionReason,
   now: number,
   skewMs: number,
 ): LockRecord | null {
@@ -229,7 +230,7 @@ function waiterOf({ seat, label }: Want, now: number): Waiter {
   return { seat, mode: "exclusive", limit: 1, since: now, label };
 }
 
-function note(holder: Holder, reason: LossReason, skewMs: number): Eviction {
+function note(holder: Holder, reason: EvictionReason, skewMs: number): Eviction {
   const { token, expiresAt, leaseMs } = holder;
   return { token, reason, until: expiresAt + leaseMs + Math.min(skewMs, GARBAGE_AFTER_MS) };
 }

@@ -1,5 +1,5 @@
 import { acquire } from "../../core/acquire.ts";
-import { sweepOne } from "../../core/cleanup.ts";
+import { sweepOne } from "../../core/operators/cleanup.ts";
 import { LockAcquisitionError, LockBackendError, LockLostError } from "../../core/errors.ts";
 import type { Hold } from "../../core/hold.ts";
 import { LocalQueue } from "../../core/local_queue.ts";

@@ -1,18 +1,20 @@
 /** Takes away what dead processes have left in a store, and on demand those who hold for too long. */
 
-import { onAbort } from "./abort.ts";
-import type { Entry } from "./backend.ts";
-import { Bell } from "./bell.ts";
-import { backendError, LockBackendError } from "./errors.ts";
-import { assertIdentifier } from "./identifier.ts";
-import { LocalQueue } from "./local_queue.ts";
-import { storeOf, type StoreOptions } from "./operate.ts";
-import { LIMIT_MS, recordOf, tellForced } from "./operators.ts";
-import { checkOptions } from "./options.ts";
-import { assertOptions, refuse, time } from "./validate.ts";
-import { type Peer, peerOf } from "./peer.ts";
-import type { Sight } from "./record/codec.ts";
-import { sweep } from "./record/rules.ts";
+import { onAbort } from "../abort.ts";
+import type { Entry } from "../backend.ts";
+import { Bell } from "../bell.ts";
+import { backendError, LockBackendError } from "../errors.ts";
+import { publishBackendError } from "../events.ts";
+import { assertIdentifier } from "../identifier.ts";
+import { LocalQueue } from "../local_queue.ts";
+import { checkOptions } from "../options.ts";
+import { type Peer, peerOf } from "../peer.ts";
+import { type Sight, UnreadableRecordError } from "../record/codec.ts";
+import { sweep } from "../record/rules.ts";
+import { assertOptions, refuse, time } from "../validate.ts";
+import { storeOf, type StoreOptions } from "./api.ts";
+import { notifyForced } from "./evict.ts";
+import { OPERATOR_TIMEOUT_MS, readRecord } from "./listing.ts";
 
 /** How many records are under way at once: enough for a store far away, few enough for one on a laptop. */
 const AT_ONCE = 32;
@@ -35,8 +37,8 @@ export interface CleanupCounts {
   readonly evicted: number;
   /** Records that went away meanwhile: a lock was released, or another cleanup was faster. */
   readonly gone: number;
-  /** What is no record of Holdfast, and was left alone. */
-  readonly skipped: number;
+  /** What is no record that this version can read, and was left alone. */
+  readonly unreadable: number;
 }
 
 /** Options of {@linkcode cleanup}. */
@@ -136,7 +138,7 @@ class Cleanup {
   readonly #olderThanMs: number | undefined;
   readonly #signal: AbortSignal;
   readonly #onProgress: ((counts: CleanupCounts) => void) | undefined;
-  readonly #counts = { seen: 0, live: 0, removed: 0, evicted: 0, gone: 0, skipped: 0 };
+  readonly #counts = { seen: 0, live: 0, removed: 0, evicted: 0, gone: 0, unreadable: 0 };
   readonly #busy = new Set<Promise<void>>();
   #candidates: Candidate[] = [];
   #failure: { error: unknown } | undefined;
@@ -191,11 +193,8 @@ class Cleanup {
 
   async #look(entry: Entry): Promise<void> {
     const { key, version } = entry;
-    const record = recordOf(entry);
-    if (record === undefined) {
-      this.#counts.skipped++;
-      return;
-    }
+    const record = readRecord(entry);
+    if (record instanceof Error) return void this.#counts.unreadable++;
     const place = new LocalQueue(this.#peer, key);
     await this.#settle({ version, place, since: this.#now, dueAt: this.#now }, { key, version, record });
   }
@@ -255,7 +254,10 @@ class Cleanup {
 }
 
 /** What became of a record: the name of its count, or for how long its version must stand before it may go. */
-type Outcome = "removed" | "evicted" | "gone" | { readonly version: string; readonly forMs: number };
+type Outcome = "removed" | "evicted" | "gone" | "unreadable" | {
+  readonly version: string;
+  readonly forMs: number;
+};
 
 /** One step of a cleanup: what is to be done about the record of `place`, as it was seen or is now. */
 export async function sweepOne(
@@ -267,7 +269,7 @@ export async function sweepOne(
   try {
     let outcome = "gone" as Outcome;
     let fences: ReadonlySet<string | undefined> | undefined;
-    await peer.change(key, LIMIT_MS, ({ record, version }) => {
+    await peer.change(key, OPERATOR_TIMEOUT_MS, ({ record, version }) => {
       outcome = "gone";
       if (version === null) return undefined;
       place.observe(record);
@@ -281,9 +283,11 @@ export async function sweepOne(
       fences = step.fences;
       return step.record;
     }, seen);
-    if (outcome === "evicted") tellForced(peer, key, fences!);
+    if (outcome === "evicted") notifyForced(peer, key, fences!);
     return outcome;
   } catch (error) {
-    throw backendError(key, "clean up", error);
+    if (!(error instanceof UnreadableRecordError)) throw backendError(key, "clean up", error);
+    publishBackendError(key, error);
+    return "unreadable";
   }
 }

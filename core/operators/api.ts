@@ -1,14 +1,12 @@
 /** What an operator does with locks from outside: look at them, and take one away. */
 
-import type { LockBackend } from "./backend.ts";
-import type { HolderInfo } from "./errors.ts";
-import { assertIdentifier } from "./identifier.ts";
-import { backendFor } from "./kinds.ts";
-import { checkOptions, type LockKind } from "./options.ts";
-import { assertOptions } from "./validate.ts";
-
-// On first use: most programs only lock.
-const operators = () => import("./operators.ts");
+import type { LockBackend } from "../backend.ts";
+import { backendFor } from "../configure.ts";
+import { assertIdentifier } from "../identifier.ts";
+import { checkOptions, type LockKind } from "../options.ts";
+import { assertOptions } from "../validate.ts";
+import { evictHolders } from "./evict.ts";
+import { list, type ListedLock } from "./listing.ts";
 
 /** Which store is meant. */
 export interface StoreOptions {
@@ -31,40 +29,6 @@ export interface ForceOptions extends StoreOptions {
    * not hit the next one. Default: whoever holds it.
    */
   fencingToken?: string;
-}
-
-/** One holder, as {@linkcode locks} shows it. */
-export interface ListedHolder extends HolderInfo {
-  /** How it holds the lock. */
-  readonly mode: "exclusive";
-  /** When it was granted, by the store's clock. */
-  readonly since: Date;
-  /** For how many whole milliseconds its lease runs yet; 0 or less once it has ended and others may take over. */
-  readonly leaseLeftMs: number;
-  /** Its fencing token. */
-  readonly fencingToken: string;
-}
-
-/** One process in line, as {@linkcode locks} shows it. */
-export interface ListedWaiter {
-  /** The label its process gave, or `undefined`. */
-  readonly label: string | undefined;
-  /** How it wants to hold the lock. */
-  readonly mode: "exclusive";
-  /** Since when it is in line, by the store's clock. */
-  readonly since: Date;
-  /** For how many milliseconds it has been in line. */
-  readonly waitingForMs: number;
-}
-
-/** One lock, as {@linkcode locks} shows it. */
-export interface ListedLock {
-  /** The identifier; of a very long one the beginning and a hash, which together name the same lock. */
-  readonly identifier: string;
-  /** Who holds it; empty if it is free and others are in line. */
-  readonly holders: readonly ListedHolder[];
-  /** Who is in line, first come first: one place per process. */
-  readonly waiters: readonly ListedWaiter[];
 }
 
 /**
@@ -102,7 +66,6 @@ export function locks(options: ListOptions = {}): AsyncIterableIterator<ListedLo
 }
 
 async function* listed(opening: Promise<LockBackend>, prefix: string): AsyncIterableIterator<ListedLock> {
-  const { list } = await operators();
   yield* list(await opening, prefix);
 }
 
@@ -135,8 +98,7 @@ export async function forceRelease(identifier: string, options: ForceOptions = {
   assertOptions(options, ["fencingToken", "kind", "backend"], "release");
   const { fencingToken } = options;
   if (fencingToken !== undefined) assertIdentifier(fencingToken, "fencingToken");
-  const { expel } = await operators();
-  return await expel(identifier, fencingToken, await storeOf(options));
+  return await evictHolders(identifier, fencingToken, await storeOf(options));
 }
 
 /** The store that options mean. Throws TypeError for options that mean none. */

@@ -1,0 +1,105 @@
+/** What operators see of the locks in a store. */
+
+import type { Entry, LockBackend } from "../backend.ts";
+import { backendError, type HolderInfo, type LockBackendError } from "../errors.ts";
+import { publishBackendError } from "../events.ts";
+import { assertIdentifier, keyOf } from "../identifier.ts";
+import { peerOf } from "../peer.ts";
+import { sightOf } from "../record/codec.ts";
+import type { LockRecord } from "../record/record.ts";
+
+/** How long one question of an operator to the store may take. */
+export const OPERATOR_TIMEOUT_MS = 10_000;
+
+/** One holder, as {@linkcode locks} shows it. */
+export interface ListedHolder extends HolderInfo {
+  /** How it holds the lock. */
+  readonly mode: "exclusive";
+  /** When it was granted, by the store's clock. */
+  readonly since: Date;
+  /** For how many whole milliseconds its lease runs yet; 0 or less once it has ended and others may take over. */
+  readonly leaseLeftMs: number;
+  /** Its fencing token. */
+  readonly fencingToken: string;
+}
+
+/** One process in line, as {@linkcode locks} shows it. */
+export interface ListedWaiter {
+  /** The label its process gave, or `undefined`. */
+  readonly label: string | undefined;
+  /** How it wants to hold the lock. */
+  readonly mode: "exclusive";
+  /** Since when it is in line, by the store's clock. */
+  readonly since: Date;
+  /** For how many milliseconds it has been in line. */
+  readonly waitingForMs: number;
+}
+
+/** One lock, as {@linkcode locks} shows it. */
+export interface ListedLock {
+  /** The identifier; of a very long one the beginning and a hash, which together name the same lock. */
+  readonly identifier: string;
+  /** Who holds it; empty if it is free and others are in line. */
+  readonly holders: readonly ListedHolder[];
+  /** Who is in line, first come first: one place per process. */
+  readonly waiters: readonly ListedWaiter[];
+  /**
+   * What is wrong with the record, if it is none that this version can read. Nobody can then acquire the lock until the
+   * record is deleted from the store by hand, and `holders` and `waiters` are empty. Absent in every other case.
+   */
+  readonly unreadable?: string;
+}
+
+/** What `locks` shows. */
+export async function* list(backend: LockBackend, prefix: string): AsyncIterableIterator<ListedLock> {
+  for await (const entry of backend.list(prefix)) {
+    const lock = listedLock(entry, backend.now());
+    if (lock.holders.length + lock.waiters.length > 0 || lock.unreadable !== undefined) yield lock;
+  }
+}
+
+/** One lock as `locks` shows it; with neither holders nor waiters if there is no record of it. */
+export async function look(identifier: string, backend: LockBackend): Promise<ListedLock> {
+  assertIdentifier(identifier);
+  const key = await keyOf(identifier);
+  try {
+    return listedLock(await peerOf(backend).readEntry(key, OPERATOR_TIMEOUT_MS), backend.now());
+  } catch (error) {
+    throw backendError(identifier, "look at", error);
+  }
+}
+
+/** The record of an entry. An error for what is none: it must not keep an operator from the others. */
+export function readRecord(entry: Entry): LockRecord | LockBackendError {
+  try {
+    return sightOf(entry).record;
+  } catch (error) {
+    publishBackendError(entry.key, error);
+    return error as LockBackendError;
+  }
+}
+
+function listedLock(entry: Entry, now: number): ListedLock {
+  const identifier = entry.key;
+  const record = readRecord(entry);
+  if (record instanceof Error) return { identifier, holders: [], waiters: [], unreadable: record.message };
+  const { holders, queue } = record;
+  const forMs = (since: number) => Math.max(0, Math.round(now - since));
+  return {
+    identifier,
+    holders: holders.map(({ label, mode, since, expiresAt, fence }) => ({
+      label,
+      mode,
+      since: new Date(since),
+      heldForMs: forMs(since),
+      leaseLeftMs: Math.floor(expiresAt - now),
+      fencingToken: fence!,
+    })),
+    waiters: queue.map(({ label, mode, since }) => ({
+      label,
+      mode,
+      since: new Date(since),
+      waitingForMs: forMs(since),
+    })),
+  };
+}
