@@ -4,6 +4,7 @@ import { failureCases } from "./failure_cases.ts";
 import { formCases } from "./form_cases.ts";
 import { holdCases } from "./hold_cases.ts";
 import { operatorCases } from "./operator_cases.ts";
+import { recordCases } from "./record_cases.ts";
 import { Stage, type TestPeer } from "./stage.ts";
 import { stealingCases } from "./stealing_cases.ts";
 import { storeCases } from "./store_cases.ts";
@@ -39,7 +40,16 @@ export interface BackendTest {
   skip?: (name: string, fn: () => Promise<void>) => unknown;
 }
 
-const rooms = [storeCases, holdCases, waitingCases, stealingCases, formCases, operatorCases, failureCases];
+const rooms = [
+  storeCases,
+  recordCases,
+  holdCases,
+  waitingCases,
+  stealingCases,
+  formCases,
+  operatorCases,
+  failureCases,
+];
 const cases = new Map(rooms.flatMap((room) => Object.entries(room)));
 
 /** The names of all cases, as `deviations` takes them. */

@@ -1,0 +1,131 @@
+// What may be done about a lock, tried on a store that holds something else under its key.
+import { memoryBackend, MemoryStore } from "../../backends/memory.ts";
+import type { LockBackend } from "../../core/backend.ts";
+import { systemClock } from "../../core/clock.ts";
+import { cleanup } from "../../core/operators/cleanup.ts";
+import { within } from "../../core/time_limit.ts";
+import { forceRelease, type ListedLock, Lock, lock, locks } from "../../mod.ts";
+import { assert, assertEquals } from "@std/assert";
+import type { Malformed } from "./records.ts";
+
+/** How long one operation may take before it counts as hanging. */
+const HANGS_MS = 10_000;
+const KEY = "a lock";
+const SOUND = "a sound one";
+
+interface Scene {
+  readonly backend: LockBackend;
+  /** The same store, as another process has it. */
+  readonly other: LockBackend;
+}
+
+/** What an operation came to: its result, or its error. */
+type Outcome = unknown;
+
+/** Each asks for the lock in its way; all must reject. */
+const asking: Record<string, (backend: LockBackend) => Promise<unknown>> = {
+  "waits without limit": (backend) => Lock.acquire(KEY, { backend }),
+  "does not wait": (backend) => Lock.acquire(KEY, { backend, wait: false }),
+  "waits a little, and steals": (backend) => Lock.acquire(KEY, { backend, waitForMs: 5, stealAfterMs: 0 }),
+  "releases by force": (backend) => forceRelease(KEY, { backend }),
+};
+
+/** Tries everything on a malformed record, and throws if any of it is not refused as it should be. */
+export async function refuseAll({ text }: Malformed): Promise<void> {
+  for (const [name, ask] of Object.entries(asking)) {
+    const { backend, other } = scene();
+    await plant(other, text);
+    assertRefused(await outcomeOf(ask(backend)), name);
+    await assertStands(other, text);
+  }
+  await listAndClean(text);
+  await turnsUnderWaiter(text);
+  await turnsUnderHolder(text);
+}
+
+/** Tries everything on a record that is in order, however odd: all must end, and none with a failure of the store. */
+export async function endAll(text: string): Promise<void> {
+  for (const [name, ask] of Object.entries(asking)) {
+    if (name === "waits without limit") continue;
+    const { backend, other } = scene();
+    await plant(other, text);
+    const outcome = await outcomeOf(ask(backend));
+    assert(!(outcome instanceof Error), `${name}: ${outcome}`);
+    if (outcome instanceof Lock) await outcome.release();
+  }
+  const { backend, other } = scene();
+  await plant(other, text);
+  for await (const { unreadable } of locks({ backend })) assertEquals(unreadable, undefined);
+  assertEquals((await cleanup({ backend })).unreadable, 0);
+}
+
+/** Listings and cleanup say what is wrong, and go on with the rest. */
+async function listAndClean(text: string): Promise<void> {
+  const { backend, other } = scene();
+  await plant(other, text);
+  await using _held = await lock(SOUND, { backend: other }).acquire();
+  const listed: ListedLock[] = [];
+  for await (const one of locks({ backend })) listed.push(one);
+  assertEquals(listed.map(({ identifier }) => identifier).sort(), [KEY, SOUND]);
+  for (const { identifier, holders, waiters, unreadable } of listed) {
+    if (identifier === SOUND) assertEquals([holders.length, unreadable], [1, undefined]);
+    else assert(unreadable?.includes(KEY) && holders.length + waiters.length === 0);
+  }
+  JSON.stringify(listed);
+  const { seen, live, unreadable } = await cleanup({ backend, olderThanMs: 1_000_000 });
+  assertEquals([seen, live, unreadable], [2, 1, 1]);
+  await assertStands(other, text);
+}
+
+/** The record turns bad while somebody waits for the lock. */
+async function turnsUnderWaiter(text: string): Promise<void> {
+  const { backend, other } = scene();
+  const held = await lock(KEY, { backend: other }).acquire();
+  const waiting = outcomeOf(lock(KEY, { backend }).acquire());
+  await overwrite(other, text);
+  assertRefused(await waiting, "waiting already");
+  await assertStands(other, text);
+  await held[Symbol.asyncDispose]();
+}
+
+/** The record turns bad while somebody holds the lock. */
+async function turnsUnderHolder(text: string): Promise<void> {
+  const { backend, other } = scene();
+  const held = await lock(KEY, { backend }).acquire();
+  await overwrite(other, text);
+  assertRefused(await outcomeOf(held.release()), "releasing");
+  await assertStands(other, text);
+}
+
+function scene(): Scene {
+  const store = new MemoryStore();
+  return { backend: memoryBackend({ store }), other: memoryBackend({ store }) };
+}
+
+async function plant(store: LockBackend, value: string): Promise<void> {
+  assert((await store.commit([{ key: KEY, version: null, value }])).ok);
+}
+
+async function overwrite(store: LockBackend, value: string): Promise<void> {
+  for (;;) {
+    const [{ version }] = await store.read([KEY]);
+    if ((await store.commit([{ key: KEY, version, value }])).ok) return;
+  }
+}
+
+async function assertStands(store: LockBackend, value: string): Promise<void> {
+  const [entry] = await store.read([KEY]);
+  assertEquals(entry.value, value, "the record was changed");
+}
+
+function outcomeOf(asked: Promise<unknown>): Promise<Outcome> {
+  const late = () => new Error("it hangs");
+  return within(asked, HANGS_MS, { clock: systemClock, late }).catch((error) => error);
+}
+
+/** There is one right answer: the store's failure, under the name of the lock, that says what is wrong. */
+function assertRefused(outcome: Outcome, doing: string): void {
+  const { name, identifier, message } = outcome as { name?: string; identifier?: string; message?: string };
+  const right = name === "LockBackendError" && identifier === KEY && message?.includes("cannot be read: ");
+  assert(right, `${doing}: ${outcome instanceof Lock ? "granted" : outcome}`);
+}
