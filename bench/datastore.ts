@@ -8,7 +8,7 @@
 
 import { type DatastoreApi, datastoreBackend, datastoreClient } from "../backends/datastore.ts";
 import { Lock } from "../mod.ts";
-import { HOW_TO_GET, startEmulators } from "../tests/datastore/emulators.ts";
+import { HOW_TO_GET, startEmulators } from "../tests/support/datastore_emulators.ts";
 
 const ROUNDS = 200;
 const WAIT_MS = 15_000;

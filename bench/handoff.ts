@@ -5,7 +5,7 @@
  * The goals: a median under 15 ms, and less than 3% of a core for each process that waits.
  */
 
-import { Child } from "../tests/child.ts";
+import { Child } from "../tests/support/child.ts";
 
 const PROCESSES = [2, 4];
 const HOLDS_MS = [5, 50, 300];

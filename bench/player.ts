@@ -3,7 +3,7 @@
 import { cpuUsage } from "node:process";
 import { kvBackend } from "../backends/kv.ts";
 import { Lock } from "../mod.ts";
-import { now, say, told } from "../tests/child.ts";
+import { now, say, told } from "../tests/support/child.ts";
 
 type Command =
   /** Holds for `holdMs` and hands on, `times` over. */

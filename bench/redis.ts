@@ -14,7 +14,7 @@ import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis5";
 import { Lock } from "../mod.ts";
 import { redisBackend } from "../backends/redis.ts";
-import { RedisServer } from "../tests/redis_server.ts";
+import { RedisServer } from "../tests/support/redis_server.ts";
 
 const ROUNDS = 31;
 const ROUND_MS = 150;

@@ -1,4 +1,4 @@
-import { now } from "../tests/child.ts";
+import { now } from "../tests/support/child.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** How often the running block is drawn anew. */

@@ -1,6 +1,6 @@
 /** Starts the workers, lets things happen to them, and keeps the books. */
 
-import { Child, type Message, now } from "../tests/child.ts";
+import { Child, type Message, now } from "../tests/support/child.ts";
 import type { Timeline } from "./timeline.ts";
 import { type Command, LEASE_MS, STEAL_AFTER_MS } from "./worker.ts";
 

@@ -5,7 +5,7 @@
 
 import { commitIfHeld, type KvAtomic, kvBackend } from "../backends/kv.ts";
 import { Lock, LockLostError } from "../mod.ts";
-import { now, say, told } from "../tests/child.ts";
+import { now, say, told } from "../tests/support/child.ts";
 
 /** What the conductor tells: how the next round goes wrong, or that it is time to end. */
 export type Command = { do: "start" | "linger" | "stall" | "rob" | "spare" | "go" | "finish" };

@@ -5,7 +5,7 @@ import type { Browser, BrowserContext, BrowserContextOptions, Page } from "playw
 import { adminHandler, basicSecret } from "../admin.ts";
 import { memoryBackend, MemoryStore } from "../backends/memory.ts";
 import { Lock, lock } from "../mod.ts";
-import { missingBrowser, startBrowser } from "./browser.ts";
+import { missingBrowser, startBrowser } from "./support/browser.ts";
 
 const missing = missingBrowser();
 const SECRET = "a-secret-of-these-tests";

@@ -5,7 +5,7 @@ import { kvBackend } from "@holdfast/lock/backends/kv";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async";
 import { bar } from "../cli/view.ts";
-import { ON_DENO, type Place, Program } from "./cli_program.ts";
+import { ON_DENO, type Place, Program } from "./support/cli_program.ts";
 
 const DEADLINE_MS = 60_000;
 

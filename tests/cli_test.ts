@@ -10,8 +10,8 @@ import { delay } from "@std/async";
 import type { LockBackend } from "../core/backend.ts";
 import { COMMANDS, duration, helpOf, read, UsageError } from "../cli/usage.ts";
 import { json, printable } from "../cli/terminal.ts";
-import { finish, ON_DENO, type Place, Program } from "./cli_program.ts";
-import { missingRedis, RedisServer } from "./redis_server.ts";
+import { finish, ON_DENO, type Place, Program } from "./support/cli_program.ts";
+import { missingRedis, RedisServer } from "./support/redis_server.ts";
 
 /** Where a test plays, with a view of the store of its own. */
 interface Stage extends Place {

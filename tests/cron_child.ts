@@ -4,7 +4,7 @@ import { kvBackend } from "../backends/kv.ts";
 import { cleanup, registerCleanup } from "../cron.ts";
 import type { LockEvents } from "../mod.ts";
 import { subscribe } from "node:diagnostics_channel";
-import { say, told } from "./child.ts";
+import { say, told } from "./support/child.ts";
 
 const [does, path] = Deno.args;
 const kv = await Deno.openKv(path);

@@ -14,7 +14,7 @@ import {
 } from "../cron.ts";
 import { lock, LockBackendError } from "../mod.ts";
 import { Probe } from "../testing/probe.ts";
-import { Child, type Message } from "./child.ts";
+import { Child, type Message } from "./support/child.ts";
 
 /** The record of a dead process, JSON text. */
 function dead(leaseMs = 100): string {

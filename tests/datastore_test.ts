@@ -1,8 +1,8 @@
 /** The Datastore backend: against the official emulators where they are installed, and a server of our own. */
 
 import { CASES } from "@holdfast/lock/testing";
-import type { Child } from "./child.ts";
-import { HOW_TO_GET, type Server, startEmulators } from "./datastore/emulators.ts";
+import type { Child } from "./support/child.ts";
+import { HOW_TO_GET, type Server, startEmulators } from "./support/datastore_emulators.ts";
 import { inputTests } from "./datastore/input.ts";
 import { rpcTests } from "./datastore/rpcs.ts";
 import { ruleTests } from "./datastore/rules.ts";

@@ -4,8 +4,8 @@ import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async";
 import { commitIfHeld, kvBackend, type KvDatabase } from "@holdfast/lock/backends/kv";
 import { Lock, lock, type LockBackend } from "../mod.ts";
-import { Proxy } from "./kv_connect/proxy.ts";
-import { ACCESS_TOKEN, KvServer, missingDenokv } from "./kv_connect/server.ts";
+import { Proxy } from "./support/kv_proxy.ts";
+import { ACCESS_TOKEN, KvServer, missingDenokv } from "./support/kv_server.ts";
 
 type Database = KvDatabase & { close(): void };
 

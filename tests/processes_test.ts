@@ -9,11 +9,12 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { decode } from "../core/record/codec.ts";
 import type { LockRecord } from "../core/record/record.ts";
-import { Child, now } from "./child.ts";
-import { KvServer, missingDenokv } from "./kv_connect/server.ts";
+import { Child, now } from "./support/child.ts";
+import { KvServer, missingDenokv } from "./support/kv_server.ts";
 import { type OpenStore, openStore } from "./processes/stores.ts";
-import { missingRedis, RedisServer } from "./redis_server.ts";
-import { findRuntime, folderWith, run } from "./runtimes/runtimes.ts";
+import { missingRedis, RedisServer } from "./support/redis_server.ts";
+import { run } from "./support/run.ts";
+import { findRuntime, folderWith } from "./support/runtimes.ts";
 
 /** What a busy machine may add to any time that the laws promise. */
 const SLACK_MS = 5000;

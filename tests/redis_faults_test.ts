@@ -14,7 +14,8 @@ import type { LockBackend } from "../core/backend.ts";
 import { decode } from "../core/record/codec.ts";
 import { Lock, LockBackendError, LockLostError, type LockOptions } from "../mod.ts";
 import { CLIENTS } from "./redis_clients.ts";
-import { freePort, missingRedis, RedisServer, type RedisServerOptions } from "./redis_server.ts";
+import { freePort } from "./support/free_port.ts";
+import { missingRedis, RedisServer, type RedisServerOptions } from "./support/redis_server.ts";
 
 const LIMIT_MS = 20_000;
 const missing = missingRedis();

@@ -4,7 +4,7 @@ import { assert, assertEquals } from "@std/assert";
 import { CASES } from "@holdfast/lock/testing";
 import { testRedisClients } from "./redis_cases.ts";
 import { CLIENTS } from "./redis_clients.ts";
-import { missingRedis, RedisServer } from "./redis_server.ts";
+import { missingRedis, RedisServer } from "./support/redis_server.ts";
 
 const missing = missingRedis();
 if (missing !== undefined) {

@@ -3,10 +3,11 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "node:path";
 import { CASES } from "@holdfast/lock/testing";
-import { Child } from "./child.ts";
-import { KvServer, missingDenokv } from "./kv_connect/server.ts";
-import { missingRedis, RedisServer } from "./redis_server.ts";
-import { findRuntime, folderWith, run } from "./runtimes/runtimes.ts";
+import { Child } from "./support/child.ts";
+import { KvServer, missingDenokv } from "./support/kv_server.ts";
+import { missingRedis, RedisServer } from "./support/redis_server.ts";
+import { run } from "./support/run.ts";
+import { findRuntime, folderWith } from "./support/runtimes.ts";
 
 /** How many suites run at the same time: they wait for most of their time. */
 const AT_A_TIME = 5;

@@ -10,7 +10,7 @@ import {
 import { memoryBackend } from "@holdfast/lock/backends/memory";
 import { Lock, LockBackendError } from "@holdfast/lock";
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
-import { freePort } from "./emulators.ts";
+import { freePort } from "../support/free_port.ts";
 import type { TestServer } from "./test_server.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -95,7 +95,7 @@ export function inputTests(server: TestServer, workspace: Workspace): void {
 
   test("Datastore input: a host that is out or silent is named within waitForMs, or a second", async () => {
     using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    for (const port of [freePort(), silent.addr.port]) {
+    for (const port of [await freePort(), silent.addr.port]) {
       const emulatorHost = `127.0.0.1:${port}`;
       const client = await datastoreClient({ projectId, emulatorHost });
       for (const options of [{ wait: false }, { waitForMs: 200 }]) {
@@ -146,7 +146,7 @@ export function inputTests(server: TestServer, workspace: Workspace): void {
 
   test("Datastore input: under Node, a process whose server is out or silent fails and exits", async () => {
     const silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    const hosts = [`127.0.0.1:${freePort()}`, `127.0.0.1:${silent.addr.port}`];
+    const hosts = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${silent.addr.port}`];
     for (const host of hosts) {
       const child = workspace.start("unreachable.mjs", [host]);
       const { error, message } = await child.next("refused");

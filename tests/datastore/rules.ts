@@ -3,7 +3,7 @@
 import { setTimeout } from "node:timers/promises";
 import { datastoreClient } from "@holdfast/lock/backends/datastore";
 import { assert, assertEquals } from "@std/assert";
-import type { Server } from "./emulators.ts";
+import type { Server } from "../support/datastore_emulators.ts";
 
 // deno-lint-ignore no-explicit-any
 type Anything = any;

@@ -1,5 +1,5 @@
-import type { Child } from "../child.ts";
-import type { Server } from "./emulators.ts";
+import type { Child } from "../support/child.ts";
+import type { Server } from "../support/datastore_emulators.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** What happens to a call; see `server.mjs`. */

@@ -3,8 +3,8 @@
 import { datastoreClient } from "@holdfast/lock/backends/datastore";
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async";
-import type { Message } from "../child.ts";
-import type { Server } from "./emulators.ts";
+import type { Message } from "../support/child.ts";
+import type { Server } from "../support/datastore_emulators.ts";
 import { hostFor, TestServer } from "./test_server.ts";
 import type { Workspace } from "./workspace.ts";
 

@@ -2,7 +2,8 @@
 
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { Child, type Message } from "../child.ts";
+import { Child, type Message } from "../support/child.ts";
+import { run } from "../support/run.ts";
 
 const SCRIPTS = ["server.mjs", "conformance.mjs", "worker.mjs", "unreachable.mjs", "hands.mjs"];
 
@@ -53,11 +54,4 @@ export class Workspace {
   async remove(): Promise<void> {
     await Deno.remove(this.path, { recursive: true });
   }
-}
-
-async function run(cwd: string | URL, command: string, ...args: string[]): Promise<void> {
-  const { success, stdout, stderr } = await new Deno.Command(command, { args, cwd, stdin: "null" }).output();
-  if (success) return;
-  const decoder = new TextDecoder();
-  throw new Error(`${command} ${args.join(" ")} failed: ${decoder.decode(stdout)}${decoder.decode(stderr)}`);
 }

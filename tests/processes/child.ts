@@ -2,7 +2,7 @@
 
 import process from "node:process";
 import { Lock, LockLostError, type LockOptions } from "../../mod.ts";
-import { now, say, told } from "../child.ts";
+import { now, say, told } from "../support/child.ts";
 import { openStore } from "./stores.ts";
 
 type Command =

@@ -2,11 +2,12 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createConnection, createServer } from "node:net";
+import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { env } from "node:process";
 import { setTimeout } from "node:timers/promises";
+import { freePort } from "./free_port.ts";
 
 /** The server to start: `redis-server`, or what `HOLDFAST_REDIS_SERVER` names, such as `valkey-server`. */
 const BINARY = env.HOLDFAST_REDIS_SERVER ?? "redis-server";
@@ -17,15 +18,6 @@ export function missingRedis(): string | undefined {
   if (spawnSync(BINARY, ["--version"]).error === undefined) return undefined;
   if (env.CI === "true") throw new Error(`${BINARY} is not installed, and in CI it must be`);
   return `needs ${BINARY}: apt-get install redis-server, brew install redis`;
-}
-
-/** A free port on loopback. Another process may take it, which is rare, and makes the start fail. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** How a server is started. */

@@ -1,7 +1,7 @@
 /** The self-hosted server of Deno KV: on loopback and a free port, stopped by its process. */
 
 import { delay } from "@std/async";
-import { freePort } from "../redis_server.ts";
+import { freePort } from "./free_port.ts";
 
 /** What its clients must show it. */
 export const ACCESS_TOKEN = "holdfast-test-token";

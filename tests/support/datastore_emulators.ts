@@ -1,5 +1,7 @@
 /** The official emulators of Google Cloud Datastore, where the Google Cloud CLI has installed them. */
 
+import { freePort } from "./free_port.ts";
+
 /** A server that speaks google.datastore.v1, running. */
 export interface Server {
   readonly name: string;
@@ -56,16 +58,8 @@ export async function startEmulators(): Promise<{ running: Server[]; missing: st
   return { running: running.filter((server) => server !== undefined), missing };
 }
 
-/** A port that nobody listens on. */
-export function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr;
-  listener.close();
-  return port;
-}
-
 async function start({ name, main, args, tellsTime }: Emulator, jar: string): Promise<Server> {
-  const port = freePort();
+  const port = await freePort();
   const java = new Deno.Command("java", {
     // Compiled little: it does not live long enough for more.
     args: [

@@ -19,7 +19,7 @@ export interface Place {
 export const ON_DENO: readonly string[] = [
   Deno.execPath(),
   ...["run", "--quiet", "--no-check", "--unstable-kv", "-A"],
-  fileURLToPath(new URL("../cli.ts", import.meta.url)),
+  fileURLToPath(new URL("../../cli.ts", import.meta.url)),
 ];
 
 /** One run of the program. */

@@ -1,6 +1,7 @@
 /** The runtimes that the package is for, and a folder in which they find what they import. */
 
 import { join } from "node:path";
+import { run } from "./run.ts";
 
 /** By name: how npm gets it, and how it says where it is. */
 const COMMANDS: Readonly<Record<string, string[]>> = {
@@ -36,12 +37,4 @@ export async function folderWith(...clients: string[]): Promise<string> {
   await Deno.copyFile(new URL("deno.lock", root), join(folder, "deno.lock"));
   await run(folder, Deno.execPath(), "install", "--quiet");
   return folder;
-}
-
-/** Runs a command to its end, and answers what it has written. */
-export async function run(cwd: string | URL, command: string, ...args: string[]): Promise<string> {
-  const { success, stdout, stderr } = await new Deno.Command(command, { args, cwd, stdin: "null" }).output();
-  const decoder = new TextDecoder();
-  if (success) return decoder.decode(stdout);
-  throw new Error(`${command} ${args.join(" ")}: ${decoder.decode(stdout)}${decoder.decode(stderr)}`);
 }
