@@ -343,7 +343,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "if last and (tonumber(last) or 0) + 1 > now + 0 then",
     to: "if false then",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/clock_test.ts",
     filter: "clock steps back",
   },
   {
@@ -351,7 +351,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "~= seen or at * 1000 > now + ${TOLERANCE_MS * 1000} then",
     to: "~= seen then",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/clock_test.ts",
     filter: "clock steps back",
   },
   {
@@ -359,7 +359,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "if not found or string.sub(found, 1, ${DIGITS}) ~= seen or at",
     to: "if not found or at",
-    test: "tests/redis_test.ts",
+    test: "tests/redis/conformance_test.ts",
     filter: "ioredis 5: store",
   },
   {
@@ -367,7 +367,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "done = call('SET', key, record, 'NX', 'PX', expire)",
     to: "call('SET', key, record, 'PX', expire)",
-    test: "tests/redis_test.ts",
+    test: "tests/redis/conformance_test.ts",
     filter: "ioredis 5: hold",
   },
   {
@@ -375,7 +375,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "if found and string.sub(found, 1, ${DIGITS}) == seen then",
     to: "if found then",
-    test: "tests/redis_test.ts",
+    test: "tests/redis/conformance_test.ts",
     filter: "ioredis 5: store",
   },
   {
@@ -383,7 +383,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "if (record and record:sub(1, ${DIGITS}) or '') ~= ARGV[3 * i - 1] then fits = false end",
     to: "",
-    test: "tests/redis_test.ts",
+    test: "tests/redis/conformance_test.ts",
     filter: "ioredis 5: store",
   },
   {
@@ -391,7 +391,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/outbox.ts",
     from: "if (!unknown) throw failure(error);",
     to: "throw failure(error);",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/restart_test.ts",
     filter: "scripts are flushed",
   },
   {
@@ -399,7 +399,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/feed.ts",
     from: "    void this.#subscribe();\n  }\n\n  #sweepLater",
     to: "  }\n\n  #sweepLater",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/connection_test.ts",
     filter: "only the subscriptions",
   },
   {
@@ -407,7 +407,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/store.ts",
     from: 'this.port.database === 0 ? "" : `@${this.port.database}`',
     to: '""',
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/keys_test.ts",
     filter: "two databases",
   },
   {
@@ -415,7 +415,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "if not record or string.sub(record, 1, ${DIGITS}) ~= ARGV[1] then return false end",
     to: "",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/commit_if_held_test.ts",
     filter: "commitIfHeld",
   },
   {
@@ -423,7 +423,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/store.ts",
     from: "if (breaks !== this.port.breaks) {",
     to: "if (false as boolean) {",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/connection_test.ts",
     filter: "answer is lost",
   },
   {
@@ -431,7 +431,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "  call('DEL', key)\n  call('PUBLISH', key .. '@DB', '')",
     to: "  call('SET', key, '')\n  call('DEL', key)",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/memory_test.ts",
     filter: "that is full",
   },
   {
@@ -439,7 +439,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/store.ts",
     from: "if (behindMs <= TOLERANCE_MS || changes",
     to: "if (behindMs <= Infinity || changes",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/clock_test.ts",
     filter: "clock is behind",
   },
   {
@@ -447,7 +447,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/store.ts",
     from: "const behindMs = this.#learn(reply, sent) - aheadMs;",
     to: "const behindMs = this.#learn(reply, sent) - this.#clock.aheadMs;",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/clock_test.ts",
     filter: "clock is behind",
   },
   {
@@ -455,7 +455,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "if not last or last < seen then last = seen end",
     to: "",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/clock_test.ts",
     filter: "at 1970",
   },
   {
@@ -463,7 +463,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "least = math.max(least, (tonumber(ARGV[3 * i - 1]) or 0) + 1)",
     to: "",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/clock_test.ts",
     filter: "at 1970",
   },
   {
@@ -471,7 +471,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "if #now < ${DIGITS} then now = string.rep('0', ${DIGITS} - #now) .. now end",
     to: "",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/clock_test.ts",
     filter: "at 1970",
   },
   {
@@ -479,7 +479,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/clients.ts",
     from: "this.breaks = NaN;",
     to: "",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/disposal_test.ts",
     filter: "disposed of",
   },
   {
@@ -487,7 +487,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/outbox.ts",
     from: "return this.#sent(script, keyCount, words).then(",
     to: "return this.#port.evalSha(script.sha, keyCount, words).then(",
-    test: "tests/redis_input_test.ts",
+    test: "tests/redis/input_test.ts",
     filter: "throws at once",
   },
   {
@@ -618,7 +618,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/store.ts",
     from: "await untilIdle(peerOf(this), LEAVE_MS);",
     to: "",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/disposal_test.ts",
     filter: "leaves the line first",
   },
   {
@@ -626,7 +626,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "if last and (tonumber(last) or 0) + 1 > now + 0 then",
     to: "if last and last >= now then",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/keys_test.ts",
     filter: "another type",
   },
   {
@@ -634,7 +634,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/clients.ts",
     from: "/[{}]/.test(String(keyPrefix))",
     to: "keyPrefix === null",
-    test: "tests/redis_input_test.ts",
+    test: "tests/redis/input_test.ts",
     filter: "hash tag is refused",
   },
   {
@@ -674,7 +674,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "if not done then return {now, call('GET', key)} end",
     to: "if not done then call('SET', key, record) end",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/keys_test.ts",
     filter: "another type",
   },
   {
@@ -682,7 +682,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/scripts.ts",
     from: "done, reply = pcall(create, ",
     to: "done, reply = true, create(",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/batching_test.ts",
     filter: "each has its own outcome",
   },
   {
@@ -690,7 +690,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/outbox.ts",
     from: "if (failed) errands[i].fail(",
     to: "if (false as boolean) errands[i].fail(",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/batching_test.ts",
     filter: "each has its own outcome",
   },
   {
@@ -698,7 +698,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/outbox.ts",
     from: "if (this.#due === 0 || !this.#together)",
     to: "if (this.#due >= 0 || !this.#together)",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/batching_test.ts",
     filter: "each has its own outcome",
   },
   {
@@ -706,7 +706,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/store.ts",
     from: "if (ANSWER.test(answer)) return",
     to: "if (answer !== ANSWER.source) return",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/client_test.ts",
     filter: "midst of a MULTI",
   },
   {
@@ -714,7 +714,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/store.ts",
     from: "const text = String(reply);",
     to: 'const text = reply === "1" ? "" : String(reply);',
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/client_test.ts",
     filter: "numbers as strings",
   },
   {
@@ -722,7 +722,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis.ts",
     from: "if (length > MAX_WORDS.command) refuse(",
     to: "if (false as boolean) refuse(",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/commit_if_held_test.ts",
     filter: "no script can hand on",
   },
   {
@@ -730,7 +730,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis.ts",
     from: "if (words > MAX_WORDS.together) refuse(",
     to: "if (false as boolean) refuse(",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/commit_if_held_test.ts",
     filter: "no script can hand on",
   },
   {
@@ -738,7 +738,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/feed.ts",
     from: "if (known.subscriber !== undefined && known.subscriber === this.#subscriber) this.#lose();",
     to: "if (subscriber === this.#subscriber) this.#lose();",
-    test: "tests/redis_input_test.ts",
+    test: "tests/redis/input_test.ts",
     filter: "says so again later",
   },
   {
@@ -746,7 +746,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/redis/outbox.ts",
     from: "if (!isApart(error.cause)) return",
     to: "if (error !== undefined) return",
-    test: "tests/redis_faults_test.ts",
+    test: "tests/redis/cluster_test.ts",
     filter: "cluster at one address",
   },
   ...([

@@ -11,7 +11,7 @@ import {
   redisBackend,
 } from "@holdfast/lock/backends/redis";
 import { createCluster, createSentinel } from "redis6";
-import { Lock, LockBackendError } from "../mod.ts";
+import { Lock, LockBackendError } from "../../mod.ts";
 
 const nothing = () => Promise.resolve(null);
 const client: IoRedisClient = {

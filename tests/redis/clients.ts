@@ -4,7 +4,7 @@ import { Redis as Redis5 } from "ioredis5";
 import { Redis as Redis6 } from "ioredis6";
 import { createClient as createClient5 } from "redis5";
 import { createClient as createClient6 } from "redis6";
-import type { IoRedisClient, IoRedisCluster, NodeRedisClient } from "../backends/redis.ts";
+import type { IoRedisClient, IoRedisCluster, NodeRedisClient } from "../../backends/redis.ts";
 
 /** A client to test with. */
 export interface TestClient {

@@ -2,9 +2,9 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { CASES } from "@holdfast/lock/testing";
-import { testRedisClients } from "./redis_cases.ts";
-import { CLIENTS } from "./redis_clients.ts";
-import { missingRedis, RedisServer } from "./support/redis_server.ts";
+import { testRedisClients } from "./cases.ts";
+import { CLIENTS } from "./clients.ts";
+import { missingRedis, RedisServer } from "../support/redis_server.ts";
 
 const missing = missingRedis();
 if (missing !== undefined) {
@@ -28,7 +28,7 @@ async function testUnderNode(port: number): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "holdfast-node-" });
   try {
     const bundle = `${folder}/suite.mjs`;
-    const entry = new URL("./redis_node.ts", import.meta.url).href;
+    const entry = new URL("./node.ts", import.meta.url).href;
     await run(Deno.execPath(), ["bundle", "--quiet", "--output", bundle, entry]);
     await Promise.all(
       Object.keys(CLIENTS).map(async (client) => {

@@ -2,7 +2,7 @@
 
 import { redisBackend } from "@holdfast/lock/backends/redis";
 import { testBackend } from "@holdfast/lock/testing";
-import { CLIENTS } from "./redis_clients.ts";
+import { CLIENTS } from "./clients.ts";
 
 type Register = Parameters<typeof testBackend>[0]["test"];
 

@@ -1,0 +1,101 @@
+/** Clocks that are wrong: of this machine, and of the server. */
+
+import { assert, assertEquals } from "@std/assert";
+import { delay } from "@std/async";
+import { commitIfHeld } from "../../backends/redis.ts";
+import type { LockBackend } from "../../core/backend.ts";
+import { Lock } from "../../mod.ts";
+import { missingRedis } from "../support/redis_server.ts";
+import { FalseClock, missingCompiler } from "./false_clock.ts";
+import { acquire, lossOf, test, untilQueued, World } from "./world.ts";
+
+/** A clock of the server that can be set is compiled. */
+const unmet = missingRedis() ?? missingCompiler();
+
+test("this machine's clock is behind by ten minutes: nobody takes its lock for lapsed", async () => {
+  await using world = await World.start();
+  const b = await world.peer();
+  await b.backend.read(["job"]);
+  const real = Date.now;
+  Date.now = () => real() - 600_000;
+  let a: LockBackend;
+  try {
+    a = (await world.peer()).backend;
+  } finally {
+    Date.now = real;
+  }
+  // All are on their way before the first answer sets its clock right.
+  const names = ["job", "another job", "a third job"];
+  const held = await Promise.all(names.map((name) => Lock.acquire(name, { backend: a })));
+  for (const name of names) assertEquals(await Lock.acquire(name, { backend: b.backend, wait: false }), null);
+  for (const lock of held) assert(await lock!.release());
+});
+
+test("the server's clock steps back an hour: fencing tokens rise, and nobody alive is robbed", async () => {
+  await using clock = await FalseClock.make();
+  await using world = await World.start({ env: clock.env });
+  const [a, b] = [await world.peer(), await world.peer()];
+  const before = await acquire(a.backend);
+  await before.release();
+  const held = await acquire(a.backend, { leaseMs: 900 });
+  assert(held.fencingToken > before.fencingToken);
+  const waiting = acquire(b.backend, { leaseMs: 900 });
+  // Through the waiter's own eyes: what it knows of the time, it knows from before.
+  await untilQueued(b.backend, 1);
+  await clock.set(-3600);
+  // A server may look at its clock only now and then.
+  while (await serverSeconds(world) > Date.now() / 1000 - 3000) await delay(10);
+  // Three leases: renewals under the old and the new time meet a waiter that knows only the old.
+  const outcome = await Promise.race([waiting.then(() => "robbed"), lossOf(held), delay(2700)]);
+  assertEquals(outcome, undefined);
+  assert(held.held);
+  await commitIfHeld(held, [["SET", "value", "fresh"]]);
+  assert(await held.release());
+  const next = await waiting;
+  assert(next.fencingToken > held.fencingToken);
+  assert(await next.release());
+  const last = await acquire(a.backend);
+  assert(last.fencingToken > next.fencingToken);
+  assert(await last.release());
+  await world.server.ask("SCRIPT", "FLUSH");
+  const after = await acquire((await world.peer()).backend);
+  assert(after.fencingToken > last.fencingToken);
+  assert(await after.release());
+}, unmet);
+
+test(
+  "the server's clock is at 1970 and its counters are gone: versions rise as long as there is a record",
+  async () => {
+    await using clock = await FalseClock.make();
+    await using world = await World.start({ env: clock.env });
+    const { backend } = await world.peer();
+    const key = "job";
+    const created = await backend.commit([{ key, version: null, value: "1" }]);
+    assert(created.ok);
+    await clock.set(Math.round(-Date.now() / 1000) + 5000);
+    while (await serverSeconds(world) > 10_000) await delay(10);
+    let { version } = created;
+    // One record and several go by different scripts.
+    for (const others of [[], [{ key: "another", version: null, value: "1" }]]) {
+      for (const name of (await world.server.ask("KEYS", "*}")).match(/^holdfast:.*(?=\r)/gm) ?? []) {
+        await world.server.ask("DEL", name);
+      }
+      await backend.read([key]);
+      const changed = await backend.commit([{ key, version, value: "2" }, ...others]);
+      assert(changed.ok && changed.version > version, `${JSON.stringify(changed)} after ${version}`);
+      version = changed.version;
+    }
+    await world.server.ask("FLUSHALL");
+    const first = await acquire(backend);
+    assertEquals(await Lock.acquire("job", { backend: (await world.peer()).backend, wait: false }), null);
+    assert(first.held && await first.release());
+    const second = await acquire((await world.peer()).backend);
+    assert(second.fencingToken > first.fencingToken);
+    assert(await second.release());
+  },
+  unmet,
+);
+
+async function serverSeconds(world: World): Promise<number> {
+  return Number((await world.server.ask("TIME")).split("\r\n")[2]);
+}

@@ -1,0 +1,45 @@
+/** Commands that the server runs only while the lock is held. */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { commitIfHeld } from "../../backends/redis.ts";
+import { type Lock, LockLostError } from "../../mod.ts";
+import { acquire, test, World } from "./world.ts";
+
+test("commitIfHeld: a holder that was robbed after its last look writes nothing", async () => {
+  await using world = await World.start();
+  const [a, b] = [await world.peer(), await world.peer()];
+  const held = await acquire(a.backend);
+  let thief: Lock | undefined;
+  const { evalsha } = a.client;
+  // Between the look at the record and the commands, where only the server can tell.
+  a.client.evalsha = (async (...args: Parameters<typeof evalsha>) => {
+    if (args.includes("stale") && thief === undefined) thief = await acquire(b.backend, { stealAfterMs: 0 });
+    return await evalsha.apply(a.client, args);
+  }) as typeof evalsha;
+  await assertRejects(() => commitIfHeld(held, [["SET", "value", "stale"]]), LockLostError);
+  assertEquals(await world.server.ask("GET", "value"), "$-1\r\n");
+  assert(await thief?.release());
+});
+
+test("commitIfHeld refuses what no script can hand on, before it runs anything", async () => {
+  await using world = await World.start();
+  const a = await world.peer();
+  const held = await acquire(a.backend);
+  const items = (count: number) => Array.from({ length: count }, (_, i) => i);
+  const push = (count: number) => [["SET", "before", "1"], ["RPUSH", "list", ...items(count)]];
+  await assertRejects(() => commitIfHeld(held, push(6999)), RangeError, "at most 7000 words");
+  await assertRejects(
+    () => commitIfHeld(held, [["SET", "before", NaN]]),
+    TypeError,
+    "must be an array of commands",
+  );
+  const many = [["SET", "before", "1"], ...Array.from({ length: 8 }, () => push(6249)[1])];
+  await assertRejects(
+    () => commitIfHeld(held, many),
+    RangeError,
+    "at most 50000 words together, current value is 50011",
+  );
+  assertEquals(await a.client.get("before"), null);
+  assertEquals(await commitIfHeld(held, push(6998)), ["OK", 6998]);
+  await held.release();
+});

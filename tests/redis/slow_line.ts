@@ -1,0 +1,64 @@
+import { createConnection, createServer, type Socket } from "node:net";
+import { freePort } from "../support/free_port.ts";
+
+/** A TCP line that takes its time, in both directions. */
+export class SlowLine {
+  readonly port: number;
+  /** Whether the next answer is lost, and the connection with it. */
+  cutting = false;
+  #target: number;
+  readonly #server: ReturnType<typeof createServer>;
+  readonly #sockets: Set<Socket>;
+
+  private constructor(
+    port: number,
+    target: number,
+    server: ReturnType<typeof createServer>,
+    sockets: Set<Socket>,
+  ) {
+    this.port = port;
+    this.#target = target;
+    this.#server = server;
+    this.#sockets = sockets;
+  }
+
+  static async open(target: number, ms: number): Promise<SlowLine> {
+    const sockets = new Set<Socket>();
+    const pass = (from: Socket, to: Socket, answers: boolean) => {
+      sockets.add(from);
+      from.on("data", (data) => {
+        if (answers && line.cutting) {
+          line.cutting = false;
+          from.destroy();
+          return;
+        }
+        setTimeout(() => to.writable && to.write(data), ms);
+      });
+      from.on("close", () => {
+        sockets.delete(from);
+        to.destroy();
+      });
+      from.on("error", () => {});
+    };
+    const server = createServer((near) => {
+      const far = createConnection(line.#target, "127.0.0.1");
+      pass(near, far, false);
+      pass(far, near, true);
+    });
+    const port = await freePort();
+    await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+    const line = new SlowLine(port, target, server, sockets);
+    return line;
+  }
+
+  /** Leads elsewhere from now on: those who are connected must connect anew. */
+  switchTo(target: number): void {
+    this.#target = target;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
