@@ -1,5 +1,5 @@
 // What is particular to Deno KV. What every backend must do is in the conformance suite.
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
 import { commitIfHeld, kvBackend, type KvDatabase } from "../backends/kv.ts";
 import type { Entry } from "../core/backend.ts";
@@ -251,3 +251,24 @@ Deno.test(
     assertEquals((await kv.get(["a"])).value, null);
   }),
 );
+
+Deno.test("kv: a closed database is a failure of the store, never a taken lock", async () => {
+  const kv = await Deno.openKv(":memory:");
+  const backend = kvBackend(kv);
+  const held = await lock("held", { backend }).acquire();
+  kv.close();
+  for (
+    const form of [
+      () => Lock.acquire("x", { backend, wait: false }),
+      () => lock("x", { backend, waitForMs: 50 }).run(() => "ran"),
+      () => lock("x", { backend, wait: false })(() => "ran")(),
+      () => held.release(),
+      () => commitIfHeld(held, (atomic) => atomic.set(["x"], 1)),
+    ]
+  ) {
+    const error = await assertRejects(form, LockBackendError, "the Deno KV database is closed");
+    assert(error.identifier === "x" || error.identifier === "held");
+    assertInstanceOf(error.cause, LockBackendError);
+    assertInstanceOf(error.cause.cause, Error);
+  }
+});

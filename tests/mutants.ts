@@ -222,14 +222,14 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/acquisition.ts",
     from: "if (!(error instanceof LockBackendError && error.transient)) return this.fail(error);",
     to: "if (!(error instanceof LockBackendError && error.transient)) return this.refuse();",
-    test: "tests/input_test.ts",
+    test: "tests/failing_store_test.ts",
   },
   {
     law: "7: failures carry the identifier",
     file: "core/errors.ts",
     from: "    identifier,\n    cause,\n    transient",
     to: "    cause,\n    transient",
-    test: "tests/input_test.ts",
+    test: "tests/failing_store_test.ts",
   },
   {
     law: "alive: a waiting program stays alive",
@@ -257,21 +257,21 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/acquisition.ts",
     from: 'this.#done(undefined, error, outcome === "taken");',
     to: "this.#done(undefined, error, error instanceof LockAcquisitionError);",
-    test: "tests/input_test.ts",
+    test: "tests/cancellation_test.ts",
   },
   {
     law: "7: silence is not a taken lock",
     file: "core/local_queue.ts",
     from: "if (hold !== undefined && hold.ageMs",
     to: "if (acquisition.stealAfterMs === undefined || hold !== undefined && hold.ageMs",
-    test: "tests/input_test.ts",
+    test: "tests/failing_store_test.ts",
   },
   {
     law: "7: silence is not a taken lock, at the deadline either",
     file: "core/acquisition.ts",
     from: "const silent = asking > 0 && answeredMs < this.#startedMs;",
     to: "const silent = false;",
-    test: "tests/input_test.ts",
+    test: "tests/failing_store_test.ts",
   },
   {
     law: "7: a database that cannot be opened fails by name",
@@ -285,7 +285,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/abort.ts",
     from: "const crowd = crowds.get(signal) ?? gather(signal);",
     to: "const crowd = gather(signal);",
-    test: "tests/input_test.ts",
+    test: "tests/cancellation_test.ts",
   },
   {
     law: "4: a forced release by fencing token leaves others alone",
@@ -336,7 +336,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/kv.ts",
     from,
     to,
-    test: law === "a closed database is no outage" ? "tests/input_test.ts" : "tests/kv_test.ts",
+    test: "tests/kv_test.ts",
   })),
   {
     law: "Redis: versions never fall behind the bucket's counter",
@@ -511,28 +511,28 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/clock.ts",
     from: "if (now < this.#dueMs) this.set(",
     to: "if (now < 0) this.set(",
-    test: "tests/clock_test.ts",
+    test: "tests/alarm_test.ts",
   },
   {
     law: "alarm: what comes sooner rings sooner",
     file: "core/clock.ts",
     from: "if (this.#timer === undefined || dueMs < this.#ringsMs) {",
     to: "if (this.#timer === undefined) {",
-    test: "tests/clock_test.ts",
+    test: "tests/alarm_test.ts",
   },
   {
     law: "alarm: what rings too early goes on in the background",
     file: "core/clock.ts",
     from: "this.#ring, this.#background);",
     to: "this.#ring, false);",
-    test: "tests/clock_test.ts",
+    test: "tests/alarm_test.ts",
   },
   {
     law: "7: what a store throws at once fails the acquisition",
     file: "core/acquire.ts",
     from: "  } catch (error) {\n    failed(error);\n  }\n}\n\n/** Further",
     to: "  } catch (error) {\n    throw error;\n  }\n}\n\n/** Further",
-    test: "tests/input_test.ts",
+    test: "tests/failing_store_test.ts",
     filter: "throws at once",
   },
   {
@@ -540,7 +540,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/hold.ts",
     from: "      } catch (error) {\n        failed(error);",
     to: "      } catch (error) {\n        throw error;",
-    test: "tests/input_test.ts",
+    test: "tests/failing_store_test.ts",
     filter: "throws at once",
   },
   {
@@ -562,7 +562,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/hold.ts",
     from: "        unsure = true;\n        peer.ask(",
     to: "        peer.ask(",
-    test: "tests/input_test.ts",
+    test: "tests/failing_store_test.ts",
     filter: "throws when it has done its work",
   },
   {
@@ -570,7 +570,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/hold.ts",
     from: "if (failure !== undefined && !failed) throw failure.error;",
     to: "if (failure === undefined && failed) throw new Error();",
-    test: "tests/input_test.ts",
+    test: "tests/failing_store_test.ts",
     filter: "fails for good",
   },
   {
@@ -587,8 +587,8 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/acquisition.ts",
     from: "    await undefined;\n",
     to: "",
-    test: "tests/input_test.ts",
-    filter: "thousands who wait",
+    test: "tests/failing_store_test.ts",
+    filter: "thousands that wait",
   },
   {
     law: "6: a place that lands late is given back",
@@ -611,7 +611,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/acquisition.ts",
     from: "this.#limit(this.#waitedMs + OVERDUE_LOOK_MS);",
     to: "this.#limit(FIRST_ANSWER_MS);",
-    test: "tests/limit_test.ts",
+    test: "tests/wait_limit_test.ts",
   },
   {
     law: "Redis: who is disposed of leaves the line first",
@@ -642,7 +642,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/clock.ts",
     from: "Math.max(1, dueMs - now)",
     to: "dueMs - now",
-    test: "tests/clock_test.ts",
+    test: "tests/alarm_test.ts",
   },
   {
     law: "1: a bet's lease is counted from before its record's time",
@@ -650,7 +650,7 @@ export const MUTANTS: readonly Mutant[] = [
     from: "const record = claim(acquisition.want(), peer.now());\n    acquisition.mayHold = true;",
     to:
       "const record = claim(acquisition.want(), peer.now());\n    Object.assign(sent, momentOf(peer.clock));\n    acquisition.mayHold = true;",
-    test: "tests/input_test.ts",
+    test: "tests/lease_test.ts",
     filter: "frozen just after",
   },
   {
@@ -658,7 +658,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/hold.ts",
     from: "const unsureBefore: boolean = unsure;",
     to: "const unsureBefore: boolean = unsure;\n          Object.assign(sent, momentOf(peer.clock));",
-    test: "tests/input_test.ts",
+    test: "tests/lease_test.ts",
     filter: "frozen just after",
   },
   {
@@ -885,7 +885,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/peer.ts",
     from: "export const ANSWER_MS = 1000;",
     to: "export const ANSWER_MS = 1;",
-    test: "tests/input_test.ts",
+    test: "tests/lease_test.ts",
     filter: "answers late, but within the lease",
   },
   {
@@ -893,7 +893,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/hold.ts",
     from: "let dueMs = now.monotonic + this.#leftMs(now);",
     to: "if (this.#renewing) return;\n    let dueMs = now.monotonic + this.#leftMs(now);",
-    test: "tests/input_test.ts",
+    test: "tests/lease_test.ts",
     filter: "a renewal that hangs",
   },
   {

@@ -1,0 +1,58 @@
+// What a signal does to those that wait.
+import { assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async";
+import { memoryBackend } from "../backends/memory.ts";
+import { Lock, lock, LockAcquisitionError } from "../mod.ts";
+
+Deno.test("cancellation: a reason that looks like a refusal is still the reason", async () => {
+  const reason = new LockAcquisitionError("another", 5, []);
+  const backend = memoryBackend();
+  const held = await lock("x", { backend }).acquire();
+  for (const signal of [AbortSignal.abort(reason), undefined]) {
+    const ending = new AbortController();
+    const options = { backend, signal: signal ?? ending.signal };
+    const outcomes = [
+      Lock.acquire("x", options),
+      lock("x", options)(() => "ran")(),
+      lock("x", options).run(() => "ran"),
+    ].map((outcome) => assertRejects(() => outcome));
+    ending.abort(reason);
+    assertEquals(await Promise.all(outcomes), [reason, reason, reason]);
+  }
+  await held.release();
+});
+
+Deno.test("cancellation: a signal by shape is enough, and carries one listener for all that wait", async () => {
+  const real = new AbortController();
+  let listening = 0;
+  let most = 0;
+  const signal = {
+    get aborted() {
+      return real.signal.aborted;
+    },
+    get reason() {
+      return real.signal.reason;
+    },
+    addEventListener(...args: Parameters<AbortSignal["addEventListener"]>) {
+      most = Math.max(most, ++listening);
+      real.signal.addEventListener(...args);
+    },
+    removeEventListener(...args: Parameters<AbortSignal["removeEventListener"]>) {
+      listening--;
+      real.signal.removeEventListener(...args);
+    },
+  } as AbortSignal;
+  const backend = memoryBackend();
+  const held = await lock("x", { backend, signal }).acquire();
+  assertEquals(listening, 0);
+  const waiting = Array.from({ length: 20 }, () => lock("x", { backend, signal }).acquire());
+  await delay(0);
+  assertEquals([listening, most], [1, 1]);
+  real.abort("enough");
+  assertEquals(
+    (await Promise.allSettled(waiting)).map((outcome) => outcome.status),
+    Array(20).fill("rejected"),
+  );
+  assertEquals(listening, 0);
+  await held.release();
+});

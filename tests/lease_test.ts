@@ -1,0 +1,86 @@
+// When a lease is over, for the process that holds it.
+import { assert, assertEquals } from "@std/assert";
+import { delay } from "@std/async";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { memoryBackend } from "../backends/memory.ts";
+import { decode } from "../core/record/codec.ts";
+import { type Lock, lock, type LockBackend, LockBackendError } from "../mod.ts";
+import { freeze } from "../testing/probe.ts";
+
+/** Waits while nothing else keeps the process alive: a held lock does not. */
+async function alive(event: Promise<unknown>): Promise<void> {
+  const timer = setInterval(() => {}, 1000);
+  await event.finally(() => clearInterval(timer));
+}
+
+Deno.test("lease: a store that answers late, but within the lease, keeps the lock and takes it back", async () => {
+  const store = memoryBackend();
+  let late = 0;
+  const slow: LockBackend = {
+    ...store,
+    async commit(changes) {
+      await delay(late);
+      return await store.commit(changes);
+    },
+  };
+  const held = await lock("x", { backend: slow, leaseMs: 1500 }).acquire();
+  // Longer than until the next renewal would be due.
+  late = 600;
+  await alive((async () => {
+    for await (const { value } of store.watch("x", { signal: held.signal })) {
+      if (JSON.parse(value!).holders[0].renewals === 2) break;
+    }
+  })());
+  assert(held.held);
+  assertEquals(await held.release(), true);
+});
+
+Deno.test("lease: a renewal that hangs does not keep the holder from being told at the lease's end", async () => {
+  const store = memoryBackend();
+  const hanging = Promise.withResolvers<never>();
+  let hangs = false;
+  const silent: LockBackend = {
+    ...store,
+    commit: (changes) => hangs ? hanging.promise : store.commit(changes),
+  };
+  const told: string[] = [];
+  const onFailure = () => told.push("failure");
+  subscribe("holdfast:backend-error", onFailure);
+  const held = await lock("x", { backend: silent, leaseMs: 100 }).acquire();
+  hangs = true;
+  await alive(new Promise((resolve) => held.signal.addEventListener("abort", resolve)));
+  told.push("loss");
+  // The renewal is given up long after that.
+  hanging.reject(new LockBackendError("the test is over"));
+  await delay(0);
+  unsubscribe("holdfast:backend-error", onFailure);
+  assertEquals(told, ["loss", "failure"]);
+});
+
+Deno.test("lease: a process that is frozen just after it has read the time does not believe it holds what others see lapse", async () => {
+  const leaseMs = 200;
+  let freezing = false;
+  const backend = memoryBackend();
+  const now = backend.now.bind(backend);
+  Object.assign(backend, {
+    now() {
+      const time = now();
+      if (freezing) freeze(leaseMs + 20);
+      freezing = false;
+      return time;
+    },
+  });
+  const agrees = async (held: Lock) => {
+    const [{ key, value }] = await backend.read(["report"]);
+    const [{ expiresAt }] = decode(key, value).holders;
+    assertEquals([held.held, expiresAt > now()], [true, true]);
+  };
+  freezing = true;
+  const held = await lock("report", { backend, leaseMs }).acquire();
+  await agrees(held);
+  const heir = lock("report", { backend, leaseMs }).acquire();
+  freezing = true;
+  await held.release();
+  await agrees(await heir);
+  await (await heir).release();
+});
