@@ -1,0 +1,74 @@
+// Breaks the code on purpose, one line at a time, and shows which test notices: a test that cannot fail is a
+// defect. `deno task mutants` plays all areas, `deno task mutants kv redis` these, and `--law=<text>` only the
+// laws that contain the text. It prints a table for each area, and fails if a mutant survives.
+
+import { Copy } from "./copy.ts";
+import type { Mutant } from "./mutant.ts";
+import { TABLE } from "./table.ts";
+
+/** What a table has room for, on one line. */
+const SHOWN = 70;
+
+/** Which test noticed, or `undefined` if none did. */
+async function noticedBy(
+  copy: Copy,
+  { law, file, from, to, test, filter }: Mutant,
+): Promise<string | undefined> {
+  const breaking = (text: string) => {
+    if (text.split(from).length !== 2) throw new Error(`${law}: ${file} has not exactly one ${from}`);
+    return text.replace(from, () => to);
+  };
+  return await copy.changed(file, breaking, async () => {
+    const filters = filter === undefined ? [] : ["--filter", filter];
+    const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["test", "-A", "--no-check", "--fail-fast", ...filters, test],
+      cwd: copy.path,
+      env: { NO_COLOR: "1", SIM_SHRINK: "no" },
+    }).output();
+    const decoder = new TextDecoder();
+    const output = decoder.decode(stdout) + decoder.decode(stderr);
+    const red = /^(.+?) \.\.\. FAILED/m.exec(output)?.[1] ?? /^(.+?) => /m.exec(output)?.[1] ??
+      /^(Uncaught error from .+?) FAILED/m.exec(output)?.[1] ??
+      /(Uncaught \w+Error: .+)$/m.exec(output)?.[1];
+    if (success || red === undefined) return undefined;
+    const why = /Law \d broken[^:]*: ([^\n]*)/.exec(output)?.[1];
+    return why === undefined ? red : `${red}: ${why}`;
+  });
+}
+
+/** Plays the mutants of one area, and answers how many survived. */
+async function play(copy: Copy, area: string, mutants: readonly Mutant[]): Promise<number> {
+  console.log(`\n## ${area}\n\n| law | broken | which test went red |\n| --- | --- | --- |`);
+  let survived = 0;
+  for (const mutant of mutants) {
+    const noticed = await noticedBy(copy, mutant);
+    if (noticed === undefined) survived++;
+    const line = (code: string) => "`" + code.trim().split("\n")[0].slice(0, SHOWN) + "`";
+    const { law, file, from, to } = mutant;
+    const change = `${file}: ${line(from)} → ${to === "" ? "(nothing)" : line(to)}`;
+    console.log(`| ${law} | ${change} | ${noticed ?? "**none: it survived**"} |`);
+  }
+  console.log(`\n${area}: ${mutants.length - survived} of ${mutants.length} noticed`);
+  return survived;
+}
+
+const LAW = "--law=";
+const named = Deno.args.filter((arg) => !arg.startsWith(LAW));
+const law = Deno.args.find((arg) => arg.startsWith(LAW))?.slice(LAW.length) ?? "";
+const unknown = named.filter((area) => !(area in TABLE));
+if (unknown.length > 0) {
+  console.error(`There is no area '${unknown.join("', '")}', only ${Object.keys(TABLE).join(", ")}.`);
+  Deno.exit(2);
+}
+let survived = 0;
+{
+  await using copy = await Copy.make();
+  for (const area of named.length > 0 ? named : Object.keys(TABLE)) {
+    const mutants = TABLE[area].filter((mutant) => mutant.law.includes(law));
+    if (mutants.length > 0) survived += await play(copy, area, mutants);
+  }
+}
+if (survived > 0) {
+  console.log(`\n${survived} survived`);
+  Deno.exit(1);
+}

@@ -1,0 +1,17 @@
+import { CORE } from "./core.ts";
+import { DATASTORE } from "./datastore.ts";
+import { KV } from "./kv.ts";
+import type { Mutant } from "./mutant.ts";
+import { OPERATIONS } from "./operations.ts";
+import { RECORD } from "./record.ts";
+import { REDIS } from "./redis.ts";
+
+/** Every line that is broken, by area. */
+export const TABLE: Readonly<Record<string, readonly Mutant[]>> = {
+  record: RECORD,
+  core: CORE,
+  kv: KV,
+  redis: REDIS,
+  datastore: DATASTORE,
+  operations: OPERATIONS,
+};
