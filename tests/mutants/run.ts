@@ -1,10 +1,15 @@
 // Breaks the code on purpose, one line at a time, and shows which test notices: a test that cannot fail is a
 // defect. `deno task mutants` plays all areas, `deno task mutants kv redis` these, and `--law=<text>` only the
-// laws that contain the text. It prints a table for each area, and fails if a mutant survives.
+// laws that contain the text. It prints a table for each area, and fails if a mutant survives. The area `rules` has
+// no table: there everything is broken that the operators can break.
 
 import { Copy } from "./copy.ts";
 import type { Mutant } from "./mutant.ts";
+import { playRules } from "./rules.ts";
 import { TABLE } from "./table.ts";
+
+/** The area of the pure rules. */
+const RULES = "rules";
 
 /** What a table has room for, on one line. */
 const SHOWN = 70;
@@ -55,15 +60,18 @@ async function play(copy: Copy, area: string, mutants: readonly Mutant[]): Promi
 const LAW = "--law=";
 const named = Deno.args.filter((arg) => !arg.startsWith(LAW));
 const law = Deno.args.find((arg) => arg.startsWith(LAW))?.slice(LAW.length) ?? "";
-const unknown = named.filter((area) => !(area in TABLE));
+const areas = [...Object.keys(TABLE), RULES];
+const unknown = named.filter((area) => !areas.includes(area));
 if (unknown.length > 0) {
-  console.error(`There is no area '${unknown.join("', '")}', only ${Object.keys(TABLE).join(", ")}.`);
+  console.error(`There is no area '${unknown.join("', '")}', only ${areas.join(", ")}.`);
   Deno.exit(2);
 }
-let survived = 0;
-{
+const wanted = named.length > 0 ? named : areas;
+let survived = wanted.includes(RULES) && law === "" ? await playRules() : 0;
+const tables = wanted.filter((area) => area !== RULES);
+if (tables.length > 0) {
   await using copy = await Copy.make();
-  for (const area of named.length > 0 ? named : Object.keys(TABLE)) {
+  for (const area of tables) {
     const mutants = TABLE[area].filter((mutant) => mutant.law.includes(law));
     if (mutants.length > 0) survived += await play(copy, area, mutants);
   }

@@ -1,0 +1,129 @@
+/**
+ * Breaks the pure rules in every way that the operators know, and shows what no test notices. The tests of the
+ * rules are pure as well, so each mutant is played in a worker of its own, in milliseconds.
+ */
+
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { Copy } from "./copy.ts";
+import { EQUIVALENTS } from "./equivalents.ts";
+import { type Mutation, mutationsOf } from "./operators.ts";
+
+/** The folder of the rules. */
+const SOURCES = "core/record";
+/** The files that test them, as far as there are. */
+const TESTS = ["tests/rules_test.ts", "tests/record_test.ts"];
+/** What the rules and their tests import. */
+const NEEDED = ["core", "deno.json", ...TESTS];
+
+/** How long the tests may take with a mutant, which may never end. All of them take some milliseconds. */
+const LIMIT_MS = 10_000;
+/** What a line of the report has room for on either side of a change. */
+const SHOWN = 40;
+
+interface Mutant extends Mutation {
+  readonly file: string;
+}
+
+/** What went red, or `undefined` if nothing did. */
+async function noticedBy(tests: readonly string[]): Promise<string | undefined> {
+  const worker = new Worker(new URL("./rules_worker.ts", import.meta.url), { type: "module" });
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  try {
+    return await new Promise((resolve) => {
+      timer = setTimeout(() => resolve(`(did not end in ${LIMIT_MS} ms)`), LIMIT_MS);
+      worker.onmessage = ({ data: { count, red, why } }) => {
+        if (red === undefined && count === 0) resolve("there are no tests");
+        else resolve(red === undefined ? undefined : `${red}: ${why}`);
+      };
+      worker.onerror = (event) => {
+        event.preventDefault();
+        resolve(event.message);
+      };
+      worker.postMessage(tests);
+    });
+  } finally {
+    clearTimeout(timer);
+    worker.terminate();
+  }
+}
+
+/** Plays mutants one after the other in a copy of the project, and answers those that nothing noticed. */
+async function survivorsOf(mutants: Iterable<Mutant>): Promise<Mutant[]> {
+  await using copy = await Copy.make(...NEEDED);
+  const tests: string[] = [];
+  for (const test of TESTS) {
+    const path = join(copy.path, test);
+    if (await Deno.stat(path).then(() => true, () => false)) tests.push(pathToFileURL(path).href);
+  }
+  const broken = await noticedBy(tests);
+  if (broken !== undefined) throw new Error(`the tests of the rules are red without any mutant: ${broken}`);
+  const survivors: Mutant[] = [];
+  for (const mutant of mutants) {
+    const noticed = await copy.changed(mutant.file, () => mutant.text, () => noticedBy(tests));
+    if (noticed === undefined) survivors.push(mutant);
+  }
+  return survivors;
+}
+
+/** A change, with as much of its line around it as there is room for. */
+function shown({ from, to }: Mutation): string {
+  let start = 0;
+  while (start < from.length && from[start] === to[start]) start++;
+  let end = 0;
+  while (end < Math.min(from.length, to.length) - start && from.at(-1 - end) === to.at(-1 - end)) end++;
+  const cut = (code: string) =>
+    (start > SHOWN ? "…" : "") +
+    code.slice(Math.max(0, start - SHOWN), code.length - Math.max(0, end - SHOWN)) +
+    (end > SHOWN ? "…" : "");
+  return "`" + cut(from) + "` → `" + cut(to) + "`";
+}
+
+/** Plays all mutants of the rules, prints what came of them, and answers how many survived. */
+export async function playRules(): Promise<number> {
+  const started = performance.now();
+  const root = new URL("../../", import.meta.url);
+  const names: string[] = [];
+  for await (const { name, isFile } of Deno.readDir(new URL(SOURCES, root))) {
+    if (isFile && name.endsWith(".ts")) names.push(name);
+  }
+  const mutants: Mutant[] = [];
+  for (const name of names.sort()) {
+    const file = `${SOURCES}/${name}`;
+    const source = await Deno.readTextFile(new URL(file, root));
+    mutants.push(...mutationsOf(source).map((mutation) => ({ ...mutation, file })));
+  }
+  // Each takes the next one when it is done with the last.
+  const queue = mutants.values();
+  const survivors = (await Promise.all(
+    Array.from({ length: navigator.hardwareConcurrency }, () => survivorsOf(queue)),
+  )).flat().sort((a, b) => mutants.indexOf(a) - mutants.indexOf(b));
+
+  const accepted = EQUIVALENTS.map((equivalent) => ({
+    ...equivalent,
+    mutants: survivors.filter((mutant) =>
+      (["file", "within", "from", "to"] as const).every((part) => mutant[part] === equivalent[part])
+    ),
+  }));
+  const equivalent = new Set(accepted.flatMap(({ mutants }) => mutants));
+  const real = survivors.filter((mutant) => !equivalent.has(mutant));
+  const stale = accepted.filter(({ mutants }) => mutants.length === 0);
+
+  const place = ({ file, line, within }: Mutant) => `${file}:${line} ${within === "" ? "" : `${within}() `}`;
+  console.log("\n## rules\n");
+  for (const { because, mutants } of accepted) {
+    for (const mutant of mutants) console.log(`equivalent: ${place(mutant)}${shown(mutant)}: ${because}`);
+  }
+  for (const mutant of real) {
+    console.log(`**survived**: ${place(mutant)}${shown(mutant)} (${mutant.operator})`);
+  }
+  for (const { file, within, from } of stale) {
+    console.log(`**not equivalent, or gone**: ${file} ${within}() \`${from}\``);
+  }
+  const seconds = Math.round((performance.now() - started) / 1000);
+  const noticed = mutants.length - survivors.length;
+  console.log(
+    `\nrules: ${noticed} of ${mutants.length} noticed, ${equivalent.size} equivalent, ${real.length} survived (${seconds} s)`,
+  );
+  return real.length + stale.length;
+}
