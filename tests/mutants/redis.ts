@@ -156,12 +156,12 @@ export const REDIS: readonly Mutant[] = [
     filter: "throws at once",
   },
   {
-    law: "Redis: who is disposed of leaves the line first",
+    law: "Redis: who is disposed of leaves the queue first",
     file: "backends/redis/store.ts",
     from: "await untilIdle(peerOf(this), LEAVE_MS);",
     to: "",
     test: "tests/redis/disposal_test.ts",
-    filter: "leaves the line first",
+    filter: "leaves the queue first",
   },
   {
     law: "Redis: a counter may hold anything",

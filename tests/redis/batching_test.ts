@@ -48,7 +48,7 @@ for (const [make, connect] of Object.entries(CLIENTS)) {
   });
 }
 
-test("those who wait hear of what went together, and fencing tokens rise through it", async () => {
+test("processes that wait hear of what went together, and fencing tokens rise through it", async () => {
   await using world = await World.start();
   const [a, b] = [await world.peer(), await world.peer()];
   const names = Array.from({ length: 20 }, (_, i) => `crowd:${i}`);

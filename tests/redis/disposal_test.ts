@@ -23,7 +23,7 @@ test("a closed client, and one that is closed while somebody waits: an error at 
   }
 });
 
-test("a backend that is disposed of: who waited, or has just given up, leaves the line first", async () => {
+test("a backend that is disposed of: a caller that waited, or has just given up, leaves the queue first", async () => {
   await using world = await World.start();
   const a = await world.peer();
   const held = await acquire(a.backend);
@@ -42,7 +42,7 @@ test("a backend that is disposed of: who waited, or has just given up, leaves th
   assert(await held.release());
 });
 
-test("the same, after the backend was disposed of: released is released", async () => {
+test("the answer to a release is lost after the backend was disposed of: released is released", async () => {
   await using world = await World.start();
   const port = await world.slowPort(0);
   const a = await world.peer(port);
