@@ -1,10 +1,99 @@
 /** A mutation of the rules that changes nothing that anybody could see, and why. */
 export interface Equivalent {
   readonly file: string;
-  readonly within: string;
+  /** The line that it is in. */
+  readonly code: string;
   readonly from: string;
   readonly to: string;
   readonly because: string;
 }
 
-export const EQUIVALENTS: readonly Equivalent[] = [];
+const RULES = "core/record/rules.ts";
+const ONE_IS_READ = "recordOf reads nothing but freedAt of its first argument";
+const STOLEN =
+  "what is stolen was held until now, so the free time is at most 0, and it decides nothing then";
+const FREE_TIME = "the free time is never below 0, so the first in the queue has its turn either way";
+
+/**
+ * Found by comparing each mutant with the rules as they are on some 80 000 random arguments, then proven by hand.
+ * Where a change here is equivalent, the line says more than it has to.
+ */
+export const EQUIVALENTS: readonly Equivalent[] = [
+  {
+    file: "core/record/codec.ts",
+    code: "if (version === null || record.holders.every(({ fence }) => fence !== undefined)) {",
+    from: "version === null || record.holders.every(({ fence }) => fence !== undefined)",
+    to: "(version === null)",
+    because: "a shortcut: holders that all have a fence come out as they went in",
+  },
+  {
+    file: "core/record/record.ts",
+    code: "return recordOf({ ...record, freedAt: now }, holders, queue, evicted);",
+    from: "{ ...record, freedAt: now }",
+    to: "{ freedAt: now }",
+    because: ONE_IS_READ,
+  },
+  {
+    file: RULES,
+    code: 'return { kind: "write", record: recordOf({ ...record, freedAt }, [], line, evicted) };',
+    from: "{ ...record, freedAt }",
+    to: "{ freedAt }",
+    because: ONE_IS_READ,
+  },
+  {
+    file: RULES,
+    code: "const freeMs = stolen.length > 0 ? 0 : freeForMs(record, holders, view);",
+    from: "stolen.length > 0 ? 0 : freeForMs(record, holders, view)",
+    to: "(freeForMs(record, holders, view))",
+    because: STOLEN,
+  },
+  {
+    file: RULES,
+    code: "const freeMs = stolen.length > 0 ? 0 : freeForMs(record, holders, view);",
+    from: "stolen.length > 0",
+    to: "stolen.length > 1",
+    because: STOLEN,
+  },
+  {
+    file: RULES,
+    code: "const freeMs = stolen.length > 0 ? 0 : freeForMs(record, holders, view);",
+    from: "stolen.length > 0 ? 0 : freeForMs(record, holders, view)",
+    to: "stolen.length > 0 ? (-1) : freeForMs(record, holders, view)",
+    because: STOLEN,
+  },
+  {
+    file: RULES,
+    code: "const turnInMs = ahead === 0 ? 0 : ahead * view.graceMs - freeMs;",
+    from: "ahead === 0 ? 0 : ahead * view.graceMs - freeMs",
+    to: "(ahead * view.graceMs - freeMs)",
+    because: FREE_TIME,
+  },
+  {
+    file: RULES,
+    code: "const turnInMs = ahead === 0 ? 0 : ahead * view.graceMs - freeMs;",
+    from: "ahead === 0",
+    to: "ahead === (-1)",
+    because: FREE_TIME,
+  },
+  {
+    file: RULES,
+    code: "const turnInMs = ahead === 0 ? 0 : ahead * view.graceMs - freeMs;",
+    from: "ahead === 0 ? 0 : ahead * view.graceMs - freeMs",
+    to: "ahead === 0 ? (-1) : ahead * view.graceMs - freeMs",
+    because: FREE_TIME,
+  },
+  {
+    file: RULES,
+    code: "const freedAt = stolen.length > 0 ? view.now : record.freedAt ?? view.now - Math.max(0, freeMs);",
+    from: "Math.max(0, freeMs)",
+    to: "Math.max((-1), freeMs)",
+    because: "the free time is never below 0",
+  },
+  {
+    file: RULES,
+    code: "queue.length === 0 ? 0 : stale - freeForMs(record, holders, view),",
+    from: "queue.length === 0 ? 0 : stale - freeForMs(record, holders, view)",
+    to: "queue.length === 0 ? (-1) : stale - freeForMs(record, holders, view)",
+    because: "only what is above 0 counts, and notes count only while theirs is",
+  },
+];

@@ -11,6 +11,8 @@ export interface Mutation {
   readonly operator: string;
   /** Where it is, counted from 1. */
   readonly line: number;
+  /** That line, as it is. */
+  readonly code: string;
   /** The function that it is in; empty at the top level. */
   readonly within: string;
   /** The smallest whole piece of code that changes, before and after, on one line each. */
@@ -83,6 +85,7 @@ const LEFT_OUT: ReadonlySet<string> = new Set([
 /** Every way in which a source text can be broken by one of the operators, in the order of the text. */
 export function mutationsOf(source: string): Mutation[] {
   const file = ts.createSourceFile("source.ts", source, ts.ScriptTarget.Latest, true);
+  const lines = source.split("\n");
   const found = new Map<string, Mutation>();
   const add = (operator: string, node: ts.Node, edit: Edit) => {
     const text = source.slice(0, edit.start) + edit.by + source.slice(edit.end);
@@ -90,9 +93,11 @@ export function mutationsOf(source: string): Mutation[] {
     const [start, end] = [node.getStart(file), node.getEnd()];
     const oneLine = (code: string) => code.replace(/\s+/g, " ").trim();
     const [blank] = /^[\s,]*/.exec(source.slice(edit.start, edit.end))!;
+    const { line } = file.getLineAndCharacterOfPosition(edit.start + blank.length);
     found.set(text, {
       operator,
-      line: file.getLineAndCharacterOfPosition(edit.start + blank.length).line + 1,
+      line: line + 1,
+      code: lines[line].trim(),
       within: functionAround(node),
       from: oneLine(source.slice(start, end)),
       to: oneLine(text.slice(start, end + text.length - source.length)),

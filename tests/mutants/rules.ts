@@ -102,12 +102,12 @@ export async function playRules(): Promise<number> {
   const accepted = EQUIVALENTS.map((equivalent) => ({
     ...equivalent,
     mutants: survivors.filter((mutant) =>
-      (["file", "within", "from", "to"] as const).every((part) => mutant[part] === equivalent[part])
+      (["file", "code", "from", "to"] as const).every((part) => mutant[part] === equivalent[part])
     ),
   }));
   const equivalent = new Set(accepted.flatMap(({ mutants }) => mutants));
   const real = survivors.filter((mutant) => !equivalent.has(mutant));
-  const stale = accepted.filter(({ mutants }) => mutants.length === 0);
+  const stale = accepted.filter(({ mutants }) => mutants.length !== 1);
 
   const place = ({ file, line, within }: Mutant) => `${file}:${line} ${within === "" ? "" : `${within}() `}`;
   console.log("\n## rules\n");
@@ -117,8 +117,9 @@ export async function playRules(): Promise<number> {
   for (const mutant of real) {
     console.log(`**survived**: ${place(mutant)}${shown(mutant)} (${mutant.operator})`);
   }
-  for (const { file, within, from } of stale) {
-    console.log(`**not equivalent, or gone**: ${file} ${within}() \`${from}\``);
+  for (const { file, code, from, to, mutants } of stale) {
+    const what = mutants.length === 0 ? "not equivalent, or gone" : "more than one";
+    console.log(`**${what}**: ${file} \`${code}\`: \`${from}\` → \`${to}\``);
   }
   const seconds = Math.round((performance.now() - started) / 1000);
   const noticed = mutants.length - survivors.length;
