@@ -14,7 +14,7 @@ const SOURCES = "core/record";
 /** The files that test them, as far as there are. */
 const TESTS = ["tests/rules_test.ts", "tests/record_test.ts"];
 /** What the rules and their tests import. */
-const NEEDED = ["core", "deno.json", ...TESTS];
+const NEEDED = ["core", "deno.json", "tests/rules", ...TESTS];
 
 /** How long the tests may take with a mutant, which may never end. All of them take some milliseconds. */
 const LIMIT_MS = 10_000;
