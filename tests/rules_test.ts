@@ -1,5 +1,5 @@
 // The lock on one page: what each pure rule makes of a record. tests/rules/notation.ts explains the notation.
-import { decide, evict, lossOf, release, renew, sweep, withdraw } from "../core/record/rules.ts";
+import { claim, decide, evict, lossOf, release, renew, sweep, withdraw } from "../core/record/rules.ts";
 import { assertEquals } from "@std/assert";
 import { evidence, record, request, settings, shown } from "./rules/notation.ts";
 
@@ -14,6 +14,8 @@ function table(rule: string, rows: readonly Row[], play: (...row: string[]) => s
 
 /** A queue that is full. */
 const FULL = Array.from({ length: 64 }, (_, i) => `w${i}`).join(" ");
+/** A queue with room for one. */
+const LAST_FREE = FULL.slice(0, FULL.lastIndexOf(" "));
 /** As many notices as a record has at most, and all but the oldest. */
 const NOTICES = Array.from({ length: 64 }, (_, i) => `x${i} stolen 900`).join("; ");
 const NEWEST = NOTICES.slice(NOTICES.indexOf("; ") + 2);
@@ -28,6 +30,7 @@ table("asking", [
   ["one that may not wait does not join",                   "b:1000",            "a try",       "now=5", "wait 1010"],
   ["a process is queued once for all its requests",         "b:1000 | a c",      "a2",          "now=5", "wait 1010"],
   ["a full queue takes in nobody",                          `b:1000 | ${FULL}`,  "a",           "",      "wait 1010"],
+  ["the last place in it is taken",                         `b:1000 | ${LAST_FREE}`, "a",       "",      `write b:1000 | ${LAST_FREE} a`],
   ["what is found after a lost answer is a grant",          "a:1000",            "a",           "now=5", "claim a:1005#1"],
   ["even among waiters",                                    "a:1000 | b c",      "a",           "now=5", "claim a:1005#1 | b c"],
   ["another request of the holder's process does not hold", "a:1000",            "a2",          "now=5", "write a:1000 | a"],
@@ -63,6 +66,11 @@ table("turns", [
   ["and then the first in the queue is passed, too",                          "b:1000 | c",        "a try",      "now=1150",                           "claim a:2150^1150"],
   ["a newcomer that finds a lapsed holder writes down since when the lock is free", "b:1000 | c",        "a",          "now=1120",                           "write - | c a; free 1100"],
   ["where clocks mean nothing, too",                                          "b:1000 | c",        "a",          "now=7 skew=Infinity unrenewed=1030", "write - | c a; free -13"],
+  ["a newcomer leaves since when it is free as it is written",                "- | b; free 0",   "a",          "now=20",                             "write - | b a; free 0"],
+  ["or writes it down where it is not, whatever the clocks' bound",           "- | b",           "a",          "now=20",                             "write - | b a; free 20"],
+  ["where it is not, the lock has always been free",                          "- | b",           "a try",      "now=149",                            "wait 1"],
+  ["graces count from when the lock became free",                             "- | b; free 700", "a try",      "now=849",                            "wait 1"],
+  ["of several lapsed holders, from the end of the last",                     "b:1000 c:500(500) | d", "a try", "now=1149",                          "wait 1"],
 ], ask);
 
 // deno-fmt-ignore
@@ -75,6 +83,9 @@ table("stealing", [
   ["whoever is first in the queue gets the lock",                         "b:1000 | c",        "a steal=0",       "",                   "write - | c a; free 0; b stolen 2100"],
   ["the thief, if that is it",                                            "b:1000 | a c",      "a steal=0",       "",                   "claim a:1000 | c; b stolen 2100"],
   ["a lapsed holder is not stolen from",                                  "b:1000",            "a steal=0",       "now=1100",           "claim a:2100^1100"],
+  ["one that may not wait steals for the first in the queue",             "b:1000 | c",         "a try steal=0", "",                "write - | c; free 0; b stolen 2100"],
+  ["what was stolen has been free for no time",                           "b:1000 | c",         "a steal=0",   "grace=1",           "write - | c a; free 0; b stolen 2100"],
+  ["and is free from now on, whatever the record said",                   "b:1000 | c; free 7", "a try steal=0", "now=50",          "write - | c; free 50; b stolen 2100"],
   ["while a younger holder stays, an old one is not evicted for nothing", "b:1000 c:1900^900", "a try steal=500", "now=700",            "wait 500"],
 ], ask);
 
@@ -112,6 +123,7 @@ table("releasing", [
   ["one that is not there is lost",                                             "b:1000",               "a",         "",        "gone"],
   ["the next request of the process is granted, if no other process is queued", "a:1000",               "a then=a2", "now=5",   "grant a2:1005^5"],
   ["even if the process is queued for it",                                      "a:1000 | a",           "a then=a2", "now=5",   "grant a2:1005^5"],
+  ["beside other holders",                                                      "a:1000 b:700(700)",    "a then=a2", "now=5",   "grant b:700(700) a2:1005^5"],
   ["else it joins the queue",                                                   "a:1000 | b",           "a then=a2", "now=5",   "- | b a; free 5"],
   ["once",                                                                      "a:1000 | a b",         "a then=a2", "now=5",   "- | a b; free 5"],
   ["if there is room",                                                          `a:1000 | ${FULL}`,     "a then=a2", "now=5",   `- | ${FULL}; free 5`],
@@ -127,7 +139,8 @@ table("releasing", [
     then === undefined ? undefined : request(then),
     idle,
   );
-  return released === null ? "gone" : (released.granted ? "grant " : "") + shown(released.record);
+  if (released === null) return "gone";
+  return { true: "grant ", false: "" }[`${released.granted}`] + shown(released.record);
 });
 
 // deno-fmt-ignore
@@ -148,6 +161,7 @@ table("forcing", [
   ["whoever is queued is next",                                   "a:1000 | b",        "a", "now=5",         "- | b; free 5; a forced 2100"],
   ["other holders stay",                                          "a:1000 b:700(700)", "a", "now=5",         "b:700(700); a forced 2100"],
   ["where clocks mean nothing, the notice stays a minute longer", "a:1000",            "a", "skew=Infinity", "-; a forced 62000"],
+  ["the notices of others stay",                                  "a:1000; x stolen 900", "a", "now=5",      "-; x stolen 900; a forced 2100"],
   ["one that is not there is not evicted",                        "b:1000",            "a", "",              "nobody"],
 ], (found, token, seen) => {
   const { now, skewMs } = evidence(seen);
@@ -158,11 +172,14 @@ table("forcing", [
 // deno-fmt-ignore
 table("cleaning up", [
   ["a running lease is kept",                     "a:1000",          "",          "",                   "keep 1010"],
+  ["to its last millisecond",                     "a:1000",          "",          "now=1099",           "keep 1"],
+  ["until the last of several has ended",         "a:1000 b:500(500)", "",        "",                   "keep 1010"],
   ["a lapsed one is removed",                     "a:1000",          "",          "now=1100",           "remove"],
   ["by watching, too",                            "a:1000",          "",          "unrenewed=1010",     "remove"],
   ["nobody is evicted for its age",               "a:9000(9000)",    "",          "now=8000 held=8000", "keep 1100"],
   ["unless that is asked for",                    "a:1000",          "older=500", "now=600",            "evict -; a forced 2100"],
   ["not before its time",                         "a:1000",          "older=500", "now=599",            "keep 1"],
+  ["the oldest is the first to be old",           "a:1000 b:1100^100", "older=300", "now=150",         "keep 250"],
   ["whoever is queued is next",                   "a:1000 | b",      "older=0",   "",                   "evict - | b; free 0; a forced 2100"],
   ["a queue is kept for a minute and its graces", "- | b; free 0",   "",          "",                   "keep 60050"],
   ["by the clock, after the clocks' bound",       "- | b; free 0",   "",          "now=60149",          "keep 1"],
@@ -174,8 +191,8 @@ table("cleaning up", [
 ], (found, asks, seen) => {
   const { older } = settings(asks);
   const swept = sweep(record(found), older === undefined ? undefined : Number(older), evidence(seen));
-  if (swept.kind === "evict") return `evict ${shown(swept.record)}`;
-  return swept.kind === "keep" ? `keep ${swept.forMs}` : "remove";
+  if (swept.kind === "keep") return `keep ${swept.forMs}`;
+  return swept.kind === "evict" ? `evict ${shown(swept.record)}` : swept.kind;
 });
 
 // deno-fmt-ignore
@@ -184,6 +201,21 @@ table("telling why", [
   ["whichever reason it was",          "b:1000; a forced 900", "a", "", "forced"],
   ["without one, the lease has ended", "b:1000; c stolen 900", "a", "", "expired"],
 ], (found, token) => lossOf(record(found), token));
+
+Deno.test("rules: a grant, and a place in the queue, in full", () => {
+  const want = { ...request("a"), label: "host 1" };
+  const [held] = claim(want, 5).holders;
+  const part = { mode: "exclusive", limit: 1, since: 5, label: "host 1" } as const;
+  assertEquals(held, { ...part, token: "a", leaseMs: 1000, expiresAt: 1005, renewals: 0, fence: undefined });
+  assertEquals(claim(want, 5), { v: 1, holders: [held], queue: [], evicted: undefined, freedAt: undefined });
+  const joined = decide(record("b:1000"), want, evidence("now=5"));
+  assertEquals(joined.kind === "write" && joined.record.queue, [{ ...part, seat: "a" }]);
+});
+
+Deno.test("rules: a cleanup says whom it evicts", () => {
+  const swept = sweep(record("a:1000 b:1100^100"), 300, evidence("now=400"));
+  assertEquals(swept.kind === "evict" && [...swept.fences], ["fence of a"]);
+});
 
 /** What a request makes of a record. */
 function ask(found: string, asks: string, seen: string): string {

@@ -12,7 +12,7 @@ import { type Mutation, mutationsOf } from "./operators.ts";
 /** The folder of the rules. */
 const SOURCES = "core/record";
 /** The files that test them, as far as there are. */
-const TESTS = ["tests/rules_test.ts", "tests/record_test.ts"];
+const TESTS = ["tests/rules_test.ts", "tests/codec_test.ts", "tests/record_test.ts"];
 /** What the rules and their tests import. */
 const NEEDED = ["core", "deno.json", "tests/rules", ...TESTS];
 
