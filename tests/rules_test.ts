@@ -22,19 +22,19 @@ const NEWEST = NOTICES.slice(NOTICES.indexOf("; ") + 2);
 
 // deno-fmt-ignore
 table("asking", [
-  ["a free lock is granted",                                "-",                 "a",           "now=5", "claim a:1005^5"],
-  ["even to one that may not wait",                         "-",                 "a try",       "now=5", "claim a:1005^5"],
-  ["the lease is the one that was asked for",               "-",                 "a lease=300", "",      "claim a:300(300)"],
-  ["one that may wait joins the queue of a held lock",      "b:1000",            "a",           "now=5", "write b:1000 | a"],
-  ["it joins at the end",                                   "b:1000 | c d",      "a",           "now=5", "write b:1000 | c d a"],
-  ["one that may not wait does not join",                   "b:1000",            "a try",       "now=5", "wait 1010"],
-  ["a process is queued once for all its requests",         "b:1000 | a c",      "a2",          "now=5", "wait 1010"],
-  ["a full queue takes in nobody",                          `b:1000 | ${FULL}`,  "a",           "",      "wait 1010"],
-  ["the last place in it is taken",                         `b:1000 | ${LAST_FREE}`, "a",       "",      `write b:1000 | ${LAST_FREE} a`],
-  ["what is found after a lost answer is a grant",          "a:1000",            "a",           "now=5", "claim a:1005#1"],
-  ["even among waiters",                                    "a:1000 | b c",      "a",           "now=5", "claim a:1005#1 | b c"],
-  ["another request of the holder's process does not hold", "a:1000",            "a2",          "now=5", "write a:1000 | a"],
-  ["two holders block until the first of them lapses",      "b:1000 c:500(500)", "a try",       "now=5", "wait 505"],
+  ["a free lock is granted",                                "-",                     "a",           "now=5", "claim a:1005^5"],
+  ["even to one that may not wait",                         "-",                     "a try",       "now=5", "claim a:1005^5"],
+  ["the lease is the one that was asked for",               "-",                     "a lease=300", "",      "claim a:300(300)"],
+  ["one that may wait joins the queue of a held lock",      "b:1000",                "a",           "now=5", "write b:1000 | a"],
+  ["it joins at the end",                                   "b:1000 | c d",          "a",           "now=5", "write b:1000 | c d a"],
+  ["one that may not wait does not join",                   "b:1000",                "a try",       "now=5", "wait 1010"],
+  ["a process is queued once for all its requests",         "b:1000 | a c",          "a2",          "now=5", "wait 1010"],
+  ["a full queue takes in nobody",                          `b:1000 | ${FULL}`,      "a",           "",      "wait 1010"],
+  ["the last place in it is taken",                         `b:1000 | ${LAST_FREE}`, "a",           "",      `write b:1000 | ${LAST_FREE} a`],
+  ["what is found after a lost answer is a grant",          "a:1000",                "a",           "now=5", "claim a:1005#1"],
+  ["even among waiters",                                    "a:1000 | b c",          "a",           "now=5", "claim a:1005#1 | b c"],
+  ["another request of the holder's process does not hold", "a:1000",                "a2",          "now=5", "write a:1000 | a"],
+  ["two holders block until the first of them lapses",      "b:1000 c:500(500)",     "a try",       "now=5", "wait 505"],
 ], ask);
 
 // deno-fmt-ignore
@@ -53,40 +53,40 @@ table("lapsing", [
 
 // deno-fmt-ignore
 table("turns", [
-  ["the first in the queue takes a free lock at once",                        "- | a b; free 0",   "a",          "",                                   "claim a:1000 | b"],
-  ["the second waits for a grace, after the clocks' bound",                   "- | b a; free 0",   "a",          "now=149",                            "wait 1"],
-  ["and then passes the first",                                               "- | b a; free 0",   "a",          "now=150",                            "claim a:1150^150"],
-  ["by watching, a grace is enough",                                          "- | b a; free 0",   "a",          "free=50",                            "claim a:1000"],
-  ["the third waits for two",                                                 "- | b c a; free 0", "a",          "now=150",                            "wait 50"],
-  ["a newcomer joins instead of passing",                                     "- | b; free 0",     "a",          "",                                   "write - | b a; free 0"],
-  ["one that may not wait passes only a queue that has slept for its graces", "- | b c; free 0",   "a try",      "now=199",                            "wait 1"],
-  ["those that are behind keep their places",                                 "- | b a c; free 0", "a",          "now=150",                            "claim a:1150^150 | c"],
-  ["in its own process, others may be ahead",                                 "- | a; free 0",     "a2 ahead=1", "",                                   "wait 50"],
-  ["after a crash, graces count from the end of the lease",                   "b:1000 | c",        "a try",      "now=1149",                           "wait 1"],
-  ["and then the first in the queue is passed, too",                          "b:1000 | c",        "a try",      "now=1150",                           "claim a:2150^1150"],
-  ["a newcomer that finds a lapsed holder writes down since when the lock is free", "b:1000 | c",        "a",          "now=1120",                           "write - | c a; free 1100"],
-  ["where clocks mean nothing, too",                                          "b:1000 | c",        "a",          "now=7 skew=Infinity unrenewed=1030", "write - | c a; free -13"],
-  ["a newcomer leaves since when it is free as it is written",                "- | b; free 0",   "a",          "now=20",                             "write - | b a; free 0"],
-  ["or writes it down where it is not, whatever the clocks' bound",           "- | b",           "a",          "now=20",                             "write - | b a; free 20"],
-  ["where it is not, the lock has always been free",                          "- | b",           "a try",      "now=149",                            "wait 1"],
-  ["graces count from when the lock became free",                             "- | b; free 700", "a try",      "now=849",                            "wait 1"],
-  ["of several lapsed holders, from the end of the last",                     "b:1000 c:500(500) | d", "a try", "now=1149",                          "wait 1"],
+  ["the first in the queue takes a free lock at once",                              "- | a b; free 0",       "a",          "",                                   "claim a:1000 | b"],
+  ["the second waits for a grace, after the clocks' bound",                         "- | b a; free 0",       "a",          "now=149",                            "wait 1"],
+  ["and then passes the first",                                                     "- | b a; free 0",       "a",          "now=150",                            "claim a:1150^150"],
+  ["by watching, a grace is enough",                                                "- | b a; free 0",       "a",          "free=50",                            "claim a:1000"],
+  ["the third waits for two",                                                       "- | b c a; free 0",     "a",          "now=150",                            "wait 50"],
+  ["a newcomer joins instead of passing",                                           "- | b; free 0",         "a",          "",                                   "write - | b a; free 0"],
+  ["one that may not wait passes only a queue that has slept for its graces",       "- | b c; free 0",       "a try",      "now=199",                            "wait 1"],
+  ["those that are behind keep their places",                                       "- | b a c; free 0",     "a",          "now=150",                            "claim a:1150^150 | c"],
+  ["in its own process, others may be ahead",                                       "- | a; free 0",         "a2 ahead=1", "",                                   "wait 50"],
+  ["after a crash, graces count from the end of the lease",                         "b:1000 | c",            "a try",      "now=1149",                           "wait 1"],
+  ["and then the first in the queue is passed, too",                                "b:1000 | c",            "a try",      "now=1150",                           "claim a:2150^1150"],
+  ["a newcomer that finds a lapsed holder writes down since when the lock is free", "b:1000 | c",            "a",          "now=1120",                           "write - | c a; free 1100"],
+  ["where clocks mean nothing, too",                                                "b:1000 | c",            "a",          "now=7 skew=Infinity unrenewed=1030", "write - | c a; free -13"],
+  ["a newcomer leaves since when it is free as it is written",                      "- | b; free 0",         "a",          "now=20",                             "write - | b a; free 0"],
+  ["or writes it down where it is not, whatever the clocks' bound",                 "- | b",                 "a",          "now=20",                             "write - | b a; free 20"],
+  ["where it is not, the lock has always been free",                                "- | b",                 "a try",      "now=149",                            "wait 1"],
+  ["graces count from when the lock became free",                                   "- | b; free 700",       "a try",      "now=849",                            "wait 1"],
+  ["of several lapsed holders, from the end of the last",                           "b:1000 c:500(500) | d", "a try",      "now=1149",                           "wait 1"],
 ], ask);
 
 // deno-fmt-ignore
 table("stealing", [
-  ["a holder is old when the clocks' bound has passed, too",              "b:1000",            "a try steal=500", "now=599",            "wait 1"],
-  ["and then it is evicted, with a notice",                               "b:1000",            "a try steal=500", "now=600",            "claim a:1600^600; b stolen 2100"],
-  ["or when it has been watched for as long",                             "b:1000",            "a try steal=500", "held=500",           "claim a:1000; b stolen 2100"],
-  ["at 0, at once",                                                       "b:1000",            "a steal=0",       "",                   "claim a:1000; b stolen 2100"],
-  ["without the option, never",                                           "b:9000(9000)",      "a try",           "now=8000 held=8000", "wait 1100"],
-  ["whoever is first in the queue gets the lock",                         "b:1000 | c",        "a steal=0",       "",                   "write - | c a; free 0; b stolen 2100"],
-  ["the thief, if that is it",                                            "b:1000 | a c",      "a steal=0",       "",                   "claim a:1000 | c; b stolen 2100"],
-  ["a lapsed holder is not stolen from",                                  "b:1000",            "a steal=0",       "now=1100",           "claim a:2100^1100"],
-  ["one that may not wait steals for the first in the queue",             "b:1000 | c",         "a try steal=0", "",                "write - | c; free 0; b stolen 2100"],
-  ["what was stolen has been free for no time",                           "b:1000 | c",         "a steal=0",   "grace=1",           "write - | c a; free 0; b stolen 2100"],
-  ["and is free from now on, whatever the record said",                   "b:1000 | c; free 7", "a try steal=0", "now=50",          "write - | c; free 50; b stolen 2100"],
-  ["while a younger holder stays, an old one is not evicted for nothing", "b:1000 c:1900^900", "a try steal=500", "now=700",            "wait 500"],
+  ["a holder is old when the clocks' bound has passed, too",              "b:1000",             "a try steal=500", "now=599",            "wait 1"],
+  ["and then it is evicted, with a notice",                               "b:1000",             "a try steal=500", "now=600",            "claim a:1600^600; b stolen 2100"],
+  ["or when it has been watched for as long",                             "b:1000",             "a try steal=500", "held=500",           "claim a:1000; b stolen 2100"],
+  ["at 0, at once",                                                       "b:1000",             "a steal=0",       "",                   "claim a:1000; b stolen 2100"],
+  ["without the option, never",                                           "b:9000(9000)",       "a try",           "now=8000 held=8000", "wait 1100"],
+  ["whoever is first in the queue gets the lock",                         "b:1000 | c",         "a steal=0",       "",                   "write - | c a; free 0; b stolen 2100"],
+  ["the thief, if that is it",                                            "b:1000 | a c",       "a steal=0",       "",                   "claim a:1000 | c; b stolen 2100"],
+  ["a lapsed holder is not stolen from",                                  "b:1000",             "a steal=0",       "now=1100",           "claim a:2100^1100"],
+  ["one that may not wait steals for the first in the queue",             "b:1000 | c",         "a try steal=0",   "",                   "write - | c; free 0; b stolen 2100"],
+  ["what was stolen has been free for no time",                           "b:1000 | c",         "a steal=0",       "grace=1",            "write - | c a; free 0; b stolen 2100"],
+  ["and is free from now on, whatever the record said",                   "b:1000 | c; free 7", "a try steal=0",   "now=50",             "write - | c; free 50; b stolen 2100"],
+  ["while a younger holder stays, an old one is not evicted for nothing", "b:1000 c:1900^900",  "a try steal=500", "now=700",            "wait 500"],
 ], ask);
 
 // deno-fmt-ignore
@@ -157,12 +157,12 @@ table("withdrawing", [
 
 // deno-fmt-ignore
 table("forcing", [
-  ["the lock is free, and the holder has a notice",               "a:1000",            "a", "now=5",         "-; a forced 2100"],
-  ["whoever is queued is next",                                   "a:1000 | b",        "a", "now=5",         "- | b; free 5; a forced 2100"],
-  ["other holders stay",                                          "a:1000 b:700(700)", "a", "now=5",         "b:700(700); a forced 2100"],
-  ["where clocks mean nothing, the notice stays a minute longer", "a:1000",            "a", "skew=Infinity", "-; a forced 62000"],
-  ["the notices of others stay",                                  "a:1000; x stolen 900", "a", "now=5",      "-; x stolen 900; a forced 2100"],
-  ["one that is not there is not evicted",                        "b:1000",            "a", "",              "nobody"],
+  ["the lock is free, and the holder has a notice",               "a:1000",               "a", "now=5",         "-; a forced 2100"],
+  ["whoever is queued is next",                                   "a:1000 | b",           "a", "now=5",         "- | b; free 5; a forced 2100"],
+  ["other holders stay",                                          "a:1000 b:700(700)",    "a", "now=5",         "b:700(700); a forced 2100"],
+  ["where clocks mean nothing, the notice stays a minute longer", "a:1000",               "a", "skew=Infinity", "-; a forced 62000"],
+  ["the notices of others stay",                                  "a:1000; x stolen 900", "a", "now=5",         "-; x stolen 900; a forced 2100"],
+  ["one that is not there is not evicted",                        "b:1000",               "a", "",              "nobody"],
 ], (found, token, seen) => {
   const { now, skewMs } = evidence(seen);
   const left = evict(record(found), (holder) => holder.token === token, "forced", now, skewMs);
@@ -171,23 +171,23 @@ table("forcing", [
 
 // deno-fmt-ignore
 table("cleaning up", [
-  ["a running lease is kept",                     "a:1000",          "",          "",                   "keep 1010"],
-  ["to its last millisecond",                     "a:1000",          "",          "now=1099",           "keep 1"],
-  ["until the last of several has ended",         "a:1000 b:500(500)", "",        "",                   "keep 1010"],
-  ["a lapsed one is removed",                     "a:1000",          "",          "now=1100",           "remove"],
-  ["by watching, too",                            "a:1000",          "",          "unrenewed=1010",     "remove"],
-  ["nobody is evicted for its age",               "a:9000(9000)",    "",          "now=8000 held=8000", "keep 1100"],
-  ["unless that is asked for",                    "a:1000",          "older=500", "now=600",            "evict -; a forced 2100"],
-  ["not before its time",                         "a:1000",          "older=500", "now=599",            "keep 1"],
-  ["the oldest is the first to be old",           "a:1000 b:1100^100", "older=300", "now=150",         "keep 250"],
-  ["whoever is queued is next",                   "a:1000 | b",      "older=0",   "",                   "evict - | b; free 0; a forced 2100"],
-  ["a queue is kept for a minute and its graces", "- | b; free 0",   "",          "",                   "keep 60050"],
-  ["by the clock, after the clocks' bound",       "- | b; free 0",   "",          "now=60149",          "keep 1"],
-  ["then nobody alive can be in it",              "- | b; free 0",   "",          "now=60150",          "remove"],
-  ["by watching, too",                            "- | b; free 0",   "",          "free=60050",         "remove"],
-  ["behind a lapsed holder it is kept as long",   "a:1000 | b",      "",          "now=1100",           "keep 60050"],
-  ["a notice is kept until its time",             "-; x stolen 900", "",          "now=899",            "keep 1"],
-  ["and no longer",                               "-; x stolen 900", "",          "now=900",            "remove"],
+  ["a running lease is kept",                     "a:1000",            "",          "",                   "keep 1010"],
+  ["to its last millisecond",                     "a:1000",            "",          "now=1099",           "keep 1"],
+  ["until the last of several has ended",         "a:1000 b:500(500)", "",          "",                   "keep 1010"],
+  ["a lapsed one is removed",                     "a:1000",            "",          "now=1100",           "remove"],
+  ["by watching, too",                            "a:1000",            "",          "unrenewed=1010",     "remove"],
+  ["nobody is evicted for its age",               "a:9000(9000)",      "",          "now=8000 held=8000", "keep 1100"],
+  ["unless that is asked for",                    "a:1000",            "older=500", "now=600",            "evict -; a forced 2100"],
+  ["not before its time",                         "a:1000",            "older=500", "now=599",            "keep 1"],
+  ["the oldest is the first to be old",           "a:1000 b:1100^100", "older=300", "now=150",            "keep 250"],
+  ["whoever is queued is next",                   "a:1000 | b",        "older=0",   "",                   "evict - | b; free 0; a forced 2100"],
+  ["a queue is kept for a minute and its graces", "- | b; free 0",     "",          "",                   "keep 60050"],
+  ["by the clock, after the clocks' bound",       "- | b; free 0",     "",          "now=60149",          "keep 1"],
+  ["then nobody alive can be in it",              "- | b; free 0",     "",          "now=60150",          "remove"],
+  ["by watching, too",                            "- | b; free 0",     "",          "free=60050",         "remove"],
+  ["behind a lapsed holder it is kept as long",   "a:1000 | b",        "",          "now=1100",           "keep 60050"],
+  ["a notice is kept until its time",             "-; x stolen 900",   "",          "now=899",            "keep 1"],
+  ["and no longer",                               "-; x stolen 900",   "",          "now=900",            "remove"],
 ], (found, asks, seen) => {
   const { older } = settings(asks);
   const swept = sweep(record(found), older === undefined ? undefined : Number(older), evidence(seen));
