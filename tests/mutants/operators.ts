@@ -132,7 +132,7 @@ function functionAround(node: ts.Node): string {
 
 /** What is shown of a change: of a condition nothing but itself, of a constant what it is used for. */
 function wholeOf(node: ts.Node): ts.Node {
-  if (ts.isIfStatement(node) || ts.isWhileStatement(node)) return node.expression;
+  if (ts.isIfStatement(node) || ts.isWhileStatement(node) || ts.isDoStatement(node)) return node.expression;
   if (ts.isForStatement(node)) return node.condition ?? node;
   const isConstant = ts.isNumericLiteral(node) || [Kind.TrueKeyword, Kind.FalseKeyword].includes(node.kind);
   return isConstant && !ts.isSourceFile(node.parent) && !ts.isBlock(node.parent) ? node.parent : node;
@@ -152,7 +152,7 @@ function* editsOf(node: ts.Node, file: ts.SourceFile): Generator<Found> {
   if (ts.isIfStatement(node)) {
     yield ["always", replace(node.expression, "true")];
     yield ["never", replace(node.expression, "false")];
-  } else if (ts.isWhileStatement(node)) {
+  } else if (ts.isWhileStatement(node) || ts.isDoStatement(node)) {
     yield ["never", replace(node.expression, "false")];
   } else if (ts.isForStatement(node) && node.condition !== undefined) {
     yield ["never", replace(node.condition, "false")];

@@ -91,6 +91,7 @@ Deno.test("operators: each of them", () => {
       "never: b → false",
       "statement left out: break; → ;",
     ]],
+    ["do { a(); } while (b)", ["never: b → false", "statement left out: a(); → ;"]],
     ["throw a", ["statement left out: throw a → ;"]],
     ["const f = (a || b) && c", [
       "and, or: (a || b) && c → (((a || b)) || (c))",

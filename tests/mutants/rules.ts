@@ -11,7 +11,7 @@ import { type Mutation, mutationsOf } from "./operators.ts";
 
 /** The folder of the rules. */
 const SOURCES = "core/record";
-/** The files that test them, as far as there are. */
+/** The files that test them. */
 const TESTS = ["tests/rules_test.ts", "tests/codec_test.ts", "tests/record_test.ts"];
 /** What the rules and their tests import. */
 const NEEDED = ["core", "deno.json", "tests/rules", ...TESTS];
@@ -25,13 +25,22 @@ interface Mutant extends Mutation {
   readonly file: string;
 }
 
+/** A mutant that was played, and what went red. */
+interface Played {
+  readonly mutant: Mutant;
+  readonly noticed: string | undefined;
+}
+
+/** Instead of a test, for a mutant that never ends. */
+const LATE = `did not end in ${LIMIT_MS} ms`;
+
 /** What went red, or `undefined` if nothing did. */
 async function noticedBy(tests: readonly string[]): Promise<string | undefined> {
   const worker = new Worker(new URL("./rules_worker.ts", import.meta.url), { type: "module" });
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
     return await new Promise((resolve) => {
-      timer = setTimeout(() => resolve(`(did not end in ${LIMIT_MS} ms)`), LIMIT_MS);
+      timer = setTimeout(() => resolve(LATE), LIMIT_MS);
       worker.onmessage = ({ data: { count, red, why } }) => {
         if (red === undefined && count === 0) resolve("there are no tests");
         else resolve(red === undefined ? undefined : `${red}: ${why}`);
@@ -48,22 +57,18 @@ async function noticedBy(tests: readonly string[]): Promise<string | undefined> 
   }
 }
 
-/** Plays mutants one after the other in a copy of the project, and answers those that nothing noticed. */
-async function survivorsOf(mutants: Iterable<Mutant>): Promise<Mutant[]> {
+/** Plays mutants one after the other in a copy of the project. */
+async function playIn(mutants: Iterable<Mutant>): Promise<Played[]> {
   await using copy = await Copy.make(...NEEDED);
-  const tests: string[] = [];
-  for (const test of TESTS) {
-    const path = join(copy.path, test);
-    if (await Deno.stat(path).then(() => true, () => false)) tests.push(pathToFileURL(path).href);
-  }
+  const tests = TESTS.map((test) => pathToFileURL(join(copy.path, test)).href);
   const broken = await noticedBy(tests);
   if (broken !== undefined) throw new Error(`the tests of the rules are red without any mutant: ${broken}`);
-  const survivors: Mutant[] = [];
+  const played: Played[] = [];
   for (const mutant of mutants) {
     const noticed = await copy.changed(mutant.file, () => mutant.text, () => noticedBy(tests));
-    if (noticed === undefined) survivors.push(mutant);
+    played.push({ mutant, noticed });
   }
-  return survivors;
+  return played;
 }
 
 /** A change, with as much of its line around it as there is room for. */
@@ -95,9 +100,11 @@ export async function playRules(): Promise<number> {
   }
   // Each takes the next one when it is done with the last.
   const queue = mutants.values();
-  const survivors = (await Promise.all(
-    Array.from({ length: navigator.hardwareConcurrency }, () => survivorsOf(queue)),
-  )).flat().sort((a, b) => mutants.indexOf(a) - mutants.indexOf(b));
+  const played = (await Promise.all(
+    Array.from({ length: navigator.hardwareConcurrency }, () => playIn(queue)),
+  )).flat().sort((a, b) => mutants.indexOf(a.mutant) - mutants.indexOf(b.mutant));
+  const survivors = played.filter(({ noticed }) => noticed === undefined).map(({ mutant }) => mutant);
+  const late = played.filter(({ noticed }) => noticed === LATE).map(({ mutant }) => mutant);
 
   const accepted = EQUIVALENTS.map((equivalent) => ({
     ...equivalent,
@@ -114,6 +121,7 @@ export async function playRules(): Promise<number> {
   for (const { because, mutants } of accepted) {
     for (const mutant of mutants) console.log(`equivalent: ${place(mutant)}${shown(mutant)}: ${because}`);
   }
+  for (const mutant of late) console.log(`${LATE}: ${place(mutant)}${shown(mutant)}`);
   for (const mutant of real) {
     console.log(`**survived**: ${place(mutant)}${shown(mutant)} (${mutant.operator})`);
   }
