@@ -1,0 +1,44 @@
+// Which way the imports of this project point.
+import { assertEquals } from "@std/assert";
+import { fileURLToPath } from "node:url";
+import ts from "typescript";
+
+const ROOT = new URL("..", import.meta.url);
+
+/** All that the files below some paths import, as `file: import`, with paths from the root. */
+async function importsOf(...paths: string[]): Promise<[file: string, imported: string][]> {
+  const { stdout } = await new Deno.Command("git", {
+    args: ["ls-files", "-co", "--exclude-standard", "--", ...paths],
+    cwd: fileURLToPath(ROOT),
+  }).output();
+  const files = new TextDecoder().decode(stdout).split("\n").filter((file) => file.endsWith(".ts"));
+  const found: [string, string][] = [];
+  for (const file of files) {
+    const text = await Deno.readTextFile(new URL(file, ROOT)).catch(() => "");
+    for (const { fileName } of ts.preProcessFile(text, true, true).importedFiles) {
+      const isPath = fileName.startsWith(".");
+      found.push([
+        file,
+        isPath ? new URL(fileName, new URL(file, ROOT)).href.slice(ROOT.href.length) : fileName,
+      ]);
+    }
+  }
+  return found;
+}
+
+Deno.test("layout: the demo and the benchmarks use of the tests what is there for it", async () => {
+  const imports = await importsOf("demo", "bench");
+  const used = imports.filter(([, imported]) => imported.startsWith("tests/"));
+  assertEquals(used.filter(([, imported]) => !imported.startsWith("tests/support/")), []);
+  assertEquals(used.length > 0, true);
+});
+
+Deno.test("layout: what is published imports nothing but itself and the platform", async () => {
+  const { publish } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
+  const published = publish.include.filter((path: string) => !path.includes(".") || path.endsWith(".ts"));
+  const imports = await importsOf(...published);
+  const isOwn = (imported: string) =>
+    published.some((path: string) => imported === path || imported.startsWith(`${path}/`));
+  assertEquals(imports.filter(([, imported]) => !isOwn(imported) && !imported.startsWith("node:")), []);
+  assertEquals(imports.length > 100, true);
+});
