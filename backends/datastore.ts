@@ -27,6 +27,7 @@ import { pause, systemClock } from "../core/clock.ts";
 import { LockBackendError } from "../core/errors.ts";
 import { describe, refuse } from "../core/validate.ts";
 import { guardOf } from "../core/guard.ts";
+import { errorOf, ServerClock, type TimedAnswer } from "./server_clock.ts";
 import type { Lock } from "../core/lock.ts";
 
 /** A key of `google.datastore.v1`. Without `partitionId` it is in the database and namespace of the locks. */
@@ -185,10 +186,6 @@ const DEFAULT_TIMEOUT_MS = 5000;
 const ABORTED_MS = 2000;
 /** By how much two processes that know the server's time may differ about it. */
 const SKEW_MS = 1000;
-/** What this process may at most not know about the server's time, for SKEW_MS to be honest. */
-const CLOCK_UNSURE_MS = 500;
-/** By what share two steady clocks may drift apart. */
-const CLOCK_DRIFT = 1 / 2000;
 /** How many entities one page of a listing has. */
 const PAGE = 300;
 /** How many keys one lookup takes. */
@@ -212,36 +209,6 @@ const encoder = new TextEncoder();
 /** What is known of the clients that `datastoreClient` made. */
 const made = new WeakMap<object, { readonly host: string; readonly rest: boolean }>();
 
-/**
- * The server's clock as an offset to this process's monotonic one, within bounds: an answer that was sent at
- * `sent` and came at `got` was made in between.
- */
-class ServerClock {
-  #known: { lo: number; hi: number; at: number } | undefined;
-
-  /** The server's time; before its first answer, this machine's. */
-  now(): number {
-    const known = this.#known;
-    return known === undefined ? Date.now() : performance.now() + (known.lo + known.hi) / 2;
-  }
-
-  /** Whether the server's time is known well enough to judge leases by it. */
-  get sure(): boolean {
-    return this.#known !== undefined && this.#known.hi - this.#known.lo <= CLOCK_UNSURE_MS;
-  }
-
-  learn(time: DatastoreTimestamp | null | undefined, sent: number): void {
-    if (time === null || time === undefined) return;
-    const got = performance.now();
-    const ms = msOf(time);
-    const drift = (got - (this.#known?.at ?? got)) * CLOCK_DRIFT;
-    const lo = Math.max(ms - got, (this.#known?.lo ?? -Infinity) - drift);
-    const hi = Math.min(ms - sent, (this.#known?.hi ?? Infinity) + drift);
-    // Where the two contradict each other, a clock was set or the machine slept: the latest answer is right.
-    this.#known = lo <= hi ? { lo, hi, at: got } : { lo: ms - got, hi: ms - sent, at: got };
-  }
-}
-
 class DatastoreBackend implements LockBackend {
   readonly graceMs: number;
   readonly api: DatastoreApi;
@@ -250,7 +217,7 @@ class DatastoreBackend implements LockBackend {
   readonly #kind: string;
   readonly #pollMs: number;
   readonly #timeoutMs: number;
-  readonly #clock = new ServerClock();
+  readonly #clock = new ServerClock(systemClock, { skewMs: SKEW_MS });
 
   constructor(api: DatastoreApi, options: Required<DatastoreBackendOptions>) {
     const { projectId, databaseId, namespace, entityKind, pollMs, timeoutMs } = options;
@@ -269,7 +236,7 @@ class DatastoreBackend implements LockBackend {
   }
 
   get skewMs(): number {
-    return this.#clock.sure ? SKEW_MS : Infinity;
+    return this.#clock.skewMs;
   }
 
   now(): number {
@@ -313,7 +280,7 @@ class DatastoreBackend implements LockBackend {
     };
     const started = performance.now();
     for (let most = 10;; most = Math.min(2 * most, 200)) {
-      const guessed = this.now();
+      const { aheadMs } = this.#clock;
       const sent = performance.now();
       try {
         const answer = await this.call("commit", request);
@@ -324,7 +291,7 @@ class DatastoreBackend implements LockBackend {
           throw new LockBackendError("Datastore answered a commit without a version");
         }
         const wrote = changes.some(({ value }) => value !== null);
-        if (wrote) assertClock(answer.commitTime, guessed, performance.now() - sent);
+        if (wrote) assertClock(aheadMs, answer.commitTime, sent);
         return { ok: true, version };
       } catch (error) {
         const code = codeOf(error);
@@ -463,7 +430,8 @@ class DatastoreBackend implements LockBackend {
       const called = this.api[method]({ ...this.#database, ...request }, options);
       const [answer] = await (rest ? limited(called, this.#timeoutMs) : called);
       const { commitTime, readTime } = answer as DatastoreCommitAnswer & DatastoreLookupAnswer;
-      this.#clock.learn(commitTime ?? readTime, sent);
+      const time = commitTime ?? readTime;
+      if (time) this.#clock.learn(timed(time, sent));
       return answer as Awaited<ReturnType<DatastoreApi[Method]>>[0];
     } catch (error) {
       throw failure(error, method, made.get(this.api)?.host);
@@ -945,22 +913,23 @@ function msOf({ seconds, nanos }: DatastoreTimestamp): number {
 }
 
 /**
- * Refuses a commit that was made by a wrong idea of the server's time, as the first one of a machine whose
+ * Refuses a commit that was made by a wrong idea of the server's time, `aheadMs`, as the first one of a machine whose
  * clock is wrong. Its outcome then counts as unknown: the core looks at the record again and, by a clock that
  * is right now, renews what it finds to be its own before anybody is told that he holds the lock.
  */
-function assertClock(
-  time: DatastoreTimestamp | null | undefined,
-  guessed: number,
-  tookMs: number,
-): void {
-  if (time === null || time === undefined) return;
-  const ms = msOf(time);
-  if (ms >= guessed - CLOCK_UNSURE_MS && ms <= guessed + tookMs + CLOCK_UNSURE_MS) return;
+function assertClock(aheadMs: number, time: DatastoreTimestamp | null | undefined, sentMs: number): void {
+  if (!time) return;
+  const wrongMs = errorOf(aheadMs, timed(time, sentMs));
+  if (Math.abs(wrongMs) <= SKEW_MS / 2) return;
   throw new LockBackendError(
-    `this machine's clock differs from the server's by about ${Math.round(ms - guessed)} ms`,
+    `this machine's clock differed from the server's by about ${Math.round(Math.abs(wrongMs))} ms`,
     { transient: true },
   );
+}
+
+/** An answer that has just come, and the time that it tells. */
+function timed(time: DatastoreTimestamp, sentMs: number): TimedAnswer {
+  return { sentMs, receivedMs: performance.now(), serverMs: msOf(time) };
 }
 
 /** A failure of a call, and whether it may pass. */

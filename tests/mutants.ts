@@ -445,8 +445,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     law: "Redis: an own clock that was behind grants nothing, whatever was learned meanwhile",
     file: "backends/redis/store.ts",
-    from: "const behindMs = this.#learn(reply, sent) - aheadMs;",
-    to: "const behindMs = this.#learn(reply, sent) - this.#clock.aheadMs;",
+    from: "const behindMs = errorOf(aheadMs, this.#learn(reply, sent));",
+    to: "const behindMs = errorOf(this.#clock.aheadMs, this.#learn(reply, sent));",
     test: "tests/redis_faults_test.ts",
     filter: "clock is behind",
   },
@@ -704,8 +704,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     law: "Redis: an answer that no script gives is refused",
     file: "backends/redis/store.ts",
-    from: "if (ANSWER.test(answer)) return",
-    to: "if (answer !== ANSWER.source) return",
+    from: "if (!ANSWER.test(text)) throw",
+    to: "if (text === ANSWER.source) throw",
     test: "tests/redis_faults_test.ts",
     filter: "midst of a MULTI",
   },

@@ -2,10 +2,11 @@
 
 import { createHash } from "node:crypto";
 import type { Entry } from "../../core/backend.ts";
-import { TOLERANCE_MS } from "./clock.ts";
 
 /** How many digits a version has: microseconds since 1970 until the year 2286. */
 export const DIGITS = 16;
+/** How wrong the sender of a commit may be about the server's time; two processes then differ by twice as much at most. */
+export const TOLERANCE_MS = 250;
 /** What a deletion answers: a number, which a client can be told to give as text. */
 export const DELETED = "1";
 

@@ -7,11 +7,11 @@ import { LockBackendError } from "../../core/errors.ts";
 import { untilIdle } from "../../core/idle.ts";
 import { peerOf } from "../../core/peer.ts";
 import type { Port } from "./clients.ts";
-import { ServerClock, SKEW_MS, TOLERANCE_MS } from "./clock.ts";
+import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
 import { failureOf, unexpected } from "./failures.ts";
 import { Feed } from "./feed.ts";
 import { Outbox, type Reading } from "./outbox.ts";
-import { DELETED, DIGITS, entryOf, type Scripts, scriptsOf } from "./scripts.ts";
+import { DELETED, DIGITS, entryOf, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
 
 /** Over so many hash tags are the keys spread, and so many counters there are at most. */
 const BUCKETS = 256;
@@ -37,7 +37,6 @@ export type RedisCommand = readonly (string | number)[];
 /** The backend: what it promises stands where it is made, in `redisBackend`. */
 export class RedisStore implements LockBackend, AsyncDisposable {
   readonly port: Port;
-  readonly skewMs = SKEW_MS;
   readonly graceMs = 200;
   readonly #prefix: string;
   /** What names on the server begin with: the client's own prefix, and ours. */
@@ -46,7 +45,11 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   readonly #scripts: Scripts;
   readonly #outbox: Outbox;
   readonly #feed: Feed;
-  readonly #clock = new ServerClock();
+  /**
+   * Before the first answer, this machine's wall clock is trusted: a commit that it has dated wrongly is refused, by the
+   * server's script if it was ahead, by `#assertClock` if it was behind.
+   */
+  readonly #clock = new ServerClock(systemClock, { skewMs: 2 * TOLERANCE_MS, wallErrorMs: TOLERANCE_MS });
   /** Those of late: a lock that is wanted is wanted again, at the latest when it is released. */
   readonly #places = new Map<string, Place>();
 
@@ -165,6 +168,10 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.#clock.now();
   }
 
+  get skewMs(): number {
+    return this.#clock.skewMs;
+  }
+
   /** Runs the caller's commands if the record is still this one; `null` if it is not. */
   async guarded(
     proof: Pick<Entry, "key" | "version">,
@@ -199,12 +206,12 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     if (value === null) return this.#outbox.send(scripts.delete, 1, [record, version!], read);
     const expire = String(expireInMs);
     if (version === null) return this.#outbox.send(scripts.create, 2, [record, counter, value, expire], read);
-    const words = [record, counter, version, value, expire, this.#clock.digits()];
+    const words = [record, counter, version, value, expire, this.#digits()];
     return this.#outbox.send(scripts.replace, 2, words, read);
   }
 
   #applyAll<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
-    const args = [this.#clock.digits()];
+    const args = [this.#digits()];
     const records: string[] = [];
     const counters = new Set<string>();
     for (const { key, version, value, expireInMs = 0 } of changes) {
@@ -217,9 +224,14 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.#outbox.run(this.#scripts.commit, keys.length, [...keys, ...args], read);
   }
 
+  /** The time as scripts take it. */
+  #digits(): string {
+    return String(Math.floor(this.now()));
+  }
+
   /** Refuses what was written by a clock that was behind: it would let others take its holder's lease for over. */
   #assertClock(reply: string, changes: readonly Change[], sent: number, aheadMs: number): void {
-    const behindMs = this.#learn(reply, sent) - aheadMs;
+    const behindMs = errorOf(aheadMs, this.#learn(reply, sent));
     if (behindMs <= TOLERANCE_MS || changes.every(({ value }) => value === null)) return;
     throw new LockBackendError(`the clock was ${Math.round(behindMs)} ms behind the server's`, {
       transient: true,
@@ -244,13 +256,13 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return keys.map((key, i) => entryOf(key, found[i] ?? null));
   }
 
-  /**
-   * Learns the time from an answer, as the clock does; refuses what is none, or clock and records would be wrong
-   * for good.
-   */
-  #learn(answer: string, sent: number): number {
-    if (ANSWER.test(answer)) return this.#clock.learn(Number(answer.slice(-DIGITS)) / 1000, sent);
-    throw unexpected(answer);
+  /** Learns the time from an answer; refuses what is none, or clock and records would be wrong for good. */
+  #learn(text: string, sentMs: number): TimedAnswer {
+    if (!ANSWER.test(text)) throw unexpected(text);
+    const serverMs = Number(text.slice(-DIGITS)) / 1000;
+    const answer = { sentMs, receivedMs: performance.now(), serverMs };
+    this.#clock.learn(answer);
+    return answer;
   }
 }
 
