@@ -36,7 +36,9 @@ const BAD_CLIENTS: [client: Anything, says: string][] = [
 ];
 
 const BAD_BACKENDS: [options: Anything, error: typeof TypeError | typeof RangeError, says: string][] = [
-  [undefined, TypeError, "it takes { projectId, … }, current value is undefined"],
+  [undefined, TypeError, "'projectId' must be a non-empty string, current value is undefined"],
+  [null, TypeError, "'projectId' must be a non-empty string"],
+  ["my-project", TypeError, `options must be an object, current value is "my-project"`],
   [{}, TypeError, "'projectId' must be a non-empty string, current value is undefined"],
   [{ projectId: "" }, TypeError, "'projectId' must be a non-empty string"],
   [{ projectId, databaseId: 5 }, TypeError, "'databaseId' must be a string, current value is 5"],
@@ -53,7 +55,7 @@ const BAD_BACKENDS: [options: Anything, error: typeof TypeError | typeof RangeEr
 ];
 
 const BAD_MAKERS: [options: Anything, says: string][] = [
-  [undefined, "it takes { projectId, … }"],
+  [undefined, "'projectId' must be a non-empty string, current value is undefined"],
   [{ projectId: 5 }, "'projectId' must be a non-empty string, current value is 5"],
   [{ projectId, emulatorHost: "localhost" }, "'emulatorHost' must be host:port such as 127.0.0.1:8081"],
   [{ projectId, emulatorHost: "https://localhost:1" }, "'emulatorHost' must be host:port"],

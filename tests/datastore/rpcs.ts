@@ -165,7 +165,8 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     // deno-lint-ignore no-explicit-any
     let shown: Record<string, any> = {};
     while (shown.waiters?.integerValue !== "1") {
-      const [{ found }] = await scene.client.lookup({ projectId, keys }, { timeout: Infinity });
+      // deno-lint-ignore no-explicit-any
+      const [{ found }] = await scene.client.lookup({ projectId, keys }, { timeout: Infinity }) as any[];
       shown = found?.[0].entity?.properties ?? {};
     }
     assertEquals([shown.holder.stringValue, shown.leaseMs.integerValue], ["worker 3", "5000"]);
