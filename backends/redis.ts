@@ -22,7 +22,12 @@ import type { LockBackend } from "../core/backend.ts";
 import { guardOf } from "../core/guard.ts";
 import type { Lock } from "../core/lock.ts";
 import { assertOptions, refuse } from "../core/validate.ts";
-import { type IoRedisClient, type IoRedisCluster, type NodeRedisClient, portOf } from "./redis/clients.ts";
+import {
+  adapterOf,
+  type IoRedisClient,
+  type IoRedisCluster,
+  type NodeRedisClient,
+} from "./redis/adapters.ts";
 import { type RedisCommand, RedisStore, tagOf } from "./redis/store.ts";
 
 export type {
@@ -31,7 +36,7 @@ export type {
   IoRedisSubscriber,
   NodeRedisClient,
   NodeRedisSubscriber,
-} from "./redis/clients.ts";
+} from "./redis/adapters.ts";
 export type { RedisCommand } from "./redis/store.ts";
 
 const REDIS = { Backend: RedisStore, name: "a Redis" };
@@ -84,11 +89,11 @@ export function redisBackend(
   const rule = "Cannot make a Redis backend: 'prefix' must be a non-empty string without braces";
   if (typeof prefix !== "string") refuse(rule, prefix);
   if (prefix === "" || /[{}]/.test(prefix) || !prefix.isWellFormed()) refuse(rule, prefix, RangeError);
-  return new RedisStore(portOf(client), prefix);
+  return new RedisStore(adapterOf(client), prefix);
 }
 
 /** How many words a script can hand on to a command, and a client to a script: their stacks have an end. */
-const MAX_WORDS = { command: 7000, together: 50_000 };
+const MAX_WORDS = { command: 7000, total: 50_000 };
 
 /**
  * Runs the caller's own commands only if the lock is still held, which Redis decides in the same atomic step: a
@@ -156,6 +161,6 @@ function assertCommands(commands: unknown): asserts commands is readonly RedisCo
     const rule = `Cannot commit: a command (${name}) must be at most ${MAX_WORDS.command} words`;
     if (length > MAX_WORDS.command) refuse(rule, length, RangeError);
   }
-  const rule = `Cannot commit: 'commands' must be at most ${MAX_WORDS.together} words together`;
-  if (words > MAX_WORDS.together) refuse(rule, words, RangeError);
+  const rule = `Cannot commit: 'commands' must be at most ${MAX_WORDS.total} words together`;
+  if (words > MAX_WORDS.total) refuse(rule, words, RangeError);
 }

@@ -1,6 +1,6 @@
 /** What the server's errors mean. */
 
-import { LockBackendError } from "../../core/errors.ts";
+import { LockBackendError, messageOf } from "../../core/errors.ts";
 import { describe } from "../../core/validate.ts";
 
 export const CLOSED = new LockBackendError("the Redis client is closed, or was never connected");
@@ -12,13 +12,19 @@ const WHERE = /^(ERR Error running script \(call to \S+\): )?@user_script: ?\d+:
 const LASTING =
   /^(user_script:|NOAUTH|WRONGPASS|NOPERM|NOPROTO|ERR(?! max number of clients))|subscriber mode/;
 
-/**
- * What a failure is called, and whether it may pass; `closed` if the client is closed for good, `keys` are those that
- * were asked for.
- */
-export function failureOf(cause: unknown, closed: boolean, keys: readonly string[]): LockBackendError {
-  if (cause instanceof LockBackendError) return cause;
-  const message = (cause instanceof Error ? cause.message : String(cause)).replace(WHERE, "");
+/** In what circumstances something failed. */
+export interface Circumstances {
+  /** Whether the client is closed for good. */
+  readonly closed: boolean;
+  /** The keys that were asked for, as the server names them. */
+  readonly keys: readonly string[];
+}
+
+/** What a failure is called, and whether it may pass. */
+export function failureOf(error: unknown, { closed, keys }: Circumstances): LockBackendError {
+  if (error instanceof LockBackendError) return error;
+  const message = messageOf(error).replace(WHERE, "");
+  const cause = error;
   if (closed) return new LockBackendError(CLOSED.message, { cause });
   if (message.startsWith("WRONGTYPE")) {
     const names = keys.map(describe).join(" or ");
@@ -45,6 +51,6 @@ export function unexpected(answer: unknown): LockBackendError {
 }
 
 /** Whether it is the error for keys that are not all in one slot. */
-export function isApart(error: unknown): boolean {
+export function isCrossSlot(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith("CROSSSLOT");
 }

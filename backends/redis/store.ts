@@ -6,11 +6,11 @@ import { systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
 import { untilIdle } from "../../core/idle.ts";
 import { peerOf } from "../../core/peer.ts";
-import type { Port } from "./clients.ts";
+import type { ClientAdapter } from "./adapters.ts";
 import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
 import { failureOf, unexpected } from "./failures.ts";
-import { Feed } from "./feed.ts";
-import { Outbox, type Reading } from "./outbox.ts";
+import { Subscriptions } from "./subscriptions.ts";
+import { type Reading, ScriptBatcher } from "./script_batcher.ts";
 import { DELETED, DIGITS, entryOf, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
 
 /** Over so many hash tags are the keys spread, and so many counters there are at most. */
@@ -19,8 +19,8 @@ const BUCKETS = 256;
 /** A version, or a version and the time. */
 const ANSWER = new RegExp(`^\\d{${DIGITS}}(\\d{${DIGITS}})?$`);
 
-/** How long those who have ended to wait may take to leave nothing behind, when the backend is disposed of. */
-const LEAVE_MS = 1000;
+/** How long waiters that have given up may take to leave the queue, when the backend is disposed of. */
+const DISPOSE_TIMEOUT_MS = 1000;
 
 /** How many places are kept at most. */
 const MAX_PLACES = 1000;
@@ -36,32 +36,35 @@ export type RedisCommand = readonly (string | number)[];
 
 /** The backend: what it promises stands where it is made, in `redisBackend`. */
 export class RedisStore implements LockBackend, AsyncDisposable {
-  readonly port: Port;
+  readonly adapter: ClientAdapter;
   readonly graceMs = 200;
   readonly #prefix: string;
   /** What names on the server begin with: the client's own prefix, and ours. */
   readonly #fullPrefix: string;
   readonly #channelSuffix: string;
   readonly #scripts: Scripts;
-  readonly #outbox: Outbox;
-  readonly #feed: Feed;
+  readonly #batcher: ScriptBatcher;
+  readonly #subscriptions: Subscriptions;
   /**
    * Before the first answer, this machine's wall clock is trusted: a commit that it has dated wrongly is refused, by the
    * server's script if it was ahead, by `#assertClock` if it was behind.
    */
   readonly #clock = new ServerClock(systemClock, { skewMs: 2 * TOLERANCE_MS, wallErrorMs: TOLERANCE_MS });
-  /** Those of late: a lock that is wanted is wanted again, at the latest when it is released. */
+  /** The latest: a lock that is wanted is wanted again, at the latest when it is released. */
   readonly #places = new Map<string, Place>();
 
-  constructor(open: (onEnd: () => void) => Port, prefix: string) {
-    this.#feed = new Feed(this);
-    this.port = open(this.#feed.abandon);
+  constructor(open: (onEnd: () => void) => ClientAdapter, prefix: string) {
+    this.#subscriptions = new Subscriptions(this);
+    this.adapter = open(this.#subscriptions.abandon);
     this.#prefix = prefix;
-    this.#fullPrefix = this.port.keyPrefix + prefix;
+    this.#fullPrefix = this.adapter.keyPrefix + prefix;
     // Channels, unlike keys, are the same in all databases of a server.
-    this.#channelSuffix = this.port.database === 0 ? "" : `@${this.port.database}`;
+    this.#channelSuffix = this.adapter.database === 0 ? "" : `@${this.adapter.database}`;
     this.#scripts = scriptsOf(this.#channelSuffix);
-    this.#outbox = new Outbox(this.port, this.#scripts.each, (cause, keys) => this.failure(cause, keys));
+    this.#batcher = new ScriptBatcher(this.adapter, {
+      batch: this.#scripts.batch,
+      failure: (cause, keys) => this.failure(cause, keys),
+    });
   }
 
   keyOf(key: string): string {
@@ -69,7 +72,12 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   }
 
   channelOf(key: string): string {
-    return this.port.keyPrefix + this.keyOf(key) + this.#channelSuffix;
+    return this.#serverNameOf(this.keyOf(key)) + this.#channelSuffix;
+  }
+
+  /** What the server calls a key, to which the client may add something of its own. */
+  #serverNameOf(name: string): string {
+    return this.adapter.keyPrefix + name;
   }
 
   /** The key that a server's name of it, or of its channel, belongs to. */
@@ -81,36 +89,32 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   read(keys: readonly string[]): Promise<readonly Entry[]> {
     const sent = performance.now();
     const names = keys.map((key) => this.keyOf(key));
-    return this.#outbox.run(
-      this.#scripts.commit,
-      names.length,
-      names,
-      (reply) => this.#entriesOf(keys, reply, sent),
-    );
+    const call = { script: this.#scripts.commit, keyCount: names.length, words: names };
+    return this.#batcher.run(call, (reply) => this.#entriesOf(keys, reply, sent));
   }
 
   commit(changes: readonly Change[]): Promise<CommitResult> {
-    const { breaks } = this.port;
+    const { reconnects } = this.adapter;
     const sent = performance.now();
     // Other answers may set the clock right before this one comes; what is sent now was written by it as it is.
     const { aheadMs } = this.#clock;
-    const tell = this.#feed.teller(changes);
+    const notify = this.#subscriptions.notifier(changes);
     return this.#apply(changes, (reply) => {
       if (Array.isArray(reply)) {
         const entries = this.#entriesOf(changes.map(({ key }) => key), reply, sent);
-        if (breaks !== this.port.breaks) {
+        if (reconnects !== this.adapter.reconnects) {
           throw new LockBackendError("the connection broke, and the client may have sent this commit twice", {
             transient: true,
           });
         }
-        tell?.(entries);
+        notify?.(entries);
         return { ok: false, entries };
       }
       const text = String(reply);
       if (text !== DELETED) this.#assertClock(text, changes, sent, aheadMs);
       // Of all versions that will be, every one is higher.
       const version = text === DELETED ? `${changes[0].version}+` : text.slice(0, DIGITS);
-      tell?.(changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version })));
+      notify?.(changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version })));
       return { ok: true, version };
     });
   }
@@ -119,7 +123,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     if (signal.aborted) return;
     const bell = new Bell();
     signal.addEventListener("abort", bell.ring);
-    const channel = this.#feed.enter(key, bell.ring);
+    const channel = this.#subscriptions.enter(key, bell.ring);
     try {
       let last: Entry | undefined;
       while (!signal.aborted) {
@@ -133,18 +137,18 @@ export class RedisStore implements LockBackend, AsyncDisposable {
         // Idle watchers ask only until they have seen what is there now.
         const pollMs = idle && latest !== undefined ? Infinity : channel.pollMs;
         await bell.sleep(systemClock, Math.max(0, channel.askedAt + pollMs - performance.now()));
-        if (performance.now() - channel.askedAt >= pollMs) void this.#feed.ask(channel);
+        if (performance.now() - channel.askedAt >= pollMs) void this.#subscriptions.ask(channel);
       }
     } finally {
       signal.removeEventListener("abort", bell.ring);
-      this.#feed.leave(channel, bell.ring);
+      this.#subscriptions.leave(channel, bell.ring);
     }
   }
 
   async *list(prefix: string): AsyncIterable<Entry> {
     const pattern = `${literal(this.#fullPrefix)}:{*}:${literal(prefix)}*`;
     const seen = new Set<string>();
-    for (const send of this.port.senders()) {
+    for (const send of this.adapter.senders()) {
       let cursor = "0";
       do {
         const reply = await send("SCAN", cursor, "MATCH", pattern, "COUNT", "1000").catch((error) => {
@@ -179,7 +183,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   ): Promise<unknown[] | null> {
     const words = [this.keyOf(proof.key), proof.version ?? ""];
     for (const command of commands) words.push(String(command.length), ...command.map(String));
-    return await this.#outbox.run(this.#scripts.guard, 1, words, (replies) => {
+    return await this.#batcher.run({ script: this.#scripts.guard, keyCount: 1, words }, (replies) => {
       if (replies === null || Array.isArray(replies)) return replies;
       throw unexpected(replies);
     });
@@ -187,27 +191,37 @@ export class RedisStore implements LockBackend, AsyncDisposable {
 
   /** A failure of the store that was asked about `keys`, and whether it may pass. */
   failure(cause: unknown, keys: readonly string[] = []): LockBackendError {
-    return failureOf(cause, this.port.closed, keys.map((key) => this.port.keyPrefix + key));
+    return failureOf(cause, {
+      closed: this.adapter.closed,
+      keys: keys.map((key) => this.#serverNameOf(key)),
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#feed.close();
-    // Those who waited leave the line: the client is still there.
-    await untilIdle(peerOf(this), LEAVE_MS);
-    this.port.detach();
+    await this.#subscriptions.close();
+    // Waiters leave the queue now, for the client is still there.
+    await untilIdle(peerOf(this), DISPOSE_TIMEOUT_MS);
+    this.adapter.detach();
   }
 
   /** Sends a commit by the script that does least. */
   #apply<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
     const [{ key, version, value, expireInMs = 0 }] = changes;
     if (changes.length > 1 || (value === null && version === null)) return this.#applyAll(changes, read);
-    const scripts = this.#scripts;
+    const { create, replace, delete: remove } = this.#scripts;
     const { record, counter } = this.#placeOf(key);
-    if (value === null) return this.#outbox.send(scripts.delete, 1, [record, version!], read);
+    if (value === null) {
+      return this.#batcher.send({ script: remove, keyCount: 1, words: [record, version!] }, read);
+    }
     const expire = String(expireInMs);
-    if (version === null) return this.#outbox.send(scripts.create, 2, [record, counter, value, expire], read);
+    if (version === null) {
+      return this.#batcher.send(
+        { script: create, keyCount: 2, words: [record, counter, value, expire] },
+        read,
+      );
+    }
     const words = [record, counter, version, value, expire, this.#digits()];
-    return this.#outbox.send(scripts.replace, 2, words, read);
+    return this.#batcher.send({ script: replace, keyCount: 2, words }, read);
   }
 
   #applyAll<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
@@ -221,7 +235,8 @@ export class RedisStore implements LockBackend, AsyncDisposable {
       args.push(version ?? "", value === null ? "-" : String(expireInMs), value ?? "");
     }
     const keys = [...records, ...counters];
-    return this.#outbox.run(this.#scripts.commit, keys.length, [...keys, ...args], read);
+    const call = { script: this.#scripts.commit, keyCount: keys.length, words: [...keys, ...args] };
+    return this.#batcher.run(call, read);
   }
 
   /** The time as scripts take it. */
