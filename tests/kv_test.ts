@@ -1,9 +1,10 @@
 // What is particular to Deno KV. What every backend must do is in the conformance suite.
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async";
 import { commitIfHeld, kvBackend, type KvDatabase } from "../backends/kv.ts";
 import type { Entry } from "../core/backend.ts";
-import { Lock, lock, LockBackendError, LockLostError } from "../mod.ts";
+import { cleanup } from "../core/cleanup.ts";
+import { Lock, lock, LockBackendError, LockLostError, locks } from "../mod.ts";
 
 /** A database in memory that ends with the test. */
 function withKv(fn: (kv: Deno.Kv) => Promise<void>): () => Promise<void> {
@@ -100,6 +101,39 @@ Deno.test(
       like(kv, { get: () => Promise.reject(new TypeError("database or disk is full")) }),
     );
     assert(!(await assertRejects(() => full.read(["x"]), LockBackendError, "disk is full")).transient);
+  }),
+);
+
+Deno.test(
+  "kv: values of somebody else's among the locks: listings and cleanups tell what they are, and go on",
+  withKv(async (kv) => {
+    const backend = kvBackend(kv);
+    const held = await lock("job", { backend }).acquire();
+    const foreign: Record<string, [value: unknown, shown: string]> = {
+      "a number": [5, "number"],
+      "a text": ["{}", "string"],
+      "a counter": [new Deno.KvU64(5n), "KvU64"],
+      "nothing": [undefined, "undefined"],
+      "a map": [new Map(), "Map"],
+      "bytes": [new Uint8Array([255, 0]), "\ufffd"],
+    };
+    for (const [key, [value]] of Object.entries(foreign)) await kv.set(["holdfast", key], value);
+    const found = new Map<string, string | null>();
+    for await (const { key, value, version } of backend.list("")) {
+      assert(version !== null);
+      found.set(key, value);
+    }
+    assertEquals(found.size, 7);
+    for (const [key, [, shown]] of Object.entries(foreign)) assertStringIncludes(found.get(key)!, shown);
+    const listed = await Array.fromAsync(locks({ backend }));
+    assertEquals(listed.map(({ identifier }) => identifier), ["job"]);
+    const { seen, live, skipped } = await cleanup({ backend });
+    assertEquals([seen, live, skipped], [7, 1, 6]);
+    for (const key of Object.keys(foreign)) {
+      const error = await assertRejects(() => Lock.acquire(key, { backend }), LockBackendError, `"${key}"`);
+      assertEquals(error.transient, false);
+    }
+    await held.release();
   }),
 );
 

@@ -10,9 +10,11 @@ import { Cluster, Redis } from "ioredis5";
 import { Redis as Redis6 } from "ioredis6";
 import { createClient, RESP_TYPES } from "redis6";
 import { commitIfHeld, hashTag, type RedisBackend, redisBackend } from "../backends/redis.ts";
+import { tagOf } from "../backends/redis/store.ts";
 import type { LockBackend } from "../core/backend.ts";
 import { decode } from "../core/record/codec.ts";
-import { Lock, LockBackendError, LockLostError, type LockOptions } from "../mod.ts";
+import { cleanup } from "../core/cleanup.ts";
+import { Lock, LockBackendError, LockLostError, type LockOptions, locks } from "../mod.ts";
 import { CLIENTS } from "./redis_clients.ts";
 import { freePort, missingRedis, RedisServer, type RedisServerOptions } from "./redis_server.ts";
 
@@ -826,6 +828,45 @@ test("a key of another type in the way: an error at once that says so, and the k
   await a.client.set(name, "something else");
   await assertRejects(() => acquire(a.backend), LockBackendError, "something else");
   assertEquals(await a.client.get(name), "something else");
+});
+
+test("keys of other types among the locks: listings and cleanups tell what they are, and go on", async () => {
+  await using world = await World.start();
+  const a = await world.peer();
+  const held = await acquire(a.backend);
+  const [name] = await a.client.keys("*:job");
+  const bucket = name.slice(0, -":job".length);
+  // Where a record of that name would be.
+  const nameOf = (key: string) => `${bucket.replace(/\{.*/, "")}${tagOf(key)}:${key}`;
+  await a.client.rpush(nameOf("a list"), "an element");
+  await a.client.hset(nameOf("a hash"), "field", "value");
+  await a.client.xadd(nameOf("a stream"), "*", "field", "value");
+  await a.client.set(nameOf("a text"), "something else");
+  await a.client.set(nameOf("no text"), "");
+  const found = new Map<string, string | null>();
+  for await (const { key, value, version } of a.backend.list("")) {
+    assert(version !== null);
+    found.set(key, value);
+  }
+  assertEquals(found.size, 6);
+  for (const kind of ["list", "hash", "stream"]) assertEquals(found.get(`a ${kind}`), `a Redis ${kind}`);
+  for (const key of ["a text", "no text"]) assertEquals(found.get(key), "a text that is no record");
+  const listed = await Array.fromAsync(locks({ backend: a.backend }));
+  assertEquals(listed.map(({ identifier }) => identifier), ["job"]);
+  const { seen, live, skipped } = await cleanup({ backend: a.backend });
+  assertEquals([seen, live, skipped], [6, 1, 5]);
+  for (const key of found.keys()) {
+    if (key === "job") continue;
+    const error = await assertRejects(() => a.backend.read([key]), LockBackendError);
+    assert(error.message.includes(`"${nameOf(key)}"`), error.message);
+    assertEquals(error.transient, false);
+    assertEquals(
+      (await assertRejects(() => a.backend.read(["job", key]), LockBackendError)).transient,
+      false,
+    );
+    await assertRejects(() => Lock.acquire(key, { backend: a.backend }), LockBackendError);
+  }
+  assert(await held.release());
 });
 
 test("a backend that is disposed of: who waited, or has just given up, leaves the line first", async () => {

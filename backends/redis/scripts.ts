@@ -173,6 +173,9 @@ end
 return replies
 `;
 
+/** Answers what kind of thing KEYS[1] is. */
+const TYPE = `return redis.call('TYPE', KEYS[1])`;
+
 /** A script, and the name under which a server keeps it. */
 export class Script {
   readonly text: string;
@@ -195,6 +198,7 @@ export interface Scripts {
   readonly batch: Script;
   readonly commit: Script;
   readonly guard: Script;
+  readonly type: Script;
 }
 
 /** The scripts of a backend whose channels are called like the keys, and this behind it. */
@@ -219,12 +223,18 @@ export function scriptsOf(channelSuffix: string): Scripts {
     batch: script(BATCH),
     commit: script(COMMIT),
     guard: new Script(GUARD),
+    type: new Script(TYPE),
   };
 }
 
-/** An entry, of what the server holds under its key. */
+/** The value of an entry whose key holds a text of somebody else's. */
+export const NO_RECORD = "a text that is no record";
+const VERSION_DIGITS = new RegExp(`^\\d{${DIGITS}}$`);
+
+/** An entry, of what the server holds under its key. What is none of ours says so, for the core to refuse. */
 export function entryOf(key: string, record: unknown): Entry {
   if (record === null) return { key, value: null, version: null };
   const text = String(record);
-  return { key, value: text.slice(DIGITS), version: text.slice(0, DIGITS) };
+  const version = text.slice(0, DIGITS);
+  return { key, value: VERSION_DIGITS.test(version) ? text.slice(DIGITS) : NO_RECORD, version };
 }

@@ -8,10 +8,10 @@ import { untilIdle } from "../../core/idle.ts";
 import { peerOf } from "../../core/peer.ts";
 import type { ClientAdapter } from "./adapters.ts";
 import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
-import { failureOf, unexpected } from "./failures.ts";
+import { failureOf, inTheWay, isWrongType, unexpected } from "./failures.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type Reading, ScriptBatcher } from "./script_batcher.ts";
-import { DELETED, DIGITS, entryOf, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
+import { DELETED, DIGITS, entryOf, NO_RECORD, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
 
 /** Over so many hash tags are the keys spread, and so many counters there are at most. */
 const BUCKETS = 256;
@@ -90,7 +90,12 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     const sent = performance.now();
     const names = keys.map((key) => this.keyOf(key));
     const call = { script: this.#scripts.commit, keyCount: names.length, words: names };
-    return this.#batcher.run(call, (reply) => this.#entriesOf(keys, reply, sent));
+    return this.#batcher.run(call, (reply) => {
+      const entries = this.#entriesOf(keys, reply, sent);
+      const foreign = entries.find(({ value }) => value === NO_RECORD);
+      if (foreign !== undefined) throw inTheWay(this.#serverNameOf(this.keyOf(foreign.key)));
+      return entries;
+    });
   }
 
   commit(changes: readonly Change[]): Promise<CommitResult> {
@@ -161,7 +166,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
           seen.add(key);
           return !known && key.startsWith(prefix);
         });
-        for (const [entry] of await Promise.all(keys.map((key) => this.read([key])))) {
+        for (const entry of await Promise.all(keys.map((key) => this.#listed(key)))) {
           if (entry.value !== null) yield entry;
         }
       } while (cursor !== "0");
@@ -202,6 +207,23 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     // Waiters leave the queue now, for the client is still there.
     await untilIdle(peerOf(this), DISPOSE_TIMEOUT_MS);
     this.adapter.detach();
+  }
+
+  /** An entry as a listing shows it: what is no record of ours says what it is, and hides nothing of the rest. */
+  async #listed(key: string): Promise<Entry> {
+    const sent = performance.now();
+    const record = this.keyOf(key);
+    const call = { script: this.#scripts.commit, keyCount: 1, words: [record] };
+    try {
+      return (await this.#batcher.run(call, (reply) => this.#entriesOf([key], reply, sent)))[0];
+    } catch (error) {
+      if (!isWrongType(error)) throw error;
+      const type = await this.#batcher.run({ ...call, script: this.#scripts.type }, String);
+      // It may be gone by now.
+      return type === "none"
+        ? { key, value: null, version: null }
+        : { key, value: `a Redis ${type}`, version: "0".repeat(DIGITS) };
+    }
   }
 
   /** Sends a commit by the script that does least. */

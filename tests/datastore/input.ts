@@ -78,6 +78,36 @@ export function inputTests(server: TestServer, workspace: Workspace): void {
     assertThrows(() => datastoreBackend(high, { projectId }), TypeError, shown);
   });
 
+  Deno.test("Datastore input: a client that answers something else is found out, at once", async () => {
+    const answers: [method: string, answer: unknown, says: string][] = [
+      ["lookup", undefined, "a call with undefined"],
+      ["lookup", [], "a call with undefined"],
+      ["lookup", "x", 'a call with "x"'],
+      ["lookup", [{ found: {} }], "a lookup with [object Object]"],
+      ["lookup", [{ found: [5] }], "a lookup with 5"],
+      ["lookup", [{ found: [{ version: 5 }] }], "a lookup with undefined"],
+      ["lookup", [{ found: [{ entity: {} }] }], "an entity without a version"],
+      ["lookup", [{ found: [], readTime: 5 }], "a time with 5"],
+      ["lookup", [{ found: [], readTime: { seconds: {} } }], "a time with [object Object]"],
+      ["commit", [{}], "a commit without a version"],
+      ["commit", [{ mutationResults: [null] }], "a commit with null"],
+      ["runQuery", [{ batch: 5 }], "a query with 5"],
+      ["beginTransaction", [{}], "a transaction without a name"],
+    ];
+    for (const [method, answer, says] of answers) {
+      const client = { ...NEVER, [method]: () => Promise.resolve(answer) } as Anything;
+      const backend = datastoreBackend(client, { projectId });
+      const asking: Record<string, () => Promise<unknown>> = {
+        lookup: () => backend.read(["x"]),
+        commit: () => backend.commit([{ key: "x", version: null, value: "{}" }]),
+        runQuery: () => Array.fromAsync(backend.list("")),
+        beginTransaction: () => backend.read(["x", "y"]),
+      };
+      const error = await assertRejects(asking[method], LockBackendError, says);
+      assertEquals(error.transient, false, says);
+    }
+  });
+
   Deno.test("Datastore input: bad options are refused, and sent nowhere", async () => {
     for (const [options, error, says] of BAD_BACKENDS) {
       assertThrows(() => datastoreBackend(NEVER, options as DatastoreBackendOptions), error, says);
