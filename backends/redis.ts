@@ -53,16 +53,16 @@ export interface RedisBackendOptions {
 /** What {@linkcode redisBackend} makes. */
 export interface RedisBackend extends LockBackend, AsyncDisposable {
   /**
-   * Closes the connection for subscriptions, if one was opened; never the client that was handed in. Who still
-   * waits fails. It ends when those who waited have left the line, after a second at most. Nobody can wait for a
-   * lock on this backend afterwards.
+   * Closes the connection for subscriptions, if one was opened; never the client that was handed in. Acquisitions that
+   * still wait fail, and no later one can wait on this backend. Resolves when they have left the queue, after a second
+   * at most.
    */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 /**
  * Makes a backend that keeps locks in Redis (6 or later) or Valkey. The client stays the caller's: it is never
- * closed here. When somebody first waits for a lock, one more connection like it is opened for subscriptions;
+ * closed here. When a lock is first waited for, one more connection like it is opened for subscriptions;
  * disposing of the backend closes that one, and so does closing the client. Use one backend per client.
  *
  * Throws TypeError for what is not a client, and TypeError or RangeError for bad options.

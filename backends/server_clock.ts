@@ -73,19 +73,19 @@ export class ServerClock {
 
   /** The server's time, in milliseconds since the Unix epoch; before its first answer, this machine's. */
   now(): number {
-    return this.#clock.monotonicMs() + this.aheadMs;
+    const nowMs = this.#clock.monotonicMs();
+    return nowMs + this.#aheadAt(nowMs);
   }
 
   /** By how much the server's clock is ahead of the monotonic one, as it is seen now. */
   get aheadMs(): number {
-    const { least, most } = this.#bounds() ?? exactly(this.#wallAheadMs());
-    return (least + most) / 2;
+    return this.#aheadAt(this.#clock.monotonicMs());
   }
 
   /** By how much `now()` may be wrong, in either direction; `Infinity` if nothing is known. */
   get uncertaintyMs(): number {
-    const bounds = this.#bounds();
-    return bounds === undefined ? Infinity : (bounds.most - bounds.least) / 2;
+    const bounds = this.#boundsAt(this.#clock.monotonicMs());
+    return bounds === undefined ? Infinity : halfOf(bounds);
   }
 
   /** By how much `now()` may differ between two processes; `Infinity` while it is not known well enough to say so. */
@@ -95,12 +95,13 @@ export class ServerClock {
 
   /** Learns from an answer; they may be told in any order. */
   learn(answer: TimedAnswer): void {
-    const known = this.#known;
-    const heardMs = Math.max(answer.receivedMs, known?.heardMs ?? -Infinity);
+    const heardMs = Math.max(answer.receivedMs, this.#known?.heardMs ?? -Infinity);
     const told = widened(boundsOf(answer), heardMs - answer.sentMs);
-    this.#known = { ...this.#merged(told, answer.sentMs, heardMs), heardMs };
-    const wall = this.#wall();
-    if (wall !== undefined && overlapOf(wall, this.#known) === undefined) this.#wallErrorMs = undefined;
+    const { least, most } = this.#merged(told, answer.sentMs, heardMs);
+    this.#known = { least, most, heardMs };
+    if (this.#wallErrorMs === undefined) return;
+    const wall = this.#wall(this.#wallErrorMs);
+    if (overlapOf(wall, this.#known) === undefined) this.#wallErrorMs = undefined;
   }
 
   /** What an answer says, together with what was known before it. */
@@ -114,24 +115,29 @@ export class ServerClock {
     return { least: Math.min(told.least, before.least), most: Math.max(told.most, before.most) };
   }
 
-  #bounds(): Bounds | undefined {
-    const known = this.#known;
-    const wall = this.#wall();
-    if (known === undefined) return wall;
-    const bounds = widened(known, this.#clock.monotonicMs() - known.heardMs);
-    return wall === undefined ? bounds : overlapOf(bounds, wall) ?? bounds;
+  #aheadAt(nowMs: number): number {
+    const { least, most } = this.#boundsAt(nowMs) ?? this.#wall(0);
+    return (least + most) / 2;
   }
 
-  /** What the wall clock bears witness to. */
-  #wall(): Bounds | undefined {
+  #boundsAt(nowMs: number): Bounds | undefined {
+    const known = this.#known && widened(this.#known, nowMs - this.#known.heardMs);
     const errorMs = this.#wallErrorMs;
-    if (errorMs === undefined) return undefined;
-    const aheadMs = this.#wallAheadMs();
-    return { least: aheadMs - errorMs, most: aheadMs + errorMs };
+    // The wall clock is asked only where the answers say less than it can.
+    if (errorMs === undefined || (known !== undefined && halfOf(known) <= errorMs)) return known;
+    const wall = this.#wall(errorMs);
+    return known === undefined ? wall : overlapOf(known, wall) ?? known;
   }
 
-  #wallAheadMs(): number {
-    return this.#clock.wallMs() - this.#clock.monotonicMs();
+  /**
+   * What the wall clock bears witness to, if it is wrong by so much at most. To read it is a question like any other, for
+   * the process may be frozen between the readings.
+   */
+  #wall(errorMs: number): Bounds {
+    const sentMs = this.#clock.monotonicMs();
+    const serverMs = this.#clock.wallMs();
+    const { least, most } = boundsOf({ sentMs, receivedMs: this.#clock.monotonicMs(), serverMs });
+    return { least: least - errorMs, most: most + errorMs };
   }
 }
 
@@ -149,8 +155,8 @@ function boundsOf({ sentMs, receivedMs, serverMs }: TimedAnswer): Bounds {
   return { least: serverMs - receivedMs, most: serverMs - sentMs };
 }
 
-function exactly(aheadMs: number): Bounds {
-  return { least: aheadMs, most: aheadMs };
+function halfOf({ least, most }: Bounds): number {
+  return (most - least) / 2;
 }
 
 function widened({ least, most }: Bounds, passedMs: number): Bounds {

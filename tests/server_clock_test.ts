@@ -14,11 +14,16 @@ class Scene {
   #serverMs = EPOCH_MS - START_MS;
   #wallMs = EPOCH_MS - START_MS;
   #drift = 0;
+  #freezeMs = 0;
 
   constructor(options: Partial<ServerClockOptions> = {}) {
     const clock: Clock = {
       monotonicMs: () => this.#nowMs,
-      wallMs: () => this.#nowMs + this.#wallMs,
+      wallMs: () => {
+        const wallMs = this.#nowMs + this.#wallMs;
+        this.pass(this.#freezeMs);
+        return wallMs;
+      },
       after: () => ({ ref() {}, unref() {} }),
       clear() {},
     };
@@ -37,6 +42,11 @@ class Scene {
 
   drift(share: number): void {
     this.#drift = share;
+  }
+
+  /** From now on the process is frozen for so long whenever it has read its wall clock. */
+  freeze(ms: number): void {
+    this.#freezeMs = ms;
   }
 
   setWall(ms: number): void {
@@ -69,7 +79,7 @@ class Scene {
   /** By how much the clock is wrong now. It must never be more than it says. */
   get wrongMs(): number {
     const { server } = this;
-    const wrongMs = server.now() - this.trueMs;
+    const wrongMs = server.aheadMs - this.#serverMs;
     assert(
       Math.abs(wrongMs) <= server.uncertaintyMs + 0.01,
       `wrong by ${wrongMs} ms, it says ${server.uncertaintyMs}`,
@@ -343,6 +353,28 @@ const ROWS: Record<string, Row> = {
     options: { skewMs: 500, wallErrorMs: 250 },
     play(scene) {
       for (let i = 0; i < 1000; i++) scene.exchange(1500, 1500);
+    },
+    wrongMs: 0,
+    uncertaintyMs: 250,
+    skewMs: 500,
+  },
+  "a process that is frozen while it asks its trusted wall clock": {
+    options: { skewMs: 500, wallErrorMs: 250 },
+    play(scene) {
+      scene.exchange(1500, 1500);
+      scene.freeze(600);
+    },
+    wrongMs: -300,
+    uncertaintyMs: 550,
+    skewMs: Infinity,
+  },
+  "a process that is frozen while it learns does not take its wall clock for refuted": {
+    options: { skewMs: 500, wallErrorMs: 250 },
+    play(scene) {
+      scene.freeze(600);
+      scene.exchange(5, 5);
+      scene.freeze(0);
+      scene.pass(86_400_000);
     },
     wrongMs: 0,
     uncertaintyMs: 250,

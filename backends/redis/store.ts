@@ -1,5 +1,6 @@
 /** Redis in the dialect of backends. */
 
+import { onAbort } from "../../core/abort.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
 import { Bell } from "../../core/bell.ts";
 import { systemClock } from "../../core/clock.ts";
@@ -127,7 +128,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   async *watch(key: string, { signal, idle = false }: WatchOptions): AsyncIterable<Entry> {
     if (signal.aborted) return;
     const bell = new Bell();
-    signal.addEventListener("abort", bell.ring);
+    const forget = onAbort(signal, bell.ring);
     const channel = this.#subscriptions.enter(key, bell.ring);
     try {
       let last: Entry | undefined;
@@ -145,7 +146,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
         if (performance.now() - channel.askedAt >= pollMs) void this.#subscriptions.ask(channel);
       }
     } finally {
-      signal.removeEventListener("abort", bell.ring);
+      forget();
       this.#subscriptions.leave(channel, bell.ring);
     }
   }
