@@ -3,6 +3,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { delay } from "@std/async";
 import { commitIfHeld, kvBackend, type KvDatabase } from "../backends/kv.ts";
 import type { Entry } from "../core/backend.ts";
+import { DatabaseSync } from "node:sqlite";
 import { cleanup } from "../core/cleanup.ts";
 import { Lock, lock, LockBackendError, LockLostError, locks } from "../mod.ts";
 
@@ -136,6 +137,39 @@ Deno.test(
     await held.release();
   }),
 );
+
+Deno.test("kv: values that this runtime cannot read hide nothing else from listings and cleanups", async () => {
+  const path = await Deno.makeTempFile();
+  const before = await Deno.openKv(path);
+  const names = ["", "a", "b", "b\0", "bé", "bé\u{1f512}", "c", "\uffff\u{10ffff}"];
+  const locks = Array.from({ length: 120 }, (_, i) => `job ${i}`);
+  for (const name of names) await before.set(["holdfast", name], "foreign value");
+  await before.set(["holdfast", "job 7", "below"], "foreign below");
+  await before.set(["holdfast", 5], "foreign number");
+  for (const key of locks) await kvBackend(before).commit([{ key, version: null, value: "{}" }]);
+  before.close();
+  // As if another runtime had written them, in a format that this one does not know.
+  using database = new DatabaseSync(path);
+  database.exec("UPDATE kv SET v = x'ff20aabb' WHERE instr(v, CAST('foreign ' AS BLOB)) > 0");
+  const kv = await Deno.openKv(path);
+  try {
+    const backend = kvBackend(kv);
+    for (const prefix of ["", "b", "job 7", "x"]) {
+      const entries = await Array.fromAsync(backend.list(prefix));
+      const expected = [...names, ...locks].filter((name) => name.startsWith(prefix));
+      assertEquals(entries.map(({ key }) => key).sort(), expected.sort(), prefix);
+      for (const { key, value } of entries) {
+        assertEquals(value, locks.includes(key) ? "{}" : "a Deno KV value that this runtime cannot read");
+      }
+    }
+    const error = await assertRejects(() => backend.read(["bé"]), LockBackendError);
+    assertEquals(error.transient, false);
+    assertStringIncludes(error.message, '"bé"');
+  } finally {
+    kv.close();
+    await Deno.remove(path);
+  }
+});
 
 Deno.test("kv: what a store may collect is collected", async () => {
   const path = await Deno.makeTempFile();

@@ -58,7 +58,12 @@ export interface KvDatabase {
   /** Reads up to ten entries of one snapshot. */
   getMany(keys: readonly (readonly KvKeyPart[])[]): Promise<readonly KvEntry[]>;
   /** Lists entries by key. */
-  list(selector: { prefix: readonly KvKeyPart[]; start: readonly KvKeyPart[] }): AsyncIterable<KvEntry>;
+  list(
+    selector:
+      | { prefix: readonly KvKeyPart[]; start: readonly KvKeyPart[] }
+      | { start: readonly KvKeyPart[]; end: readonly KvKeyPart[] },
+    options?: { batchSize?: number },
+  ): AsyncIterable<KvEntry>;
   /** Begins an atomic operation. */
   atomic(): KvAtomic & { commit(): Promise<KvCommit> };
   /** Streams entries as they change; with `raw`, also those that did not. */

@@ -7,10 +7,13 @@ import { describe } from "../../core/validate.ts";
 import type { KvCommit, KvDatabase, KvEntry, KvKeyPart } from "./api.ts";
 import { originOf } from "./clients.ts";
 import { failureOf, retried } from "./failures.ts";
+import { isUnreadable, listAll } from "./listing.ts";
 import { KvWatcher } from "./watcher.ts";
 
 /** Over KV Connect, the clients send a commit again when they got no answer: not before this time has passed. */
 const REPEAT_MS = 200;
+/** The version of an entry that can be listed but not read. */
+const NO_VERSION = "0".repeat(20);
 /** How many entries Deno KV reads in one snapshot. */
 const MAX_READ = 10;
 
@@ -48,7 +51,9 @@ export class KvStore implements LockBackend {
       keys.length === 1
         ? this.kv.get(this.keyOf(keys[0])).then((entry) => [entry])
         : this.kv.getMany(keys.map((key) => this.keyOf(key)))
-    );
+    ).catch((error) => {
+      throw isUnreadable(error) ? inTheWay("a value that this runtime cannot read", keys, error) : error;
+    });
     return found.map((entry, i) => entryOf(keys[i], entry));
   }
 
@@ -64,7 +69,13 @@ export class KvStore implements LockBackend {
 
   async *list(prefix: string): AsyncIterable<Entry> {
     try {
-      for await (const entry of this.kv.list({ prefix: this.#prefix, start: this.keyOf(prefix) })) {
+      for await (const entry of listAll(this.kv, { prefix: this.#prefix, from: prefix })) {
+        if ("unreadable" in entry) {
+          const { unreadable: key } = entry;
+          if (!key.startsWith(prefix)) return;
+          yield { key, value: "a Deno KV value that this runtime cannot read", version: NO_VERSION };
+          continue;
+        }
         const key = entry.key.at(-1);
         if (typeof key !== "string" || entry.key.length !== this.#prefix.length + 1) continue;
         if (!key.startsWith(prefix)) return;
@@ -108,7 +119,12 @@ export class KvStore implements LockBackend {
 /** The entry of a record. Throws LockBackendError for what is none. */
 function entryOf(key: string, found: KvEntry): Entry {
   if (found.versionstamp === null || found.value instanceof Uint8Array) return listedOf(key, found);
-  throw new LockBackendError(`${foreign(found)} is in the way under the key ${quote(key)}`);
+  throw inTheWay(foreign(found), [key]);
+}
+
+function inTheWay(what: string, keys: readonly string[], failure?: LockBackendError): LockBackendError {
+  const names = keys.map(quote).join(" or ");
+  return new LockBackendError(`${what} is in the way under the key ${names}`, { cause: failure?.cause });
 }
 
 /** The entry as a listing shows it: what is no record of ours says what it is. */
