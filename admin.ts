@@ -27,9 +27,10 @@
 
 import { type Html, html } from "./admin/html.ts";
 import { inTime, type Look, Observer, rememberLosses } from "./admin/observer.ts";
-import { bdi, content, messageOf, outcome, overview, question } from "./admin/page.ts";
+import { bdi, content, outcome, overview, question } from "./admin/page.ts";
 import { cookieOf, forgery, headers, tokenOf } from "./admin/requests.ts";
 import { assertAuthorize, type Authorize, refusedBy } from "./handlers/authorize.ts";
+import { messageOf } from "./core/errors.ts";
 import { keyOf } from "./core/identifier.ts";
 import { forceRelease, locks, type StoreOptions } from "./core/operators/api.ts";
 import { checkOptions } from "./core/options.ts";

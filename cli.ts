@@ -25,6 +25,7 @@ import { tell } from "./cli/terminal.ts";
 import { type CommandLine, duration, EXIT, helpOf, read, UsageError } from "./cli/usage.ts";
 import { clean, list, release, show, watch } from "./cli/view.ts";
 import type { LockBackend } from "./core/backend.ts";
+import { messageOf } from "./core/errors.ts";
 
 /** How long the process may linger when it has nothing more to do but something keeps it alive. */
 const LINGER_MS = 2000;
@@ -61,7 +62,7 @@ export async function main(args: readonly string[]): Promise<number> {
       await store.close();
     }
   } catch (error) {
-    tell(error instanceof Error ? error.message : String(error));
+    tell(messageOf(error));
     if (!(error instanceof UsageError)) return EXIT.unavailable;
     tell("see holdfast --help");
     return EXIT.usage;

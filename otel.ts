@@ -17,6 +17,7 @@
  */
 
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { messageOf } from "./core/errors.ts";
 import { assertOptions, describe } from "./core/validate.ts";
 import type { LockEvent, LockEvents } from "./mod.ts";
 
@@ -206,7 +207,7 @@ export function instrument<Context>(
       const failure = event.outcome === "failed" ? { "error.type": typeOf(event.error) } : undefined;
       const outcome = { "holdfast.wait.outcome": event.outcome, ...failure };
       instruments?.wait.record(event.waitedMs / 1000, measured(event, outcome));
-      endOf(event, outcome, messageOf(event.error));
+      endOf(event, outcome, said(event.error));
     },
     "holdfast:renewed": (event) => instruments?.renewal.record(event.lateMs / 1000, measured(event)),
     "holdfast:lost": (event) => {
@@ -218,7 +219,7 @@ export function instrument<Context>(
     "holdfast:released": (event) => {
       const failure = event.error && { "error.type": typeOf(event.error) };
       instruments?.hold.record(event.heldMs / 1000, measured(event, failure));
-      endOf(event, failure, messageOf(event.error));
+      endOf(event, failure, said(event.error));
     },
     "holdfast:conflict": ({ identifier }) => instruments?.conflicts.add(1, named(inMetrics, identifier)),
     "holdfast:backend-error": ({ identifier, error }) =>
@@ -278,8 +279,9 @@ function typeOf(error: unknown): string {
   return error instanceof Error ? error.name : typeof error;
 }
 
-function messageOf(error: unknown): string | undefined {
-  return error === undefined ? undefined : error instanceof Error ? error.message : String(error);
+/** What an error says, if there is one. */
+function said(error: unknown): string | undefined {
+  return error === undefined ? undefined : messageOf(error);
 }
 
 function assertApi(api: OpenTelemetry<unknown>): void {

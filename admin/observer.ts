@@ -1,9 +1,11 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { systemClock } from "../core/clock.ts";
 import type { LossReason } from "../core/errors.ts";
 import type { LockEvents } from "../core/events.ts";
 import { keyOf } from "../core/identifier.ts";
 import { locks, type StoreOptions } from "../core/operators/api.ts";
 import { type ListedLock, OPERATOR_TIMEOUT_MS } from "../core/operators/listing.ts";
+import { within } from "../core/time_limit.ts";
 import { History } from "./history.ts";
 
 /** How many locks a look takes in. */
@@ -130,18 +132,16 @@ export async function* inTime(
   listing: AsyncIterableIterator<ListedLock>,
   limitMs: number = OPERATOR_TIMEOUT_MS,
 ): AsyncGenerator<ListedLock> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`it has been silent for ${limitMs / 1000} s`)), limitMs);
-  });
+  const endMs = systemClock.monotonicMs() + limitMs;
+  const late = () => new Error(`it has been silent for ${limitMs / 1000} s`);
   try {
     for (;;) {
-      const { done, value } = await Promise.race([listing.next(), late]);
+      const leftMs = endMs - systemClock.monotonicMs();
+      const { done, value } = await within(listing.next(), leftMs, { clock: systemClock, late });
       if (done) return;
       yield value;
     }
   } finally {
-    clearTimeout(timer);
     // Not waited for: a store that is silent does not end a listing either.
     void listing.return?.().then(undefined, () => {});
   }

@@ -1,3 +1,4 @@
+import { messageOf } from "../core/errors.ts";
 import type { ListedHolder, ListedLock } from "../core/operators/listing.ts";
 import { SCRIPT, STYLE } from "./assets.ts";
 import { type Span, WINDOW_MS } from "./history.ts";
@@ -158,11 +159,6 @@ export function outcome(frame: Frame, title: string, text: Html): string {
 /** A text of others, which may run from right to left, in quarantine. */
 export function bdi(text: string): Html {
   return html`<bdi>${text}</bdi>`;
-}
-
-/** What an error says. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function item(lock: ListedLock): Html {

@@ -20,6 +20,7 @@
  * @module
  */
 
+import { onAbort } from "../core/abort.ts";
 import { Bell } from "../core/bell.ts";
 import { systemClock } from "../core/clock.ts";
 import { assertOptions } from "../core/validate.ts";
@@ -130,7 +131,7 @@ async function* watch(
 ): AsyncGenerator<Entry> {
   const bell = new Bell();
   const stop = store.subscribe(key, bell.ring);
-  signal.addEventListener("abort", bell.ring);
+  const forget = onAbort(signal, bell.ring);
   try {
     while (!signal.aborted) {
       yield store.get(key, now());
@@ -138,6 +139,6 @@ async function* watch(
     }
   } finally {
     stop();
-    signal.removeEventListener("abort", bell.ring);
+    forget();
   }
 }

@@ -22,7 +22,12 @@ import type { LockBackend } from "../core/backend.ts";
 import { guardOf } from "../core/guard.ts";
 import type { Lock } from "../core/lock.ts";
 import { assertOptions, refuse } from "../core/validate.ts";
-import { type IoRedisClient, type IoRedisCluster, type NodeRedisClient, portOf } from "./redis/clients.ts";
+import {
+  adapterOf,
+  type IoRedisClient,
+  type IoRedisCluster,
+  type NodeRedisClient,
+} from "./redis/adapters.ts";
 import { type RedisCommand, RedisStore, tagOf } from "./redis/store.ts";
 
 export type {
@@ -31,7 +36,7 @@ export type {
   IoRedisSubscriber,
   NodeRedisClient,
   NodeRedisSubscriber,
-} from "./redis/clients.ts";
+} from "./redis/adapters.ts";
 export type { RedisCommand } from "./redis/store.ts";
 
 const REDIS = { Backend: RedisStore, name: "a Redis" };
@@ -48,16 +53,16 @@ export interface RedisBackendOptions {
 /** What {@linkcode redisBackend} makes. */
 export interface RedisBackend extends LockBackend, AsyncDisposable {
   /**
-   * Closes the connection for subscriptions, if one was opened; never the client that was handed in. Who still
-   * waits fails. It ends when those who waited have left the line, after a second at most. Nobody can wait for a
-   * lock on this backend afterwards.
+   * Closes the connection for subscriptions, if one was opened; never the client that was handed in. Acquisitions that
+   * still wait fail, and no later one can wait on this backend. Resolves when they have left the queue, after a second
+   * at most.
    */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 /**
  * Makes a backend that keeps locks in Redis (6 or later) or Valkey. The client stays the caller's: it is never
- * closed here. When somebody first waits for a lock, one more connection like it is opened for subscriptions;
+ * closed here. When a lock is first waited for, one more connection like it is opened for subscriptions;
  * disposing of the backend closes that one, and so does closing the client. Use one backend per client.
  *
  * Throws TypeError for what is not a client, and TypeError or RangeError for bad options.
@@ -84,11 +89,11 @@ export function redisBackend(
   const rule = "Cannot make a Redis backend: 'prefix' must be a non-empty string without braces";
   if (typeof prefix !== "string") refuse(rule, prefix);
   if (prefix === "" || /[{}]/.test(prefix) || !prefix.isWellFormed()) refuse(rule, prefix, RangeError);
-  return new RedisStore(portOf(client), prefix);
+  return new RedisStore(adapterOf(client), prefix);
 }
 
 /** How many words a script can hand on to a command, and a client to a script: their stacks have an end. */
-const MAX_WORDS = { command: 7000, together: 50_000 };
+const MAX_WORDS = { command: 7000, total: 50_000 };
 
 /**
  * Runs the caller's own commands only if the lock is still held, which Redis decides in the same atomic step: a
@@ -156,6 +161,6 @@ function assertCommands(commands: unknown): asserts commands is readonly RedisCo
     const rule = `Cannot commit: a command (${name}) must be at most ${MAX_WORDS.command} words`;
     if (length > MAX_WORDS.command) refuse(rule, length, RangeError);
   }
-  const rule = `Cannot commit: 'commands' must be at most ${MAX_WORDS.together} words together`;
-  if (words > MAX_WORDS.together) refuse(rule, words, RangeError);
+  const rule = `Cannot commit: 'commands' must be at most ${MAX_WORDS.total} words together`;
+  if (words > MAX_WORDS.total) refuse(rule, words, RangeError);
 }

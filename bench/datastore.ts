@@ -14,6 +14,9 @@ const ROUNDS = 200;
 const WAIT_MS = 15_000;
 const projectId = "holdfast-bench";
 
+// deno-lint-ignore no-explicit-any
+type Anything = any[];
+
 /** Counts the calls. */
 function counted(client: DatastoreApi): { api: DatastoreApi; calls: () => number } {
   let calls = 0;
@@ -40,9 +43,9 @@ class Published {
     return async (name: string): Promise<boolean> => {
       const options = () => ({ timeout: 5000, retry: { retryCodes: [] } });
       const key = { partitionId: { projectId }, path: [{ kind: "Lock", name }] };
-      const [{ transaction }] = await this.#client.beginTransaction({ projectId }, options());
+      const [{ transaction }] = await this.#client.beginTransaction({ projectId }, options()) as Anything;
       const request = { projectId, keys: [key], readOptions: { transaction } };
-      const [{ found }] = await this.#client.lookup(request, options());
+      const [{ found }] = await this.#client.lookup(request, options()) as Anything;
       const owner = found?.[0]?.entity?.properties?.owner as { stringValue: string } | undefined;
       const mutation = write(key, owner?.stringValue);
       if (mutation === undefined) return false;

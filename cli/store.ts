@@ -2,9 +2,11 @@
 
 import process from "node:process";
 import type { LockBackend } from "../core/backend.ts";
-import { LockBackendError, quote } from "../core/errors.ts";
+import { LockBackendError, messageOf, quote } from "../core/errors.ts";
 import { untilIdle } from "../core/idle.ts";
 import { peerOf } from "../core/peer.ts";
+import { Backoff } from "../core/retry.ts";
+import { causeOf } from "../backends/causes.ts";
 import { datastoreBackend, datastoreClient } from "../backends/datastore.ts";
 import { kvBackend, type KvDatabase } from "../backends/kv.ts";
 import { type IoRedisClient, type NodeRedisClient, redisBackend } from "../backends/redis.ts";
@@ -12,6 +14,9 @@ import { UsageError } from "./usage.ts";
 
 /** How long one who leaves waits for what he left in the store to be cleared away. */
 const LEAVE_MS = 5000;
+
+/** After how long a Redis that went away is tried again. */
+const RECONNECT_BACKOFF = { leastMs: 50, mostMs: 2000 };
 
 /** An open store. */
 export interface Store {
@@ -36,7 +41,7 @@ export async function openStore(spec: string | undefined): Promise<Store> {
   const open = opener(spec ?? process.env.HOLDFAST_BACKEND ?? "");
   const { backend, close } = await open().catch((error) => {
     if (error instanceof LockBackendError) throw error;
-    throw new LockBackendError(`Cannot open the store: ${messageOf(error)}`, { cause: error });
+    throw new LockBackendError(`Cannot open the store: ${firstLineOf(error)}`, { cause: causeOf(error) });
   });
   return {
     backend,
@@ -107,7 +112,11 @@ async function openRedis(url: string): Promise<Opened> {
   // A server that is not there is told at once; one that goes away is waited for, as long as the lease runs.
   let connected = false;
   let failure: Error | undefined;
-  const again = (times: number) => Math.min(50 * times, 2000);
+  let backoff = new Backoff(RECONNECT_BACKOFF);
+  const again = (times: number) => {
+    if (times === 1) backoff = new Backoff(RECONNECT_BACKOFF);
+    return backoff.pauseMs();
+  };
   const connect = async (client: Connecting) => {
     client.on("error", (error) => failure = error);
     await client.connect().catch((error) => {
@@ -156,14 +165,12 @@ async function load(names: readonly string[]): Promise<Record<string, unknown>> 
   const [first] = names;
   throw new LockBackendError(
     `Cannot open the store: ${names.join(" or ")} must be installed beside @holdfast/lock, ` +
-      `with: npm install ${first} (${messageOf(failure)})`,
-    { cause: failure },
+      `with: npm install ${first} (${firstLineOf(failure)})`,
+    { cause: causeOf(failure) },
   );
 }
 
-function messageOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  // Several addresses of one host fail together, without a message of their own.
-  const causes = (error as { errors?: unknown[] }).errors ?? [];
-  return (error.message || causes.map(messageOf).join(", ") || error.name).split("\n")[0];
+/** A terminal shows one line; clients put stacks into their messages. */
+function firstLineOf(error: unknown): string {
+  return messageOf(error).split("\n")[0];
 }

@@ -54,7 +54,8 @@ export interface WatchOptions {
  *
  * Every member may throw {@linkcode LockBackendError}; `transient: true` says that the same call may
  * succeed later. After a failed `commit` the core takes the outcome as unknown and settles it by
- * reading. Anything else that is thrown counts as a failure that waiting does not cure.
+ * reading. Anything else that is thrown counts as a failure that waiting does not cure. The `cause` of
+ * an error shows no secret: what clients hang on their errors, such as commands with their arguments, stays behind.
  */
 export interface LockBackend {
   /** What the errors call the store: `"Redis at 10.0.0.5:6379"`. Default: `"the store"`. */
@@ -83,7 +84,12 @@ export interface LockBackend {
    */
   watch(key: string, options: WatchOptions): AsyncIterable<Entry>;
 
-  /** Every entry whose key begins with `prefix`, in any order. */
+  /**
+   * Every entry whose key begins with `prefix`, in any order. What stands among the records without being one must not
+   * hide the others: it is yielded, too, with a short text as its `value` that is no record and says what is there, such
+   * as "a Redis list", and with some `version` that is not `null`. To `read` such a key is a {@linkcode LockBackendError}
+   * that names it, and is not transient.
+   */
   list(prefix: string): AsyncIterable<Entry>;
 
   /** The store's clock, in milliseconds since the Unix epoch, as well as it is known here. */

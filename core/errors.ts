@@ -115,8 +115,9 @@ const LOSSES: Record<LossReason, string> = {
  * The store failed: it could not be reached, did not answer in time, or refused what was asked.
  * A store's failure is never reported as a taken lock.
  *
- * Backends throw it without an `identifier`; what the public functions throw carries the identifier,
- * and the store's own error as `cause`.
+ * Backends throw it without an `identifier`; what the public functions throw carries the identifier, and the
+ * backend's error as `cause`. The cause of that one is a copy of the client's own error: its name, message and `code`,
+ * without the commands and requests that clients hang on their errors, for these contain secrets.
  *
  * @example
  * ```ts
@@ -156,12 +157,18 @@ export class LockBackendError extends Error {
 
 /** The store's failure, told to the caller under the name of the lock that it concerns. */
 export function backendError(identifier: string, doing: string, cause: unknown): LockBackendError {
-  const message = cause instanceof Error ? cause.message : String(cause);
-  return new LockBackendError(`Cannot ${doing} lock ${quote(identifier)}: ${message}`, {
+  return new LockBackendError(`Cannot ${doing} lock ${quote(identifier)}: ${messageOf(cause)}`, {
     identifier,
     cause,
     transient: cause instanceof LockBackendError && cause.transient,
   });
+}
+
+/** What an error says, whatever it is. */
+export function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  // Several addresses of one host fail together, without a message of their own.
+  return error.message || (error as Partial<AggregateError>).errors?.map(messageOf).join(", ") || error.name;
 }
 
 /** A name as messages show it: quoted, and cut where it is very long. */

@@ -1,5 +1,6 @@
-import { strict as assert } from "node:assert";
-import { setTimeout } from "node:timers/promises";
+import { AssertionError } from "node:assert";
+import { systemClock } from "../core/clock.ts";
+import { within } from "../core/time_limit.ts";
 import { failureCases } from "./failure_cases.ts";
 import { formCases } from "./form_cases.ts";
 import { holdCases } from "./hold_cases.ts";
@@ -115,22 +116,9 @@ async function perform(
 ): Promise<void> {
   const stage = new Stage(await open(), await open(), stretch);
   const failures: unknown[] = [];
-  await limited(play(stage), limitMs).catch((error) => failures.push(error));
+  const late = () => new AssertionError({ message: `the case did not end within ${limitMs} ms` });
+  await within(play(stage), limitMs, { clock: systemClock, late }).catch((error) => failures.push(error));
   await stage.close().catch((error) => failures.push(error));
   // What went wrong first explains what went wrong in cleaning up.
   if (failures.length > 0) throw failures[0];
-}
-
-async function limited(played: Promise<void>, limitMs: number): Promise<void> {
-  const done = new AbortController();
-  const limit = setTimeout(limitMs, undefined, { signal: done.signal }).then(
-    () => assert.fail(`the case did not end within ${limitMs} ms`),
-    () => {},
-  );
-  try {
-    await Promise.race([played, limit]);
-  } finally {
-    done.abort();
-    await limit.catch(() => {});
-  }
 }

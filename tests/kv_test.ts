@@ -1,9 +1,11 @@
 // What is particular to Deno KV. What every backend must do is in the conformance suite.
-import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async";
 import { commitIfHeld, kvBackend, type KvDatabase } from "../backends/kv.ts";
 import type { Entry } from "../core/backend.ts";
-import { Lock, lock, LockBackendError, LockLostError } from "../mod.ts";
+import { DatabaseSync } from "node:sqlite";
+import { cleanup } from "../core/operators/cleanup.ts";
+import { Lock, lock, LockBackendError, LockLostError, locks } from "../mod.ts";
 
 /** A database in memory that ends with the test. */
 function withKv(fn: (kv: Deno.Kv) => Promise<void>): () => Promise<void> {
@@ -102,6 +104,73 @@ Deno.test(
     assert(!(await assertRejects(() => full.read(["x"]), LockBackendError, "disk is full")).transient);
   }),
 );
+
+Deno.test(
+  "kv: values of somebody else's among the locks: listings and cleanups tell what they are, and go on",
+  withKv(async (kv) => {
+    const backend = kvBackend(kv);
+    const held = await lock("job", { backend }).acquire();
+    const foreign: Record<string, [value: unknown, shown: string]> = {
+      "a number": [5, "number"],
+      "a text": ["{}", "string"],
+      "a counter": [new Deno.KvU64(5n), "KvU64"],
+      "nothing": [undefined, "undefined"],
+      "a map": [new Map(), "Map"],
+      "bytes": [new Uint8Array([255, 0]), "\ufffd"],
+    };
+    for (const [key, [value]] of Object.entries(foreign)) await kv.set(["holdfast", key], value);
+    const found = new Map<string, string | null>();
+    for await (const { key, value, version } of backend.list("")) {
+      assert(version !== null);
+      found.set(key, value);
+    }
+    assertEquals(found.size, 7);
+    for (const [key, [, shown]] of Object.entries(foreign)) assertStringIncludes(found.get(key)!, shown);
+    const listed = await Array.fromAsync(locks({ backend }));
+    const readable = listed.filter(({ unreadable }) => unreadable === undefined);
+    assertEquals([listed.length, readable.map(({ identifier }) => identifier)], [7, ["job"]]);
+    const { seen, live, unreadable } = await cleanup({ backend });
+    assertEquals([seen, live, unreadable], [7, 1, 6]);
+    for (const key of Object.keys(foreign)) {
+      const error = await assertRejects(() => Lock.acquire(key, { backend }), LockBackendError, `"${key}"`);
+      assertEquals(error.transient, false);
+    }
+    await held.release();
+  }),
+);
+
+Deno.test("kv: values that this runtime cannot read hide nothing else from listings and cleanups", async () => {
+  const path = await Deno.makeTempFile();
+  const before = await Deno.openKv(path);
+  const names = ["", "a", "b", "b\0", "bé", "bé\u{1f512}", "c", "\uffff\u{10ffff}"];
+  const locks = Array.from({ length: 120 }, (_, i) => `job ${i}`);
+  for (const name of names) await before.set(["holdfast", name], "foreign value");
+  await before.set(["holdfast", "job 7", "below"], "foreign below");
+  await before.set(["holdfast", 5], "foreign number");
+  for (const key of locks) await kvBackend(before).commit([{ key, version: null, value: "{}" }]);
+  before.close();
+  // As if another runtime had written them, in a format that this one does not know.
+  using database = new DatabaseSync(path);
+  database.exec("UPDATE kv SET v = x'ff20aabb' WHERE instr(v, CAST('foreign ' AS BLOB)) > 0");
+  const kv = await Deno.openKv(path);
+  try {
+    const backend = kvBackend(kv);
+    for (const prefix of ["", "b", "job 7", "x"]) {
+      const entries = await Array.fromAsync(backend.list(prefix));
+      const expected = [...names, ...locks].filter((name) => name.startsWith(prefix));
+      assertEquals(entries.map(({ key }) => key).sort(), expected.sort(), prefix);
+      for (const { key, value } of entries) {
+        assertEquals(value, locks.includes(key) ? "{}" : "a Deno KV value that this runtime cannot read");
+      }
+    }
+    const error = await assertRejects(() => backend.read(["bé"]), LockBackendError);
+    assertEquals(error.transient, false);
+    assertStringIncludes(error.message, '"bé"');
+  } finally {
+    kv.close();
+    await Deno.remove(path);
+  }
+});
 
 Deno.test("kv: what a store may collect is collected", async () => {
   const path = await Deno.makeTempFile();

@@ -1,7 +1,9 @@
 /** What the server's errors mean. */
 
-import { LockBackendError } from "../../core/errors.ts";
+import { LockBackendError, messageOf } from "../../core/errors.ts";
 import { describe } from "../../core/validate.ts";
+import { causeOf } from "../causes.ts";
+import { DIGITS, NO_RECORD } from "./scripts.ts";
 
 export const CLOSED = new LockBackendError("the Redis client is closed, or was never connected");
 
@@ -12,13 +14,19 @@ const WHERE = /^(ERR Error running script \(call to \S+\): )?@user_script: ?\d+:
 const LASTING =
   /^(user_script:|NOAUTH|WRONGPASS|NOPERM|NOPROTO|ERR(?! max number of clients))|subscriber mode/;
 
-/**
- * What a failure is called, and whether it may pass; `closed` if the client is closed for good, `keys` are those that
- * were asked for.
- */
-export function failureOf(cause: unknown, closed: boolean, keys: readonly string[]): LockBackendError {
-  if (cause instanceof LockBackendError) return cause;
-  const message = (cause instanceof Error ? cause.message : String(cause)).replace(WHERE, "");
+/** In what circumstances something failed. */
+export interface Circumstances {
+  /** Whether the client is closed for good. */
+  readonly closed: boolean;
+  /** The keys that were asked for, as the server names them. */
+  readonly keys: readonly string[];
+}
+
+/** What a failure is called, and whether it may pass. */
+export function failureOf(error: unknown, { closed, keys }: Circumstances): LockBackendError {
+  if (error instanceof LockBackendError) return error;
+  const cause = causeOf(error);
+  const message = cause.message.replace(WHERE, "");
   if (closed) return new LockBackendError(CLOSED.message, { cause });
   if (message.startsWith("WRONGTYPE")) {
     const names = keys.map(describe).join(" or ");
@@ -36,15 +44,26 @@ export function failureOf(cause: unknown, closed: boolean, keys: readonly string
 
 /** The failure of an answer that no script gives. What became of the commit is unknown. */
 export function unexpected(answer: unknown): LockBackendError {
+  // A long text may be a record, and has secrets in it.
+  const long = typeof answer === "string" && answer.length > 2 * DIGITS;
+  const shown = long ? `a text of ${answer.length} characters` : describe(answer);
   return new LockBackendError(
-    `the server answered a script with ${
-      describe(answer)
-    }: is the client in a MULTI, or does it map replies?`,
+    `the server answered a script with ${shown}: is the client in a MULTI, or does it map replies?`,
     { transient: true },
   );
 }
 
+/** The failure of reading a key that holds something else than a record. */
+export function inTheWay(name: string): LockBackendError {
+  return new LockBackendError(`something else is in the way under the key ${describe(name)}: ${NO_RECORD}`);
+}
+
+/** Whether it is the failure of a key that is no text. */
+export function isWrongType(error: unknown): boolean {
+  return error instanceof LockBackendError && /\bWRONGTYPE\b/.test(messageOf(error.cause));
+}
+
 /** Whether it is the error for keys that are not all in one slot. */
-export function isApart(error: unknown): boolean {
+export function isCrossSlot(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith("CROSSSLOT");
 }

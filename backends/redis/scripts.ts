@@ -2,10 +2,11 @@
 
 import { createHash } from "node:crypto";
 import type { Entry } from "../../core/backend.ts";
-import { TOLERANCE_MS } from "./clock.ts";
 
 /** How many digits a version has: microseconds since 1970 until the year 2286. */
 export const DIGITS = 16;
+/** How wrong the sender of a commit may be about the server's time; two processes then differ by twice as much at most. */
+export const TOLERANCE_MS = 250;
 /** What a deletion answers: a number, which a client can be told to give as text. */
 export const DELETED = "1";
 
@@ -82,22 +83,22 @@ end
 `;
 
 /**
- * Does to each of several records what its own commit would have done, whatever becomes of the others. ARGV: a letter
+ * Does to each of several records what its own commit would have done, whatever becomes of the others. ARGV: an opcode
  * for each, then the arguments of each. Answers what they would have been answered, a failure as its text alone.
  */
-const EACH = `
+const BATCH = `
 local call = redis.call
 ${NOW}
 local function create(key, counter, value, expire) ${CREATE} end
 local function replace(key, counter, seen, value, expire, at) ${REPLACE} end
 local function delete(key, seen) ${DELETE} return {now, found} end
 local replies, k, a = {}, 1, 2
-for letter in string.gmatch(ARGV[1], '.') do
+for opcode in string.gmatch(ARGV[1], '.') do
   local done, reply
-  if letter == 'd' then
+  if opcode == 'd' then
     done, reply = pcall(delete, KEYS[k], ARGV[a])
     k, a = k + 1, a + 1
-  elseif letter == 'c' then
+  elseif opcode == 'c' then
     done, reply = pcall(create, KEYS[k], KEYS[k + 1], ARGV[a], ARGV[a + 1])
     k, a = k + 2, a + 2
   else
@@ -172,17 +173,20 @@ end
 return replies
 `;
 
+/** Answers what kind of thing KEYS[1] is. */
+const TYPE = `return redis.call('TYPE', KEYS[1])`;
+
 /** A script, and the name under which a server keeps it. */
 export class Script {
   readonly text: string;
   readonly sha: string;
-  /** How `EACH` calls it, if it may go together with others. */
-  readonly letter: string;
+  /** How `BATCH` calls it, if it may go together with others. */
+  readonly opcode: string;
 
-  constructor(text: string, letter = "") {
+  constructor(text: string, opcode = "") {
     this.text = text;
     this.sha = createHash("sha1").update(text).digest("hex");
-    this.letter = letter;
+    this.opcode = opcode;
   }
 }
 
@@ -191,15 +195,16 @@ export interface Scripts {
   readonly create: Script;
   readonly replace: Script;
   readonly delete: Script;
-  readonly each: Script;
+  readonly batch: Script;
   readonly commit: Script;
   readonly guard: Script;
+  readonly type: Script;
 }
 
 /** The scripts of a backend whose channels are called like the keys, and this behind it. */
 export function scriptsOf(channelSuffix: string): Scripts {
   const on = channelSuffix === "" ? "" : ` .. '${channelSuffix}'`;
-  const script = (text: string, letter?: string) => new Script(text.replaceAll(" .. '@DB'", on), letter);
+  const script = (text: string, opcode?: string) => new Script(text.replaceAll(" .. '@DB'", on), opcode);
   // Written out rather than as functions: half of what a short script costs is to define and to call them.
   return {
     create: script(
@@ -215,15 +220,21 @@ export function scriptsOf(channelSuffix: string): Scripts {
       `local call, key, seen = redis.call, KEYS[1], ARGV[1]${DELETE}${NOW} return {now, found}`,
       "d",
     ),
-    each: script(EACH),
+    batch: script(BATCH),
     commit: script(COMMIT),
     guard: new Script(GUARD),
+    type: new Script(TYPE),
   };
 }
 
-/** An entry, of what the server holds under its key. */
+/** The value of an entry whose key holds a text of somebody else's. */
+export const NO_RECORD = "a text that is no record";
+const VERSION_DIGITS = new RegExp(`^\\d{${DIGITS}}$`);
+
+/** An entry, of what the server holds under its key. What is none of ours says so, for the core to refuse. */
 export function entryOf(key: string, record: unknown): Entry {
   if (record === null) return { key, value: null, version: null };
   const text = String(record);
-  return { key, value: text.slice(DIGITS), version: text.slice(0, DIGITS) };
+  const version = text.slice(0, DIGITS);
+  return { key, value: VERSION_DIGITS.test(version) ? text.slice(DIGITS) : NO_RECORD, version };
 }

@@ -1,17 +1,18 @@
 /** Redis in the dialect of backends. */
 
+import { onAbort } from "../../core/abort.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
 import { Bell } from "../../core/bell.ts";
 import { systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
 import { untilIdle } from "../../core/idle.ts";
 import { peerOf } from "../../core/peer.ts";
-import type { Port } from "./clients.ts";
-import { ServerClock, SKEW_MS, TOLERANCE_MS } from "./clock.ts";
-import { failureOf, unexpected } from "./failures.ts";
-import { Feed } from "./feed.ts";
-import { Outbox, type Reading } from "./outbox.ts";
-import { DELETED, DIGITS, entryOf, type Scripts, scriptsOf } from "./scripts.ts";
+import type { ClientAdapter } from "./adapters.ts";
+import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
+import { failureOf, inTheWay, isWrongType, unexpected } from "./failures.ts";
+import { Subscriptions } from "./subscriptions.ts";
+import { type Reading, ScriptBatcher } from "./script_batcher.ts";
+import { DELETED, DIGITS, entryOf, NO_RECORD, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
 
 /** Over so many hash tags are the keys spread, and so many counters there are at most. */
 const BUCKETS = 256;
@@ -19,8 +20,8 @@ const BUCKETS = 256;
 /** A version, or a version and the time. */
 const ANSWER = new RegExp(`^\\d{${DIGITS}}(\\d{${DIGITS}})?$`);
 
-/** How long those who have ended to wait may take to leave nothing behind, when the backend is disposed of. */
-const LEAVE_MS = 1000;
+/** How long waiters that have given up may take to leave the queue, when the backend is disposed of. */
+const DISPOSE_TIMEOUT_MS = 1000;
 
 /** How many places are kept at most. */
 const MAX_PLACES = 1000;
@@ -36,29 +37,35 @@ export type RedisCommand = readonly (string | number)[];
 
 /** The backend: what it promises stands where it is made, in `redisBackend`. */
 export class RedisStore implements LockBackend, AsyncDisposable {
-  readonly port: Port;
-  readonly skewMs = SKEW_MS;
+  readonly adapter: ClientAdapter;
   readonly graceMs = 200;
   readonly #prefix: string;
   /** What names on the server begin with: the client's own prefix, and ours. */
   readonly #fullPrefix: string;
   readonly #channelSuffix: string;
   readonly #scripts: Scripts;
-  readonly #outbox: Outbox;
-  readonly #feed: Feed;
-  readonly #clock = new ServerClock();
-  /** Those of late: a lock that is wanted is wanted again, at the latest when it is released. */
+  readonly #batcher: ScriptBatcher;
+  readonly #subscriptions: Subscriptions;
+  /**
+   * Before the first answer, this machine's wall clock is trusted: a commit that it has dated wrongly is refused, by the
+   * server's script if it was ahead, by `#assertClock` if it was behind.
+   */
+  readonly #clock = new ServerClock(systemClock, { skewMs: 2 * TOLERANCE_MS, wallErrorMs: TOLERANCE_MS });
+  /** The latest: a lock that is wanted is wanted again, at the latest when it is released. */
   readonly #places = new Map<string, Place>();
 
-  constructor(open: (onEnd: () => void) => Port, prefix: string) {
-    this.#feed = new Feed(this);
-    this.port = open(this.#feed.abandon);
+  constructor(open: (onEnd: () => void) => ClientAdapter, prefix: string) {
+    this.#subscriptions = new Subscriptions(this);
+    this.adapter = open(this.#subscriptions.abandon);
     this.#prefix = prefix;
-    this.#fullPrefix = this.port.keyPrefix + prefix;
+    this.#fullPrefix = this.adapter.keyPrefix + prefix;
     // Channels, unlike keys, are the same in all databases of a server.
-    this.#channelSuffix = this.port.database === 0 ? "" : `@${this.port.database}`;
+    this.#channelSuffix = this.adapter.database === 0 ? "" : `@${this.adapter.database}`;
     this.#scripts = scriptsOf(this.#channelSuffix);
-    this.#outbox = new Outbox(this.port, this.#scripts.each, (cause, keys) => this.failure(cause, keys));
+    this.#batcher = new ScriptBatcher(this.adapter, {
+      batch: this.#scripts.batch,
+      failure: (cause, keys) => this.failure(cause, keys),
+    });
   }
 
   keyOf(key: string): string {
@@ -66,7 +73,12 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   }
 
   channelOf(key: string): string {
-    return this.port.keyPrefix + this.keyOf(key) + this.#channelSuffix;
+    return this.#serverNameOf(this.keyOf(key)) + this.#channelSuffix;
+  }
+
+  /** What the server calls a key, to which the client may add something of its own. */
+  #serverNameOf(name: string): string {
+    return this.adapter.keyPrefix + name;
   }
 
   /** The key that a server's name of it, or of its channel, belongs to. */
@@ -78,36 +90,37 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   read(keys: readonly string[]): Promise<readonly Entry[]> {
     const sent = performance.now();
     const names = keys.map((key) => this.keyOf(key));
-    return this.#outbox.run(
-      this.#scripts.commit,
-      names.length,
-      names,
-      (reply) => this.#entriesOf(keys, reply, sent),
-    );
+    const call = { script: this.#scripts.commit, keyCount: names.length, words: names };
+    return this.#batcher.run(call, (reply) => {
+      const entries = this.#entriesOf(keys, reply, sent);
+      const foreign = entries.find(({ value }) => value === NO_RECORD);
+      if (foreign !== undefined) throw inTheWay(this.#serverNameOf(this.keyOf(foreign.key)));
+      return entries;
+    });
   }
 
   commit(changes: readonly Change[]): Promise<CommitResult> {
-    const { breaks } = this.port;
+    const { reconnects } = this.adapter;
     const sent = performance.now();
     // Other answers may set the clock right before this one comes; what is sent now was written by it as it is.
     const { aheadMs } = this.#clock;
-    const tell = this.#feed.teller(changes);
+    const notify = this.#subscriptions.notifier(changes);
     return this.#apply(changes, (reply) => {
       if (Array.isArray(reply)) {
         const entries = this.#entriesOf(changes.map(({ key }) => key), reply, sent);
-        if (breaks !== this.port.breaks) {
+        if (reconnects !== this.adapter.reconnects) {
           throw new LockBackendError("the connection broke, and the client may have sent this commit twice", {
             transient: true,
           });
         }
-        tell?.(entries);
+        notify?.(entries);
         return { ok: false, entries };
       }
       const text = String(reply);
       if (text !== DELETED) this.#assertClock(text, changes, sent, aheadMs);
       // Of all versions that will be, every one is higher.
       const version = text === DELETED ? `${changes[0].version}+` : text.slice(0, DIGITS);
-      tell?.(changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version })));
+      notify?.(changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version })));
       return { ok: true, version };
     });
   }
@@ -115,8 +128,8 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   async *watch(key: string, { signal, idle = false }: WatchOptions): AsyncIterable<Entry> {
     if (signal.aborted) return;
     const bell = new Bell();
-    signal.addEventListener("abort", bell.ring);
-    const channel = this.#feed.enter(key, bell.ring);
+    const forget = onAbort(signal, bell.ring);
+    const channel = this.#subscriptions.enter(key, bell.ring);
     try {
       let last: Entry | undefined;
       while (!signal.aborted) {
@@ -130,18 +143,18 @@ export class RedisStore implements LockBackend, AsyncDisposable {
         // Idle watchers ask only until they have seen what is there now.
         const pollMs = idle && latest !== undefined ? Infinity : channel.pollMs;
         await bell.sleep(systemClock, Math.max(0, channel.askedAt + pollMs - performance.now()));
-        if (performance.now() - channel.askedAt >= pollMs) void this.#feed.ask(channel);
+        if (performance.now() - channel.askedAt >= pollMs) void this.#subscriptions.ask(channel);
       }
     } finally {
-      signal.removeEventListener("abort", bell.ring);
-      this.#feed.leave(channel, bell.ring);
+      forget();
+      this.#subscriptions.leave(channel, bell.ring);
     }
   }
 
   async *list(prefix: string): AsyncIterable<Entry> {
     const pattern = `${literal(this.#fullPrefix)}:{*}:${literal(prefix)}*`;
     const seen = new Set<string>();
-    for (const send of this.port.senders()) {
+    for (const send of this.adapter.senders()) {
       let cursor = "0";
       do {
         const reply = await send("SCAN", cursor, "MATCH", pattern, "COUNT", "1000").catch((error) => {
@@ -154,7 +167,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
           seen.add(key);
           return !known && key.startsWith(prefix);
         });
-        for (const [entry] of await Promise.all(keys.map((key) => this.read([key])))) {
+        for (const entry of await Promise.all(keys.map((key) => this.#listed(key)))) {
           if (entry.value !== null) yield entry;
         }
       } while (cursor !== "0");
@@ -165,6 +178,10 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.#clock.now();
   }
 
+  get skewMs(): number {
+    return this.#clock.skewMs;
+  }
+
   /** Runs the caller's commands if the record is still this one; `null` if it is not. */
   async guarded(
     proof: Pick<Entry, "key" | "version">,
@@ -172,7 +189,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   ): Promise<unknown[] | null> {
     const words = [this.keyOf(proof.key), proof.version ?? ""];
     for (const command of commands) words.push(String(command.length), ...command.map(String));
-    return await this.#outbox.run(this.#scripts.guard, 1, words, (replies) => {
+    return await this.#batcher.run({ script: this.#scripts.guard, keyCount: 1, words }, (replies) => {
       if (replies === null || Array.isArray(replies)) return replies;
       throw unexpected(replies);
     });
@@ -180,31 +197,58 @@ export class RedisStore implements LockBackend, AsyncDisposable {
 
   /** A failure of the store that was asked about `keys`, and whether it may pass. */
   failure(cause: unknown, keys: readonly string[] = []): LockBackendError {
-    return failureOf(cause, this.port.closed, keys.map((key) => this.port.keyPrefix + key));
+    return failureOf(cause, {
+      closed: this.adapter.closed,
+      keys: keys.map((key) => this.#serverNameOf(key)),
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#feed.close();
-    // Those who waited leave the line: the client is still there.
-    await untilIdle(peerOf(this), LEAVE_MS);
-    this.port.detach();
+    await this.#subscriptions.close();
+    // Waiters leave the queue now, for the client is still there.
+    await untilIdle(peerOf(this), DISPOSE_TIMEOUT_MS);
+    this.adapter.detach();
+  }
+
+  /** An entry as a listing shows it: what is no record of ours says what it is, and hides nothing of the rest. */
+  async #listed(key: string): Promise<Entry> {
+    const sent = performance.now();
+    const record = this.keyOf(key);
+    const call = { script: this.#scripts.commit, keyCount: 1, words: [record] };
+    try {
+      return (await this.#batcher.run(call, (reply) => this.#entriesOf([key], reply, sent)))[0];
+    } catch (error) {
+      if (!isWrongType(error)) throw error;
+      const type = await this.#batcher.run({ ...call, script: this.#scripts.type }, String);
+      // It may be gone by now.
+      return type === "none"
+        ? { key, value: null, version: null }
+        : { key, value: `a Redis ${type}`, version: "0".repeat(DIGITS) };
+    }
   }
 
   /** Sends a commit by the script that does least. */
   #apply<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
     const [{ key, version, value, expireInMs = 0 }] = changes;
     if (changes.length > 1 || (value === null && version === null)) return this.#applyAll(changes, read);
-    const scripts = this.#scripts;
+    const { create, replace, delete: remove } = this.#scripts;
     const { record, counter } = this.#placeOf(key);
-    if (value === null) return this.#outbox.send(scripts.delete, 1, [record, version!], read);
+    if (value === null) {
+      return this.#batcher.send({ script: remove, keyCount: 1, words: [record, version!] }, read);
+    }
     const expire = String(expireInMs);
-    if (version === null) return this.#outbox.send(scripts.create, 2, [record, counter, value, expire], read);
-    const words = [record, counter, version, value, expire, this.#clock.digits()];
-    return this.#outbox.send(scripts.replace, 2, words, read);
+    if (version === null) {
+      return this.#batcher.send(
+        { script: create, keyCount: 2, words: [record, counter, value, expire] },
+        read,
+      );
+    }
+    const words = [record, counter, version, value, expire, this.#digits()];
+    return this.#batcher.send({ script: replace, keyCount: 2, words }, read);
   }
 
   #applyAll<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
-    const args = [this.#clock.digits()];
+    const args = [this.#digits()];
     const records: string[] = [];
     const counters = new Set<string>();
     for (const { key, version, value, expireInMs = 0 } of changes) {
@@ -214,12 +258,18 @@ export class RedisStore implements LockBackend, AsyncDisposable {
       args.push(version ?? "", value === null ? "-" : String(expireInMs), value ?? "");
     }
     const keys = [...records, ...counters];
-    return this.#outbox.run(this.#scripts.commit, keys.length, [...keys, ...args], read);
+    const call = { script: this.#scripts.commit, keyCount: keys.length, words: [...keys, ...args] };
+    return this.#batcher.run(call, read);
+  }
+
+  /** The time as scripts take it. */
+  #digits(): string {
+    return String(Math.floor(this.now()));
   }
 
   /** Refuses what was written by a clock that was behind: it would let others take its holder's lease for over. */
   #assertClock(reply: string, changes: readonly Change[], sent: number, aheadMs: number): void {
-    const behindMs = this.#learn(reply, sent) - aheadMs;
+    const behindMs = errorOf(aheadMs, this.#learn(reply, sent));
     if (behindMs <= TOLERANCE_MS || changes.every(({ value }) => value === null)) return;
     throw new LockBackendError(`the clock was ${Math.round(behindMs)} ms behind the server's`, {
       transient: true,
@@ -244,13 +294,13 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return keys.map((key, i) => entryOf(key, found[i] ?? null));
   }
 
-  /**
-   * Learns the time from an answer, as the clock does; refuses what is none, or clock and records would be wrong
-   * for good.
-   */
-  #learn(answer: string, sent: number): number {
-    if (ANSWER.test(answer)) return this.#clock.learn(Number(answer.slice(-DIGITS)) / 1000, sent);
-    throw unexpected(answer);
+  /** Learns the time from an answer; refuses what is none, or clock and records would be wrong for good. */
+  #learn(text: string, sentMs: number): TimedAnswer {
+    if (!ANSWER.test(text)) throw unexpected(text);
+    const serverMs = Number(text.slice(-DIGITS)) / 1000;
+    const answer = { sentMs, receivedMs: performance.now(), serverMs };
+    this.#clock.learn(answer);
+    return answer;
   }
 }
 

@@ -3,7 +3,7 @@
 import { onAbort } from "../abort.ts";
 import type { Entry } from "../backend.ts";
 import { Bell } from "../bell.ts";
-import { backendError, LockBackendError } from "../errors.ts";
+import { backendError, LockBackendError, messageOf } from "../errors.ts";
 import { publishBackendError } from "../events.ts";
 import { assertIdentifier } from "../identifier.ts";
 import { LocalQueue } from "../local_queue.ts";
@@ -175,9 +175,8 @@ class Cleanup {
     try {
       yield* this.#peer.backend.list(prefix);
     } catch (cause) {
-      const message = cause instanceof Error ? cause.message : String(cause);
       const transient = cause instanceof LockBackendError && cause.transient;
-      throw new LockBackendError(`Cannot clean up: ${message}`, { cause, transient });
+      throw new LockBackendError(`Cannot clean up: ${messageOf(cause)}`, { cause, transient });
     }
   }
 

@@ -36,7 +36,9 @@ const BAD_CLIENTS: [client: Anything, says: string][] = [
 ];
 
 const BAD_BACKENDS: [options: Anything, error: typeof TypeError | typeof RangeError, says: string][] = [
-  [undefined, TypeError, "it takes { projectId, … }, current value is undefined"],
+  [undefined, TypeError, "'projectId' must be a non-empty string, current value is undefined"],
+  [null, TypeError, "'projectId' must be a non-empty string"],
+  ["my-project", TypeError, `options must be an object, current value is "my-project"`],
   [{}, TypeError, "'projectId' must be a non-empty string, current value is undefined"],
   [{ projectId: "" }, TypeError, "'projectId' must be a non-empty string"],
   [{ projectId, databaseId: 5 }, TypeError, "'databaseId' must be a string, current value is 5"],
@@ -53,7 +55,7 @@ const BAD_BACKENDS: [options: Anything, error: typeof TypeError | typeof RangeEr
 ];
 
 const BAD_MAKERS: [options: Anything, says: string][] = [
-  [undefined, "it takes { projectId, … }"],
+  [undefined, "'projectId' must be a non-empty string, current value is undefined"],
   [{ projectId: 5 }, "'projectId' must be a non-empty string, current value is 5"],
   [{ projectId, emulatorHost: "localhost" }, "'emulatorHost' must be host:port such as 127.0.0.1:8081"],
   [{ projectId, emulatorHost: "https://localhost:1" }, "'emulatorHost' must be host:port"],
@@ -74,6 +76,36 @@ export function inputTests(server: TestServer, workspace: Workspace): void {
     const high = new Datastore({ projectId, apiEndpoint: "127.0.0.1:1" });
     const shown = "await datastoreClient({ projectId })";
     assertThrows(() => datastoreBackend(high, { projectId }), TypeError, shown);
+  });
+
+  Deno.test("Datastore input: a client that answers something else is found out, at once", async () => {
+    const answers: [method: string, answer: unknown, says: string][] = [
+      ["lookup", undefined, "a call with undefined"],
+      ["lookup", [], "a call with undefined"],
+      ["lookup", "x", 'a call with "x"'],
+      ["lookup", [{ found: {} }], "a lookup with [object Object]"],
+      ["lookup", [{ found: [5] }], "a lookup with 5"],
+      ["lookup", [{ found: [{ version: 5 }] }], "a lookup with undefined"],
+      ["lookup", [{ found: [{ entity: {} }] }], "an entity without a version"],
+      ["lookup", [{ found: [], readTime: 5 }], "a time with 5"],
+      ["lookup", [{ found: [], readTime: { seconds: {} } }], "a time with [object Object]"],
+      ["commit", [{}], "a commit without a version"],
+      ["commit", [{ mutationResults: [null] }], "a commit with null"],
+      ["runQuery", [{ batch: 5 }], "a query with 5"],
+      ["beginTransaction", [{}], "a transaction without a name"],
+    ];
+    for (const [method, answer, says] of answers) {
+      const client = { ...NEVER, [method]: () => Promise.resolve(answer) } as Anything;
+      const backend = datastoreBackend(client, { projectId });
+      const asking: Record<string, () => Promise<unknown>> = {
+        lookup: () => backend.read(["x"]),
+        commit: () => backend.commit([{ key: "x", version: null, value: "{}" }]),
+        runQuery: () => Array.fromAsync(backend.list("")),
+        beginTransaction: () => backend.read(["x", "y"]),
+      };
+      const error = await assertRejects(asking[method], LockBackendError, says);
+      assertEquals(error.transient, false, says);
+    }
   });
 
   Deno.test("Datastore input: bad options are refused, and sent nowhere", async () => {

@@ -7,7 +7,7 @@ import {
   type DatastoreBackendOptions,
   datastoreClient,
 } from "@holdfast/lock/backends/datastore";
-import { Lock, LockBackendError, LockLostError } from "@holdfast/lock";
+import { Lock, LockBackendError, LockLostError, locks } from "@holdfast/lock";
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { setTimeout } from "node:timers/promises";
 import { decode } from "../../core/record/codec.ts";
@@ -165,7 +165,8 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     // deno-lint-ignore no-explicit-any
     let shown: Record<string, any> = {};
     while (shown.waiters?.integerValue !== "1") {
-      const [{ found }] = await scene.client.lookup({ projectId, keys }, { timeout: Infinity });
+      // deno-lint-ignore no-explicit-any
+      const [{ found }] = await scene.client.lookup({ projectId, keys }, { timeout: Infinity }) as any[];
       shown = found?.[0].entity?.properties ?? {};
     }
     assertEquals([shown.holder.stringValue, shown.leaseMs.integerValue], ["worker 3", "5000"]);
@@ -177,6 +178,35 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     assert(Object.values(shown).every(({ excludeFromIndexes }) => excludeFromIndexes));
     end.abort();
     await waiting;
+    await held.release();
+  },
+
+  "entities of somebody else's among the locks: listings tell what they are, and go on": async (scene) => {
+    const backend = scene.backend({ namespace: scene.id });
+    const held = (await Lock.acquire("job", { backend }))!;
+    const partitionId = { projectId, databaseId: "", namespaceId: scene.id };
+    const put = (name: string, properties: object) =>
+      scene.client.commit({
+        projectId,
+        mode: "NON_TRANSACTIONAL",
+        mutations: [{ upsert: { key: { partitionId, path: [{ kind: "HoldfastLock", name }] }, properties } }],
+      }, { timeout: Infinity });
+    await put("foreign", { cents: { integerValue: 5 } });
+    await put("other", { record: { integerValue: 5 } });
+    const found: Record<string, string | null> = {};
+    for await (const { key, value, version } of backend.list("")) {
+      assert(version !== null);
+      found[key] = value;
+    }
+    const { job, ...others } = found;
+    assert(job?.startsWith("{"));
+    const none = "an entity without a record";
+    assertEquals(others, { foreign: none, other: none });
+    const listed = await Array.fromAsync(locks({ backend }));
+    assertEquals(listed.map(({ identifier }) => identifier), ["job"]);
+    const error = await assertRejects(() => backend.read(["job", "foreign"]), LockBackendError, `"foreign"`);
+    assertEquals(error.transient, false);
+    await assertRejects(() => Lock.acquire("other", { backend }), LockBackendError, `"other"`);
     await held.release();
   },
 

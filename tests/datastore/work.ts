@@ -104,7 +104,8 @@ async function linesOf(server: Server): Promise<string[]> {
   const projectId = "holdfast-test";
   const client = await datastoreClient({ projectId, emulatorHost: server.host });
   const keys = [{ partitionId: { projectId }, path: [{ kind: "Journal", name: "fenced" }] }];
-  const [{ found }] = await client.lookup({ projectId, keys }, { timeout: Infinity });
+  // deno-lint-ignore no-explicit-any
+  const [{ found }] = await client.lookup({ projectId, keys }, { timeout: Infinity }) as any[];
   await client.close();
   const { stringValue } = found?.[0]?.entity?.properties?.lines as { stringValue: string };
   return stringValue.trimEnd().split("\n");

@@ -3,8 +3,10 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
 import { redisBackend } from "../../backends/redis.ts";
+import { tagOf } from "../../backends/redis/store.ts";
 import type { LockBackend } from "../../core/backend.ts";
-import { LockBackendError } from "../../mod.ts";
+import { cleanup } from "../../core/operators/cleanup.ts";
+import { Lock, LockBackendError, locks } from "../../mod.ts";
 import { acquire, test, World } from "./world.ts";
 
 test("a key of another type in the way: an error at once that says so, and the key stays", async () => {
@@ -35,6 +37,44 @@ test("a key of another type in the way: an error at once that says so, and the k
   await a.client.set(name, "something else");
   await assertRejects(() => acquire(a.backend), LockBackendError, "something else");
   assertEquals(await a.client.get(name), "something else");
+});
+
+test("keys of other types among the locks: listings and cleanups say what they are, and go on", async () => {
+  await using world = await World.start();
+  const a = await world.peer();
+  const held = await acquire(a.backend);
+  const [name] = await a.client.keys("*:job");
+  const bucket = name.slice(0, -":job".length);
+  // Where a record of that name would be.
+  const nameOf = (key: string) => `${bucket.replace(/\{.*/, "")}${tagOf(key)}:${key}`;
+  await a.client.rpush(nameOf("a list"), "an element");
+  await a.client.hset(nameOf("a hash"), "field", "value");
+  await a.client.xadd(nameOf("a stream"), "*", "field", "value");
+  await a.client.set(nameOf("a text"), "something else");
+  await a.client.set(nameOf("no text"), "");
+  const found = new Map<string, string | null>();
+  for await (const { key, value, version } of a.backend.list("")) {
+    assert(version !== null);
+    found.set(key, value);
+  }
+  assertEquals(found.size, 6);
+  for (const kind of ["list", "hash", "stream"]) assertEquals(found.get(`a ${kind}`), `a Redis ${kind}`);
+  for (const key of ["a text", "no text"]) assertEquals(found.get(key), "a text that is no record");
+  const listed = await Array.fromAsync(locks({ backend: a.backend }));
+  const readable = listed.filter(({ unreadable }) => unreadable === undefined);
+  assertEquals([listed.length, readable.map(({ identifier }) => identifier)], [6, ["job"]]);
+  const { seen, live, unreadable } = await cleanup({ backend: a.backend });
+  assertEquals([seen, live, unreadable], [6, 1, 5]);
+  for (const key of found.keys()) {
+    if (key === "job") continue;
+    const error = await assertRejects(() => a.backend.read([key]), LockBackendError);
+    assert(error.message.includes(`"${nameOf(key)}"`), error.message);
+    assertEquals(error.transient, false);
+    const both = await assertRejects(() => a.backend.read(["job", key]), LockBackendError);
+    assertEquals(both.transient, false);
+    await assertRejects(() => Lock.acquire(key, { backend: a.backend }), LockBackendError);
+  }
+  assert(await held.release());
 });
 
 test("two databases of one server: equal names are different records, and nobody hears of the other's", async () => {

@@ -77,16 +77,16 @@ export interface NodeRedisSubscriber {
 }
 
 /** A client, whatever its make. */
-export interface Port {
+export interface ClientAdapter {
   /** What the client itself puts before the name of every key. */
   readonly keyPrefix: string;
   readonly database: number;
-  /** Whether one script may touch any keys: not in a cluster, where those of a hash tag are together. */
-  readonly together: boolean;
+  /** Whether all keys are in the same slot, so that one script may touch any: not in a cluster. */
+  readonly sameSlot: boolean;
   /** Whether it is closed for good. */
   readonly closed: boolean;
   /** How often its connection broke, if it then repeats commands whose answer it has not got; NaN if unknown. */
-  readonly breaks: number;
+  readonly reconnects: number;
   /** Runs a script that the server knows: `words` are that many keys, and the arguments behind them. */
   evalSha(sha: string, keyCount: number, words: readonly string[]): Promise<unknown>;
   /** Runs a script. */
@@ -105,10 +105,10 @@ export interface Subscriber {
   close(): Promise<void>;
 }
 
-class IoRedisPort implements Port {
-  breaks = 0;
+class IoRedisAdapter implements ClientAdapter {
+  reconnects = 0;
   readonly #client: IoRedisClient | IoRedisCluster;
-  readonly #onBreak = () => void this.breaks++;
+  readonly #onBreak = () => void this.reconnects++;
   readonly #onEnd: () => void;
 
   constructor(client: IoRedisClient | IoRedisCluster, onEnd: () => void) {
@@ -123,7 +123,7 @@ class IoRedisPort implements Port {
     return this.#client.options.keyPrefix ?? "";
   }
 
-  get together(): boolean {
+  get sameSlot(): boolean {
     return !("nodes" in this.#client);
   }
 
@@ -175,7 +175,7 @@ class IoRedisPort implements Port {
     for (const event of ["close", "-node"]) this.#client.off(event, this.#onBreak);
     this.#client.off("end", this.#onEnd);
     // Locks that are still held are released later, and nobody counts any more.
-    this.breaks = NaN;
+    this.reconnects = NaN;
   }
 
   #nodes(): Pick<IoRedisClient, "call" | "duplicate">[] {
@@ -183,11 +183,11 @@ class IoRedisPort implements Port {
   }
 }
 
-class NodeRedisPort implements Port {
+class NodeRedisAdapter implements ClientAdapter {
   readonly keyPrefix = "";
-  readonly together = true;
+  readonly sameSlot = true;
   /** This client repeats nothing by itself. */
-  readonly breaks = 0;
+  readonly reconnects = 0;
   readonly #client: NodeRedisClient;
   readonly #onEnd: () => void;
 
@@ -247,9 +247,9 @@ const IOREDIS = ["evalsha", "eval", "call", "duplicate", "on", "off"];
 const IOREDIS_CLUSTER = ["evalsha", "eval", "nodes", "on", "off"];
 const NODE_REDIS = ["sendCommand", "duplicate", "on", "off"];
 
-export function portOf(
+export function adapterOf(
   client: IoRedisClient | IoRedisCluster | NodeRedisClient,
-): (onEnd: () => void) => Port {
+): (onEnd: () => void) => ClientAdapter {
   const members = client as unknown as Record<string, unknown> | null | undefined;
   const has = (name: string) => typeof members?.[name] === "function";
   const rule =
@@ -276,6 +276,6 @@ export function portOf(
     throw new TypeError(`${rule}, current value lacks '${missing}': ${describe(client)}`);
   }
   return needed === NODE_REDIS
-    ? (onEnd) => new NodeRedisPort(client as NodeRedisClient, onEnd)
-    : (onEnd) => new IoRedisPort(client as IoRedisClient | IoRedisCluster, onEnd);
+    ? (onEnd) => new NodeRedisAdapter(client as NodeRedisClient, onEnd)
+    : (onEnd) => new IoRedisAdapter(client as IoRedisClient | IoRedisCluster, onEnd);
 }

@@ -4,38 +4,51 @@ import type { Change, Entry } from "../../core/backend.ts";
 import { Bell } from "../../core/bell.ts";
 import { systemClock, type Timer } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
-import type { Port, Subscriber } from "./clients.ts";
+import { Backoff } from "../../core/retry.ts";
+import type { ClientAdapter, Subscriber } from "./adapters.ts";
 import { CLOSED } from "./failures.ts";
 import { entryOf } from "./scripts.ts";
 
-/** After how long a waiter asks in case a message was lost: at first, and, doubled each time in vain, at most. */
-const BACKSTOP_MS = { least: 1000, most: 30_000 };
-/** For how long a subscription is kept that nobody uses: the next one to wait finds it there. */
+/** After how long a waiter asks in case a message was lost: longer each time in vain. */
+const BACKSTOP_BACKOFF = { leastMs: 1000, mostMs: 30_000 };
+/** For how long a subscription is kept that nobody uses: the next waiter finds it there. */
 const LINGER_MS = 10_000;
-/** The bounds between which the connection for subscriptions is tried again. */
-const RECONNECT_MS = { least: 20, most: 2000 };
+/** After how long the connection for subscriptions is tried again. */
+const RECONNECT_BACKOFF = { leastMs: 20, mostMs: 2000 };
 
-/** What is known of one key that somebody here watches, or has watched lately. */
+/** What is known of one key that is watched here, or was watched recently. */
 class Channel {
   readonly key: string;
   /** Wakes those who watch. */
   readonly rings = new Set<() => void>();
-  /** Whether we are subscribed to it. */
-  live = false;
+  subscribed = false;
   /** Whether `latest` is at least as new as everything that this process has been answered. */
-  fresh = false;
+  current = false;
   /** How many messages have come. */
   messages = 0;
   latest: Entry | undefined;
   /** When the store was last asked, and after how long it is asked again. */
   askedAt: number = performance.now();
-  pollMs: number = BACKSTOP_MS.least;
+  pollMs = 0;
+  #backoff!: Backoff;
   asking = false;
   failure: LockBackendError | undefined;
   leftAt = 0;
 
   constructor(key: string) {
     this.key = key;
+    this.pollSoon();
+  }
+
+  /** The next question is asked soon again. */
+  pollSoon(): void {
+    this.#backoff = new Backoff(BACKSTOP_BACKOFF);
+    this.pollLater();
+  }
+
+  /** A question was in vain: the next one is asked later than that. */
+  pollLater(): void {
+    this.pollMs = this.#backoff.pauseMs();
   }
 
   show(entry: Entry): void {
@@ -53,9 +66,9 @@ class Channel {
   }
 }
 
-/** The store that a feed belongs to. */
+/** What the subscriptions need of their backend. */
 interface Store {
-  readonly port: Port;
+  readonly adapter: ClientAdapter;
   read(keys: readonly string[]): Promise<readonly Entry[]>;
   failure(cause: unknown): LockBackendError;
   /** The channel of a key's news, and the key behind a channel. */
@@ -64,7 +77,7 @@ interface Store {
 }
 
 /** All subscriptions of this process, on one connection that is opened when it is first needed. */
-export class Feed {
+export class Subscriptions {
   readonly #backend: Store;
   readonly #channels = new Map<string, Channel>();
   readonly #bell = new Bell();
@@ -79,18 +92,18 @@ export class Feed {
   }
 
   /**
-   * Changes to these keys are about to be sent. If somebody here watches one of them, calling what this returns
-   * with what was answered lets him know.
+   * Changes to these keys are about to be sent. If one of them is watched here, what this returns is to be called with
+   * what was answered, and notifies the watchers.
    */
-  teller(changes: readonly Change[]): ((entries: readonly Entry[]) => void) | undefined {
+  notifier(changes: readonly Change[]): ((entries: readonly Entry[]) => void) | undefined {
     if (this.#channels.size === 0) return undefined;
     const watched = changes.map(({ key }) => this.#channels.get(key));
-    const messages = watched.map((channel) => channel?.live ? channel.messages : undefined);
+    const messages = watched.map((channel) => channel?.subscribed ? channel.messages : undefined);
     return (entries) => {
       for (const [i, channel] of watched.entries()) {
-        if (channel === undefined || messages[i] === undefined || !channel.live) continue;
+        if (channel === undefined || messages[i] === undefined || !channel.subscribed) continue;
         if (channel.messages === messages[i]) channel.show(entries[i]);
-        channel.fresh = true;
+        channel.current = true;
       }
     };
   }
@@ -102,7 +115,7 @@ export class Feed {
     if (channel === undefined) {
       this.#channels.set(key, channel = new Channel(key));
       void this.#subscribe();
-    } else if (channel.live && !channel.fresh) {
+    } else if (channel.subscribed && !channel.current) {
       channel.latest = undefined;
       void this.ask(channel);
     }
@@ -127,8 +140,8 @@ export class Feed {
     const { messages } = channel;
     try {
       const [entry] = await this.#backend.read([channel.key]);
-      const vain = channel.live && entry.version === channel.latest?.version;
-      channel.pollMs = vain ? Math.min(2 * channel.pollMs, BACKSTOP_MS.most) : BACKSTOP_MS.least;
+      if (channel.subscribed && entry.version === channel.latest?.version) channel.pollLater();
+      else channel.pollSoon();
       // A message goes before an answer: whichever is older, the last message is the last change.
       if (channel.messages === messages) channel.show(entry);
     } catch (error) {
@@ -173,8 +186,9 @@ export class Feed {
   async #subscribe(): Promise<void> {
     if (this.#subscribing) return;
     this.#subscribing = true;
-    for (let delayMs = RECONNECT_MS.least; !this.#closed;) {
-      const channels = [...this.#channels.values()].filter(({ live }) => !live);
+    let backoff = new Backoff(RECONNECT_BACKOFF);
+    while (!this.#closed) {
+      const channels = [...this.#channels.values()].filter(({ subscribed }) => !subscribed);
       if (channels.length === 0) break;
       let subscriber: Subscriber | undefined;
       try {
@@ -182,10 +196,10 @@ export class Feed {
         await subscriber.subscribe(channels.map(({ key }) => this.#backend.channelOf(key)));
         if (subscriber !== this.#subscriber) continue;
         for (const channel of channels) {
-          channel.live = true;
+          channel.subscribed = true;
           void this.ask(channel);
         }
-        delayMs = RECONNECT_MS.least;
+        backoff = new Backoff(RECONNECT_BACKOFF);
       } catch (cause) {
         const error = this.#backend.failure(cause);
         if (subscriber === this.#subscriber) this.#lose();
@@ -194,8 +208,7 @@ export class Feed {
           for (const channel of channels) this.#channels.delete(channel.key);
           for (const channel of channels) channel.fail(error);
         }
-        await this.#bell.sleep(systemClock, delayMs);
-        delayMs = Math.min(2 * delayMs, RECONNECT_MS.most);
+        await this.#bell.sleep(systemClock, backoff.pauseMs());
       }
     }
     this.#subscribing = false;
@@ -204,12 +217,12 @@ export class Feed {
   async #open(): Promise<Subscriber> {
     const known: { ended: boolean; subscriber?: Subscriber } = { ended: false };
     // It may be called before there is a subscriber to compare with.
-    const subscriber = await this.#backend.port.subscriber(this.#deliver, () => {
+    const subscriber = await this.#backend.adapter.subscriber(this.#deliver, () => {
       known.ended = true;
       if (known.subscriber !== undefined && known.subscriber === this.#subscriber) this.#lose();
     });
     known.subscriber = subscriber;
-    if (!known.ended && !this.#closed && !this.#backend.port.closed) return subscriber;
+    if (!known.ended && !this.#closed && !this.#backend.adapter.closed) return subscriber;
     await subscriber.close();
     throw new LockBackendError("the connection for subscriptions has ended", { transient: true });
   }
@@ -218,7 +231,7 @@ export class Feed {
   #lose(): void {
     this.#subscriber = undefined;
     for (const [key, channel] of this.#channels) {
-      channel.live = channel.fresh = false;
+      channel.subscribed = channel.current = false;
       channel.latest = undefined;
       if (channel.rings.size === 0) this.#channels.delete(key);
     }
@@ -238,7 +251,9 @@ export class Feed {
     const unused = [...this.#channels.values()].filter(({ rings }) => rings.size === 0);
     const leaving = unused.filter(({ leftAt }) => performance.now() - leftAt >= LINGER_MS);
     for (const { key } of leaving) this.#channels.delete(key);
-    const names = leaving.filter(({ live }) => live).map(({ key }) => this.#backend.channelOf(key));
+    const names = leaving.filter(({ subscribed }) => subscribed).map(({ key }) =>
+      this.#backend.channelOf(key)
+    );
     // If it fails the connection is gone, and with it the subscriptions.
     if (names.length > 0) this.#subscriber?.unsubscribe(names).catch(() => {});
     if (leaving.length < unused.length) this.#sweepLater();

@@ -1,0 +1,73 @@
+/** How the server is called: within a limit, without the client's own repetitions, and with an eye on its clock. */
+
+import { systemClock } from "../../core/clock.ts";
+import { within } from "../../core/time_limit.ts";
+import type { ServerClock } from "../server_clock.ts";
+import { answerOf, type Found, lookedUp, timeOf } from "./answers.ts";
+import type { DatastoreApi, DatastoreKey } from "./api.ts";
+import { madeOf } from "./client.ts";
+import { failureOf, LimitError } from "./failures.ts";
+
+/** What is known of all calls to one database. */
+export interface CallsOptions {
+  readonly database: { readonly projectId: string; readonly databaseId: string };
+  readonly timeoutMs: number;
+  /** Learns from every answer that tells the time. */
+  readonly clock: ServerClock;
+}
+
+/** The calls to one database. */
+export class DatastoreCalls {
+  readonly #api: DatastoreApi;
+  readonly #options: CallsOptions;
+
+  constructor(api: DatastoreApi, options: CallsOptions) {
+    this.#api = api;
+    this.#options = options;
+  }
+
+  /** Where the server is, if the client was made by `datastoreClient`. */
+  get host(): string | undefined {
+    return madeOf(this.#api)?.host;
+  }
+
+  /** One call. Rejects with LockBackendError. */
+  async call(method: keyof DatastoreApi, request: object): Promise<unknown> {
+    const { database, timeoutMs, clock } = this.#options;
+    const sentMs = systemClock.monotonicMs();
+    const rest = madeOf(this.#api)?.rest === true;
+    // Over REST the client's own limit would keep a Deno process alive until it has passed.
+    const options = { timeout: rest ? Infinity : timeoutMs, retry: { retryCodes: [] } };
+    try {
+      const called = this.#api[method]({ ...database, ...request }, options);
+      const late = () => new LimitError(`no answer within ${timeoutMs} ms`);
+      const answer = answerOf(
+        await (rest ? within(called, timeoutMs, { clock: systemClock, late }) : called),
+      );
+      // A rollback answers nothing.
+      const serverMs = method === "rollback" ? undefined : timeOf(answer);
+      if (serverMs !== undefined) {
+        clock.learn({ sentMs, receivedMs: systemClock.monotonicMs(), serverMs });
+      }
+      return answer;
+    } catch (error) {
+      throw failureOf(error, method, this.host);
+    }
+  }
+
+  /** The entities of these keys that are there. */
+  async lookup(keys: readonly DatastoreKey[], readOptions?: object): Promise<readonly Found[]> {
+    const all: Found[] = [];
+    for (let ask = keys; ask.length > 0;) {
+      const { found, deferred } = lookedUp(await this.call("lookup", { keys: ask, readOptions }));
+      all.push(...found);
+      ask = deferred;
+    }
+    return all;
+  }
+
+  /** Gives a transaction up; that this fails harms nobody, for the server does so by itself, only later. */
+  async rollback(transaction: unknown): Promise<void> {
+    await this.call("rollback", { transaction }).catch(() => {});
+  }
+}

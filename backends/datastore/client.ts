@@ -1,0 +1,192 @@
+/** Makes a client of `npm:@google-cloud/datastore` that suits this runtime. Nothing else here loads that package. */
+
+import { createRequire } from "node:module";
+import process from "node:process";
+import { LockBackendError, messageOf } from "../../core/errors.ts";
+import { assertOptions, refuse } from "../../core/validate.ts";
+import { causeOf, safeMessageOf } from "../causes.ts";
+import type { DatastoreApi } from "./api.ts";
+import { assertDatabase } from "./input.ts";
+
+/** Options of {@linkcode datastoreClient}. */
+export interface DatastoreClientOptions {
+  /** The project. Required. */
+  projectId: string;
+  /** The database. The calls of the backend name it themselves; here it is only checked. Default: `""`. */
+  databaseId?: string;
+  /**
+   * `host:port` of an emulator, reached without encryption and without credentials. Default: what the
+   * environment variable `DATASTORE_EMULATOR_HOST` says; without one, the service itself.
+   */
+  emulatorHost?: string;
+  /**
+   * How to speak to the server. Default: `"rest"` on Deno, where a server that closes a gRPC connection aborts
+   * the process (denoland/deno#36788); `"grpc"` elsewhere.
+   */
+  transport?: "grpc" | "rest";
+}
+
+/** What is known of the clients that `datastoreClient` made. */
+const made = new WeakMap<object, { readonly host: string; readonly rest: boolean }>();
+
+/** Where the server of a client is, and how it is spoken to, if the client was made here. */
+export function madeOf(api: object): { readonly host: string; readonly rest: boolean } | undefined {
+  return made.get(api);
+}
+
+/**
+ * Makes a client for {@linkcode datastoreBackend}, the right way for this runtime: gRPC on Node and Bun, REST
+ * on Deno. This, and nothing else here, loads `@google-cloud/datastore`, which must be installed.
+ *
+ * Rejects with TypeError for bad options, and with `LockBackendError` if the package or the credentials of
+ * the service cannot be loaded.
+ *
+ * @example
+ * ```ts
+ * import { datastoreClient } from "@holdfast/lock/backends/datastore";
+ *
+ * async function againstAnEmulator() {
+ *   const client = await datastoreClient({ projectId: "demo", emulatorHost: "127.0.0.1:8081" });
+ *   await client.close();
+ * }
+ * ```
+ */
+export async function datastoreClient(options: DatastoreClientOptions): Promise<
+  DatastoreApi & {
+    /** Closes the connections. */
+    close(): Promise<void>;
+  }
+> {
+  const doing = "make a Datastore client";
+  assertOptions(options ?? {}, ["projectId", "databaseId", "emulatorHost", "transport"], doing);
+  const { projectId } = assertDatabase(options, doing);
+  const { transport = onDeno() ? "rest" : "grpc" } = options;
+  if (transport !== "grpc" && transport !== "rest") {
+    refuse(`Cannot ${doing}: 'transport' must be "grpc" or "rest"`, transport);
+  }
+  const emulator = emulatorAddress(options.emulatorHost, doing);
+  const rest = transport === "rest";
+  const { DatastoreClient, grpc } = await load(!rest && emulator !== undefined);
+  const host = emulator === undefined
+    ? "datastore.googleapis.com"
+    : `the emulator ${emulator.hostname}:${emulator.port}`;
+  const make = (more: object) => new DatastoreClient({ projectId, fallback: rest, ...more });
+  let client: Client;
+  if (emulator === undefined) {
+    const plain = make({});
+    // Asked for now: the client's own look at the first call fails outside of any promise that we could await.
+    const credentials = await plain.auth.getClient().catch((cause: unknown) => {
+      throw new LockBackendError(`Cannot ${doing}: there are no credentials: ${safeMessageOf(cause)}`, {
+        cause: causeOf(cause),
+      });
+    });
+    client = rest ? make({ authClient: authOf(credentials) }) : plain;
+  } else {
+    client = make({
+      servicePath: emulator.hostname,
+      port: emulator.port,
+      protocol: "http",
+      sslCreds: grpc?.credentials.createInsecure(),
+      // Otherwise the client would look for credentials on the network.
+      authClient: authOf(),
+    });
+  }
+  made.set(client, { host, rest });
+  return client;
+}
+
+/** What the client uses of its credentials. */
+interface Credentials {
+  readonly universeDomain?: string;
+  getRequestHeaders(url?: string): Promise<Headers | Record<string, string>>;
+}
+
+/** How a REST client gets its headers, and sends. */
+function authOf(credentials?: Credentials): object {
+  const getRequestHeaders = async (url?: string) => new Headers(await credentials?.getRequestHeaders(url));
+  return {
+    universeDomain: credentials?.universeDomain ?? "googleapis.com",
+    getRequestHeaders,
+    async fetch(url: string, { method, headers, body, signal }: RequestInit) {
+      const all = new Headers(headers);
+      for (const [name, value] of await getRequestHeaders(url)) all.set(name, value);
+      // As a stream: what it can send again, Deno's own fetch does send again when a connection breaks after
+      // the request has been received, and the answer to the second one says that the lock is somebody else's.
+      const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body as Uint8Array;
+      const stream = new ReadableStream({
+        start(controller) {
+          controller.enqueue(bytes);
+          controller.close();
+        },
+      });
+      const init = { method, headers: all, body: stream, signal, duplex: "half" };
+      try {
+        return await fetch(url, init);
+      } catch (cause) {
+        // The reason is in the cause of the cause, and the client passes on only what is on top.
+        throw signal?.aborted ? cause : new Error(reasonOf(cause), { cause });
+      }
+    },
+  };
+}
+
+function reasonOf(error: unknown): string {
+  const { cause } = error as { cause?: unknown };
+  return cause === undefined ? messageOf(error) : `${messageOf(error)}: ${reasonOf(cause)}`;
+}
+
+type Client = DatastoreApi & { close(): Promise<void> };
+type ClientModule = {
+  v1: {
+    DatastoreClient: new (
+      options: object,
+    ) => Client & { auth: { getClient(): Promise<Credentials> } };
+  };
+};
+type Grpc = { credentials: { createInsecure(): unknown } };
+
+async function load(
+  withGrpc: boolean,
+): Promise<{ DatastoreClient: ClientModule["v1"]["DatastoreClient"]; grpc?: Grpc }> {
+  // A name that no tool sees through: this package does not depend on that one.
+  const name = ["@google-cloud", "datastore"].join("/");
+  try {
+    const module = await import(name).catch((error) => {
+      if (onDeno()) return import(`npm:${name}@^11`);
+      throw error;
+    });
+    const { DatastoreClient } = (module.v1 ?? module.default.v1) as ClientModule["v1"];
+    if (!withGrpc) return { DatastoreClient };
+    const { grpc } = createRequire(import.meta.resolve(name))("google-gax") as { grpc: Grpc };
+    return { DatastoreClient, grpc };
+  } catch (cause) {
+    throw new LockBackendError(
+      `Cannot make a Datastore client: ${name} cannot be loaded, install it (npm install ${name}): ${
+        messageOf(cause)
+      }`,
+      { cause: causeOf(cause) },
+    );
+  }
+}
+
+/** Where the emulator is, if there is to be one. */
+function emulatorAddress(option: unknown, doing: string): { hostname: string; port: number } | undefined {
+  const variable = "DATASTORE_EMULATOR_HOST";
+  const value = option ?? process.env[variable];
+  if (value === undefined || value === "") return undefined;
+  const name = option === undefined ? variable : "emulatorHost";
+  const text = typeof value === "string" ? value.replace(/^http:\/\//, "") : "";
+  const url = /^[^/@?#\s]+:\d+\/?$/.test(text) && URL.canParse(`http://${text}`)
+    ? new URL(`http://${text}`)
+    : undefined;
+  // A URL leaves the default port out.
+  const port = Number(/:(\d+)\/?$/.exec(text)?.[1]);
+  if (url === undefined || port === 0) {
+    refuse(`Cannot ${doing}: '${name}' must be host:port such as 127.0.0.1:8081`, value);
+  }
+  return { hostname: url.hostname, port };
+}
+
+function onDeno(): boolean {
+  return "Deno" in globalThis;
+}

@@ -1,0 +1,43 @@
+/** What the database's failures mean, and how a busy one is asked again. */
+
+import { pause, systemClock } from "../../core/clock.ts";
+import { LockBackendError, messageOf } from "../../core/errors.ts";
+import { Backoff } from "../../core/retry.ts";
+import { causeOf } from "../causes.ts";
+
+/** How long a busy database is asked again before the failure is handed to the core. */
+const BUSY_MS = 2000;
+const BUSY_BACKOFF = { leastMs: 2, mostMs: 50, jitter: true };
+
+/** Asks; SQLite refuses a write at once while another process writes, which never means that it was applied. */
+export async function retried<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
+  const backoff = new Backoff(BUSY_BACKOFF);
+  for (const started = performance.now();;) {
+    try {
+      return await ask();
+    } catch (error) {
+      const busy = messageOf(error).includes("database is locked");
+      if (!busy || performance.now() - started > BUSY_MS) throw failureOf(error);
+      await pause(systemClock, backoff.pauseMs());
+    }
+  }
+}
+
+/** A failure of the database, and whether it may pass. */
+export function failureOf(error: unknown): LockBackendError {
+  if (error instanceof LockBackendError) return error;
+  // What npm:@deno/kv throws has a stack of its own in the message.
+  const [message] = messageOf(error).split("\n");
+  const cause = causeOf(error);
+  if (
+    /database is closed|bad resource|after '\.close' is called/i.test(message) ||
+    cause.name === "BadResource"
+  ) {
+    return new LockBackendError("the Deno KV database is closed", { cause });
+  }
+  // TypeError is how Deno KV tells of what it will not take: a value too large, a full disk. With a cause, it is
+  // how fetch tells of a broken connection.
+  const refused = error instanceof TypeError && error.cause === undefined || /^TooMany/.test(message);
+  const transient = message.includes("database is locked") || !refused;
+  return new LockBackendError(message, { cause, transient });
+}

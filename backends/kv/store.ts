@@ -1,0 +1,142 @@
+/** Deno KV in the dialect of backends. */
+
+import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
+import { systemClock } from "../../core/clock.ts";
+import { LockBackendError, quote } from "../../core/errors.ts";
+import { describe } from "../../core/validate.ts";
+import type { KvCommit, KvDatabase, KvEntry, KvKeyPart } from "./api.ts";
+import { originOf } from "./clients.ts";
+import { failureOf, retried } from "./failures.ts";
+import { isUnreadable, listAll } from "./listing.ts";
+import { KvWatcher } from "./watcher.ts";
+
+/** Over KV Connect, the clients send a commit again when they got no answer: not before this time has passed. */
+const REPEAT_MS = 200;
+/** The version of an entry that can be listed but not read. */
+const NO_VERSION = "0".repeat(20);
+/** How many entries Deno KV reads in one snapshot. */
+const MAX_READ = 10;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** The backend: what it promises stands where it is made, in `kvBackend`. */
+export class KvStore implements LockBackend {
+  readonly kv: KvDatabase;
+  readonly skewMs: number;
+  readonly graceMs = 250;
+  readonly #prefix: readonly KvKeyPart[];
+  readonly #watcher: KvWatcher;
+  /** Whether a commit may have been sent more than once before it was answered. */
+  readonly #repeats: boolean;
+
+  constructor(kv: KvDatabase, prefix: readonly KvKeyPart[], skewMs: number) {
+    this.kv = kv;
+    this.skewMs = skewMs;
+    this.#prefix = prefix;
+    const origin = originOf(kv);
+    this.#watcher = new KvWatcher(kv, origin);
+    this.#repeats = origin.native || origin.remote;
+  }
+
+  keyOf(key: string): readonly KvKeyPart[] {
+    return [...this.#prefix, key];
+  }
+
+  async read(keys: readonly string[]): Promise<readonly Entry[]> {
+    if (keys.length > MAX_READ) {
+      throw new RangeError(`Cannot read: Deno KV reads at most ${MAX_READ} keys at once, not ${keys.length}`);
+    }
+    const found = await retried(() =>
+      keys.length === 1
+        ? this.kv.get(this.keyOf(keys[0])).then((entry) => [entry])
+        : this.kv.getMany(keys.map((key) => this.keyOf(key)))
+    ).catch((error) => {
+      throw isUnreadable(error) ? inTheWay("a value that this runtime cannot read", keys, error) : error;
+    });
+    return found.map((entry, i) => entryOf(keys[i], entry));
+  }
+
+  async commit(changes: readonly Change[]): Promise<CommitResult> {
+    const result = await this.#watcher.committing(() => retried(() => this.#send(this.#atomic(changes))));
+    return result.ok ? { ok: true, version: result.versionstamp } : { ok: false };
+  }
+
+  watch(key: string, options: WatchOptions): AsyncIterable<Entry> {
+    const look = async () => (await this.read([key]))[0];
+    return this.#watcher.watch(this.keyOf(key), look, options);
+  }
+
+  async *list(prefix: string): AsyncIterable<Entry> {
+    try {
+      for await (const entry of listAll(this.kv, { prefix: this.#prefix, from: prefix })) {
+        if ("unreadable" in entry) {
+          const { unreadable: key } = entry;
+          if (!key.startsWith(prefix)) return;
+          yield { key, value: "a Deno KV value that this runtime cannot read", version: NO_VERSION };
+          continue;
+        }
+        const key = entry.key.at(-1);
+        if (typeof key !== "string" || entry.key.length !== this.#prefix.length + 1) continue;
+        if (!key.startsWith(prefix)) return;
+        yield listedOf(key, entry);
+      }
+    } catch (error) {
+      throw failureOf(error);
+    }
+  }
+
+  now(): number {
+    return Date.now();
+  }
+
+  #atomic(changes: readonly Change[]) {
+    const atomic = this.kv.atomic();
+    for (const { key, version } of changes) {
+      atomic.check({ key: this.keyOf(key), versionstamp: version });
+    }
+    for (const { key, value, expireInMs } of changes) {
+      if (value === null) atomic.delete(this.keyOf(key));
+      // As bytes: the runtimes' own serialisations do not read each other.
+      else atomic.set(this.keyOf(key), encoder.encode(value), { expireIn: expireInMs });
+    }
+    return atomic;
+  }
+
+  /** Commits, and throws if what the answer says may be about a commit that was sent again. */
+  async #send(atomic: ReturnType<KvDatabase["atomic"]>): Promise<KvCommit> {
+    let late = false;
+    // In two steps, so that a process that has been frozen meanwhile does not take that for a late answer.
+    let timer = systemClock.after(0.45 * REPEAT_MS, () => {
+      timer = systemClock.after(0.45 * REPEAT_MS, () => late = true);
+    });
+    const result = await atomic.commit().finally(() => systemClock.clear(timer));
+    if (result.ok || !late || !this.#repeats) return result;
+    throw new LockBackendError("a commit that may have been sent twice was refused", { transient: true });
+  }
+}
+
+/** The entry of a record. Throws LockBackendError for what is none. */
+function entryOf(key: string, found: KvEntry): Entry {
+  if (found.versionstamp === null || found.value instanceof Uint8Array) return listedOf(key, found);
+  throw inTheWay(foreign(found), [key]);
+}
+
+function inTheWay(what: string, keys: readonly string[], failure?: LockBackendError): LockBackendError {
+  const names = keys.map(quote).join(" or ");
+  return new LockBackendError(`${what} is in the way under the key ${names}`, { cause: failure?.cause });
+}
+
+/** The entry as a listing shows it: what is no record of ours says what it is. */
+function listedOf(key: string, found: KvEntry): Entry {
+  const { value, versionstamp } = found;
+  if (versionstamp === null) return { key, value: null, version: null };
+  const text = value instanceof Uint8Array ? decoder.decode(value) : foreign(found);
+  return { key, value: text, version: versionstamp };
+}
+
+/** What a value of somebody else's is called; what it says is not ours to show. */
+function foreign({ value }: KvEntry): string {
+  const kind = typeof value === "object" || value === undefined ? describe(value) : `a ${typeof value}`;
+  return `a Deno KV value that is no record (${kind})`;
+}

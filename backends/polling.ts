@@ -1,0 +1,45 @@
+/** How a store that does not push, or not always, is watched: look, sleep, look again. */
+
+import { onAbort } from "../core/abort.ts";
+import type { Entry, WatchOptions } from "../core/backend.ts";
+import { Bell } from "../core/bell.ts";
+import { systemClock } from "../core/clock.ts";
+
+/** One watch of one record, as a backend wants it to be made. */
+export interface Polling {
+  /** Reads the record. */
+  look(): Promise<Entry>;
+  /**
+   * Is told of each look before its entry is yielded: whether it showed something new, as the first one always does,
+   * and whether the bell, and not the end of the pause, had asked for it.
+   */
+  onLook(entry: Entry, how: { readonly news: boolean; readonly woken: boolean }): void;
+  /** How long to sleep now. An idle watch is not asked: it sleeps until the bell rings. */
+  pauseMs(): number;
+}
+
+/** Yields the record now, and whenever a look shows that it has changed, until the signal aborts. */
+export async function* poll(
+  { look, onLook, pauseMs }: Polling,
+  { signal, idle = false }: WatchOptions,
+  bell: Bell = new Bell(),
+): AsyncGenerator<Entry> {
+  const forget = onAbort(signal, bell.ring);
+  try {
+    let last: Entry | undefined;
+    let woken = false;
+    while (!signal.aborted) {
+      const entry = await look();
+      if (signal.aborted) return;
+      const news = entry.version !== last?.version;
+      onLook(entry, { news, woken });
+      if (news) yield last = entry;
+      const sleepMs = idle ? Infinity : pauseMs();
+      const asleepAt = systemClock.monotonicMs();
+      await bell.sleep(systemClock, sleepMs);
+      woken = systemClock.monotonicMs() - asleepAt < sleepMs;
+    }
+  } finally {
+    forget();
+  }
+}

@@ -1,0 +1,171 @@
+/**
+ * The clock of a server, as far as a process can know it: for every backend whose server tells the time.
+ *
+ * An answer to a question that left here at `sentMs` and came back at `receivedMs`, both by this process's monotonic
+ * clock, says that the server's clock showed `serverMs` at some moment in between. So that clock is ahead of the
+ * monotonic one by `serverMs - receivedMs` at least and by `serverMs - sentMs` at most. The truth is surely between the
+ * two, however unequal the ways there and back were; what is best said of the time is the middle, and it is wrong by
+ * half of the distance at most. From this follows the rest:
+ *
+ * - Two answers are both true, so the truth is where they overlap. One fast answer is enough to make slow ones harmless.
+ * - Two steady clocks drift apart. What was known some time ago is known less well now, on both sides by the share
+ *   `DRIFT` of that time; who does not hear from the server for long does not know its time any more.
+ * - Two answers that do not overlap contradict each other: a clock was set, or this machine slept. The server's clock is
+ *   then what the later answer says, and what was known before is void. Which one is later is certain only if its
+ *   question left after everything else that is known had come. Questions that were under way together may have been
+ *   answered in any order, for they overtake each other; either may then be right, so that all that is known is that the
+ *   truth lies between the outermost bounds of both. The next answer that left later tells.
+ *
+ * What no answer can show is a step of the server's clock that is smaller than the time that the answers take. Until a
+ * faster one comes, what is said here may be wrong by that step in addition.
+ */
+
+import type { Clock } from "../core/clock.ts";
+
+/** By what share of the time that passes two steady clocks may drift apart: 500 parts in a million. */
+const DRIFT = 1 / 2000;
+/** What is lost in the subtraction of large numbers, and is no error of any clock. */
+const ROUNDING_MS = 0.01;
+
+/** An answer that tells the server's time. */
+export interface TimedAnswer {
+  /** When its question left, by the monotonic clock of this process. */
+  readonly sentMs: number;
+  /** When it came, by the same clock. */
+  readonly receivedMs: number;
+  /** What the server's clock showed at some moment between, in milliseconds since the Unix epoch. */
+  readonly serverMs: number;
+}
+
+/** Options of {@linkcode ServerClock}. */
+export interface ServerClockOptions {
+  /**
+   * By how many milliseconds two processes may differ about the server's time, each by half of it, and still say that
+   * they know it.
+   */
+  readonly skewMs: number;
+  /**
+   * By how many milliseconds this machine's wall clock may be wrong at most. It then bears witness, too, until an answer
+   * refutes it, and is not heard again. Default: the wall clock proves nothing.
+   */
+  readonly wallErrorMs?: number;
+}
+
+/** By how much the server's clock is ahead of the monotonic one. */
+interface Bounds {
+  readonly least: number;
+  readonly most: number;
+}
+
+/** The server's clock as this process sees it. */
+export class ServerClock {
+  readonly #clock: Clock;
+  readonly #skewMs: number;
+  #wallErrorMs: number | undefined;
+  /** What the answers say, and when the last of them came. */
+  #known: Bounds & { readonly heardMs: number } | undefined;
+
+  constructor(clock: Clock, { skewMs, wallErrorMs }: ServerClockOptions) {
+    this.#clock = clock;
+    this.#skewMs = skewMs;
+    this.#wallErrorMs = wallErrorMs;
+  }
+
+  /** The server's time, in milliseconds since the Unix epoch; before its first answer, this machine's. */
+  now(): number {
+    const nowMs = this.#clock.monotonicMs();
+    return nowMs + this.#aheadAt(nowMs);
+  }
+
+  /** By how much the server's clock is ahead of the monotonic one, as it is seen now. */
+  get aheadMs(): number {
+    return this.#aheadAt(this.#clock.monotonicMs());
+  }
+
+  /** By how much `now()` may be wrong, in either direction; `Infinity` if nothing is known. */
+  get uncertaintyMs(): number {
+    const bounds = this.#boundsAt(this.#clock.monotonicMs());
+    return bounds === undefined ? Infinity : halfOf(bounds);
+  }
+
+  /** By how much `now()` may differ between two processes; `Infinity` while it is not known well enough to say so. */
+  get skewMs(): number {
+    return this.uncertaintyMs <= this.#skewMs / 2 + ROUNDING_MS ? this.#skewMs : Infinity;
+  }
+
+  /** Learns from an answer; they may be told in any order. */
+  learn(answer: TimedAnswer): void {
+    const heardMs = Math.max(answer.receivedMs, this.#known?.heardMs ?? -Infinity);
+    const told = widened(boundsOf(answer), heardMs - answer.sentMs);
+    const { least, most } = this.#merged(told, answer.sentMs, heardMs);
+    this.#known = { least, most, heardMs };
+    if (this.#wallErrorMs === undefined) return;
+    const wall = this.#wall(this.#wallErrorMs);
+    if (overlapOf(wall, this.#known) === undefined) this.#wallErrorMs = undefined;
+  }
+
+  /** What an answer says, together with what was known before it. */
+  #merged(told: Bounds, sentMs: number, nowMs: number): Bounds {
+    const known = this.#known;
+    if (known === undefined) return told;
+    const before = widened(known, nowMs - known.heardMs);
+    const overlap = overlapOf(told, before);
+    if (overlap !== undefined) return overlap;
+    if (sentMs >= known.heardMs) return told;
+    return { least: Math.min(told.least, before.least), most: Math.max(told.most, before.most) };
+  }
+
+  #aheadAt(nowMs: number): number {
+    const { least, most } = this.#boundsAt(nowMs) ?? this.#wall(0);
+    return (least + most) / 2;
+  }
+
+  #boundsAt(nowMs: number): Bounds | undefined {
+    const known = this.#known && widened(this.#known, nowMs - this.#known.heardMs);
+    const errorMs = this.#wallErrorMs;
+    // The wall clock is asked only where the answers say less than it can.
+    if (errorMs === undefined || (known !== undefined && halfOf(known) <= errorMs)) return known;
+    const wall = this.#wall(errorMs);
+    return known === undefined ? wall : overlapOf(known, wall) ?? known;
+  }
+
+  /**
+   * What the wall clock bears witness to, if it is wrong by so much at most. To read it is a question like any other, for
+   * the process may be frozen between the readings.
+   */
+  #wall(errorMs: number): Bounds {
+    const sentMs = this.#clock.monotonicMs();
+    const serverMs = this.#clock.wallMs();
+    const { least, most } = boundsOf({ sentMs, receivedMs: this.#clock.monotonicMs(), serverMs });
+    return { least: least - errorMs, most: most + errorMs };
+  }
+}
+
+/**
+ * What a process believed about the server's clock when a question left, judged by its answer: by how much that surely
+ * was too early (above 0) or too late (below 0); 0 if it may have been right. Other answers may have set the clock right
+ * meanwhile, but what the question carried was written by the old belief.
+ */
+export function errorOf(aheadMs: number, answer: TimedAnswer): number {
+  const { least, most } = boundsOf(answer);
+  return Math.max(0, least - aheadMs) + Math.min(0, most - aheadMs);
+}
+
+function boundsOf({ sentMs, receivedMs, serverMs }: TimedAnswer): Bounds {
+  return { least: serverMs - receivedMs, most: serverMs - sentMs };
+}
+
+function halfOf({ least, most }: Bounds): number {
+  return (most - least) / 2;
+}
+
+function widened({ least, most }: Bounds, passedMs: number): Bounds {
+  const driftMs = Math.max(0, passedMs) * DRIFT;
+  return { least: least - driftMs, most: most + driftMs };
+}
+
+function overlapOf(one: Bounds, other: Bounds): Bounds | undefined {
+  const least = Math.max(one.least, other.least);
+  const most = Math.min(one.most, other.most);
+  return least <= most ? { least, most } : undefined;
+}
