@@ -29,7 +29,7 @@ import { type Html, html } from "./admin/html.ts";
 import { inTime, type Look, Observer, rememberLosses } from "./admin/observer.ts";
 import { bdi, content, messageOf, outcome, overview, question } from "./admin/page.ts";
 import { cookieOf, forgery, headers, tokenOf } from "./admin/requests.ts";
-import { assertAuthorize, type Authorize, refusedBy } from "./handlers/authorize.ts";
+import { assertAuthorize, type Authorize, refusedBy } from "./http/authorize.ts";
 import { keyOf } from "./core/identifier.ts";
 import { forceRelease, locks, type StoreOptions } from "./core/operate.ts";
 import { checkOptions } from "./core/options.ts";
@@ -38,8 +38,8 @@ import { assertOptions, describe, time } from "./core/validate.ts";
 /** For how long the page is kept live before `authorize` is asked again; the browser asks by itself. */
 const STREAM_MS = 60_000;
 
-export { basicSecret, bearerSecret } from "./handlers/authorize.ts";
-export type { Authorize } from "./handlers/authorize.ts";
+export { basicSecret, bearerSecret } from "./http/authorize.ts";
+export type { Authorize } from "./http/authorize.ts";
 export type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "./core/backend.ts";
 export type { StoreOptions } from "./core/operate.ts";
 export type { LockKind } from "./core/options.ts";

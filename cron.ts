@@ -16,7 +16,7 @@
  * @module
  */
 
-import { assertAuthorize, type Authorize, json, refusal, refusedBy } from "./handlers/authorize.ts";
+import { assertAuthorize, type Authorize, json, refusal, refusedBy } from "./http/authorize.ts";
 import { Bell } from "./core/bell.ts";
 import { assertCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/cleanup.ts";
 import { systemClock } from "./core/clock.ts";
@@ -24,8 +24,8 @@ import { describe } from "./core/validate.ts";
 import { Lock, LockBackendError } from "./mod.ts";
 
 export { cleanup };
-export { appEngineCron, bearerSecret } from "./handlers/authorize.ts";
-export type { Authorize } from "./handlers/authorize.ts";
+export { appEngineCron, bearerSecret } from "./http/authorize.ts";
+export type { Authorize } from "./http/authorize.ts";
 export type { CleanupCounts, CleanupOptions };
 export type { LockBackend, LockKind, StoreOptions } from "./mod.ts";
 

@@ -969,7 +969,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "a cleanup by request refuses whatever is not true",
-    file: "handlers/authorize.ts",
+    file: "http/authorize.ts",
     from: "if (verdict === true)",
     to: "if (verdict)",
     test: "tests/cron_test.ts",
@@ -977,7 +977,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "a cleanup by request believes App Engine's header on App Engine only",
-    file: "handlers/authorize.ts",
+    file: "http/authorize.ts",
     from: "if (!onAppEngine()) {",
     to: "if (process.env.NEVER_SET) {",
     test: "tests/cron_test.ts",
@@ -999,7 +999,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     law: "admin: nobody comes in unless authorize says true",
-    file: "handlers/authorize.ts",
+    file: "http/authorize.ts",
     from: "if (verdict === true) return undefined;",
     to: "if (verdict) return undefined;",
     ...ADMIN,
