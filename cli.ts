@@ -21,7 +21,7 @@ import { fileURLToPath } from "node:url";
 import { checkOptions, type LockOptions } from "./core/options.ts";
 import { run } from "./cli/run.ts";
 import { openStore } from "./cli/store.ts";
-import { tell } from "./cli/terminal.ts";
+import { print, tell } from "./cli/terminal.ts";
 import { type CommandLine, duration, EXIT, helpOf, read, UsageError } from "./cli/usage.ts";
 import { clean, list, release, show, watch } from "./cli/view.ts";
 import type { LockBackend } from "./core/backend.ts";
@@ -50,7 +50,7 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const line = read(args);
     if (line.name === undefined || line.help) {
-      process.stdout.write(`${helpOf(line.name)}\n`);
+      print(helpOf(line.name).split("\n"));
       return EXIT.done;
     }
     const task = taskOf(line);

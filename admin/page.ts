@@ -1,7 +1,7 @@
 import type { ListedHolder, ListedLock } from "../core/operate.ts";
 import { SCRIPT, STYLE } from "./assets.ts";
 import { type Span, WINDOW_MS } from "./history.ts";
-import { Html, html, lasting, moment, short } from "./html.ts";
+import { exactly, Html, html, lasting, moment, short } from "./html.ts";
 import type { Look } from "./observer.ts";
 import { ending, isLoss, picture } from "./picture.ts";
 
@@ -46,14 +46,16 @@ export function overview(frame: Frame, look: Look, find: string): string {
         <h1>${frame.title}</h1>
         <form role="search" method="get">
           <label for="find">Find</label>
-          <input id="find" name="find" type="search" value="${find}" placeholder="identifier or label"
+          <input id="find" name="find" type="search" value="${exactly(
+            find,
+          )}" placeholder="identifier or label"
             autocomplete="off">
           <button>Find</button>
         </form>
         <p
           id="state"><span id="state-text">As of this moment; load again for news.</span><button id="pause" type="button" hidden>Pause</button></p>
       </header>
-      <main id="live" data-find="${find}">
+      <main id="live" data-find="${exactly(find)}">
       ${content(look, find)}
       </main>
       <p id="say" class="unseen-text" role="status" aria-live="polite"></p>

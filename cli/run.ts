@@ -10,7 +10,7 @@ import { lock } from "../core/forms.ts";
 import type { ListedLock } from "../core/operate.ts";
 import { look } from "../core/operators.ts";
 import type { LockOptions } from "../core/options.ts";
-import { Drawing, printable, span, tell } from "./terminal.ts";
+import { Drawing, span, tell } from "./terminal.ts";
 import { EXIT } from "./usage.ts";
 
 /** What is to be run, under which lock. */
@@ -203,7 +203,7 @@ class Waiting {
       const line = waiters.length > 1 ? `, ${waiters.length} processes in line` : "";
       const text = `waiting for ${quote(identifier)}, ${who}${holder && ` for ${span(since)}`}${line}`;
       const news = holder?.fencingToken ?? "";
-      if (this.#drawing.live) this.#drawing.draw([printable(`holdfast: ${text}`)]);
+      if (this.#drawing.live) this.#drawing.draw([`holdfast: ${text}`]);
       else if (news !== this.#told) tell(text);
       this.#told = news;
     }

@@ -1,3 +1,5 @@
+import { printable } from "./printable.ts";
+
 /** What is known of a holder without its secret token. */
 export interface HolderInfo {
   /** The label its process gave, or `undefined`. */
@@ -157,14 +159,14 @@ export class LockBackendError extends Error {
 /** The store's failure, told to the caller under the name of the lock that it concerns. */
 export function backendError(identifier: string, doing: string, cause: unknown): LockBackendError {
   const message = cause instanceof Error ? cause.message : String(cause);
-  return new LockBackendError(`Cannot ${doing} lock ${quote(identifier)}: ${message}`, {
+  return new LockBackendError(`Cannot ${doing} lock ${quote(identifier)}: ${printable(message)}`, {
     identifier,
     cause,
     transient: cause instanceof LockBackendError && cause.transient,
   });
 }
 
-/** A name as messages show it: quoted, and cut where it is very long. */
+/** A name as messages show it: quoted, cut where it is very long, and printable. */
 export function quote(name: string): string {
-  return JSON.stringify(name.length > 100 ? name.slice(0, 99) + "…" : name);
+  return printable(JSON.stringify(name.length > 100 ? name.slice(0, 99) + "…" : name));
 }

@@ -1,4 +1,5 @@
 import { assertBackend, type LockBackend } from "./backend.ts";
+import { printable } from "./printable.ts";
 import { refuse } from "./validate.ts";
 import type { CheckedOptions } from "./options.ts";
 
@@ -40,7 +41,7 @@ export function configure(backends: Backends): void {
   }
   for (const [name, backend] of Object.entries(backends)) {
     if (name !== "strong" && name !== "weak") {
-      throw new TypeError(`Cannot configure: there is no kind '${name}', only strong and weak`);
+      throw new TypeError(`Cannot configure: there is no kind '${printable(name)}', only strong and weak`);
     }
     if (backend !== undefined) assertBackend(backend, name);
   }

@@ -2,6 +2,7 @@
 
 import { MAX_MS } from "./clock.ts";
 import { quote } from "./errors.ts";
+import { printable } from "./printable.ts";
 
 /** Throws for bad input: the rule that it breaks, and what it is. */
 export function refuse(rule: string, value: unknown, Refusal: ErrorConstructor = TypeError): never {
@@ -13,8 +14,9 @@ export function describe(value: unknown): string {
   if (typeof value === "string") return quote(value);
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "function") return "a function";
-  if (typeof value === "object" && value !== null) return Object.prototype.toString.call(value);
-  return String(value);
+  return printable(
+    typeof value === "object" && value !== null ? Object.prototype.toString.call(value) : String(value),
+  );
 }
 
 /** Refuses options that are no object, or have a name that is not in `names`: it may be a slip. */
@@ -24,7 +26,7 @@ export function assertOptions(options: unknown, names: readonly string[], doing:
   }
   for (const name of Object.keys(options as object)) {
     if (names.includes(name)) continue;
-    throw new TypeError(`Cannot ${doing}: there is no option '${name}', only ${names.join(", ")}`);
+    throw new TypeError(`Cannot ${doing}: there is no option '${printable(name)}', only ${names.join(", ")}`);
   }
 }
 

@@ -180,8 +180,10 @@ Deno.test("admin: whatever text others give is shown as text", async () => {
     assertStringIncludes(text, "&amp;amp;");
   }
   const text = await (await get()).text();
-  assertStringIncludes(text, "<bdi>a\u240ab\u2400c\ufffdd</bdi>");
-  assertStringIncludes(text, "<bdi>\u202Edesrever</bdi>");
+  assertStringIncludes(text, "<bdi>a\\u000ab\\u0000c\\u0085d</bdi>");
+  assertStringIncludes(text, "<bdi>\\u202edesrever</bdi>");
+  // A field gives back what was typed.
+  assertStringIncludes(await (await get("?find=%E2%80%AEdes")).text(), 'value="\u202edes"');
   assertEquals((await (await get("?find=desrever")).text()).includes("תור:1"), true);
   // Each can be released by the link that the page has for it, whatever is in its name.
   const links = [...text.matchAll(/href="(\?release=[^"]*)"/g)].map(([, link]) =>

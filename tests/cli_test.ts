@@ -9,7 +9,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { delay } from "@std/async";
 import type { LockBackend } from "../core/backend.ts";
 import { COMMANDS, duration, helpOf, read, UsageError } from "../cli/usage.ts";
-import { json, printable } from "../cli/terminal.ts";
+import { printable } from "../core/printable.ts";
 import { finish, ON_DENO, type Place, Program } from "./cli_program.ts";
 import { missingRedis, RedisServer } from "./redis_server.ts";
 
@@ -245,7 +245,7 @@ test("ls, show, release and cleanup, on a pipe", async (stage) => {
   const table = (await finish(stage, ["ls"])).out;
   const [head, row, ...end] = table.split("\n").map((line) => line.split(/ {2,}/));
   assertEquals([head, end], [["LOCK", "HOLDER", "HELD FOR", "LEASE", "IN LINE"], [[""]]]);
-  assertEquals(row.map((cell) => cell.replace(/^\d+ m?s/, "…")), ["x", "evil\\u{1b}[2J", "…", "… left", "1"]);
+  assertEquals(row.map((cell) => cell.replace(/^\d+ m?s/, "…")), ["x", "evil\\u001b[2J", "…", "… left", "1"]);
   assertEquals((await finish(stage, ["ls", "y"])).out, "LOCK  HOLDER  HELD FOR  LEASE  IN LINE\n");
   const [listed, ...more] = (await finish(stage, ["ls", "x", "--json"])).out.trim().split("\n");
   assertEquals([JSON.parse(listed).holders[0].label, more], [evil, []]);
@@ -261,7 +261,7 @@ test("ls, show, release and cleanup, on a pipe", async (stage) => {
   assertStringIncludes(unforced.err, "say --force");
   assertEquals((await finish(stage, ["release", "x", "--force", "--token", "0"])).code, 1);
   const released = await finish(stage, ["release", "x", "--force", "--token", fencingToken]);
-  assertEquals([released.code, released.out], [0, `released "x", which evil\\u{1b}[2J held\n`]);
+  assertEquals([released.code, released.out], [0, `released "x", which evil\\u001b[2J held\n`]);
   assertEquals((await holder.outcome()).code, 76);
   assertEquals((await waiter.outcome()).out, "mine\n");
   assertEquals((await finish(stage, ["release", "x", "--force"])).code, 1);
@@ -361,8 +361,10 @@ Deno.test("command line: every command has its help", () => {
 });
 
 Deno.test("command line: what others have named does not command the terminal", () => {
-  const evil = "a\x1b[2Jb\x9bc\u202ed\ne";
-  assertEquals(printable(evil), "a\\u{1b}[2Jb\\u{9b}c\\u{202e}d\\u{a}e");
-  assert(!/\p{Cc}|\p{Cf}/u.test(json({ evil })));
-  assertEquals(JSON.parse(json({ evil })), { evil });
+  const evil = "a\x1b[2Jb\x9bc\u202ed\ne\u2028\u{e0041}\u00ad";
+  const shown = "a\\u001b[2Jb\\u009bc\\u202ed\\u000ae\\u2028\\udb40\\udc41\\u00ad";
+  assertEquals([printable(evil), printable(shown)], [shown, shown]);
+  const json = printable(JSON.stringify({ evil }));
+  assert(!/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(json));
+  assertEquals(JSON.parse(json), { evil });
 });

@@ -106,6 +106,36 @@ Deno.test("input: bad options are refused", async () => {
   assertEquals(sent, []);
 });
 
+Deno.test("input: no text of others commands the terminal that shows an error or a lock", async () => {
+  const evil = "a\x1b[2J\x9b\u202e\u2028\u{e0041}\n";
+  const backend = memoryBackend();
+  const failing = memoryBackend();
+  Object.assign(failing, { read: () => Promise.reject(evil), commit: () => Promise.reject(new Error(evil)) });
+  await using held = await lock(evil, { backend, label: evil }).acquire();
+  const bad = [{ [evil]: 1 }, { kind: evil }, { wait: Symbol(evil) }, {
+    wait: { [Symbol.toStringTag]: evil },
+  }];
+  const texts = await Promise.all([
+    () => lock(evil, { backend, wait: false }).acquire(),
+    () => lock(evil, { backend: failing, wait: false }).acquire(),
+    () => configure({ [evil]: backend } as Anything),
+    ...bad.map((options) => () => lock("x", options as Anything)),
+  ].map(async (act) => {
+    try {
+      await act();
+    } catch (error) {
+      return (error as Error).message;
+    }
+  }));
+  for (const text of [...texts, `${held}`, Deno.inspect(held)]) {
+    assert(
+      text!.includes("\\u001b[2J\\u009b\\u202e\\u2028\\udb40\\udc41\\n") || text!.includes("\\u000a"),
+      text,
+    );
+    assert(!/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(text!), text);
+  }
+});
+
 Deno.test("input: an identifier may have any length and any characters, and each is a lock of its own", async () => {
   const backend = memoryBackend();
   const long = "é".repeat(5000);
