@@ -65,6 +65,8 @@ export interface ListedLock {
   readonly holders: readonly ListedHolder[];
   /** Who is in line, first come first: one place per process. */
   readonly waiters: readonly ListedWaiter[];
+  /** What is wrong with a record that is none of Holdfast's; `holders` and `waiters` are then empty. */
+  readonly unreadable?: string;
 }
 
 /**
