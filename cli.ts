@@ -54,7 +54,8 @@ export async function main(args: readonly string[]): Promise<number> {
       return EXIT.done;
     }
     const task = taskOf(line);
-    const store = await openStore(line.options.backend as string | undefined);
+    const { backend, insecure } = line.options;
+    const store = await openStore(backend as string | undefined, insecure === true);
     try {
       return await task(store.backend);
     } finally {
@@ -71,7 +72,6 @@ export async function main(args: readonly string[]): Promise<number> {
 /** Checks everything before the store is opened. */
 function taskOf(line: CommandLine): Task {
   const { options: { json, yes, token, ...options } } = line;
-  if (line.name !== "run" && line.command !== undefined) throw new UsageError("only run takes a command");
   switch (line.name!) {
     case "run":
       return runTask(line);
@@ -100,7 +100,7 @@ function taskOf(line: CommandLine): Task {
 }
 
 function runTask(line: CommandLine): Task {
-  const { options, command = [] } = line;
+  const { options, command } = line;
   const identifier = required(line);
   if (command.length === 0 || command[0] === "") {
     throw new UsageError("the command to run goes after --: holdfast run <identifier> -- <command>");

@@ -75,7 +75,12 @@ async function acquire(backend: LockBackend, job: Job, signal: AbortSignal): Pro
 /** Runs the command while the lock is held, and releases the lock. */
 async function hold(held: Lock, job: Job, receive: (to: (signal: Signal) => void) => void): Promise<number> {
   const { signal } = held;
-  const command = new Command(job.command, held.fencingToken);
+  const command = start(job.command, held.fencingToken);
+  if (command === undefined) {
+    // Nothing has run: others need not wait for the end of the lease.
+    await held.release();
+    return EXIT.notExecutable;
+  }
   receive((name) => command.forward(name));
   let killing: ReturnType<typeof setTimeout> | undefined;
   const lost = () => {
@@ -99,6 +104,15 @@ async function hold(held: Lock, job: Job, receive: (to: (signal: Signal) => void
     // The command has done its work under the lock; others have to wait for the end of the lease.
     tell((error as Error).message);
     return code;
+  }
+}
+
+/** Starts the command; `undefined` if it is refused at once, such as for arguments that are too long. */
+function start(command: readonly string[], fencingToken: string): Command | undefined {
+  try {
+    return new Command(command, fencingToken);
+  } catch (error) {
+    tell(`Cannot run ${quote(command[0])}: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
 

@@ -29,9 +29,18 @@ export function printBold(line: string): void {
   process.stdout.write(plain ? `${text}\n` : `\x1b[1m${text}\x1b[22m\n`);
 }
 
+let secrets: readonly string[] = [];
+
+/** From now on, nothing that is said has any of these texts in it: clients put what they were given in their errors. */
+export function keepSecret(texts: readonly string[]): void {
+  // The longest first: a part must not be taken out of the whole. What is very short would hit words.
+  secrets = texts.filter((text) => text.length > 3).sort((a, b) => b.length - a.length);
+}
+
 /** Says something on standard error. */
 export function tell(text: string): void {
-  process.stderr.write(`holdfast: ${printable(text)}\n`);
+  const told = secrets.reduce((text, secret) => text.replaceAll(secret, "…"), text);
+  process.stderr.write(`holdfast: ${printable(told)}\n`);
 }
 
 /** A time span for people. */

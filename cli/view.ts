@@ -35,8 +35,9 @@ export async function watch(backend: LockBackend, prefix: string, asJson: boolea
   let before: string | undefined;
   for (;;) {
     const found = await all(backend, prefix);
-    const state = JSON.stringify(found.map(({ identifier, holders, waiters }) => [
+    const state = JSON.stringify(found.map(({ identifier, holders, waiters, unreadable }) => [
       identifier,
+      unreadable,
       holders.map(({ fencingToken }) => fencingToken),
       waiters.map(({ label, since }) => [label, since]),
     ]));
@@ -50,24 +51,28 @@ export async function watch(backend: LockBackend, prefix: string, asJson: boolea
 /** `show`. */
 export async function show(backend: LockBackend, identifier: string, asJson: boolean): Promise<number> {
   const lock = await look(identifier, backend);
-  const { holders, waiters } = lock;
+  const { holders, waiters, unreadable } = lock;
   if (asJson) print([JSON.stringify(lock)]);
   else {
     printBold(lock.identifier);
-    for (const holder of holders) {
-      print([
-        `held by        ${name(holder)}`,
-        `since          ${holder.since.toISOString()}, for ${span(holder.heldForMs)}`,
-        `lease          ${leaseOf(holder)}`,
-        `fencing token  ${holder.fencingToken}`,
-      ]);
-    }
-    if (holders.length === 0) print(["held by        nobody"]);
-    for (const [i, waiter] of waiters.entries()) {
-      print([`${i === 0 ? "in line" : "       "}        ${name(waiter)}, for ${span(waiter.waitingForMs)}`]);
-    }
+    print(linesOf(lock));
   }
-  return holders.length + waiters.length > 0 ? EXIT.done : EXIT.absent;
+  return holders.length + waiters.length > 0 || unreadable !== undefined ? EXIT.done : EXIT.absent;
+}
+
+/** What `show` says of a lock, below its name. */
+export function linesOf({ holders, waiters, unreadable }: ListedLock): string[] {
+  if (unreadable !== undefined) return [`unreadable     ${unreadable}`];
+  const held = holders.flatMap((holder) => [
+    `held by        ${name(holder)}`,
+    `since          ${holder.since.toISOString()}, for ${span(holder.heldForMs)}`,
+    `lease          ${leaseOf(holder)}`,
+    `fencing token  ${holder.fencingToken}`,
+  ]);
+  const inLine = waiters.map((waiter, i) =>
+    `${i === 0 ? "in line" : "       "}        ${name(waiter)}, for ${span(waiter.waitingForMs)}`
+  );
+  return [...(held.length === 0 ? ["held by        nobody"] : held), ...inLine];
 }
 
 /** `release --force`. */
@@ -77,8 +82,12 @@ export async function release(
   fencingToken: string | undefined,
   yes: boolean,
 ): Promise<number> {
-  const { holders } = await look(identifier, backend);
+  const { holders, unreadable } = await look(identifier, backend);
   const holder = holders.find((holder) => fencingToken === undefined || holder.fencingToken === fencingToken);
+  if (unreadable !== undefined) {
+    tell(`${quote(identifier)} is unreadable: ${unreadable}`);
+    return EXIT.absent;
+  }
   if (holder === undefined) {
     tell(`${quote(identifier)} is not held${fencingToken === undefined ? "" : " under that fencing token"}`);
     return EXIT.absent;
@@ -128,12 +137,12 @@ async function all(backend: LockBackend, prefix: string): Promise<ListedLock[]> 
 }
 
 /** The head and a row for each lock, in columns. */
-function table(found: readonly ListedLock[]): [string, ...string[]] {
+export function table(found: readonly ListedLock[]): [string, ...string[]] {
   // What is as wide as it will be shown.
-  const rows = found.map(({ identifier, holders, waiters }) =>
+  const rows = found.map(({ identifier, holders, waiters, unreadable }) =>
     [
       identifier,
-      holders.map(name).join(", ") || "nobody",
+      unreadable === undefined ? holders.map(name).join(", ") || "nobody" : `unreadable: ${unreadable}`,
       holders.map(({ heldForMs }) => span(heldForMs)).join(", ") || "-",
       holders.map(leaseOf).join(", ") || "-",
       `${waiters.length}`,

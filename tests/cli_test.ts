@@ -8,7 +8,12 @@ import { main } from "@holdfast/lock/cli";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { delay } from "@std/async";
 import type { LockBackend } from "../core/backend.ts";
+import process from "node:process";
+import { memoryBackend } from "../backends/memory.ts";
+import { opener, secretsIn } from "../cli/store.ts";
+import { keepSecret, print, tell } from "../cli/terminal.ts";
 import { COMMANDS, duration, helpOf, read, UsageError } from "../cli/usage.ts";
+import { linesOf, list, show, table } from "../cli/view.ts";
 import { printable } from "../core/printable.ts";
 import { finish, ON_DENO, type Place, Program } from "./cli_program.ts";
 import { missingRedis, RedisServer } from "./redis_server.ts";
@@ -274,6 +279,80 @@ test("ls, show, release and cleanup, on a pipe", async (stage) => {
   assertEquals((await old.outcome()).code, 76);
 });
 
+test("a lock named like an option is run under, shown and released", async (stage) => {
+  const script = ["sh", "-c", "echo held; cat"];
+  await using holder = await new Program(stage, "run", "--lease", "1s", "--", "-x", "--", ...script).says(
+    "held",
+  );
+  assertEquals((await finish(stage, ["show", "--", "-x"])).out.split("\n")[0], "-x");
+  const released = await finish(stage, ["release", "--force", "--", "-x"]);
+  assertEquals([released.code, released.out.startsWith('released "-x"')], [0, true]);
+  assertEquals((await holder.outcome()).code, 76);
+});
+
+Deno.test("command line: a command that is refused at once leaves no lock held: 126", async () => {
+  const file = await Deno.makeTempFile();
+  try {
+    const backend = ["--backend", `kv:${file}`];
+    for (const refused of ["x".repeat(3_000_000), "a\0b"]) {
+      assertEquals(await main(["run", "x", ...backend, "--", "echo", refused]), 126);
+      assertEquals(await main(["run", "x", ...backend, "--no-wait", "--", "true"]), 0);
+    }
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
+/** Everything that `act` prints. */
+async function printed(act: () => Promise<unknown>): Promise<string> {
+  const { write } = process.stdout;
+  let text = "";
+  try {
+    process.stdout.write = (more: string) => {
+      text += more;
+      return true;
+    };
+    await act();
+  } finally {
+    process.stdout.write = write;
+  }
+  return text;
+}
+
+Deno.test("command line: ls lists 130 000 locks", async () => {
+  const backend = memoryBackend();
+  const holder = {
+    token: "t",
+    mode: "exclusive",
+    limit: 1,
+    since: 1,
+    leaseMs: 100,
+    expiresAt: 1,
+    renewals: 0,
+  };
+  const value = JSON.stringify({ v: 1, holders: [holder], queue: [] });
+  Object.assign(backend, {
+    async *list() {
+      for (let i = 0; i < 130_000; i++) yield { key: `lock:${i}`, version: "1", value };
+    },
+  });
+  for (const asJson of [false, true]) {
+    const text = await printed(() => list(backend, "", asJson));
+    assertEquals(text.split("\n").length, 130_000 + (asJson ? 1 : 2));
+  }
+});
+
+Deno.test("command line: what is unreadable is shown as such", async () => {
+  const backend = memoryBackend();
+  const lock: ListedLock = { identifier: "x", holders: [], waiters: [], unreadable: "it is \x1bnone" };
+  assertEquals(table([lock])[1].split(/ {2,}/), ["x", "unreadable: it is \\u001bnone", "-", "-", "0"]);
+  const shown = await printed(() => Promise.resolve(print(linesOf(lock))));
+  assertEquals(shown, "unreadable     it is \\u001bnone\n");
+  // Nobody, and no fault, is another thing.
+  assertEquals(linesOf({ ...lock, unreadable: undefined }), ["held by        nobody"]);
+  assertEquals(await printed(() => show(backend, "x", false)), "x\nheld by        nobody\n");
+});
+
 test("ls --watch, on a pipe: again whenever it has changed", async (stage) => {
   await using watcher = new Program(stage, "ls", "--watch", "--json");
   await watcher.says("[]\n");
@@ -293,9 +372,52 @@ Deno.test("command line: a store that cannot be opened is told, with 69, and wit
     out: "",
     err: "holdfast: Cannot open the store: connect ECONNREFUSED 127.0.0.1:1\n",
   });
-  const wrong = await finish({ ...closed, store: "rediss://me:secret@" }, ["ls"]);
-  assertEquals(wrong.code, 64);
-  assertStringIncludes(wrong.err, "rediss://…@");
+  for (
+    const store of ["rediss://me:secret@", "postgres://me:secret@host", "me:secret@host", "secret", "kv:"]
+  ) {
+    const { code, err } = await finish({ ...closed, store }, ["ls"]);
+    assertEquals([code, err.includes("secret"), err.includes("host,")], [64, false, false], err);
+    const scheme = /^(\w+):/.exec(store)?.[1];
+    assertStringIncludes(err, scheme === undefined ? ": it names no scheme" : `: its scheme is "${scheme}"`);
+  }
+});
+
+Deno.test("command line: whatever a client says, the URL of the store is not in it", () => {
+  const said: string[] = [];
+  const { write } = process.stderr;
+  // A fragment and a query are taken over by clients, and come back in their errors.
+  const spec = "https://me:pass%77ord@127.0.0.1:1/path?token=abcdefgh";
+  try {
+    process.stderr.write = (text: string) => said.push(text) > 0;
+    keepSecret(secretsIn(spec));
+    for (
+      const text of [spec, new URL(spec).href, "password", "pass%77ord", "token=abcdefgh", "me:pass%77ord"]
+    ) {
+      tell(`Cannot open ${text}: it is closed`);
+    }
+  } finally {
+    process.stderr.write = write;
+    keepSecret([]);
+  }
+  assertEquals(said, said.map(() => "holdfast: Cannot open …: it is closed\n"));
+});
+
+Deno.test("command line: a token goes over plain http only if --insecure says so", async () => {
+  const before = Deno.env.get("DENO_KV_ACCESS_TOKEN");
+  // Nobody listens there, so what is not refused is not opened either.
+  const refusing = "http://127.0.0.1:1";
+  try {
+    Deno.env.set("DENO_KV_ACCESS_TOKEN", "a-token-of-this-test");
+    assertThrows(() => opener(refusing, false), UsageError, "sends DENO_KV_ACCESS_TOKEN in the clear");
+    assertEquals(await main(["ls", "--backend", refusing]), 64);
+    for (const open of [opener(refusing, true), opener("https://127.0.0.1:1", false)]) assert(open);
+    Deno.env.delete("DENO_KV_ACCESS_TOKEN");
+    assert(opener(refusing, false));
+    assertThrows(() => opener("http://me:secret@127.0.0.1:1", false), UsageError, "--insecure");
+  } finally {
+    if (before === undefined) Deno.env.delete("DENO_KV_ACCESS_TOKEN");
+    else Deno.env.set("DENO_KV_ACCESS_TOKEN", before);
+  }
 });
 
 Deno.test("command line: on Node, a client that is not installed is named", async () => {
@@ -317,7 +439,9 @@ Deno.test("command line: bad usage is refused before anything is opened, by opti
       ["run", "x", "--no-wait", "--wait-for", "1s", "--", "true"],
       ["run", "x", "--label", "l".repeat(129), "--", "true"],
       ["ls", "a", "b"],
-      ["ls", "--", "true"],
+      ["ls", "--", "a", "b"],
+      ["run", "--", "-x", "y", "--", "true"],
+      ["run", "x", "--", "", "--"],
       ["show"],
       ["release", "x"],
       ["cleanup", "--older-than", "1d"],
@@ -358,6 +482,20 @@ Deno.test("command line: every command has its help", () => {
   }
   for (const args of [[], ["--help"], ["-h"], ["help"]]) assertEquals(read(args).name, undefined);
   assertEquals(read(["run", "x", "--", "ls", "--help"]).help, false);
+});
+
+Deno.test("command line: -- separates what is no option", () => {
+  const seen = (...args: string[]) => {
+    const { operands, command } = read(args);
+    return [operands, command];
+  };
+  assertEquals(seen("show", "--", "-x"), [["-x"], []]);
+  assertEquals(seen("show", "-h", "--", "--help"), [["--help"], []]);
+  assertEquals(seen("release", "--force", "--", "--"), [["--"], []]);
+  assertEquals(seen("ls", "--json", "--", "-x"), [["-x"], []]);
+  assertEquals(seen("run", "--label", "l", "--", "-x", "--", "ls", "--", "-l"), [["-x"], ["ls", "--", "-l"]]);
+  assertEquals(seen("run", "x", "--", "ls", "--", "-l"), [["x"], ["ls", "--", "-l"]]);
+  assertEquals(seen("run", "--", "ls"), [[], ["ls"]]);
 });
 
 Deno.test("command line: what others have named does not command the terminal", () => {
