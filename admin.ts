@@ -36,7 +36,7 @@ import { crossSite, isTooLarge, isVisit } from "./http/requests.ts";
 import { keyOf } from "./core/identifier.ts";
 import { forceRelease, locks, type StoreOptions } from "./core/operate.ts";
 import { checkOptions } from "./core/options.ts";
-import { assertOptions, describe, time } from "./core/validate.ts";
+import { describe, ownOptions, time } from "./core/validate.ts";
 
 /** For how long the page is kept live before `authorize` is asked again; the browser asks by itself. */
 const STREAM_MS = 60_000;
@@ -96,15 +96,15 @@ const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];
  * ```
  */
 export function adminHandler(options: AdminOptions = {}): (request: Request) => Promise<Response> {
-  assertOptions(options, NAMES, "serve the admin page");
-  const { authorize, title = "Locks", kind, backend } = options;
+  const own = ownOptions(options, NAMES, "serve the admin page");
+  const { authorize, title = "Locks", kind, backend } = own;
   assertAuthorize(authorize);
   if (typeof title !== "string") {
     throw new TypeError(
       `Cannot serve the admin page: 'title' must be a string, current value is ${describe(title)}`,
     );
   }
-  const refreshMs = time(options.refreshMs, "refreshMs", 100) ?? 2000;
+  const refreshMs = time(own.refreshMs, "refreshMs", 100) ?? 2000;
   checkOptions({ kind, backend });
   rememberLosses();
   const admin = new Admin({ kind, backend }, title, refreshMs);

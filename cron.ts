@@ -20,7 +20,7 @@ import { answerTo, json, refusal } from "./http/answers.ts";
 import { assertAuthorize, type Authorize, refusedBy } from "./http/authorize.ts";
 import { crossSite, isTooLarge } from "./http/requests.ts";
 import { Bell } from "./core/bell.ts";
-import { assertCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/cleanup.ts";
+import { checkCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/cleanup.ts";
 import { systemClock } from "./core/clock.ts";
 import { describe } from "./core/validate.ts";
 import { Lock, LockBackendError } from "./mod.ts";
@@ -75,8 +75,8 @@ export interface RegisterCleanupOptions extends CleanupOptions {
  * ```
  */
 export function registerCleanup(options: RegisterCleanupOptions = {}): Promise<void> {
-  assertCleanup(options, "schedule", "name");
-  const { schedule = "0 3 * * *", name = "holdfast-cleanup", ...rest } = options;
+  const own = checkCleanup(options, "schedule", "name");
+  const { schedule = "0 3 * * *", name = "holdfast-cleanup", ...rest } = own;
   assertText(schedule, "schedule", /^\s*\S+(\s+\S+){4}\s*$/, "a cron schedule of five fields");
   assertText(name, "name", /^[\w -]{1,64}$/, "1 to 64 letters, digits, spaces, '_' and '-'");
   const { signal } = rest;
@@ -159,8 +159,7 @@ export interface CleanupHandlerOptions extends CleanupOptions {
  * ```
  */
 export function cleanupHandler(options: CleanupHandlerOptions = {}): (request: Request) => Promise<Response> {
-  assertCleanup(options, "authorize");
-  const { authorize, ...rest } = options;
+  const { authorize, ...rest } = checkCleanup(options, "authorize");
   assertAuthorize(authorize);
   const answer = async (request: Request): Promise<Response> => {
     if (request.method !== "GET" && request.method !== "POST") {

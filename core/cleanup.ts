@@ -9,7 +9,7 @@ import { LocalQueue } from "./local_queue.ts";
 import { storeOf, type StoreOptions } from "./operate.ts";
 import { LIMIT_MS, recordOf, tellForced } from "./operators.ts";
 import { checkOptions } from "./options.ts";
-import { assertOptions, refuse, time } from "./validate.ts";
+import { ownOptions, refuse, time } from "./validate.ts";
 import { type Peer, peerOf } from "./peer.ts";
 import type { Sight } from "./record/codec.ts";
 import { sweep } from "./record/rules.ts";
@@ -92,11 +92,11 @@ const NAMES = ["prefix", "olderThanMs", "signal", "onProgress", "kind", "backend
  * ```
  */
 export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCounts> {
-  assertCleanup(options);
-  const { prefix = "", olderThanMs, signal, onProgress } = options;
+  const own = checkCleanup(options);
+  const { prefix = "", olderThanMs, signal, onProgress } = own;
   signal?.throwIfAborted();
   const stop = new AbortController();
-  const cleaning = storeOf(options)
+  const cleaning = storeOf(own)
     .then((backend) => new Cleanup(peerOf(backend), olderThanMs, stop.signal, onProgress).run(prefix));
   return await new Promise<CleanupCounts>((resolve, reject) => {
     // Not even a store that is silent keeps the caller.
@@ -108,16 +108,20 @@ export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCoun
   });
 }
 
-/** Refuses bad options of a cleanup, or of one that is to come; `more` are the names that it may have besides. */
-export function assertCleanup(options: CleanupOptions, ...more: string[]): void {
-  assertOptions(options, [...more, ...NAMES], "clean up");
-  const { prefix = "", olderThanMs, signal, onProgress, kind, backend } = options;
+/**
+ * The options of a cleanup, or of one that is to come, which are the object's own; `more` are the names that they may
+ * have besides. Refuses bad ones.
+ */
+export function checkCleanup<Options extends CleanupOptions>(options: Options, ...more: string[]): Options {
+  const own = ownOptions(options, [...more, ...NAMES], "clean up");
+  const { prefix = "", olderThanMs, signal, onProgress, kind, backend } = own;
   if (prefix !== "") assertIdentifier(prefix, "prefix");
   time(olderThanMs, "olderThanMs", 0);
   checkOptions({ signal, kind, backend });
   if (onProgress !== undefined && typeof onProgress !== "function") {
     refuse("Cannot clean up: 'onProgress' must be a function", onProgress);
   }
+  return own;
 }
 
 /** A record that is looked at again when it may have become garbage. */

@@ -150,9 +150,10 @@ export class LockBackendError extends Error {
     message: string,
     options: ErrorOptions & { identifier?: string; transient?: boolean } = {},
   ) {
-    super(message, options);
-    this.identifier = options.identifier;
-    this.transient = options.transient ?? false;
+    const own: typeof options = { __proto__: null, ...options } as object;
+    super(message, own);
+    this.identifier = own.identifier;
+    this.transient = own.transient ?? false;
   }
 }
 

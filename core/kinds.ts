@@ -11,7 +11,8 @@ export interface Backends {
   weak?: LockBackend;
 }
 
-const configured: Backends = {};
+/** Inherits nothing, as no options do. */
+const configured: Backends = Object.create(null);
 let openDefault: (() => Promise<LockBackend>) | undefined;
 let opening: Promise<LockBackend> | undefined;
 

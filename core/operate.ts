@@ -5,7 +5,7 @@ import type { HolderInfo } from "./errors.ts";
 import { assertIdentifier } from "./identifier.ts";
 import { backendFor } from "./kinds.ts";
 import { checkOptions, type LockKind } from "./options.ts";
-import { assertOptions } from "./validate.ts";
+import { ownOptions } from "./validate.ts";
 
 // On first use: most programs only lock.
 const operators = () => import("./operators.ts");
@@ -94,10 +94,10 @@ export interface ListedLock {
  * ```
  */
 export function locks(options: ListOptions = {}): AsyncIterableIterator<ListedLock> {
-  assertOptions(options, ["prefix", "kind", "backend"], "list locks");
-  const { prefix = "" } = options;
+  const own = ownOptions(options, ["prefix", "kind", "backend"], "list locks");
+  const { prefix = "" } = own;
   if (prefix !== "") assertIdentifier(prefix, "prefix");
-  const opening = storeOf(options);
+  const opening = storeOf(own);
   // A list that nobody reads fails nobody.
   opening.catch(() => {});
   return listed(opening, prefix);
@@ -134,11 +134,11 @@ async function* listed(opening: Promise<LockBackend>, prefix: string): AsyncIter
  */
 export async function forceRelease(identifier: string, options: ForceOptions = {}): Promise<boolean> {
   assertIdentifier(identifier);
-  assertOptions(options, ["fencingToken", "kind", "backend"], "release");
-  const { fencingToken } = options;
+  const own = ownOptions(options, ["fencingToken", "kind", "backend"], "release");
+  const { fencingToken } = own;
   if (fencingToken !== undefined) assertIdentifier(fencingToken, "fencingToken");
   const { expel } = await operators();
-  return await expel(identifier, fencingToken, await storeOf(options));
+  return await expel(identifier, fencingToken, await storeOf(own));
 }
 
 /** The store that options mean. Throws TypeError for options that mean none. */

@@ -19,15 +19,30 @@ export function describe(value: unknown): string {
   );
 }
 
-/** Refuses options that are no object, or have a name that is not in `names`: it may be a slip. */
-export function assertOptions(options: unknown, names: readonly string[], doing: string): void {
+/**
+ * The options that are the object's own, as an object that inherits nothing: somebody else's library may have put
+ * `stealAfterMs` on the prototype of all objects, and a caller may make options of others with `Object.create`. Refuses
+ * what is no object, or has a name that is not in `names`: it may be a slip.
+ */
+export function ownOptions<Options extends object>(
+  options: Options,
+  names: readonly string[],
+  doing: string,
+): Options {
   if (Object.prototype.toString.call(options) !== "[object Object]") {
     refuse(`Cannot ${doing}: options must be an object`, options);
   }
-  for (const name of Object.keys(options as object)) {
+  const own = { __proto__: null, ...options };
+  for (const name of Object.keys(own)) {
     if (names.includes(name)) continue;
     throw new TypeError(`Cannot ${doing}: there is no option '${printable(name)}', only ${names.join(", ")}`);
   }
+  return own;
+}
+
+/** Refuses what {@linkcode ownOptions} refuses. */
+export function assertOptions(options: object, names: readonly string[], doing: string): void {
+  ownOptions(options, names, doing);
 }
 
 /** A time, if it is given. Throws TypeError or RangeError for what is none. */

@@ -1,7 +1,12 @@
 // Bad input is refused with the option, the rule and the value, before anything is sent.
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
+import { metrics } from "@opentelemetry/api";
+import { adminHandler } from "../admin.ts";
 import { commitIfHeld, kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
+import { cleanup, cleanupHandler, registerCleanup } from "../cron.ts";
+import { instrument } from "../otel.ts";
+import { testBackend } from "../testing.ts";
 import { decode } from "../core/record/codec.ts";
 import { freeze } from "../testing/probe.ts";
 import { delay } from "@std/async";
@@ -10,6 +15,7 @@ import {
   type Change,
   type CommitResult,
   configure,
+  forceRelease,
   Lock,
   lock,
   LOCK_KINDS,
@@ -17,6 +23,7 @@ import {
   type LockBackend,
   LockBackendError,
   type LockOptions,
+  locks,
 } from "../mod.ts";
 
 /** A backend to which nothing may be sent. */
@@ -104,6 +111,75 @@ Deno.test("input: bad options are refused", async () => {
     await assertRejects(() => Lock.acquire("x", all), error, says);
   }
   assertEquals(sent, []);
+});
+
+/** Every function that takes options, with none of its own. */
+const TAKERS: Record<string, (options: Anything) => unknown> = {
+  lock: (options) => lock("x", options),
+  "Lock.acquire": (options) => Lock.acquire("x", options),
+  locks: (options) => locks(options),
+  forceRelease: (options) => forceRelease("x", options),
+  cleanup: (options) => cleanup(options),
+  cleanupHandler: (options) => cleanupHandler(options),
+  registerCleanup: (options) => registerCleanup(options),
+  adminHandler: (options) => adminHandler(options),
+  instrument: (options) => instrument({ metrics }, options).stop(),
+  LockBackendError: (options) => new LockBackendError("the store is out", options),
+  testBackend: (options) => testBackend(options),
+};
+
+/** What those take that take no backend, or more. */
+const OWN: Record<string, Anything> = {
+  registerCleanup: { signal: AbortSignal.abort() },
+  instrument: {},
+  LockBackendError: {},
+  testBackend: { name: "none", test() {}, open() {} },
+};
+
+/** What the options of all of them are called, except `name` and `label`, which much else is called, too. */
+const OPTIONS =
+  "wait waitForMs stealAfterMs kind leaseMs renew signal backend prefix olderThanMs onProgress " +
+  "fencingToken authorize title refreshMs schedule identifiers transient identifier store skewMs databaseId " +
+  "namespace entityKind pollMs timeoutMs stretch limitMs deviations skip";
+
+Deno.test("input: no option is obeyed that an object only inherits", async () => {
+  const backend = memoryBackend();
+  const obeyed: string[] = [];
+  let taker = "";
+  for (const name of OPTIONS.split(" ")) {
+    Object.defineProperty(Object.prototype, name, {
+      configurable: true,
+      get: () => void obeyed.push(`${taker}: ${name}`),
+      set(value) {
+        Object.defineProperty(this, name, { value, configurable: true, enumerable: true, writable: true });
+      },
+    });
+  }
+  const pending: unknown[] = [];
+  try {
+    for (const [name, take] of Object.entries(TAKERS)) {
+      taker = name;
+      const own = OWN[name] ?? { backend };
+      try {
+        pending.push(take(own));
+      } catch (error) {
+        obeyed.push(`${name}: ${error}`);
+      }
+    }
+  } finally {
+    for (const name of OPTIONS.split(" ")) delete (Object.prototype as Anything)[name];
+  }
+  for (const made of await Promise.all(pending)) if (made instanceof Lock) await made.release();
+  assertEquals(obeyed, []);
+  // A thief that nobody asked for, and a caller who meant to wait: both would bail or steal.
+  const held = await lock("y", { backend }).acquire();
+  const bare = Object.assign(Object.create({ stealAfterMs: 0, wait: false, signal: AbortSignal.abort() }), {
+    backend,
+  });
+  const waiting = lock("y", bare).acquire();
+  await held.release();
+  await (await waiting).release();
+  assertEquals(held.signal.aborted, false);
 });
 
 Deno.test("input: no text of others commands the terminal that shows an error or a lock", async () => {
