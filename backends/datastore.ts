@@ -551,7 +551,7 @@ class DatastoreBackend implements LockBackend {
 export function datastoreBackend(client: DatastoreApi, options: DatastoreBackendOptions): LockBackend {
   assertClient(client);
   const doing = "make a Datastore backend";
-  assertOptions(options, doing, [
+  const own = ownOptions(options, doing, [
     "projectId",
     "databaseId",
     "namespace",
@@ -559,8 +559,8 @@ export function datastoreBackend(client: DatastoreApi, options: DatastoreBackend
     "pollMs",
     "timeoutMs",
   ]);
-  const { projectId, databaseId = "", namespace = "", entityKind = "HoldfastLock" } = options;
-  const { pollMs = DEFAULT_POLL_MS, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  const { projectId, databaseId = "", namespace = "", entityKind = "HoldfastLock" } = own;
+  const { pollMs = DEFAULT_POLL_MS, timeoutMs = DEFAULT_TIMEOUT_MS } = own;
   assertProject(projectId, doing);
   assertText(databaseId, "databaseId", doing);
   if (typeof namespace !== "string" || !/^[\w.-]{0,100}$/.test(namespace) || isReserved(namespace)) {
@@ -679,17 +679,17 @@ export interface DatastoreClient extends DatastoreApi {
  */
 export async function datastoreClient(options: DatastoreClientOptions): Promise<DatastoreClient> {
   const doing = "make a Datastore client";
-  assertOptions(options, doing, ["projectId", "databaseId", "emulatorHost", "transport"]);
-  const { projectId, databaseId = "" } = options;
+  const own = ownOptions(options, doing, ["projectId", "databaseId", "emulatorHost", "transport"]);
+  const { projectId, databaseId = "" } = own;
   assertProject(projectId, doing);
   assertText(databaseId, "databaseId", doing);
-  const { transport = onDeno() ? "rest" : "grpc" } = options;
+  const { transport = onDeno() ? "rest" : "grpc" } = own;
   if (transport !== "grpc" && transport !== "rest") {
     throw new TypeError(
       `Cannot ${doing}: 'transport' must be "grpc" or "rest", current value is ${describe(transport)}`,
     );
   }
-  const emulator = emulatorAddress(options.emulatorHost, doing);
+  const emulator = emulatorAddress(own.emulatorHost, doing);
   const rest = transport === "rest";
   const { DatastoreClient, grpc } = await load(!rest && emulator !== undefined);
   const host = emulator === undefined
@@ -829,12 +829,18 @@ function assertClient(client: unknown): asserts client is DatastoreApi {
   );
 }
 
-function assertOptions(options: unknown, doing: string, known: readonly string[]): void {
+/** The options that are the object's own, as an object that inherits nothing. */
+function ownOptions<Options extends object>(
+  options: Options,
+  doing: string,
+  known: readonly string[],
+): Options {
   if (typeof options !== "object" || options === null) {
     throw new TypeError(`Cannot ${doing}: it takes { projectId, … }, current value is ${describe(options)}`);
   }
   const unknown = Object.keys(options).find((name) => !known.includes(name));
   if (unknown !== undefined) throw new TypeError(`Cannot ${doing}: there is no option '${unknown}'`);
+  return { __proto__: null, ...options };
 }
 
 function assertProject(projectId: unknown, doing: string): void {

@@ -24,7 +24,7 @@ import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../
 import { Bell } from "../core/bell.ts";
 import { pause, systemClock } from "../core/clock.ts";
 import { LockBackendError } from "../core/errors.ts";
-import { assertOptions, describe, refuse } from "../core/validate.ts";
+import { describe, ownOptions, refuse } from "../core/validate.ts";
 import { guardOf } from "../core/guard.ts";
 import type { Lock } from "../core/lock.ts";
 
@@ -342,8 +342,8 @@ export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): LockB
         `current value lacks '${missing}': ${describe(kv)}`,
     );
   }
-  assertOptions(options, ["prefix", "skewMs"], "make a KV backend");
-  const { prefix = ["holdfast"], skewMs = 1000 } = options;
+  const own = ownOptions(options, ["prefix", "skewMs"], "make a KV backend");
+  const { prefix = ["holdfast"], skewMs = 1000 } = own;
   if (!Array.isArray(prefix) || prefix.length === 0 || !prefix.every(isKeyPart)) {
     const shown = Array.isArray(prefix) ? `[${prefix.map(describe).join(", ")}]` : describe(prefix);
     throw new TypeError(

@@ -40,11 +40,6 @@ export function ownOptions<Options extends object>(
   return own;
 }
 
-/** Refuses what {@linkcode ownOptions} refuses. */
-export function assertOptions(options: object, names: readonly string[], doing: string): void {
-  ownOptions(options, names, doing);
-}
-
 /** A time, if it is given. Throws TypeError or RangeError for what is none. */
 export function time(value: unknown, option: string, least: number): number | undefined {
   if (value === undefined) return undefined;

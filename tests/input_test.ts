@@ -2,8 +2,10 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import { metrics } from "@opentelemetry/api";
 import { adminHandler } from "../admin.ts";
+import { datastoreBackend } from "../backends/datastore.ts";
 import { commitIfHeld, kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
+import { redisBackend } from "../backends/redis.ts";
 import { cleanup, cleanupHandler, registerCleanup } from "../cron.ts";
 import { instrument } from "../otel.ts";
 import { testBackend } from "../testing.ts";
@@ -113,8 +115,12 @@ Deno.test("input: bad options are refused", async () => {
   assertEquals(sent, []);
 });
 
-/** Every function that takes options, with none of its own. */
+/** Every function that takes options; those first that load something on the way, in which others would go on. */
 const TAKERS: Record<string, (options: Anything) => unknown> = {
+  memoryBackend: (options) => memoryBackend(options),
+  kvBackend: (options) => kvBackend(KV, options),
+  redisBackend: (options) => redisBackend(REDIS, options),
+  datastoreBackend: (options) => datastoreBackend(DATASTORE, options),
   lock: (options) => lock("x", options),
   "Lock.acquire": (options) => Lock.acquire("x", options),
   locks: (options) => locks(options),
@@ -133,6 +139,10 @@ const OWN: Record<string, Anything> = {
   registerCleanup: { signal: AbortSignal.abort() },
   instrument: {},
   LockBackendError: {},
+  memoryBackend: {},
+  kvBackend: {},
+  redisBackend: {},
+  datastoreBackend: { projectId: "demo" },
   testBackend: { name: "none", test() {}, open() {} },
 };
 
@@ -141,6 +151,17 @@ const OPTIONS =
   "wait waitForMs stealAfterMs kind leaseMs renew signal backend prefix olderThanMs onProgress " +
   "fencingToken authorize title refreshMs schedule identifiers transient identifier store skewMs databaseId " +
   "namespace entityKind pollMs timeoutMs stretch limitMs deviations skip";
+
+const KV = Object.fromEntries(
+  ["get", "getMany", "atomic", "watch", "list"].map((name) => [name, () => {}]),
+) as Anything;
+const REDIS = Object.fromEntries([
+  ...["evalsha", "eval", "call", "duplicate", "on", "off"].map((name) => [name, () => {}]),
+  ...[["options", {}], ["status", "wait"]],
+]) as Anything;
+const DATASTORE = Object.fromEntries(
+  ["lookup", "runQuery", "beginTransaction", "commit", "rollback"].map((name) => [name, () => {}]),
+) as Anything;
 
 Deno.test("input: no option is obeyed that an object only inherits", async () => {
   const backend = memoryBackend();
