@@ -5,7 +5,7 @@
  *
  * ```sh
  * deno run -A --unstable-kv jsr:@holdfast/lock/cli run nightly --backend kv:/var/lib/locks.db -- ./report.sh
- * npx holdfast ls --backend redis://localhost:6379
+ * npx -p @holdfast/lock -p ioredis holdfast ls --backend redis://localhost:6379
  * ```
  *
  * `holdfast --help` and `holdfast <command> --help` say everything: commands, options, stores and exit codes.
