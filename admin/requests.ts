@@ -38,7 +38,7 @@ async function contentPolicy(): Promise<string> {
 
 async function digest(text: string): Promise<string> {
   const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
-  return `sha256-${btoa(String.fromCharCode(...bytes))}`;
+  return `sha256-${btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""))}`;
 }
 
 /** The token of the browser's session here: the one in its cookie, or a new one. */

@@ -402,7 +402,7 @@ class DatastoreBackend implements LockBackend {
         const found: DatastoreResult[] = [];
         for (let ask = keys; ask.length > 0;) {
           const answer = await this.call("lookup", { keys: ask, readOptions: { transaction } });
-          found.push(...answer.found ?? []);
+          for (const result of answer.found ?? []) found.push(result);
           ask = answer.deferred ?? [];
         }
         return found;

@@ -514,7 +514,8 @@ function messageOf(error: unknown): string {
 function memoryOfWatch(kv: object): (broken: boolean) => void {
   const { watches } = kv as { watches?: Map<number, { onFinalize(): Promise<void> }> };
   if (!(watches instanceof Map)) return () => {};
-  const id = Math.max(...watches.keys());
+  let id = -1;
+  for (const other of watches.keys()) id = Math.max(id, other);
   return (broken) => {
     const watch = watches.get(id);
     if (broken) watches.delete(id);

@@ -199,7 +199,8 @@ class Waiting {
   }
 
   #again(ms: number): void {
-    this.#timer = setTimeout(() => void this.#say(), ms);
+    // What cannot be said ends neither the wait nor the program.
+    this.#timer = setTimeout(() => void this.#say().catch(() => {}), ms);
   }
 
   async #say(): Promise<void> {
