@@ -55,3 +55,43 @@ Deno.test("texts: nobody is told to fetch a package that is not ours", async () 
   }
   assertEquals(found, []);
 });
+
+Deno.test("workflows: actions have a hash, jobs the least permissions, and tests go before a release", async () => {
+  const all = await texts();
+  const workflows = [...all].filter(([path]) => path.startsWith(".github/workflows/"));
+  assertEquals(workflows.length, 2);
+  for (const [path, text] of workflows) {
+    const used = [...text.matchAll(/\buses: *(.*)/g)].map(([, action]) => action);
+    const loose = used.filter((action) =>
+      !/^(\.\/\S+|[\w.-]+\/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+)$/.test(action)
+    );
+    assertEquals([path, loose], [path, []]);
+    assert(/^permissions:( \{\}|\n {2}contents: read)\n(?! )/m.test(text), `${path} says what it may do`);
+    assertEquals(text.includes("secrets."), false, "no token is kept");
+  }
+  const release = all.get(".github/workflows/release.yml")!;
+  const [, tests, publish] = release.split(/\n {2}(?=(?:tests|publish):\n)/);
+  assert(tests.includes("uses: ./.github/workflows/ci.yml") && !tests.includes("write"));
+  assert(publish.includes("needs: tests\n"));
+  assertEquals([...release.matchAll(/: write\b/g)].length, 1);
+  assertEquals([...publish.matchAll(/(\S+): write\b/g)].map(([, what]) => what), ["id-token"]);
+});
+
+Deno.test("workflows: what is fetched to test and to publish has a hash", async () => {
+  const all = await texts();
+  const run = all.get(".ci/run")!;
+  assertEquals([run.includes("npx"), /pip download(?! .*--require-hashes)/.test(run)], [false, false]);
+  const { packages } = JSON.parse(all.get(".ci/package-lock.json")!);
+  const fetched = Object.entries<{ integrity?: string; version: string }>(packages).filter(([path]) =>
+    path !== ""
+  );
+  assertEquals(fetched.filter(([, { integrity }]) => !integrity?.startsWith("sha512-")), []);
+  // One version of Deno everywhere.
+  const versions = [...all].flatMap(([, text]) =>
+    [...text.matchAll(/\bdeno@(\d+\.\d+\.\d+)/g)].map(([, one]) => one)
+  );
+  assertEquals([...new Set([...versions, ...fetched.map(([, { version }]) => version)])].length, 1);
+  for (const line of all.get(".ci/servers.txt")!.trim().split("\n").filter((line) => !line.startsWith("#"))) {
+    assert(/^\S+==\S+ --hash=sha256:[0-9a-f]{64}$/.test(line), line);
+  }
+});
