@@ -19,6 +19,13 @@ export function describe(value: unknown): string {
   );
 }
 
+/** An object that inherits nothing: made and read faster than `{ __proto__: null }`, which every acquisition would pay. */
+class Bare {
+  static {
+    Object.setPrototypeOf(this.prototype, null);
+  }
+}
+
 /**
  * The options that are the object's own, as an object that inherits nothing: somebody else's library may have put
  * `stealAfterMs` on the prototype of all objects, and a caller may make options of others with `Object.create`. Refuses
@@ -32,12 +39,11 @@ export function ownOptions<Options extends object>(
   if (Object.prototype.toString.call(options) !== "[object Object]") {
     refuse(`Cannot ${doing}: options must be an object`, options);
   }
-  const own = { __proto__: null, ...options };
-  for (const name of Object.keys(own)) {
+  for (const name of Object.keys(options)) {
     if (names.includes(name)) continue;
     throw new TypeError(`Cannot ${doing}: there is no option '${printable(name)}', only ${names.join(", ")}`);
   }
-  return own;
+  return Object.assign(new Bare(), options);
 }
 
 /** A time, if it is given. Throws TypeError or RangeError for what is none. */
