@@ -25,22 +25,27 @@
  * @module
  */
 
+import { History } from "./admin/history.ts";
 import { type Html, html } from "./admin/html.ts";
 import { inTime, type Look, Observer, rememberLosses } from "./admin/observer.ts";
 import { bdi, content, outcome, overview, question } from "./admin/page.ts";
 import { cookieOf, forgery, headers, tokenOf } from "./admin/requests.ts";
-import { assertAuthorize, type Authorize, refusedBy } from "./handlers/authorize.ts";
 import { messageOf } from "./core/errors.ts";
+import { answerTo } from "./http/answers.ts";
+import { assertAuthorize, type Authorize, refusedBy } from "./http/authorize.ts";
+import { crossSite, isTooLarge, isVisit } from "./http/requests.ts";
 import { keyOf } from "./core/identifier.ts";
 import { forceRelease, locks, type StoreOptions } from "./core/operators/api.ts";
 import { checkOptions } from "./core/options.ts";
-import { assertOptions, describe, time } from "./core/validate.ts";
+import { describe, ownOptions, time } from "./core/validate.ts";
 
 /** For how long the page is kept live before `authorize` is asked again; the browser asks by itself. */
 const STREAM_MS = 60_000;
+/** How many browsers one handler keeps live at once: each costs memory, and a look its share of the time. */
+const MAX_STREAMS = 100;
 
-export { basicSecret, bearerSecret } from "./handlers/authorize.ts";
-export type { Authorize } from "./handlers/authorize.ts";
+export { basicSecret, bearerSecret } from "./http/authorize.ts";
+export type { Authorize } from "./http/authorize.ts";
 export type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "./core/backend.ts";
 export type { StoreOptions } from "./core/operators/api.ts";
 export type { LockKind } from "./core/options.ts";
@@ -72,9 +77,11 @@ const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];
  * server-sent events. The store is looked at only while somebody looks at the page. How a hold was lost is told
  * of the locks of this process; for others, the page shows only that they are gone.
  *
- * It answers what `authorize` answers, or 403, to whoever it does not let in, 400, 404 and 405 to what it does not know, 409 if the
- * hold that was to be released has ended meanwhile, and 503 if the store fails. Only a form of the page
- * itself, sent from its own origin with the token of this browser, releases a lock, and only from the holder that it showed. What `authorize` throws, the handler rejects with.
+ * It answers what `authorize` answers, or 403, to whoever it does not let in, and 403 to what a browser asks for
+ * another site, links that people follow excepted; 400, 404, 405 and 413 to what it does not know; 409 if the hold
+ * that was to be released has ended meanwhile; 503 if the store fails, or more than a hundred browsers want to be
+ * kept live. Only a form of the page itself, sent from its own origin with the token of this browser, releases a
+ * lock, and only from the holder that it showed. What `authorize` throws, the handler rejects with.
  *
  * Throws TypeError or RangeError for bad input.
  *
@@ -90,27 +97,26 @@ const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];
  * ```
  */
 export function adminHandler(options: AdminOptions = {}): (request: Request) => Promise<Response> {
-  assertOptions(options, NAMES, "serve the admin page");
-  const { authorize, title = "Locks", kind, backend } = options;
+  const own = ownOptions(options, NAMES, "serve the admin page");
+  const { authorize, title = "Locks", kind, backend } = own;
   assertAuthorize(authorize);
   if (typeof title !== "string") {
     throw new TypeError(
       `Cannot serve the admin page: 'title' must be a string, current value is ${describe(title)}`,
     );
   }
-  const refreshMs = time(options.refreshMs, "refreshMs", 100) ?? 2000;
+  const refreshMs = time(own.refreshMs, "refreshMs", 100) ?? 2000;
   checkOptions({ kind, backend });
   rememberLosses();
   const admin = new Admin({ kind, backend }, title, refreshMs);
-  return async (request) => {
+  const answer = async (request: Request): Promise<Response> => {
+    const foreign = isVisit(request) ? undefined : crossSite(request);
+    if (foreign !== undefined) return await admin.refuse(403, "Forbidden", `Nothing was done: ${foreign}.`);
     const refused = await refusedBy(authorize, request);
-    const response = refused === undefined
-      ? await admin.answer(request)
-      : refused instanceof Response
-      ? refused
-      : await admin.refuse(403, "You may not come in", refused);
-    return request.method === "HEAD" ? new Response(null, response) : response;
+    if (refused === undefined) return await admin.answer(request);
+    return refused instanceof Response ? refused : await admin.refuse(403, "Forbidden", refused);
   };
+  return async (request) => answerTo(request, await answer(request));
 }
 
 /** What the handler knows, whoever asks. */
@@ -118,6 +124,7 @@ class Admin {
   readonly #store: StoreOptions;
   readonly #frame: { readonly title: string };
   readonly #observer: Observer;
+  #streams = 0;
 
   constructor(store: StoreOptions, title: string, refreshMs: number) {
     this.#store = store;
@@ -131,22 +138,29 @@ class Admin {
     if (release !== null) {
       const fencingToken = query.get("fencingToken");
       if (release === "" || !fencingToken) {
-        return await this.refuse(400, "What is meant?", "It takes an identifier and a fencing token.");
+        return await this.refuse(400, "Bad request", "It takes an identifier and a fencing token.");
       }
       if (isRead(request)) return await this.#ask(request, release, fencingToken);
       if (request.method === "POST") return await this.#release(request, release, fencingToken);
-      return await this.refuse(405, "Not so", "Only GET, HEAD and POST.", { allow: "GET, HEAD, POST" });
+      return await this.refuse(405, "Method not allowed", "Only GET, HEAD and POST.", {
+        allow: "GET, HEAD, POST",
+      });
     }
     if (!isRead(request)) {
-      return await this.refuse(405, "Not so", "Only GET and HEAD.", { allow: "GET, HEAD" });
+      return await this.refuse(405, "Method not allowed", "Only GET and HEAD.", { allow: "GET, HEAD" });
     }
     const find = query.get("find") ?? "";
     const view = query.get("view");
     if (view === "events") return await this.#stream(request, find);
-    if (view !== null) return await this.refuse(404, "Not here", "There is no such view.");
-    const look = await this.#observer.look();
+    if (view !== null) return await this.refuse(404, "Not found", "There is no such view.");
+    const look = await this.#observer.look(find);
     const status = look.trouble === undefined ? 200 : 503;
-    return new Response(overview(this.#frame, look, find), { status, headers: await headers() });
+    try {
+      return new Response(overview(this.#frame, look), { status, headers: await headers() });
+    } catch (error) {
+      // What the store holds can have any shape.
+      return await this.#trouble(error);
+    }
   }
 
   /** Says no, and why. */
@@ -173,13 +187,10 @@ class Admin {
   }
 
   async #release(request: Request, identifier: string, fencingToken: string): Promise<Response> {
+    if (isTooLarge(request)) return await this.refuse(413, "Content too large", "Nothing was done.");
     const forged = await forgery(request);
     if (forged !== undefined) {
-      return await this.refuse(
-        403,
-        "Not from this page",
-        `Nothing was done: ${forged}. Go back, and try again.`,
-      );
+      return await this.refuse(403, "Forbidden", `Nothing was done: ${forged}. Go back, and try again.`);
     }
     let done: boolean;
     try {
@@ -188,7 +199,7 @@ class Admin {
       return await this.#trouble(error);
     }
     if (done) this.#observer.history.end(await keyOf(identifier), fencingToken, "forced", Date.now());
-    void this.#observer.renew();
+    this.#observer.renew();
     if (!done) return await this.#gone(409, identifier, fencingToken);
     return await this.#say(
       200,
@@ -196,38 +207,50 @@ class Admin {
       html`${bdi(identifier)} is no longer held by the holder with fencing token ${fencingToken}.`,
     );
   }
+
   /** Sends the page's content again and again, until the browser leaves, or has to show again who it is. */
   async #stream(request: Request, find: string): Promise<Response> {
     const more = { "content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no" };
-    if (request.method === "HEAD") return new Response(null, { headers: await headers(more) });
+    const sent = await headers(more);
+    if (request.method === "HEAD") return new Response(null, { headers: sent });
+    if (this.#streams >= MAX_STREAMS) {
+      const why = `${MAX_STREAMS} browsers are kept live, and no more can be.`;
+      return await this.refuse(503, "Service unavailable", why, { "retry-after": "60" });
+    }
+    this.#streams++;
     const observer = this.#observer;
     const encoder = new TextEncoder();
     let leave = () => {};
     const body = new ReadableStream<Uint8Array>({
-      start(controller) {
+      start: (controller) => {
         let isOver = false;
         const show = (look: Look) => {
           // Every look shows everything: a browser that has not read the last one yet needs no second one.
           if (isOver || controller.desiredSize! <= 0) return;
-          const data = JSON.stringify(content(look, find).text);
+          const data = JSON.stringify(contentOf(look));
           controller.enqueue(encoder.encode(`retry: 1000\ndata: ${data}\n\n`));
         };
-        const forget = observer.follow(show);
+        const forget = observer.follow(show, find);
         const limit = setTimeout(() => {
           leave();
           controller.close();
         }, STREAM_MS);
         leave = () => {
+          if (isOver) return;
           isOver = true;
+          this.#streams--;
           forget();
           clearTimeout(limit);
         };
-        void observer.look().then(show);
+        observer.look(find).then(show).catch((error) => {
+          leave();
+          controller.error(error);
+        });
       },
       // Servers cancel the body when the browser has left; to ask for request.signal makes Deno.serve warn.
       cancel: () => leave(),
     });
-    return new Response(body, { headers: await headers(more) });
+    return new Response(body, { headers: sent });
   }
 
   #gone(status: number, identifier: string, fencingToken: string): Promise<Response> {
@@ -248,6 +271,15 @@ class Admin {
     more: Record<string, string> = {},
   ): Promise<Response> {
     return new Response(outcome(this.#frame, title, text), { status, headers: await headers(more) });
+  }
+}
+
+/** What a look shows; if that cannot be shown, why: a store can hold records of any shape. */
+function contentOf(look: Look): string {
+  try {
+    return content(look).text;
+  } catch (trouble) {
+    return content({ ...look, locks: [], trouble, history: new History(), losses: [] }).text;
   }
 }
 

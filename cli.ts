@@ -5,7 +5,7 @@
  *
  * ```sh
  * deno run -A --unstable-kv jsr:@holdfast/lock/cli run nightly --backend kv:/var/lib/locks.db -- ./report.sh
- * npx holdfast ls --backend redis://localhost:6379
+ * npx -p @holdfast/lock -p ioredis holdfast ls --backend redis://localhost:6379
  * ```
  *
  * `holdfast --help` and `holdfast <command> --help` say everything: commands, options, stores and exit codes.
@@ -21,7 +21,7 @@ import { fileURLToPath } from "node:url";
 import { checkOptions, type LockOptions } from "./core/options.ts";
 import { run } from "./cli/run.ts";
 import { openStore } from "./cli/store.ts";
-import { tell } from "./cli/terminal.ts";
+import { print, tell } from "./cli/terminal.ts";
 import { type CommandLine, duration, EXIT, helpOf, read, UsageError } from "./cli/usage.ts";
 import { clean, list, release, show, watch } from "./cli/view.ts";
 import type { LockBackend } from "./core/backend.ts";
@@ -51,11 +51,12 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const line = read(args);
     if (line.name === undefined || line.help) {
-      process.stdout.write(`${helpOf(line.name)}\n`);
+      print(helpOf(line.name).split("\n"));
       return EXIT.done;
     }
     const task = taskOf(line);
-    const store = await openStore(line.options.backend as string | undefined);
+    const { backend, insecure } = line.options;
+    const store = await openStore(backend as string | undefined, insecure === true);
     try {
       return await task(store.backend);
     } finally {
@@ -72,7 +73,6 @@ export async function main(args: readonly string[]): Promise<number> {
 /** Checks everything before the store is opened. */
 function taskOf(line: CommandLine): Task {
   const { options: { json, yes, token, ...options } } = line;
-  if (line.name !== "run" && line.command !== undefined) throw new UsageError("only run takes a command");
   switch (line.name!) {
     case "run":
       return runTask(line);
@@ -101,7 +101,7 @@ function taskOf(line: CommandLine): Task {
 }
 
 function runTask(line: CommandLine): Task {
-  const { options, command = [] } = line;
+  const { options, command } = line;
   const identifier = required(line);
   if (command.length === 0 || command[0] === "") {
     throw new UsageError("the command to run goes after --: holdfast run <identifier> -- <command>");

@@ -16,16 +16,18 @@
  * @module
  */
 
-import { assertAuthorize, type Authorize, json, refusal, refusedBy } from "./handlers/authorize.ts";
+import { answerTo, json, refusal } from "./http/answers.ts";
+import { assertAuthorize, type Authorize, refusedBy } from "./http/authorize.ts";
+import { crossSite, isTooLarge } from "./http/requests.ts";
 import { Bell } from "./core/bell.ts";
-import { assertCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/operators/cleanup.ts";
+import { checkCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/operators/cleanup.ts";
 import { systemClock } from "./core/clock.ts";
 import { describe } from "./core/validate.ts";
 import { Lock, LockBackendError } from "./mod.ts";
 
 export { cleanup };
-export { appEngineCron, bearerSecret } from "./handlers/authorize.ts";
-export type { Authorize } from "./handlers/authorize.ts";
+export { appEngineCron, bearerSecret } from "./http/authorize.ts";
+export type { Authorize } from "./http/authorize.ts";
 export type { CleanupCounts, CleanupOptions };
 export type { LockBackend, LockKind, StoreOptions } from "./mod.ts";
 
@@ -73,8 +75,8 @@ export interface RegisterCleanupOptions extends CleanupOptions {
  * ```
  */
 export function registerCleanup(options: RegisterCleanupOptions = {}): Promise<void> {
-  assertCleanup(options, "schedule", "name");
-  const { schedule = "0 3 * * *", name = "holdfast-cleanup", ...rest } = options;
+  const own = checkCleanup(options, "schedule", "name");
+  const { schedule = "0 3 * * *", name = "holdfast-cleanup", ...rest } = own;
   assertText(schedule, "schedule", /^\s*\S+(\s+\S+){4}\s*$/, "a cron schedule of five fields");
   assertText(name, "name", /^[\w -]{1,64}$/, "1 to 64 letters, digits, spaces, '_' and '-'");
   const { signal } = rest;
@@ -134,8 +136,9 @@ export interface CleanupHandlerOptions extends CleanupOptions {
  * is cut off, do no harm.
  *
  * It takes GET (which App Engine sends) and POST, and answers in JSON: 200 with the {@linkcode CleanupCounts};
- * 401 or 403 if `authorize` refuses; 405 for other methods; 500 if the store fails or `signal` has aborted, so that
- * the caller tries again. All but 200 say why in `error`.
+ * 401 or 403 if `authorize` refuses; 403 if a browser sends it for anything but a page of the same origin, whose
+ * login would otherwise be any site's to use; 405 for other methods; 413 for a large body; 500 if the store fails or
+ * `signal` has aborted, so that the caller tries again. All but 200 say why in `error`.
  *
  * Throws TypeError or RangeError for bad input. The handler rejects with what `authorize` or `onProgress` throws.
  *
@@ -156,13 +159,15 @@ export interface CleanupHandlerOptions extends CleanupOptions {
  * ```
  */
 export function cleanupHandler(options: CleanupHandlerOptions = {}): (request: Request) => Promise<Response> {
-  assertCleanup(options, "authorize");
-  const { authorize, ...rest } = options;
+  const { authorize, ...rest } = checkCleanup(options, "authorize");
   assertAuthorize(authorize);
-  return async (request) => {
+  const answer = async (request: Request): Promise<Response> => {
     if (request.method !== "GET" && request.method !== "POST") {
       return refusal(405, `use GET or POST, not ${request.method}`, { allow: "GET, POST" });
     }
+    if (isTooLarge(request)) return refusal(413, "this takes no body");
+    const foreign = crossSite(request);
+    if (foreign !== undefined) return refusal(403, `nothing was done: ${foreign}`);
     const refused = await refusedBy(authorize, request);
     if (refused !== undefined) return refused instanceof Response ? refused : refusal(403, refused);
     try {
@@ -173,6 +178,7 @@ export function cleanupHandler(options: CleanupHandlerOptions = {}): (request: R
       throw error;
     }
   };
+  return async (request) => answerTo(request, await answer(request));
 }
 
 function assertText(value: unknown, option: string, pattern: RegExp, rule: string): void {

@@ -18,7 +18,7 @@
 
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { messageOf } from "./core/errors.ts";
-import { assertOptions, describe } from "./core/validate.ts";
+import { describe, ownOptions } from "./core/validate.ts";
 import type { LockEvent, LockEvents } from "./mod.ts";
 
 /** Attributes of a span or a measurement. */
@@ -141,8 +141,7 @@ export function instrument<Context>(
   options: InstrumentOptions = {},
 ): Instrumentation {
   assertApi(api);
-  assertOptions(options, ["identifiers"], "instrument");
-  const { identifiers = "spans" } = options;
+  const { identifiers = "spans" } = ownOptions(options, ["identifiers"], "instrument");
   if (!["spans", "all", "none"].includes(identifiers)) {
     throw new TypeError(
       `Cannot instrument: 'identifiers' must be "spans", "all" or "none", ` +

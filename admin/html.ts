@@ -1,5 +1,7 @@
 /** Markup in which every text that is put in is escaped, so that none can become markup. */
 
+import { printable } from "../core/printable.ts";
+
 /** Markup: what is in it is no text of others, or has been escaped. */
 export class Html {
   readonly text: string;
@@ -25,15 +27,12 @@ function markup(part: Part): string {
   if (part === undefined || part === false) return "";
   if (part instanceof Html) return part.text;
   if (typeof part === "object") return part.map(markup).join("");
-  return visible(String(part)).replace(/[&<>"']/g, (char) => SAFE[char]);
+  return exactly(printable(String(part)).toWellFormed()).text;
 }
 
-/** Control characters, which a page would drop or misread, as the pictures that Unicode has of them. */
-function visible(text: string): string {
-  return text.replace(/\p{Cc}/gu, (char) => {
-    const code = char.charCodeAt(0);
-    return code < 0x20 ? String.fromCharCode(0x2400 + code) : code === 0x7f ? "\u2421" : "\ufffd";
-  }).toWellFormed();
+/** A text that comes back to us, such as the value of a field: its invisible characters stay what they are. */
+export function exactly(text: string): Html {
+  return new Html(text.replace(/[&<>"']/g, (char) => SAFE[char]));
 }
 
 /** A length of time as people say it: `0.4 s`, `12 s`, `2 min 4 s`, `3 h 12 min`, `5 d 2 h`. */

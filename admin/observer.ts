@@ -1,11 +1,14 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
-import { systemClock } from "../core/clock.ts";
 import type { LossReason } from "../core/errors.ts";
-import type { LockEvents } from "../core/events.ts";
+import { type LockEvents, publishBackendError } from "../core/events.ts";
 import { keyOf } from "../core/identifier.ts";
 import { locks, type StoreOptions } from "../core/operators/api.ts";
-import { type ListedLock, OPERATOR_TIMEOUT_MS } from "../core/operators/listing.ts";
-import { within } from "../core/time_limit.ts";
+import {
+  type ListedHolder,
+  type ListedLock,
+  type ListedWaiter,
+  OPERATOR_TIMEOUT_MS,
+} from "../core/operators/listing.ts";
 import { History } from "./history.ts";
 
 /** How many locks a look takes in. */
@@ -29,8 +32,10 @@ export interface Loss {
 export interface Look {
   /** When, by this process's clock. */
   readonly at: number;
+  /** What identifiers or labels must contain. */
+  readonly find: string;
   readonly locks: readonly ListedLock[];
-  /** Whether there are more locks than are looked at. */
+  /** Whether there are more of such locks than a look takes in. */
   readonly more: boolean;
   /** Why the look failed, if it did. */
   readonly trouble: unknown;
@@ -52,13 +57,18 @@ export function rememberLosses(): void {
   });
 }
 
+/** Shows a look to somebody. */
+type Viewer = (look: Look) => void;
+
 /** Looks at a store for everybody who wants to see it, and only while somebody does. */
 export class Observer {
   readonly history: History = new History();
   readonly #store: StoreOptions;
   readonly #refreshMs: number;
-  readonly #viewers = new Set<(look: Look) => void>();
-  #looking: Promise<Look> | undefined;
+  /** Who looks, and what for. */
+  readonly #viewers = new Map<Viewer, string>();
+  /** The looks under way, by what they are for. */
+  readonly #looking = new Map<string, Promise<Look>>();
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(store: StoreOptions, refreshMs: number) {
@@ -66,83 +76,191 @@ export class Observer {
     this.#refreshMs = refreshMs;
   }
 
-  /** Shows every look to `viewer` from now on, until the function that is returned is called. */
-  follow(viewer: (look: Look) => void): () => void {
-    this.#viewers.add(viewer);
+  /**
+   * Shows every look for what contains `find` to `viewer` from now on, until the function that is returned is called.
+   */
+  follow(viewer: Viewer, find = ""): () => void {
+    this.#viewers.set(viewer, find);
     if (this.#viewers.size === 1) {
       for (const name of ENDS) subscribe(name, this.#hear);
       this.#timer = setTimeout(this.#tick, this.#refreshMs);
     }
-    return () => {
-      if (!this.#viewers.delete(viewer) || this.#viewers.size > 0) return;
-      for (const name of ENDS) unsubscribe(name, this.#hear);
-      clearTimeout(this.#timer);
-    };
+    return () => this.#forget(viewer);
   }
 
-  /** Looks now; whoever asks meanwhile gets the same look. */
-  look(): Promise<Look> {
-    return this.#looking ??= this.#look().finally(() => this.#looking = undefined);
-  }
-
-  /** Looks again, not to be told of what was there before the call, and shows it to everybody. */
-  async renew(): Promise<Look> {
-    await this.#looking;
-    const look = await this.look();
-    for (const viewer of this.#viewers) viewer(look);
-    return look;
-  }
-
-  readonly #tick = async (): Promise<void> => {
-    await this.renew();
+  #forget(viewer: Viewer): void {
+    if (!this.#viewers.delete(viewer) || this.#viewers.size > 0) return;
+    for (const name of ENDS) unsubscribe(name, this.#hear);
     clearTimeout(this.#timer);
-    if (this.#viewers.size > 0) this.#timer = setTimeout(this.#tick, this.#refreshMs);
+  }
+
+  /** Looks now for what contains `find`; whoever asks meanwhile gets the same look. Never rejects. */
+  look(find = ""): Promise<Look> {
+    return this.#looking.get(find) ?? this.#begin([find]).get(find)!;
+  }
+
+  /**
+   * Looks again, not to be told of what was there before the call, and shows it to everybody. Calls `done` then: it
+   * never fails, since a timer, or who has just released a lock, could do nothing about it.
+   */
+  renew(done = () => {}): void {
+    Promise.all(this.#looking.values()).then(async () => {
+      const looks = this.#begin([...new Set(this.#viewers.values())]);
+      await Promise.all(looks.values());
+      for (const [viewer, find] of this.#viewers) {
+        const look = await looks.get(find);
+        if (look !== undefined) this.#show(viewer, look);
+      }
+    }).catch(tellTrouble).finally(done);
+  }
+
+  readonly #tick = (): void => {
+    this.renew(() => {
+      clearTimeout(this.#timer);
+      if (this.#viewers.size > 0) this.#timer = setTimeout(this.#tick, this.#refreshMs);
+    });
   };
+
+  /** A viewer that fails keeps neither the others from seeing nor the timer from going on, and is not asked again. */
+  #show(viewer: Viewer, look: Look): void {
+    try {
+      viewer(look);
+    } catch (error) {
+      this.#forget(viewer);
+      tellTrouble(error);
+    }
+  }
 
   readonly #hear = (message: unknown, name: string | symbol): void => {
     const { identifier, fencingToken, ...rest } = message as LockEvents[(typeof ENDS)[number]];
     const how = name === "holdfast:lost" && "reason" in rest ? rest.reason : "released";
     const now = Date.now();
-    void keyOf(identifier).then((key) => this.history.end(key, fencingToken, how, now));
+    keyOf(identifier).then((key) => this.history.end(key, fencingToken, how, now)).catch(tellTrouble);
   };
 
-  async #look(): Promise<Look> {
-    const found: ListedLock[] = [];
-    let more = false;
+  /** Looks at the store once, for all of these texts at the same time. */
+  #begin(finds: readonly string[]): Map<string, Promise<Look>> {
+    const looking = this.#look(finds);
+    const begun = new Map<string, Promise<Look>>();
+    for (const find of finds) {
+      const look = looking.then((looks) => looks.get(find)!);
+      begun.set(find, look);
+      this.#looking.set(find, look);
+    }
+    const end = () => {
+      for (const [find, look] of begun) if (this.#looking.get(find) === look) this.#looking.delete(find);
+    };
+    looking.then(end).catch(tellTrouble);
+    return begun;
+  }
+
+  /** Reads the listing as far as somebody wants to know it: what is looked for may be its last lock. */
+  async #look(finds: readonly string[]): Promise<Map<string, Look>> {
+    const all = new Found("");
+    const wanted = new Map([
+      ["", all],
+      ...finds.map((find) => [find, find === "" ? all : new Found(find)] as const),
+    ]);
     let trouble: unknown;
     try {
-      for await (const lock of inTime(locks(this.#store))) {
-        more = found.length === MAX_LOCKS;
-        if (more) break;
-        found.push(lock);
+      for await (const listed of inTime(locks(this.#store))) {
+        const lock = sound(listed);
+        for (const found of wanted.values()) found.add(lock);
+        if ([...wanted.values()].every(({ more }) => more)) break;
       }
     } catch (error) {
       trouble = error;
     }
     const at = Date.now();
-    if (trouble === undefined) this.history.see(found, at, 3 * this.#refreshMs);
-    return { at, locks: found, more, trouble, history: this.history, losses };
+    if (trouble === undefined) this.history.see(all.locks, at, 3 * this.#refreshMs);
+    const { history } = this;
+    const looks = new Map<string, Look>();
+    for (const [find, { locks, more }] of wanted) {
+      looks.set(find, { at, find, locks, more, trouble, history, losses });
+    }
+    return looks;
   }
+}
+
+/** Of the locks of a look, those that are meant, as many as a look takes in. */
+class Found {
+  readonly locks: ListedLock[] = [];
+  more = false;
+  readonly #find: string;
+
+  constructor(find: string) {
+    this.#find = find;
+  }
+
+  add(lock: ListedLock): void {
+    if (this.more || !this.#isMeant(lock)) return;
+    if (this.locks.length === MAX_LOCKS) this.more = true;
+    else this.locks.push(lock);
+  }
+
+  #isMeant({ identifier, holders, waiters }: ListedLock): boolean {
+    const find = this.#find;
+    if (find === "" || identifier.includes(find)) return true;
+    return holders.some(({ label }) => label?.includes(find)) ||
+      waiters.some(({ label }) => label?.includes(find));
+  }
+}
+
+/**
+ * A lock in which everything is what its type says. Whoever writes to the store can write a record of any shape: one
+ * that the page stumbled over would keep operators from seeing all others, and its traces would for minutes.
+ */
+function sound(lock: ListedLock): ListedLock {
+  const { identifier, holders, waiters } = lock;
+  const isText = (value: unknown) => value === undefined || typeof value === "string";
+  const isHolder = ({ label, heldForMs, leaseLeftMs, fencingToken }: ListedHolder) =>
+    isText(label) && Number.isFinite(heldForMs) && Number.isFinite(leaseLeftMs) &&
+    typeof fencingToken === "string";
+  const isWaiter = ({ label, since, waitingForMs }: ListedWaiter) =>
+    isText(label) && Number.isFinite(+since) && Number.isFinite(waitingForMs);
+  if (holders.every(isHolder) && waiters.every(isWaiter)) return lock;
+  return {
+    identifier,
+    holders: [],
+    waiters: [],
+    unreadable: "its record has a label, a time or a token that is none",
+  };
+}
+
+/** Says that something could not be shown; nobody has called who could be told. */
+function tellTrouble(error: unknown): void {
+  publishBackendError("", error);
 }
 
 const ENDS = ["holdfast:released", "holdfast:lost"] as const;
 
-/** A listing that fails when the store takes longer for it than `limitMs`. */
+/** A listing that fails when the store is silent for longer than `limitMs`. */
 export async function* inTime(
   listing: AsyncIterableIterator<ListedLock>,
   limitMs: number = OPERATOR_TIMEOUT_MS,
 ): AsyncGenerator<ListedLock> {
-  const endMs = systemClock.monotonicMs() + limitMs;
-  const late = () => new Error(`it has been silent for ${limitMs / 1000} s`);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let heardAt = performance.now();
+  const late = new Promise<never>((_, reject) => {
+    // One timer for all that is listed, not one for each.
+    const wait = () => {
+      const leftMs = heardAt + limitMs - performance.now();
+      if (leftMs > 0) timer = setTimeout(wait, Math.ceil(leftMs));
+      else reject(new Error(`it has been silent for ${limitMs / 1000} s`));
+    };
+    wait();
+  });
+  late.catch(() => {});
   try {
     for (;;) {
-      const leftMs = endMs - systemClock.monotonicMs();
-      const { done, value } = await within(listing.next(), leftMs, { clock: systemClock, late });
+      const { done, value } = await Promise.race([listing.next(), late]);
       if (done) return;
       yield value;
+      heardAt = performance.now();
     }
   } finally {
+    clearTimeout(timer);
     // Not waited for: a store that is silent does not end a listing either.
-    void listing.return?.().then(undefined, () => {});
+    listing.return?.().catch(() => {});
   }
 }

@@ -2,7 +2,7 @@ import { messageOf } from "../core/errors.ts";
 import type { ListedHolder, ListedLock } from "../core/operators/listing.ts";
 import { SCRIPT, STYLE } from "./assets.ts";
 import { type Span, WINDOW_MS } from "./history.ts";
-import { Html, html, lasting, moment, short } from "./html.ts";
+import { exactly, Html, html, lasting, moment, short } from "./html.ts";
 import type { Look } from "./observer.ts";
 import { ending, isLoss, picture } from "./picture.ts";
 
@@ -37,8 +37,9 @@ export function page({ title }: Frame, body: Html): string {
   `.text;
 }
 
-/** The page that lists and draws. `find` is what identifiers or labels must contain. */
-export function overview(frame: Frame, look: Look, find: string): string {
+/** The page that lists and draws. */
+export function overview(frame: Frame, look: Look): string {
+  const { find } = look;
   return page(
     frame,
     html`
@@ -47,15 +48,17 @@ export function overview(frame: Frame, look: Look, find: string): string {
         <h1>${frame.title}</h1>
         <form role="search" method="get">
           <label for="find">Find</label>
-          <input id="find" name="find" type="search" value="${find}" placeholder="identifier or label"
+          <input id="find" name="find" type="search" value="${exactly(
+            find,
+          )}" placeholder="identifier or label"
             autocomplete="off">
           <button>Find</button>
         </form>
         <p
           id="state"><span id="state-text">As of this moment; load again for news.</span><button id="pause" type="button" hidden>Pause</button></p>
       </header>
-      <main id="live" data-find="${find}">
-      ${content(look, find)}
+      <main id="live" data-find="${exactly(find)}">
+      ${content(look)}
       </main>
       <p id="say" class="unseen-text" role="status" aria-live="polite"></p>
       <dialog id="dialog" aria-labelledby="question"></dialog>
@@ -64,9 +67,8 @@ export function overview(frame: Frame, look: Look, find: string): string {
 }
 
 /** What of the page changes with every look. */
-export function content(look: Look, find: string): Html {
-  const { at, locks, more, trouble, history } = look;
-  const found = locks.filter((lock) => isFound(lock, find));
+export function content(look: Look): Html {
+  const { at, find, locks: found, more, trouble, history } = look;
   const held = found.filter(({ holders }) => holders.length > 0).length;
   const waiting = found.reduce((sum, { waiters }) => sum + waiters.length, 0);
   const over = found.flatMap(({ holders }) => holders).filter(({ leaseLeftMs }) => leaseLeftMs <= 0).length;
@@ -84,7 +86,9 @@ export function content(look: Look, find: string): Html {
     ${trouble !== undefined &&
       html`<p class="trouble" id="trouble"><b>The store does not answer.</b> ${messageOf(trouble)}</p>`}
     ${more &&
-      html`<p class="note">There are more than ${locks.length} locks; only so many are looked at.</p>`}
+      html`<p class="note">There are more than ${found.length} locks${
+        find !== "" && " of those"
+      }; only so many are looked at.</p>`}
     ${find !== "" &&
       html`<p class="note">Only what contains “<bdi>${find}</bdi>”. <a href="?">Show all</a></p>`}
     <section aria-labelledby="minutes">
@@ -162,13 +166,15 @@ export function bdi(text: string): Html {
 }
 
 function item(lock: ListedLock): Html {
-  const { identifier, holders, waiters } = lock;
+  const { identifier, holders, waiters, unreadable } = lock;
   const some = waiters.slice(0, MAX_WAITERS);
   return html`
     <li id="${`${new URLSearchParams({ lock: identifier })}`}">
     <h3 class="identifier">${bdi(identifier)}</h3>
     ${holders.map((holder) => held(identifier, holder))}
-    ${holders.length === 0 && html`<p class="free">Free: the first in line has its chance now.</p>`}
+    ${unreadable !== undefined && html`<p class="bad"><b>unreadable:</b> ${unreadable}</p>`}
+    ${holders.length === 0 && unreadable === undefined &&
+      html`<p class="free">Free: the first in line has its chance now.</p>`}
     ${waiters.length > 0 &&
       html`<div class="line"><p>In line</p><ol>${
         some.map(({ label, waitingForMs }) =>
@@ -239,15 +245,11 @@ ${
 <p class="note">How a hold ended is known here of this process's own; of others, “gone” may be either.</p>`;
 }
 
-/** What an operator wants to see first: a lease that is over, then a line, then who has held for long. */
-function urgency({ holders, waiters }: ListedLock): number {
-  const over = holders.some(({ leaseLeftMs }) => leaseLeftMs <= 0);
-  const heldForMs = Math.max(0, ...holders.map(({ heldForMs }) => heldForMs));
+/** What an operator wants to see first: what is broken or over, then a line, then who has held for long. */
+function urgency({ holders, waiters, unreadable }: ListedLock): number {
+  const over = unreadable !== undefined || holders.some(({ leaseLeftMs }) => leaseLeftMs <= 0);
+  const heldForMs = holders.reduce((most, { heldForMs }) => Math.max(most, heldForMs), 0);
   return (over ? 2e15 : 0) + (waiters.length > 0 ? 1e15 : 0) + heldForMs;
-}
-
-function isFound({ identifier, holders, waiters }: ListedLock, find: string): boolean {
-  return identifier.includes(find) || [...holders, ...waiters].some(({ label }) => label?.includes(find));
 }
 
 function releaseUrl(release: string, fencingToken: string): string {

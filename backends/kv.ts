@@ -24,7 +24,7 @@ import type { LockBackend } from "../core/backend.ts";
 import { LockBackendError, messageOf } from "../core/errors.ts";
 import { guardOf } from "../core/guard.ts";
 import type { Lock } from "../core/lock.ts";
-import { assertOptions, describe, refuse } from "../core/validate.ts";
+import { describe, ownOptions, refuse } from "../core/validate.ts";
 import { causeOf } from "./causes.ts";
 import type { KvAtomic, KvCommit, KvDatabase, KvKeyPart } from "./kv/api.ts";
 import { denoGlobal } from "./kv/clients.ts";
@@ -74,8 +74,8 @@ export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): LockB
         `current value lacks '${missing}': ${describe(kv)}`,
     );
   }
-  assertOptions(options, ["prefix", "skewMs"], "make a KV backend");
-  const { prefix = ["holdfast"], skewMs = 1000 } = options;
+  const own = ownOptions(options, ["prefix", "skewMs"], "make a KV backend");
+  const { prefix = ["holdfast"], skewMs = 1000 } = own;
   const doing = "Cannot make a KV backend:";
   if (!Array.isArray(prefix) || prefix.length === 0 || !prefix.every(isKeyPart)) {
     const shown = Array.isArray(prefix) ? `[${prefix.map(describe).join(", ")}]` : describe(prefix);

@@ -23,7 +23,7 @@
 import { onAbort } from "../core/abort.ts";
 import { Bell } from "../core/bell.ts";
 import { systemClock } from "../core/clock.ts";
-import { assertOptions } from "../core/validate.ts";
+import { ownOptions } from "../core/validate.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
 
 interface Stored {
@@ -101,8 +101,7 @@ export interface MemoryBackendOptions {
  * ```
  */
 export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
-  assertOptions(options, ["store"], "make a memory backend");
-  const { store = new MemoryStore() } = options;
+  const { store = new MemoryStore() } = ownOptions(options, ["store"], "make a memory backend");
   if (!(store instanceof MemoryStore)) {
     throw new TypeError("Cannot make a memory backend: 'store' must be a MemoryStore");
   }

@@ -21,7 +21,7 @@
 import type { LockBackend } from "../core/backend.ts";
 import { guardOf } from "../core/guard.ts";
 import type { Lock } from "../core/lock.ts";
-import { assertOptions, refuse } from "../core/validate.ts";
+import { ownOptions, refuse } from "../core/validate.ts";
 import {
   adapterOf,
   type IoRedisClient,
@@ -84,8 +84,7 @@ export function redisBackend(
   client: IoRedisClient | IoRedisCluster | NodeRedisClient,
   options: RedisBackendOptions = {},
 ): RedisBackend {
-  assertOptions(options, ["prefix"], "make a Redis backend");
-  const { prefix = "holdfast" } = options;
+  const { prefix = "holdfast" } = ownOptions(options, ["prefix"], "make a Redis backend");
   const rule = "Cannot make a Redis backend: 'prefix' must be a non-empty string without braces";
   if (typeof prefix !== "string") refuse(rule, prefix);
   if (prefix === "" || /[{}]/.test(prefix) || !prefix.isWellFormed()) refuse(rule, prefix, RangeError);

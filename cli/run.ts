@@ -9,7 +9,7 @@ import type { Lock } from "../core/lock.ts";
 import { lock } from "../core/forms.ts";
 import { type ListedLock, look } from "../core/operators/listing.ts";
 import type { LockOptions } from "../core/options.ts";
-import { Drawing, printable, span, tell } from "./terminal.ts";
+import { Drawing, span, tell } from "./terminal.ts";
 import { EXIT } from "./usage.ts";
 
 /** What is to be run, under which lock. */
@@ -74,7 +74,12 @@ async function acquire(backend: LockBackend, job: Job, signal: AbortSignal): Pro
 /** Runs the command while the lock is held, and releases the lock. */
 async function hold(held: Lock, job: Job, receive: (to: (signal: Signal) => void) => void): Promise<number> {
   const { signal } = held;
-  const command = new Command(job.command, held.fencingToken);
+  const command = start(job.command, held.fencingToken);
+  if (command === undefined) {
+    // Nothing has run: others need not wait for the end of the lease.
+    await held.release();
+    return EXIT.notExecutable;
+  }
   receive((name) => command.forward(name));
   let killing: ReturnType<typeof setTimeout> | undefined;
   const lost = () => {
@@ -98,6 +103,15 @@ async function hold(held: Lock, job: Job, receive: (to: (signal: Signal) => void
     // The command has done its work under the lock; others have to wait for the end of the lease.
     tell((error as Error).message);
     return code;
+  }
+}
+
+/** Starts the command; `undefined` if it is refused at once, such as for arguments that are too long. */
+function start(command: readonly string[], fencingToken: string): Command | undefined {
+  try {
+    return new Command(command, fencingToken);
+  } catch (error) {
+    tell(`Cannot run ${quote(command[0])}: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
 
@@ -184,7 +198,8 @@ class Waiting {
   }
 
   #again(ms: number): void {
-    this.#timer = setTimeout(() => void this.#say(), ms);
+    // What cannot be said ends neither the wait nor the program.
+    this.#timer = setTimeout(() => void this.#say().catch(() => {}), ms);
   }
 
   async #say(): Promise<void> {
@@ -202,7 +217,7 @@ class Waiting {
       const line = waiters.length > 1 ? `, ${waiters.length} processes in line` : "";
       const text = `waiting for ${quote(identifier)}, ${who}${holder && ` for ${span(since)}`}${line}`;
       const news = holder?.fencingToken ?? "";
-      if (this.#drawing.live) this.#drawing.draw([printable(`holdfast: ${text}`)]);
+      if (this.#drawing.live) this.#drawing.draw([`holdfast: ${text}`]);
       else if (news !== this.#told) tell(text);
       this.#told = news;
     }

@@ -10,6 +10,7 @@ import { causeOf } from "../backends/causes.ts";
 import { datastoreBackend, datastoreClient } from "../backends/datastore.ts";
 import { kvBackend, type KvDatabase } from "../backends/kv.ts";
 import { type IoRedisClient, type NodeRedisClient, redisBackend } from "../backends/redis.ts";
+import { keepSecret } from "./terminal.ts";
 import { UsageError } from "./usage.ts";
 
 /** How long one who leaves waits for what he left in the store to be cleared away. */
@@ -34,11 +35,13 @@ type KvClient = KvDatabase & { close(): void };
 type OpenKv = (path: string, options?: object) => Promise<KvClient>;
 
 /**
- * Opens the store that `spec` names, or else the environment. Throws {@linkcode UsageError} for what names none,
- * and LockBackendError if it cannot be opened.
+ * Opens the store that is `given`, or else the environment; one that would send a token in the clear only if
+ * `insecure` says so. Throws {@linkcode UsageError} for what names none, and LockBackendError if it cannot be opened.
  */
-export async function openStore(spec: string | undefined): Promise<Store> {
-  const open = opener(spec ?? process.env.HOLDFAST_BACKEND ?? "");
+export async function openStore(given: string | undefined, insecure: boolean): Promise<Store> {
+  const spec = given ?? process.env.HOLDFAST_BACKEND ?? "";
+  keepSecret(secretsIn(spec));
+  const open = opener(spec, insecure);
   const { backend, close } = await open().catch((error) => {
     if (error instanceof LockBackendError) throw error;
     throw new LockBackendError(`Cannot open the store: ${firstLineOf(error)}`, { cause: causeOf(error) });
@@ -52,19 +55,49 @@ export async function openStore(spec: string | undefined): Promise<Store> {
   };
 }
 
-function opener(spec: string): () => Promise<Opened> {
+/** How the store that `spec` names is opened. Throws {@linkcode UsageError} for what names none. */
+export function opener(spec: string, insecure: boolean): () => Promise<Opened> {
   const [, scheme, rest] = /^([a-z]+):(.+)$/s.exec(spec) ?? [];
   if (scheme === "kv" && rest !== ":memory:") return () => openKv(rest);
   if (scheme === "datastore") return () => openDatastore(rest);
   if (URL.canParse(spec) && new URL(spec).hostname !== "") {
+    if (scheme === "http" && !insecure && (process.env.DENO_KV_ACCESS_TOKEN || spec.includes("@"))) {
+      throw new UsageError(
+        "--backend http://… sends DENO_KV_ACCESS_TOKEN in the clear: use https://, or say --insecure if " +
+          "nobody is on the way",
+      );
+    }
     if (scheme === "http" || scheme === "https") return () => openKv(spec);
     if (scheme === "redis" || scheme === "rediss") return () => openRedis(spec);
   }
-  const value = spec === "" ? "there is none" : `current value is ${quote(spec.replace(/\/\/.*@/, "//…@"))}`;
+  const [, named] = /^([a-z][a-z\d+.-]*):/i.exec(spec) ?? [];
+  let value = spec === "" ? "there is none" : "it names no scheme";
+  // Nothing else of it: it may have a password anywhere.
+  if (named !== undefined) value = `its scheme is ${quote(named)}`;
   throw new UsageError(
     "--backend, or HOLDFAST_BACKEND, must be kv:<path> of a file, https://<host>, redis://<host>, rediss://<host> " +
       `or datastore:<project>: ${value}`,
   );
+}
+
+/** What no message may repeat: the URL as it was given and as clients write it, and what is secret in it. */
+export function secretsIn(spec: string): readonly string[] {
+  if (!spec.includes("//")) return [];
+  const secrets = [spec];
+  if (URL.canParse(spec)) {
+    const { href, username, password, search } = new URL(spec);
+    secrets.push(href, `${username}:${password}`, password, decoded(password), search.slice(1));
+  }
+  return secrets;
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    // A percent sign that encodes nothing.
+    return text;
+  }
 }
 
 async function openKv(path: string): Promise<Opened> {

@@ -1,7 +1,11 @@
-/** What people read: on a terminal, where a text may be drawn anew, or on a pipe. */
+/**
+ * What people read: on a terminal, where a text may be drawn anew, or on a pipe. Labels and identifiers come from
+ * others, so everything leaves by one of the ways here, each of which shows what a terminal would obey as text.
+ */
 
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { printable } from "../core/printable.ts";
 
 /** How the output streams of all runtimes look from here. */
 interface Output {
@@ -11,26 +15,32 @@ interface Output {
   write(text: string): unknown;
 }
 
-/** A text without anything that a terminal obeys: labels and identifiers come from others. */
-export function printable(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
-    (char) => `\\u{${char.codePointAt(0)!.toString(16)}}`,
-  );
+/** Prints lines on standard output. */
+export function print(lines: Iterable<string>): void {
+  let text = "";
+  for (const line of lines) text += `${printable(line)}\n`;
+  process.stdout.write(text);
 }
 
-/** A value as one line of JSON, with nothing in it that a terminal obeys. */
-export function json(value: unknown): string {
-  // What JSON itself leaves as it is: C1 controls, and what turns or hides text.
-  return JSON.stringify(value).replace(
-    /[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+/** Prints a line in bold, where a terminal shows it and NO_COLOR does not forbid it. */
+export function printBold(line: string): void {
+  const plain = process.stdout.isTTY !== true || Boolean(process.env.NO_COLOR) || process.env.TERM === "dumb";
+  const text = printable(line);
+  process.stdout.write(plain ? `${text}\n` : `\x1b[1m${text}\x1b[22m\n`);
+}
+
+let secrets: readonly string[] = [];
+
+/** From now on, nothing that is said has any of these texts in it: clients put what they were given in their errors. */
+export function keepSecret(texts: readonly string[]): void {
+  // The longest first: a part must not be taken out of the whole. What is very short would hit words.
+  secrets = texts.filter((text) => text.length > 3).sort((a, b) => b.length - a.length);
 }
 
 /** Says something on standard error. */
 export function tell(text: string): void {
-  process.stderr.write(`holdfast: ${printable(text)}\n`);
+  const told = secrets.reduce((text, secret) => text.replaceAll(secret, "…"), text);
+  process.stderr.write(`holdfast: ${printable(told)}\n`);
 }
 
 /** A time span for people. */
@@ -69,7 +79,9 @@ export class Drawing {
   draw(lines: readonly string[]): void {
     if (!this.live) return;
     // A line that wrapped, or scrolled away, could not be drawn over.
-    const shown = lines.slice(0, this.rows - 1).map((line) => [...line].slice(0, this.columns - 1).join(""));
+    const shown = lines.slice(0, this.rows - 1).map((line) =>
+      [...printable(line)].slice(0, this.columns - 1).join("")
+    );
     const up = this.#drawn > 0 ? `\x1b[${this.#drawn}A` : "";
     this.#output.write(`${up}\r${shown.map((line) => `${line}\x1b[K\n`).join("")}\x1b[J`);
     this.#drawn = shown.length;
@@ -79,12 +91,6 @@ export class Drawing {
   clear(): void {
     if (this.#drawn > 0) this.draw([]);
   }
-}
-
-/** Text in bold, where a terminal shows it and NO_COLOR does not forbid it. */
-export function bold(text: string, output: Output): string {
-  const plain = output.isTTY !== true || Boolean(process.env.NO_COLOR) || process.env.TERM === "dumb";
-  return plain ? text : `\x1b[1m${text}\x1b[22m`;
 }
 
 /** Asks for consent if there is a terminal to ask on; without one, nobody is there who could say no. */

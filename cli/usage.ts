@@ -29,10 +29,10 @@ export interface CommandLine {
   /** Which command, one of {@linkcode COMMANDS}; `undefined` if none is named. */
   readonly name: CommandName | undefined;
   readonly help: boolean;
-  /** What stands before `--` without being an option. */
+  /** What is no option: of a name that looks like one, what stands behind `--`. */
   readonly operands: readonly string[];
-  /** What stands behind `--`, if that is there. */
-  readonly command: readonly string[] | undefined;
+  /** Of `run`: what is to be run. */
+  readonly command: readonly string[];
   readonly options: Readonly<Record<string, string | boolean | undefined>>;
 }
 
@@ -40,13 +40,15 @@ type Options = NonNullable<ParseArgsConfig["options"]>;
 
 const text = { type: "string" } as const;
 const flag = { type: "boolean" } as const;
-const COMMON: Options = { backend: text, help: { type: "boolean", short: "h" } };
+const COMMON: Options = { backend: text, insecure: flag, help: { type: "boolean", short: "h" } };
 
 const STORES = `The store, by --backend or, better for one with a password, by HOLDFAST_BACKEND:
   kv:<path>              a Deno KV file (Deno.openKv on Deno, the npm package @deno/kv elsewhere)
-  https://…              KV Connect, with DENO_KV_ACCESS_TOKEN
+  https://…              KV Connect, with DENO_KV_ACCESS_TOKEN (http://… sends it in the clear: --insecure)
   redis://… rediss://…   Redis or Valkey, by the npm package ioredis or redis
   datastore:<project>    Google Cloud Datastore, by the npm package @google-cloud/datastore`;
+
+const NAMES = `A lock whose name begins with - stands behind --: holdfast show -- -name.`;
 
 const DURATIONS = `Durations: 500ms, 30s, 10m, 2h.`;
 
@@ -140,7 +142,7 @@ const EXITS = `Exit codes: 64 the command line is wrong, 69 the store failed or 
 
 /** What `--help` prints. */
 export function helpOf(name: CommandName | undefined): string {
-  return [name === undefined ? OVERVIEW : COMMANDS[name].help, STORES, EXITS].join("\n\n");
+  return [name === undefined ? OVERVIEW : COMMANDS[name].help, STORES, NAMES, EXITS].join("\n\n");
 }
 
 /** Reads a command line. Throws {@linkcode UsageError}. */
@@ -152,8 +154,9 @@ export function read(args: readonly string[]): CommandLine {
   if (!isCommand(first)) {
     throw new UsageError(`there is no command ${quote(first)}, only ${Object.keys(COMMANDS).join(", ")}`);
   }
-  const end = rest.indexOf("--");
-  const [own, command] = end < 0 ? [rest, undefined] : [rest.slice(0, end), rest.slice(end + 1)];
+  // The command of run has options of its own, and is not read here.
+  const end = first === "run" ? rest.indexOf("--") : -1;
+  const [own, command] = end < 0 ? [rest, []] : [rest.slice(0, end), rest.slice(end + 1)];
   try {
     const { values, positionals } = parseArgs({
       args: own,
@@ -161,7 +164,11 @@ export function read(args: readonly string[]): CommandLine {
       allowPositionals: true,
     });
     const options = values as CommandLine["options"];
-    return { name: first, help: options.help === true, operands: positionals, command, options };
+    const line = { name: first, help: options.help === true, options };
+    // What stands between two of them is the name: run -- -name -- command.
+    const next = positionals.length === 0 ? command.indexOf("--") : -1;
+    if (next < 0) return { ...line, operands: positionals, command };
+    return { ...line, operands: command.slice(0, next), command: command.slice(next + 1) };
   } catch (error) {
     // The rest of its messages is advice that does not fit here.
     if (!(error instanceof TypeError)) throw error;
@@ -169,7 +176,7 @@ export function read(args: readonly string[]): CommandLine {
   }
 }
 
-const NOTHING = { operands: [], command: undefined, options: {} } as const;
+const NOTHING = { operands: [], command: [], options: {} } as const;
 
 function isCommand(name: string | undefined): name is CommandName {
   return name !== undefined && Object.hasOwn(COMMANDS, name);

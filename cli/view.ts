@@ -3,10 +3,11 @@
 import process from "node:process";
 import type { LockBackend } from "../core/backend.ts";
 import { quote } from "../core/errors.ts";
-import { cleanup, type CleanupCounts } from "../core/operators/cleanup.ts";
 import { forceRelease, locks } from "../core/operators/api.ts";
+import { cleanup, type CleanupCounts } from "../core/operators/cleanup.ts";
 import { type ListedHolder, type ListedLock, look } from "../core/operators/listing.ts";
-import { bold, consents, Drawing, json, printable, span, tell } from "./terminal.ts";
+import { printable } from "../core/printable.ts";
+import { consents, Drawing, print, printBold, span, tell } from "./terminal.ts";
 import { EXIT } from "./usage.ts";
 
 /** How often a live view looks again. */
@@ -19,10 +20,11 @@ const HEAD = ["LOCK", "HOLDER", "HELD FOR", "LEASE", "IN LINE"];
 /** `ls` without `--watch`. */
 export async function list(backend: LockBackend, prefix: string, asJson: boolean): Promise<number> {
   if (asJson) {
-    for await (const lock of locks({ prefix, backend })) print(json(lock));
+    for await (const lock of locks({ prefix, backend })) print([JSON.stringify(lock)]);
   } else {
     const [head, ...rows] = table(await all(backend, prefix));
-    print(bold(head, process.stdout), ...rows);
+    printBold(head);
+    print(rows);
   }
   return EXIT.done;
 }
@@ -33,13 +35,14 @@ export async function watch(backend: LockBackend, prefix: string, asJson: boolea
   let before: string | undefined;
   for (;;) {
     const found = await all(backend, prefix);
-    const state = JSON.stringify(found.map(({ identifier, holders, waiters }) => [
+    const state = JSON.stringify(found.map(({ identifier, holders, waiters, unreadable }) => [
       identifier,
+      unreadable,
       holders.map(({ fencingToken }) => fencingToken),
       waiters.map(({ label, since }) => [label, since]),
     ]));
     if (drawing.live && !asJson) drawing.draw(fitting(table(found), drawing));
-    else if (state !== before) print(...(asJson ? [json(found)] : [...table(found), ""]));
+    else if (state !== before) print(asJson ? [JSON.stringify(found)] : [...table(found), ""]);
     before = state;
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
@@ -48,24 +51,28 @@ export async function watch(backend: LockBackend, prefix: string, asJson: boolea
 /** `show`. */
 export async function show(backend: LockBackend, identifier: string, asJson: boolean): Promise<number> {
   const lock = await look(identifier, backend);
-  const { holders, waiters } = lock;
-  if (asJson) print(json(lock));
+  const { holders, waiters, unreadable } = lock;
+  if (asJson) print([JSON.stringify(lock)]);
   else {
-    print(bold(printable(lock.identifier), process.stdout));
-    for (const holder of holders) {
-      print(
-        `held by        ${name(holder)}`,
-        `since          ${holder.since.toISOString()}, for ${span(holder.heldForMs)}`,
-        `lease          ${leaseOf(holder)}`,
-        `fencing token  ${holder.fencingToken}`,
-      );
-    }
-    if (holders.length === 0) print("held by        nobody");
-    for (const [i, waiter] of waiters.entries()) {
-      print(`${i === 0 ? "in line" : "       "}        ${name(waiter)}, for ${span(waiter.waitingForMs)}`);
-    }
+    printBold(lock.identifier);
+    print(linesOf(lock));
   }
-  return holders.length + waiters.length > 0 ? EXIT.done : EXIT.absent;
+  return holders.length + waiters.length > 0 || unreadable !== undefined ? EXIT.done : EXIT.absent;
+}
+
+/** What `show` says of a lock, below its name. */
+export function linesOf({ holders, waiters, unreadable }: ListedLock): string[] {
+  if (unreadable !== undefined) return [`unreadable     ${unreadable}`];
+  const held = holders.flatMap((holder) => [
+    `held by        ${name(holder)}`,
+    `since          ${holder.since.toISOString()}, for ${span(holder.heldForMs)}`,
+    `lease          ${leaseOf(holder)}`,
+    `fencing token  ${holder.fencingToken}`,
+  ]);
+  const inLine = waiters.map((waiter, i) =>
+    `${i === 0 ? "in line" : "       "}        ${name(waiter)}, for ${span(waiter.waitingForMs)}`
+  );
+  return [...(held.length === 0 ? ["held by        nobody"] : held), ...inLine];
 }
 
 /** `release --force`. */
@@ -75,8 +82,12 @@ export async function release(
   fencingToken: string | undefined,
   yes: boolean,
 ): Promise<number> {
-  const { holders } = await look(identifier, backend);
+  const { holders, unreadable } = await look(identifier, backend);
   const holder = holders.find((holder) => fencingToken === undefined || holder.fencingToken === fencingToken);
+  if (unreadable !== undefined) {
+    tell(`${quote(identifier)} is unreadable: ${unreadable}`);
+    return EXIT.absent;
+  }
   if (holder === undefined) {
     tell(`${quote(identifier)} is not held${fencingToken === undefined ? "" : " under that fencing token"}`);
     return EXIT.absent;
@@ -89,7 +100,7 @@ export async function release(
     tell(`${quote(identifier)} is no longer held by ${name(holder)}`);
     return EXIT.absent;
   }
-  print(`released ${printable(quote(identifier))}, which ${name(holder)} held`);
+  print([`released ${quote(identifier)}, which ${name(holder)} held`]);
   return EXIT.done;
 }
 
@@ -115,12 +126,8 @@ export async function clean(
   const { seen, live, removed, evicted, gone, unreadable } = counts;
   const text =
     `${seen} seen: ${removed} removed, ${evicted} evicted, ${live} live, ${gone} gone, ${unreadable} unreadable`;
-  print(asJson ? json(counts) : text);
+  print([asJson ? JSON.stringify(counts) : text]);
   return EXIT.done;
-}
-
-function print(...lines: readonly string[]): void {
-  process.stdout.write(lines.map((line) => `${line}\n`).join(""));
 }
 
 async function all(backend: LockBackend, prefix: string): Promise<ListedLock[]> {
@@ -130,15 +137,20 @@ async function all(backend: LockBackend, prefix: string): Promise<ListedLock[]> 
 }
 
 /** The head and a row for each lock, in columns. */
-function table(found: readonly ListedLock[]): [string, ...string[]] {
-  const rows = found.map(({ identifier, holders, waiters }) => [
-    printable(identifier),
-    holders.map(name).join(", ") || "nobody",
-    holders.map(({ heldForMs }) => span(heldForMs)).join(", ") || "-",
-    holders.map(leaseOf).join(", ") || "-",
-    `${waiters.length}`,
-  ]);
-  const widths = HEAD.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i].length)));
+export function table(found: readonly ListedLock[]): [string, ...string[]] {
+  // What is as wide as it will be shown.
+  const rows = found.map(({ identifier, holders, waiters, unreadable }) =>
+    [
+      identifier,
+      unreadable === undefined ? holders.map(name).join(", ") || "nobody" : `unreadable: ${unreadable}`,
+      holders.map(({ heldForMs }) => span(heldForMs)).join(", ") || "-",
+      holders.map(leaseOf).join(", ") || "-",
+      `${waiters.length}`,
+    ].map(printable)
+  );
+  const widths = HEAD.map((title, i) =>
+    rows.reduce((most, row) => Math.max(most, row[i].length), title.length)
+  );
   const line = (row: string[]) => row.map((cell, i) => cell.padEnd(widths[i])).join("  ").trimEnd();
   return [line(HEAD), ...rows.map(line)];
 }
@@ -158,7 +170,7 @@ export function bar({ seen, removed, evicted }: CleanupCounts, total: number): s
 }
 
 function name({ label }: { readonly label: string | undefined }): string {
-  return label === undefined ? "(no label)" : printable(label);
+  return label ?? "(no label)";
 }
 
 function leaseOf({ leaseLeftMs }: ListedHolder): string {

@@ -1,4 +1,5 @@
 import { assertBackend, type LockBackend } from "./backend.ts";
+import { printable } from "./printable.ts";
 import { refuse } from "./validate.ts";
 import type { CheckedOptions } from "./options.ts";
 
@@ -10,7 +11,8 @@ export interface Backends {
   weak?: LockBackend;
 }
 
-const configured: Backends = {};
+/** Inherits nothing, as no options do. */
+const configured: Backends = Object.create(null);
 let openDefault: (() => Promise<LockBackend>) | undefined;
 let opening: Promise<LockBackend> | undefined;
 
@@ -40,7 +42,7 @@ export function configure(backends: Backends): void {
   }
   for (const [name, backend] of Object.entries(backends)) {
     if (name !== "strong" && name !== "weak") {
-      throw new TypeError(`Cannot configure: there is no kind '${name}', only strong and weak`);
+      throw new TypeError(`Cannot configure: there is no kind '${printable(name)}', only strong and weak`);
     }
     if (backend !== undefined) assertBackend(backend, name);
   }

@@ -1,3 +1,5 @@
+import { printable } from "./printable.ts";
+
 /** What is known of a holder without its secret token. */
 export interface HolderInfo {
   /** The label its process gave, or `undefined`. */
@@ -149,15 +151,16 @@ export class LockBackendError extends Error {
     message: string,
     options: ErrorOptions & { identifier?: string; transient?: boolean } = {},
   ) {
-    super(message, options);
-    this.identifier = options.identifier;
-    this.transient = options.transient ?? false;
+    const own: typeof options = { __proto__: null, ...options } as object;
+    super(message, own);
+    this.identifier = own.identifier;
+    this.transient = own.transient ?? false;
   }
 }
 
 /** The store's failure, told to the caller under the name of the lock that it concerns. */
 export function backendError(identifier: string, doing: string, cause: unknown): LockBackendError {
-  return new LockBackendError(`Cannot ${doing} lock ${quote(identifier)}: ${messageOf(cause)}`, {
+  return new LockBackendError(`Cannot ${doing} lock ${quote(identifier)}: ${printable(messageOf(cause))}`, {
     identifier,
     cause,
     transient: cause instanceof LockBackendError && cause.transient,
@@ -171,7 +174,7 @@ export function messageOf(error: unknown): string {
   return error.message || (error as Partial<AggregateError>).errors?.map(messageOf).join(", ") || error.name;
 }
 
-/** A name as messages show it: quoted, and cut where it is very long. */
+/** A name as messages show it: quoted, cut where it is very long, and printable. */
 export function quote(name: string): string {
-  return JSON.stringify(name.length > 100 ? name.slice(0, 99) + "…" : name);
+  return printable(JSON.stringify(name.length > 100 ? name.slice(0, 99) + "…" : name));
 }

@@ -3,6 +3,7 @@ import type { LockBackend } from "./backend.ts";
 import { backendError, LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
 import { assertIdentifier, keyOf, plainKeyOf } from "./identifier.ts";
+import { printable } from "./printable.ts";
 import { refuse } from "./validate.ts";
 import { backendFor } from "./configure.ts";
 import { type CheckedOptions, checkOptions, type LockKind, type LockOptions } from "./options.ts";
@@ -129,9 +130,10 @@ export class Lock {
   /** Names the lock, without its secret token. */
   toString(): string {
     const state = this.held ? "held" : this.#hold.lost ? `lost, ${this.#hold.lost.reason}` : "released";
-    return `Lock { ${
+    const text = `${
       JSON.stringify(this.identifier)
-    }, ${this.kind}, ${state}, fencingToken: ${this.fencingToken} }`;
+    }, ${this.kind}, ${state}, fencingToken: ${this.fencingToken}`;
+    return `Lock { ${printable(text)} }`;
   }
 
   /** What `console.log` shows. */

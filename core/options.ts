@@ -1,5 +1,5 @@
 import { assertBackend, type LockBackend } from "./backend.ts";
-import { assertOptions, refuse, time } from "./validate.ts";
+import { ownOptions, refuse, time } from "./validate.ts";
 
 /**
  * The kinds of lock. They choose the backend: `STRONG` for what must never run twice, `WEAK` for what
@@ -94,8 +94,8 @@ export const MAX_LABEL_UNITS = 128;
 const MIN_LEASE_MS = 100;
 
 /** The one place where options are checked. Throws TypeError or RangeError before anything is sent. */
-export function checkOptions(options: LockOptions = {}): CheckedOptions {
-  assertOptions(options, NAMES, "lock");
+export function checkOptions(given: LockOptions = {}): CheckedOptions {
+  const options = ownOptions(given, NAMES, "lock");
   const wait = flag(options.wait, "wait") ?? true;
   const waitForMs = time(options.waitForMs, "waitForMs", 0);
   if (options.backend !== undefined) assertBackend(options.backend, "backend");

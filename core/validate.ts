@@ -2,6 +2,7 @@
 
 import { MAX_MS } from "./clock.ts";
 import { quote } from "./errors.ts";
+import { printable } from "./printable.ts";
 
 /** Throws for bad input: the rule that it breaks, and what it is. */
 export function refuse(rule: string, value: unknown, Refusal: ErrorConstructor = TypeError): never {
@@ -13,19 +14,36 @@ export function describe(value: unknown): string {
   if (typeof value === "string") return quote(value);
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "function") return "a function";
-  if (typeof value === "object" && value !== null) return Object.prototype.toString.call(value);
-  return String(value);
+  return printable(
+    typeof value === "object" && value !== null ? Object.prototype.toString.call(value) : String(value),
+  );
 }
 
-/** Refuses options that are no object, or have a name that is not in `names`: it may be a slip. */
-export function assertOptions(options: unknown, names: readonly string[], doing: string): void {
+/** An object that inherits nothing: made and read faster than `{ __proto__: null }`, which every acquisition would pay. */
+class Bare {
+  static {
+    Object.setPrototypeOf(this.prototype, null);
+  }
+}
+
+/**
+ * The options that are the object's own, as an object that inherits nothing: somebody else's library may have put
+ * `stealAfterMs` on the prototype of all objects, and a caller may make options of others with `Object.create`. Refuses
+ * what is no object, or has a name that is not in `names`: it may be a slip.
+ */
+export function ownOptions<Options extends object>(
+  options: Options,
+  names: readonly string[],
+  doing: string,
+): Options {
   if (Object.prototype.toString.call(options) !== "[object Object]") {
     refuse(`Cannot ${doing}: options must be an object`, options);
   }
-  for (const name of Object.keys(options as object)) {
+  for (const name of Object.keys(options)) {
     if (names.includes(name)) continue;
-    throw new TypeError(`Cannot ${doing}: there is no option '${name}', only ${names.join(", ")}`);
+    throw new TypeError(`Cannot ${doing}: there is no option '${printable(name)}', only ${names.join(", ")}`);
   }
+  return Object.assign(new Bare(), options);
 }
 
 /** A time, if it is given. Throws TypeError or RangeError for what is none. */

@@ -112,7 +112,7 @@ export const failureCases: Cases = {
     // By stealing: a slow store may take longer to see the lease out than the late one to look again.
     const other = await stage.acquire(b, { stealAfterMs: 0 });
     let granted = false;
-    void waiting.then(() => granted = true);
+    waiting.then(() => granted = true).catch(() => {});
     await stage.leave(leaseMs);
     late.open();
     await stage.leave(50);

@@ -85,8 +85,9 @@ const CASE_LIMIT_MS = 4800;
  * ```
  */
 export function testBackend(options: BackendTest): void {
-  const { name, test, open, deviations = {}, skip = test, stretch = 1 } = options;
-  const { limitMs = CASE_LIMIT_MS * stretch } = options;
+  const own = { __proto__: null, ...options };
+  const { name, test, open, deviations = {}, skip = test, stretch = 1 } = own;
+  const { limitMs = CASE_LIMIT_MS * stretch } = own;
   if (!(Number.isFinite(stretch) && stretch >= 1)) {
     throw new RangeError(`Cannot test: 'stretch' must be a number from 1, current value is ${stretch}`);
   }

@@ -245,7 +245,7 @@ const CASES: Record<string, (scene: Scene) => Promise<void>> = {
       form.submit();
     }`);
     assertEquals((await answered).status(), 403);
-    await page.getByRole("heading", { name: "Not from this page" }).waitFor();
+    await page.getByRole("heading", { name: "Forbidden" }).waitFor();
     const framing = await scene.open();
     await framing.goto(scene.url.replace("/admin/locks", "/evil"));
     const refused = framing.waitForEvent("console", (message) => message.text().includes("frame-ancestors"));

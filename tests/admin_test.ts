@@ -1,18 +1,20 @@
 // The admin page's handler, without a browser: who comes in, what is answered, and what is kept out.
 import { assert, assertEquals, assertFalse, assertStringIncludes, assertThrows } from "@std/assert";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { adminHandler, type AdminOptions, basicSecret, bearerSecret } from "../admin.ts";
 import { History, WINDOW_MS } from "../admin/history.ts";
 import { lasting } from "../admin/html.ts";
 import { inTime, Observer } from "../admin/observer.ts";
 import { picture } from "../admin/picture.ts";
 import { memoryBackend, MemoryStore } from "../backends/memory.ts";
-import { forceRelease, type ListedLock, Lock, type LockBackend } from "../mod.ts";
+import { forceRelease, type ListedLock, Lock, type LockBackend, type LockEvents } from "../mod.ts";
 
 // deno-lint-ignore no-explicit-any
 type Anything = any;
 
 const URL_ = "https://ops.example/admin/locks";
 const SECRET = "a-secret-of-these-tests";
+const COOKIE = "__Host-holdfast-admin=…; Path=/; Secure; HttpOnly; SameSite=Strict";
 const NASTY = `"'><script>alert(1)</script><img src=x onerror=alert(2)>&amp;`;
 
 function page(options: AdminOptions = {}) {
@@ -70,7 +72,7 @@ Deno.test("admin: nobody comes in unless authorize says true", async () => {
       for (const query of ["", "?view=events", "?release=x&fencingToken=1"]) {
         const response = await admin(new Request(URL_ + query, { method }));
         assertEquals(response.status, 403);
-        assertEquals((await response.text()).includes("You may not come in"), method !== "HEAD");
+        assertEquals((await response.text()).includes("Forbidden"), method !== "HEAD");
       }
     }
   }
@@ -180,8 +182,10 @@ Deno.test("admin: whatever text others give is shown as text", async () => {
     assertStringIncludes(text, "&amp;amp;");
   }
   const text = await (await get()).text();
-  assertStringIncludes(text, "<bdi>a\u240ab\u2400c\ufffdd</bdi>");
-  assertStringIncludes(text, "<bdi>\u202Edesrever</bdi>");
+  assertStringIncludes(text, "<bdi>a\\u000ab\\u0000c\\u0085d</bdi>");
+  assertStringIncludes(text, "<bdi>\\u202edesrever</bdi>");
+  // A field gives back what was typed.
+  assertStringIncludes(await (await get("?find=%E2%80%AEdes")).text(), 'value="\u202edes"');
   assertEquals((await (await get("?find=desrever")).text()).includes("תור:1"), true);
   // Each can be released by the link that the page has for it, whatever is in its name.
   const links = [...text.matchAll(/href="(\?release=[^"]*)"/g)].map(([, link]) =>
@@ -229,7 +233,7 @@ Deno.test("admin: a release is asked for first, and done once", async () => {
   assertStringIncludes(text, "<bdi>worker 3</bdi>");
   assertEquals(held.held, true, "asking does nothing");
   const cookie = asked.headers.get("set-cookie")!;
-  for (const rule of ["HttpOnly", "SameSite=Strict", "Secure"]) assertStringIncludes(cookie, rule);
+  assertEquals(cookie.replace(/=[0-9a-f]{32};/, "=…;"), COOKIE);
   const confirmed = confirmation("import", fencingToken, asked, text);
   const done = await get(...confirmed);
   assertEquals(done.status, 200);
@@ -270,8 +274,10 @@ Deno.test("admin: a form that is not of this page and browser releases nothing",
     ...["https://evil.example", "https://ops.example.evil.example", "https://ops.example:444", "null", ""]
       .map((origin) => ({ ...good, headers: { ...old, origin } })),
     { ...good, headers: stranger },
-    { ...good, headers: { ...headers, cookie: "holdfast-admin=" } },
-    { ...good, headers: { ...headers, cookie: `holdfast-admin=${"0".repeat(32)}` } },
+    { ...good, headers: { ...headers, cookie: "__Host-holdfast-admin=" } },
+    { ...good, headers: { ...headers, cookie: `__Host-holdfast-admin=${"0".repeat(32)}` } },
+    // Another host of the domain may have set this one.
+    { ...good, headers: { ...headers, cookie: headers.cookie.replace("__Host-", "") } },
     { ...good, headers: { ...headers, "content-type": "text/plain" } },
     { ...good, headers: { ...headers, "content-type": "multipart/form-data; boundary=x" } },
     { ...good, body: "" },
@@ -289,6 +295,145 @@ Deno.test("admin: a form that is not of this page and browser releases nothing",
   const behind = { ...good, headers: { ...old, origin: "http://ops.example" } };
   assertEquals((await get(path, behind)).status, 200);
   assertEquals(await held.release(), false);
+});
+
+Deno.test("admin: what a browser asks for another site is refused before anybody is asked who it is", async () => {
+  let asked = 0;
+  const { get, acquire } = page({ authorize: () => (asked++, true) });
+  const held = await acquire("import", "worker 3");
+  const release = query("import", held.fencingToken);
+  const visit = { "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" };
+  for (const site of ["cross-site", "same-site", "none"]) {
+    const from = { "sec-fetch-site": site };
+    const strange: [string, RequestInit][] = [
+      ["", { headers: from }],
+      ["", { method: "HEAD", headers: { ...from, ...visit } }],
+      ["", { headers: { ...from, ...visit, "sec-fetch-dest": "iframe" } }],
+      ["?view=events", { headers: { ...from, "sec-fetch-mode": "cors", "sec-fetch-dest": "empty" } }],
+      [release, { headers: { ...from, "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image" } }],
+      [release, { method: "POST", headers: { ...from, ...visit } }],
+    ];
+    for (const [path, init] of strange) {
+      const { status } = await get(path, init);
+      assertEquals([path, init, status, asked], [path, init, 403, 0]);
+    }
+    // A link that somebody follows.
+    for (const path of ["", release]) {
+      assertEquals((await get(path, { headers: { ...from, ...visit } })).status, 200);
+    }
+    asked = 0;
+  }
+  assertEquals((await get("", { headers: { origin: "https://evil.example" } })).status, 403);
+  assertEquals(asked, 0);
+  assertEquals(await held.release(), true);
+});
+
+Deno.test("admin: over plain http the cookie does without https, behind a proxy it does not", async () => {
+  const { admin, acquire } = page();
+  const held = await acquire("import");
+  const path = `http://ops.example/locks${query("import", held.fencingToken)}`;
+  const cookie = async (headers: HeadersInit) => {
+    const response = await admin(new Request(path, { headers }));
+    return response.headers.get("set-cookie")!.replace(/=[0-9a-f]{32};/, "=…;");
+  };
+  assertEquals(await cookie({}), "holdfast-admin=…; HttpOnly; SameSite=Strict");
+  assertEquals(await cookie({ "x-forwarded-proto": "https" }), COOKIE);
+  assertEquals(await cookie({ "x-forwarded-proto": "https, http" }), COOKIE);
+  await held.release();
+});
+
+Deno.test("admin: a form that is too large is refused, unread or when that much of it was read", async () => {
+  const { get, acquire } = page();
+  const held = await acquire("import");
+  const asked = await get(query("import", held.fencingToken));
+  const [path, good] = confirmation("import", held.fencingToken, asked, await asked.text());
+  const headers = { ...good.headers as Record<string, string> };
+  const declared = await get(path, { ...good, headers: { ...headers, "content-length": "16385" } });
+  assertEquals(declared.status, 413);
+  let sent = 0;
+  const endless = new ReadableStream({
+    pull(controller) {
+      controller.enqueue(new Uint8Array(1024).fill(38));
+      sent++;
+    },
+  });
+  const refused = await get(path, { ...good, body: endless });
+  assertEquals([refused.status, sent < 20], [403, true]);
+  assertEquals(await held.release(), true);
+});
+
+Deno.test("admin: a store that holds records of any shape ends neither the page nor the process", async () => {
+  const { store, get, acquire } = page({ refreshMs: 100 });
+  const shown = frames(await get("?view=events&find=x"));
+  assertStringIncludes((await shown.next()).value!, "Nobody holds a lock");
+  const holder = {
+    token: "t",
+    mode: "exclusive",
+    limit: 1,
+    since: 1,
+    leaseMs: 1e6,
+    expiresAt: 1e15,
+    renewals: 0,
+  };
+  const odd = [{ ...holder, label: 5 }, { ...holder, since: "x", label: {} }, { ...holder, fence: {} }, null];
+  for (const [i, holder] of odd.entries()) {
+    const value = JSON.stringify({ v: 1, holders: [holder], queue: [{ label: [] }] });
+    await memoryBackend({ store }).commit([{ key: `x:${i}`, version: null, value }]);
+  }
+  for (let frame = ""; !frame.includes("<b>unreadable:</b>");) frame = (await shown.next()).value!;
+  for (const find of ["", "x"]) {
+    const response = await get(`?find=${find}`);
+    assertEquals(response.status, 200);
+    assert((await response.text()).split("<b>unreadable:</b> its record has").length > 2);
+  }
+  for (const { key, version } of await memoryBackend({ store }).read(odd.map((_, i) => `x:${i}`))) {
+    await memoryBackend({ store }).commit([{ key, version, value: null }]);
+  }
+  const held = await acquire("x:y", "worker 3");
+  for (let frame = ""; !frame.includes("worker 3");) frame = (await shown.next()).value!;
+  await held.release();
+  await shown.return(undefined);
+});
+
+Deno.test("admin: a viewer that fails is forgotten; the others see on, and the process lives", async () => {
+  const { backend } = page();
+  const observer = new Observer({ backend }, 1);
+  const failing = observer.follow(() => {
+    throw new Error("cannot draw");
+  });
+  let seen = () => {};
+  const leave = observer.follow(() => seen());
+  for (let i = 0; i < 3; i++) {
+    const limit = Promise.withResolvers<void>();
+    const timer = setTimeout(limit.reject, 20_000, new Error("the other sees nothing any more"));
+    seen = limit.resolve;
+    await limit.promise;
+    clearTimeout(timer);
+  }
+  failing();
+  leave();
+  // Alone, it ends what it has begun: the sanitizers see whether a timer goes on.
+  const told = new Promise<LockEvents["holdfast:backend-error"]>((resolve) => {
+    subscribe("holdfast:backend-error", function listener(message) {
+      unsubscribe("holdfast:backend-error", listener);
+      resolve(message as LockEvents["holdfast:backend-error"]);
+    });
+  });
+  observer.follow(() => {
+    throw new Error("cannot draw");
+  });
+  assertStringIncludes(`${(await told).error}`, "cannot draw");
+});
+
+Deno.test("admin: no more browsers than a hundred are kept live", async () => {
+  const { get } = page();
+  const streams = await Promise.all(Array.from({ length: 100 }, () => get("?view=events")));
+  const refused = await get("?view=events");
+  assertEquals([refused.status, refused.headers.get("retry-after")], [503, "60"]);
+  await streams[0].body!.cancel();
+  const next = await get("?view=events");
+  assertEquals(next.status, 200);
+  for (const { body } of [...streams.slice(1), next]) await body!.cancel();
 });
 
 Deno.test("admin: a stream shows what is new, and ends with its browser", async () => {
@@ -406,7 +551,19 @@ Deno.test("admin: of very many locks, some are listed and the others counted", a
   assertStringIncludes(text, "and 288 more locks, not drawn");
   assertStringIncludes(await (await get("?find=lock:1250")).text(), "<b>1</b> held");
   const more = await Promise.all(Array.from({ length: 1800 }, (_, i) => acquire(`more:${i}`)));
-  assertStringIncludes(await (await get()).text(), "There are more than 2000 locks");
+  assertStringIncludes(await (await get()).text(), "There are more than 2000 locks;");
+  // The last one is beyond what a page looks at; a label is found, too.
+  const last = await acquire("zzz:last", "the night shift");
+  for (const find of ["zzz", "night shift"]) {
+    const text = await (await get(`?find=${encodeURIComponent(find)}`)).text();
+    assertStringIncludes(text, "<b>1</b> held");
+    assertFalse(text.includes("There are more than"));
+    const shown = frames(await get(`?view=events&find=${encodeURIComponent(find)}`));
+    assertStringIncludes((await shown.next()).value!, "<bdi>zzz:last</bdi>");
+    await shown.return(undefined);
+  }
+  assertFalse((await (await get("?find=o")).text()).includes("zzz:last"));
+  await last.release();
   await Promise.all([...held, ...more].map((lock) => lock.release()));
 });
 

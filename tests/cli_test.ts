@@ -8,8 +8,13 @@ import { main } from "@holdfast/lock/cli";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { delay } from "@std/async";
 import type { LockBackend } from "../core/backend.ts";
+import process from "node:process";
+import { memoryBackend } from "../backends/memory.ts";
+import { opener, secretsIn } from "../cli/store.ts";
+import { keepSecret, print, tell } from "../cli/terminal.ts";
 import { COMMANDS, duration, helpOf, read, UsageError } from "../cli/usage.ts";
-import { json, printable } from "../cli/terminal.ts";
+import { linesOf, list, show, table } from "../cli/view.ts";
+import { printable } from "../core/printable.ts";
 import { finish, ON_DENO, type Place, Program } from "./support/cli_program.ts";
 import { missingRedis, RedisServer } from "./support/redis_server.ts";
 
@@ -245,7 +250,7 @@ test("ls, show, release and cleanup, on a pipe", async (stage) => {
   const table = (await finish(stage, ["ls"])).out;
   const [head, row, ...end] = table.split("\n").map((line) => line.split(/ {2,}/));
   assertEquals([head, end], [["LOCK", "HOLDER", "HELD FOR", "LEASE", "IN LINE"], [[""]]]);
-  assertEquals(row.map((cell) => cell.replace(/^\d+ m?s/, "…")), ["x", "evil\\u{1b}[2J", "…", "… left", "1"]);
+  assertEquals(row.map((cell) => cell.replace(/^\d+ m?s/, "…")), ["x", "evil\\u001b[2J", "…", "… left", "1"]);
   assertEquals((await finish(stage, ["ls", "y"])).out, "LOCK  HOLDER  HELD FOR  LEASE  IN LINE\n");
   const [listed, ...more] = (await finish(stage, ["ls", "x", "--json"])).out.trim().split("\n");
   assertEquals([JSON.parse(listed).holders[0].label, more], [evil, []]);
@@ -261,7 +266,7 @@ test("ls, show, release and cleanup, on a pipe", async (stage) => {
   assertStringIncludes(unforced.err, "say --force");
   assertEquals((await finish(stage, ["release", "x", "--force", "--token", "0"])).code, 1);
   const released = await finish(stage, ["release", "x", "--force", "--token", fencingToken]);
-  assertEquals([released.code, released.out], [0, `released "x", which evil\\u{1b}[2J held\n`]);
+  assertEquals([released.code, released.out], [0, `released "x", which evil\\u001b[2J held\n`]);
   assertEquals((await holder.outcome()).code, 76);
   assertEquals((await waiter.outcome()).out, "mine\n");
   assertEquals((await finish(stage, ["release", "x", "--force"])).code, 1);
@@ -272,6 +277,80 @@ test("ls, show, release and cleanup, on a pipe", async (stage) => {
   const swept = await finish(stage, ["cleanup", "--older-than", "0ms"]);
   assertEquals(swept.out, "1 seen: 0 removed, 1 evicted, 0 live, 0 gone, 0 unreadable\n");
   assertEquals((await old.outcome()).code, 76);
+});
+
+test("a lock named like an option is run under, shown and released", async (stage) => {
+  const script = ["sh", "-c", "echo held; cat"];
+  await using holder = await new Program(stage, "run", "--lease", "1s", "--", "-x", "--", ...script).says(
+    "held",
+  );
+  assertEquals((await finish(stage, ["show", "--", "-x"])).out.split("\n")[0], "-x");
+  const released = await finish(stage, ["release", "--force", "--", "-x"]);
+  assertEquals([released.code, released.out.startsWith('released "-x"')], [0, true]);
+  assertEquals((await holder.outcome()).code, 76);
+});
+
+Deno.test("command line: a command that is refused at once leaves no lock held: 126", async () => {
+  const file = await Deno.makeTempFile();
+  try {
+    const backend = ["--backend", `kv:${file}`];
+    for (const refused of ["x".repeat(3_000_000), "a\0b"]) {
+      assertEquals(await main(["run", "x", ...backend, "--", "echo", refused]), 126);
+      assertEquals(await main(["run", "x", ...backend, "--no-wait", "--", "true"]), 0);
+    }
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
+/** Everything that `act` prints. */
+async function printed(act: () => Promise<unknown>): Promise<string> {
+  const { write } = process.stdout;
+  let text = "";
+  try {
+    process.stdout.write = (more: string) => {
+      text += more;
+      return true;
+    };
+    await act();
+  } finally {
+    process.stdout.write = write;
+  }
+  return text;
+}
+
+Deno.test("command line: ls lists 130 000 locks", async () => {
+  const backend = memoryBackend();
+  const holder = {
+    token: "t",
+    mode: "exclusive",
+    limit: 1,
+    since: 1,
+    leaseMs: 100,
+    expiresAt: 1,
+    renewals: 0,
+  };
+  const value = JSON.stringify({ v: 1, holders: [holder], queue: [] });
+  Object.assign(backend, {
+    async *list() {
+      for (let i = 0; i < 130_000; i++) yield { key: `lock:${i}`, version: "1", value };
+    },
+  });
+  for (const asJson of [false, true]) {
+    const text = await printed(() => list(backend, "", asJson));
+    assertEquals(text.split("\n").length, 130_000 + (asJson ? 1 : 2));
+  }
+});
+
+Deno.test("command line: what is unreadable is shown as such", async () => {
+  const backend = memoryBackend();
+  const lock: ListedLock = { identifier: "x", holders: [], waiters: [], unreadable: "it is \x1bnone" };
+  assertEquals(table([lock])[1].split(/ {2,}/), ["x", "unreadable: it is \\u001bnone", "-", "-", "0"]);
+  const shown = await printed(() => Promise.resolve(print(linesOf(lock))));
+  assertEquals(shown, "unreadable     it is \\u001bnone\n");
+  // Nobody, and no fault, is another thing.
+  assertEquals(linesOf({ ...lock, unreadable: undefined }), ["held by        nobody"]);
+  assertEquals(await printed(() => show(backend, "x", false)), "x\nheld by        nobody\n");
 });
 
 test("ls --watch, on a pipe: again whenever it has changed", async (stage) => {
@@ -293,9 +372,52 @@ Deno.test("command line: a store that cannot be opened is told, with 69, and wit
     out: "",
     err: "holdfast: Cannot open the store: connect ECONNREFUSED 127.0.0.1:1\n",
   });
-  const wrong = await finish({ ...closed, store: "rediss://me:secret@" }, ["ls"]);
-  assertEquals(wrong.code, 64);
-  assertStringIncludes(wrong.err, "rediss://…@");
+  for (
+    const store of ["rediss://me:secret@", "postgres://me:secret@host", "me:secret@host", "secret", "kv:"]
+  ) {
+    const { code, err } = await finish({ ...closed, store }, ["ls"]);
+    assertEquals([code, err.includes("secret"), err.includes("host,")], [64, false, false], err);
+    const scheme = /^(\w+):/.exec(store)?.[1];
+    assertStringIncludes(err, scheme === undefined ? ": it names no scheme" : `: its scheme is "${scheme}"`);
+  }
+});
+
+Deno.test("command line: whatever a client says, the URL of the store is not in it", () => {
+  const said: string[] = [];
+  const { write } = process.stderr;
+  // A fragment and a query are taken over by clients, and come back in their errors.
+  const spec = "https://me:pass%77ord@127.0.0.1:1/path?token=abcdefgh";
+  try {
+    process.stderr.write = (text: string) => said.push(text) > 0;
+    keepSecret(secretsIn(spec));
+    for (
+      const text of [spec, new URL(spec).href, "password", "pass%77ord", "token=abcdefgh", "me:pass%77ord"]
+    ) {
+      tell(`Cannot open ${text}: it is closed`);
+    }
+  } finally {
+    process.stderr.write = write;
+    keepSecret([]);
+  }
+  assertEquals(said, said.map(() => "holdfast: Cannot open …: it is closed\n"));
+});
+
+Deno.test("command line: a token goes over plain http only if --insecure says so", async () => {
+  const before = Deno.env.get("DENO_KV_ACCESS_TOKEN");
+  // Nobody listens there, so what is not refused is not opened either.
+  const refusing = "http://127.0.0.1:1";
+  try {
+    Deno.env.set("DENO_KV_ACCESS_TOKEN", "a-token-of-this-test");
+    assertThrows(() => opener(refusing, false), UsageError, "sends DENO_KV_ACCESS_TOKEN in the clear");
+    assertEquals(await main(["ls", "--backend", refusing]), 64);
+    for (const open of [opener(refusing, true), opener("https://127.0.0.1:1", false)]) assert(open);
+    Deno.env.delete("DENO_KV_ACCESS_TOKEN");
+    assert(opener(refusing, false));
+    assertThrows(() => opener("http://me:secret@127.0.0.1:1", false), UsageError, "--insecure");
+  } finally {
+    if (before === undefined) Deno.env.delete("DENO_KV_ACCESS_TOKEN");
+    else Deno.env.set("DENO_KV_ACCESS_TOKEN", before);
+  }
 });
 
 Deno.test("command line: on Node, a client that is not installed is named", async () => {
@@ -317,7 +439,9 @@ Deno.test("command line: bad usage is refused before anything is opened, by opti
       ["run", "x", "--no-wait", "--wait-for", "1s", "--", "true"],
       ["run", "x", "--label", "l".repeat(129), "--", "true"],
       ["ls", "a", "b"],
-      ["ls", "--", "true"],
+      ["ls", "--", "a", "b"],
+      ["run", "--", "-x", "y", "--", "true"],
+      ["run", "x", "--", "", "--"],
       ["show"],
       ["release", "x"],
       ["cleanup", "--older-than", "1d"],
@@ -360,9 +484,25 @@ Deno.test("command line: every command has its help", () => {
   assertEquals(read(["run", "x", "--", "ls", "--help"]).help, false);
 });
 
+Deno.test("command line: -- separates what is no option", () => {
+  const seen = (...args: string[]) => {
+    const { operands, command } = read(args);
+    return [operands, command];
+  };
+  assertEquals(seen("show", "--", "-x"), [["-x"], []]);
+  assertEquals(seen("show", "-h", "--", "--help"), [["--help"], []]);
+  assertEquals(seen("release", "--force", "--", "--"), [["--"], []]);
+  assertEquals(seen("ls", "--json", "--", "-x"), [["-x"], []]);
+  assertEquals(seen("run", "--label", "l", "--", "-x", "--", "ls", "--", "-l"), [["-x"], ["ls", "--", "-l"]]);
+  assertEquals(seen("run", "x", "--", "ls", "--", "-l"), [["x"], ["ls", "--", "-l"]]);
+  assertEquals(seen("run", "--", "ls"), [[], ["ls"]]);
+});
+
 Deno.test("command line: what others have named does not command the terminal", () => {
-  const evil = "a\x1b[2Jb\x9bc\u202ed\ne";
-  assertEquals(printable(evil), "a\\u{1b}[2Jb\\u{9b}c\\u{202e}d\\u{a}e");
-  assert(!/\p{Cc}|\p{Cf}/u.test(json({ evil })));
-  assertEquals(JSON.parse(json({ evil })), { evil });
+  const evil = "a\x1b[2Jb\x9bc\u202ed\ne\u2028\u{e0041}\u00ad";
+  const shown = "a\\u001b[2Jb\\u009bc\\u202ed\\u000ae\\u2028\\udb40\\udc41\\u00ad";
+  assertEquals([printable(evil), printable(shown)], [shown, shown]);
+  const json = printable(JSON.stringify({ evil }));
+  assert(!/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(json));
+  assertEquals(JSON.parse(json), { evil });
 });

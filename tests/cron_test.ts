@@ -294,6 +294,55 @@ Deno.test("cleanupHandler: cleans up and answers the counts; other methods are r
   assertStringIncludes((await answer.json()).error, "DELETE");
 });
 
+Deno.test("cleanupHandler: no other site evicts a holder with a browser's login", async () => {
+  const backend = memoryBackend();
+  await using held = await lock("x", { backend }).acquire();
+  let asked = 0;
+  const handler = cleanupHandler({ authorize: () => (asked++, true), backend, olderThanMs: 0 });
+  const send = (method: string, headers: Record<string, string>) =>
+    handler(
+      new Request("https://app.example/cleanup", { method, headers: { cookie: "login=1", ...headers } }),
+    );
+  const visit = { "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" };
+  const strange: Record<string, string>[] = [
+    ...["cross-site", "same-site", "none", ""].map((site) => ({ "sec-fetch-site": site })),
+    { "sec-fetch-site": "cross-site", ...visit },
+    { origin: "https://evil.example" },
+    { origin: "https://app.example.evil.example" },
+    { origin: "null" },
+  ];
+  for (const headers of strange) {
+    for (const method of ["GET", "POST"]) {
+      const answer = await send(method, headers);
+      assertEquals([headers, answer.status, asked], [headers, 403, 0]);
+      assertEquals(await answer.json(), { error: "nothing was done: it comes from another site" });
+    }
+  }
+  assertEquals(held.held, true);
+  assertEquals((await send("POST", { "sec-fetch-site": "same-origin" })).status, 200);
+  assertEquals((await send("GET", { origin: "https://app.example" })).status, 200);
+  assertEquals(held.held, false);
+});
+
+Deno.test("cleanupHandler: answers HEAD without a body, no body that is large, and nothing to guess about", async () => {
+  const handler = cleanupHandler({ authorize: () => true, backend: memoryBackend() });
+  const seen: [RequestInit, number, boolean][] = [
+    [{ method: "HEAD" }, 405, false],
+    [{ method: "PUT" }, 405, true],
+    [{ method: "POST", headers: { "content-length": "16385" } }, 413, true],
+    [{ method: "POST", headers: { "content-length": "16384" } }, 200, true],
+    [{ method: "POST", body: "{}" }, 200, true],
+  ];
+  for (const [init, status, hasBody] of seen) {
+    const answer = await handler(new Request("https://app.example/cleanup", init));
+    assertEquals([init, answer.status, answer.body !== null], [init, status, hasBody]);
+    assertEquals(answer.headers.get("x-content-type-options"), "nosniff");
+    await answer.body?.cancel();
+  }
+  const refused = cleanupHandler({ authorize: () => new Response("no", { status: 401 }) });
+  assertEquals((await refused(new Request("https://app.example", { method: "HEAD" }))).body, null);
+});
+
 Deno.test("cleanupHandler: a store that fails, and a signal, are answered with 500 and the reason", async () => {
   const backend = await deadBackend(1);
   backend.fail(new LockBackendError("the store is out", { transient: true }));

@@ -1,8 +1,15 @@
 // Bad input is refused with the option, the rule and the value, before anything is sent.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { metrics } from "@opentelemetry/api";
+import { adminHandler } from "../admin.ts";
+import { datastoreBackend } from "../backends/datastore.ts";
 import { commitIfHeld, kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
-import { Lock, lock, type LockOptions } from "../mod.ts";
+import { redisBackend } from "../backends/redis.ts";
+import { cleanup, cleanupHandler, registerCleanup } from "../cron.ts";
+import { configure, forceRelease, Lock, lock, LockBackendError, type LockOptions, locks } from "../mod.ts";
+import { instrument } from "../otel.ts";
+import { testBackend } from "../testing.ts";
 
 /** A backend to which nothing may be sent. */
 function untouchable() {
@@ -89,6 +96,124 @@ Deno.test("input: bad options are refused", async () => {
     await assertRejects(() => Lock.acquire("x", all), error, says);
   }
   assertEquals(sent, []);
+});
+
+/** Every function that takes options; those first that load something on the way, in which others would go on. */
+const TAKERS: Record<string, (options: Anything) => unknown> = {
+  memoryBackend: (options) => memoryBackend(options),
+  kvBackend: (options) => kvBackend(KV, options),
+  redisBackend: (options) => redisBackend(REDIS, options),
+  datastoreBackend: (options) => datastoreBackend(DATASTORE, options),
+  lock: (options) => lock("x", options),
+  "Lock.acquire": (options) => Lock.acquire("x", options),
+  locks: (options) => locks(options),
+  forceRelease: (options) => forceRelease("x", options),
+  cleanup: (options) => cleanup(options),
+  cleanupHandler: (options) => cleanupHandler(options),
+  registerCleanup: (options) => registerCleanup(options),
+  adminHandler: (options) => adminHandler(options),
+  instrument: (options) => instrument({ metrics }, options).stop(),
+  LockBackendError: (options) => new LockBackendError("the store is out", options),
+  testBackend: (options) => testBackend(options),
+};
+
+/** What those take that take no backend, or more. */
+const OWN: Record<string, Anything> = {
+  registerCleanup: { signal: AbortSignal.abort() },
+  instrument: {},
+  LockBackendError: {},
+  memoryBackend: {},
+  kvBackend: {},
+  redisBackend: {},
+  datastoreBackend: { projectId: "demo" },
+  testBackend: { name: "none", test() {}, open() {} },
+};
+
+/** What the options of all of them are called, except `name` and `label`, which much else is called, too. */
+const OPTIONS =
+  "wait waitForMs stealAfterMs kind leaseMs renew signal backend prefix olderThanMs onProgress " +
+  "fencingToken authorize title refreshMs schedule identifiers transient identifier store skewMs databaseId " +
+  "namespace entityKind pollMs timeoutMs stretch limitMs deviations skip";
+
+const KV = Object.fromEntries(
+  ["get", "getMany", "atomic", "watch", "list"].map((name) => [name, () => {}]),
+) as Anything;
+const REDIS = Object.fromEntries([
+  ...["evalsha", "eval", "call", "duplicate", "on", "off"].map((name) => [name, () => {}]),
+  ...[["options", {}], ["status", "wait"]],
+]) as Anything;
+const DATASTORE = Object.fromEntries(
+  ["lookup", "runQuery", "beginTransaction", "commit", "rollback"].map((name) => [name, () => {}]),
+) as Anything;
+
+Deno.test("input: no option is obeyed that an object only inherits", async () => {
+  const backend = memoryBackend();
+  const obeyed: string[] = [];
+  let taker = "";
+  for (const name of OPTIONS.split(" ")) {
+    Object.defineProperty(Object.prototype, name, {
+      configurable: true,
+      get: () => void obeyed.push(`${taker}: ${name}`),
+      set(value) {
+        Object.defineProperty(this, name, { value, configurable: true, enumerable: true, writable: true });
+      },
+    });
+  }
+  const pending: unknown[] = [];
+  try {
+    for (const [name, take] of Object.entries(TAKERS)) {
+      taker = name;
+      const own = OWN[name] ?? { backend };
+      try {
+        pending.push(take(own));
+      } catch (error) {
+        obeyed.push(`${name}: ${error}`);
+      }
+    }
+  } finally {
+    for (const name of OPTIONS.split(" ")) delete (Object.prototype as Anything)[name];
+  }
+  for (const made of await Promise.all(pending)) if (made instanceof Lock) await made.release();
+  assertEquals(obeyed, []);
+  // A thief that nobody asked for, and a caller who meant to wait: both would bail or steal.
+  const held = await lock("y", { backend }).acquire();
+  const bare = Object.assign(Object.create({ stealAfterMs: 0, wait: false, signal: AbortSignal.abort() }), {
+    backend,
+  });
+  const waiting = lock("y", bare).acquire();
+  await held.release();
+  await (await waiting).release();
+  assertEquals(held.signal.aborted, false);
+});
+
+Deno.test("input: no text of others commands the terminal that shows an error or a lock", async () => {
+  const evil = "a\x1b[2J\x9b\u202e\u2028\u{e0041}\n";
+  const backend = memoryBackend();
+  const failing = memoryBackend();
+  Object.assign(failing, { read: () => Promise.reject(evil), commit: () => Promise.reject(new Error(evil)) });
+  await using held = await lock(evil, { backend, label: evil }).acquire();
+  const bad = [{ [evil]: 1 }, { kind: evil }, { wait: Symbol(evil) }, {
+    wait: { [Symbol.toStringTag]: evil },
+  }];
+  const texts = await Promise.all([
+    () => lock(evil, { backend, wait: false }).acquire(),
+    () => lock(evil, { backend: failing, wait: false }).acquire(),
+    () => configure({ [evil]: backend } as Anything),
+    ...bad.map((options) => () => lock("x", options as Anything)),
+  ].map(async (act) => {
+    try {
+      await act();
+    } catch (error) {
+      return (error as Error).message;
+    }
+  }));
+  for (const text of [...texts, `${held}`, Deno.inspect(held)]) {
+    assert(
+      text!.includes("\\u001b[2J\\u009b\\u202e\\u2028\\udb40\\udc41\\n") || text!.includes("\\u000a"),
+      text,
+    );
+    assert(!/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(text!), text);
+  }
 });
 
 Deno.test("input: an identifier may have any length and any characters, and each is a lock of its own", async () => {

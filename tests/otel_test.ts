@@ -205,6 +205,18 @@ Deno.test("otel: those who bail, and which of them are errors", async () => {
   await held.release();
 });
 
+Deno.test("otel: a message commands no terminal; attributes are data, and stay as they are", async () => {
+  await using s = scene();
+  const evil = "\x1b[2J\u202e";
+  s.a.fail(new LockBackendError(evil));
+  const stopped = s.forms(s.b, { signal: AbortSignal.abort(new Error(evil)) }).acquire();
+  await Promise.allSettled([stopped, s.forms(s.a, { label: evil }).acquire()]);
+  const span = s.spans().at(-1)!;
+  assertStringIncludes(span.status.message!, "\\u001b[2J\\u202e");
+  assert(!/[\p{Cc}\p{Cf}]/u.test(span.status.message!));
+  assertEquals(span.attributes["holdfast.lock.label"], evil);
+});
+
 Deno.test("otel: where identifiers are shown", async () => {
   for (const identifiers of ["spans", "all", "none"] as const) {
     await using s = scene({ identifiers });

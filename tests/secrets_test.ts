@@ -163,9 +163,9 @@ redisTest("a wrong password is not shown", async () => {
     client.disconnect();
     await ended;
   }
-  const { message } = await ears.failure(openStore(`redis://:${PASSWORD}@127.0.0.1:${server.port}`));
+  const { message } = await ears.failure(openStore(`redis://:${PASSWORD}@127.0.0.1:${server.port}`, false));
   assert(message.includes("WRONGPASS"), message);
-  await ears.failure(openStore(`redis://user:${PASSWORD}@127.0.0.1:1`));
+  await ears.failure(openStore(`redis://user:${PASSWORD}@127.0.0.1:1`, false));
   ears.check({ tokens: true });
 });
 

@@ -60,7 +60,7 @@ export class DatastoreCalls {
     const all: Found[] = [];
     for (let ask = keys; ask.length > 0;) {
       const { found, deferred } = lookedUp(await this.call("lookup", { keys: ask, readOptions }));
-      all.push(...found);
+      for (const one of found) all.push(one);
       ask = deferred;
     }
     return all;

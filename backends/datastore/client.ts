@@ -3,7 +3,7 @@
 import { createRequire } from "node:module";
 import process from "node:process";
 import { LockBackendError, messageOf } from "../../core/errors.ts";
-import { assertOptions, refuse } from "../../core/validate.ts";
+import { ownOptions, refuse } from "../../core/validate.ts";
 import { causeOf, safeMessageOf } from "../causes.ts";
 import type { DatastoreApi } from "./api.ts";
 import { assertDatabase } from "./input.ts";
@@ -58,13 +58,13 @@ export async function datastoreClient(options: DatastoreClientOptions): Promise<
   }
 > {
   const doing = "make a Datastore client";
-  assertOptions(options ?? {}, ["projectId", "databaseId", "emulatorHost", "transport"], doing);
-  const { projectId } = assertDatabase(options, doing);
-  const { transport = onDeno() ? "rest" : "grpc" } = options;
+  const own = ownOptions(options ?? {}, ["projectId", "databaseId", "emulatorHost", "transport"], doing);
+  const { projectId } = assertDatabase(own, doing);
+  const { transport = onDeno() ? "rest" : "grpc" } = own;
   if (transport !== "grpc" && transport !== "rest") {
     refuse(`Cannot ${doing}: 'transport' must be "grpc" or "rest"`, transport);
   }
-  const emulator = emulatorAddress(options.emulatorHost, doing);
+  const emulator = emulatorAddress(own.emulatorHost, doing);
   const rest = transport === "rest";
   const { DatastoreClient, grpc } = await load(!rest && emulator !== undefined);
   const host = emulator === undefined

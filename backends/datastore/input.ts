@@ -1,6 +1,6 @@
 /** How bad input is refused. */
 
-import { assertOptions, describe, refuse } from "../../core/validate.ts";
+import { describe, ownOptions, refuse } from "../../core/validate.ts";
 import type { DatastoreApi } from "./api.ts";
 import { isReserved, MAX_NAME_BYTES } from "./entities.ts";
 
@@ -38,9 +38,9 @@ export function assertClient(client: unknown): asserts client is DatastoreApi {
 export function storeOptions(given: Partial<StoreOptions>): StoreOptions {
   const doing = "make a Datastore backend";
   const names = ["projectId", "databaseId", "namespace", "entityKind", "pollMs", "timeoutMs"];
-  assertOptions(given ?? {}, names, doing);
-  const database = assertDatabase(given, doing);
-  const { namespace = "", entityKind = "HoldfastLock", pollMs = 500, timeoutMs = 5000 } = given;
+  const own = ownOptions(given ?? {}, names, doing);
+  const database = assertDatabase(own, doing);
+  const { namespace = "", entityKind = "HoldfastLock", pollMs = 500, timeoutMs = 5000 } = own;
   if (typeof namespace !== "string" || !/^[\w.-]{0,100}$/.test(namespace) || isReserved(namespace)) {
     refuse(
       `Cannot ${doing}: 'namespace' must be a string of up to 100 letters, digits, '.', '_' and '-' that is not ` +

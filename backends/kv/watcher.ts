@@ -151,7 +151,8 @@ export class KvWatcher {
 function memoryOfWatch(kv: object): (broken: boolean) => void {
   const { watches } = kv as { watches?: Map<number, { onFinalize(): Promise<void> }> };
   if (!(watches instanceof Map)) return () => {};
-  const id = Math.max(...watches.keys());
+  let id = -1;
+  for (const other of watches.keys()) id = Math.max(id, other);
   return (broken) => {
     const watch = watches.get(id);
     if (broken) watches.delete(id);

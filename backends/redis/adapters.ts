@@ -161,8 +161,8 @@ class IoRedisAdapter implements ClientAdapter {
     const ended = new Promise<void>((resolve) => redis.on("end", resolve));
     redis.on("end", onEnd);
     return Promise.resolve({
-      subscribe: (channels) => redis.subscribe(...channels),
-      unsubscribe: (channels) => redis.unsubscribe(...channels),
+      subscribe: (channels) => inParts(channels, (part) => redis.subscribe(...part)),
+      unsubscribe: (channels) => inParts(channels, (part) => redis.unsubscribe(...part)),
       close() {
         // To disconnect what has ended by itself would wait for the end of nothing.
         if (redis.status !== "end") redis.disconnect();
@@ -239,6 +239,15 @@ class NodeRedisAdapter implements ClientAdapter {
 
   detach(): void {
     this.#client.off("end", this.#onEnd);
+  }
+}
+
+/** How many channels one command names: a call takes only so many arguments. */
+const AT_ONCE = 1000;
+
+async function inParts(channels: string[], send: (part: string[]) => Promise<unknown>): Promise<void> {
+  for (let from = 0; from < channels.length; from += AT_ONCE) {
+    await send(channels.slice(from, from + AT_ONCE));
   }
 }
 

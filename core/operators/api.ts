@@ -4,7 +4,7 @@ import type { LockBackend } from "../backend.ts";
 import { backendFor } from "../configure.ts";
 import { assertIdentifier } from "../identifier.ts";
 import { checkOptions, type LockKind } from "../options.ts";
-import { assertOptions } from "../validate.ts";
+import { ownOptions } from "../validate.ts";
 import { evictHolders } from "./evict.ts";
 import { list, type ListedLock } from "./listing.ts";
 
@@ -56,10 +56,10 @@ export interface ForceOptions extends StoreOptions {
  * ```
  */
 export function locks(options: ListOptions = {}): AsyncIterableIterator<ListedLock> {
-  assertOptions(options, ["prefix", "kind", "backend"], "list locks");
-  const { prefix = "" } = options;
+  const own = ownOptions(options, ["prefix", "kind", "backend"], "list locks");
+  const { prefix = "" } = own;
   if (prefix !== "") assertIdentifier(prefix, "prefix");
-  const opening = storeOf(options);
+  const opening = storeOf(own);
   // A list that nobody reads fails nobody.
   opening.catch(() => {});
   return listed(opening, prefix);
@@ -95,10 +95,10 @@ async function* listed(opening: Promise<LockBackend>, prefix: string): AsyncIter
  */
 export async function forceRelease(identifier: string, options: ForceOptions = {}): Promise<boolean> {
   assertIdentifier(identifier);
-  assertOptions(options, ["fencingToken", "kind", "backend"], "release");
-  const { fencingToken } = options;
+  const own = ownOptions(options, ["fencingToken", "kind", "backend"], "release");
+  const { fencingToken } = own;
   if (fencingToken !== undefined) assertIdentifier(fencingToken, "fencingToken");
-  return await evictHolders(identifier, fencingToken, await storeOf(options));
+  return await evictHolders(identifier, fencingToken, await storeOf(own));
 }
 
 /** The store that options mean. Throws TypeError for options that mean none. */

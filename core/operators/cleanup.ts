@@ -11,7 +11,7 @@ import { checkOptions } from "../options.ts";
 import { type Peer, peerOf } from "../peer.ts";
 import { type Sight, UnreadableRecordError } from "../record/codec.ts";
 import { sweep } from "../record/rules.ts";
-import { assertOptions, refuse, time } from "../validate.ts";
+import { ownOptions, refuse, time } from "../validate.ts";
 import { storeOf, type StoreOptions } from "./api.ts";
 import { notifyForced } from "./evict.ts";
 import { OPERATOR_TIMEOUT_MS, readRecord } from "./listing.ts";
@@ -94,11 +94,11 @@ const NAMES = ["prefix", "olderThanMs", "signal", "onProgress", "kind", "backend
  * ```
  */
 export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCounts> {
-  assertCleanup(options);
-  const { prefix = "", olderThanMs, signal, onProgress } = options;
+  const own = checkCleanup(options);
+  const { prefix = "", olderThanMs, signal, onProgress } = own;
   signal?.throwIfAborted();
   const stop = new AbortController();
-  const cleaning = storeOf(options)
+  const cleaning = storeOf(own)
     .then((backend) => new Cleanup(peerOf(backend), olderThanMs, stop.signal, onProgress).run(prefix));
   return await new Promise<CleanupCounts>((resolve, reject) => {
     // Not even a store that is silent keeps the caller.
@@ -110,16 +110,20 @@ export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCoun
   });
 }
 
-/** Refuses bad options of a cleanup, or of one that is to come; `more` are the names that it may have besides. */
-export function assertCleanup(options: CleanupOptions, ...more: string[]): void {
-  assertOptions(options, [...more, ...NAMES], "clean up");
-  const { prefix = "", olderThanMs, signal, onProgress, kind, backend } = options;
+/**
+ * The options of a cleanup, or of one that is to come, which are the object's own; `more` are the names that they may
+ * have besides. Refuses bad ones.
+ */
+export function checkCleanup<Options extends CleanupOptions>(options: Options, ...more: string[]): Options {
+  const own = ownOptions(options, [...more, ...NAMES], "clean up");
+  const { prefix = "", olderThanMs, signal, onProgress, kind, backend } = own;
   if (prefix !== "") assertIdentifier(prefix, "prefix");
   time(olderThanMs, "olderThanMs", 0);
   checkOptions({ signal, kind, backend });
   if (onProgress !== undefined && typeof onProgress !== "function") {
     refuse("Cannot clean up: 'onProgress' must be a function", onProgress);
   }
+  return own;
 }
 
 /** A record that is looked at again when it may have become garbage. */

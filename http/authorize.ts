@@ -2,6 +2,7 @@
 
 import process from "node:process";
 import { describe } from "../core/validate.ts";
+import { refusal } from "./answers.ts";
 
 /** Who may use a handler: `true` for those who may, or the refusal for those who may not. */
 export type Authorize = (request: Request) => true | Response | Promise<true | Response>;
@@ -157,14 +158,4 @@ function passwordIn(credentials: string): string | undefined {
     // What is not base64 is no password.
     return undefined;
   }
-}
-
-/** Says no in JSON, and why. */
-export function refusal(status: number, error: string, headers?: Record<string, string>): Response {
-  return json(status, { error }, headers);
-}
-
-/** An answer in JSON that no cache keeps. */
-export function json(status: number, body: object, headers?: Record<string, string>): Response {
-  return Response.json(body, { status, headers: { "cache-control": "no-store", ...headers } });
 }

@@ -1,0 +1,271 @@
+// Kinds of faults that can be seen in the published sources themselves. Each scan finds those that are planted.
+import { assertEquals } from "@std/assert";
+import { fileURLToPath } from "node:url";
+import ts from "typescript";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const PLANTED = `${root}planted.ts`;
+
+/** The published sources. */
+function published(): string[] {
+  const found: string[] = [];
+  const add = (path: string) => {
+    if (path.endsWith(".ts")) found.push(path);
+    else if (Deno.statSync(path).isDirectory) {
+      for (const { name } of Deno.readDirSync(path)) add(`${path}/${name}`);
+    }
+  };
+  for (const path of JSON.parse(Deno.readTextFileSync(`${root}deno.json`)).publish.include) {
+    add(`${root}${path}`);
+  }
+  return found;
+}
+
+/** The sources with their types; a planted one stands beside them. */
+function programOf(files: readonly string[], planted?: string): ts.Program {
+  const options: ts.CompilerOptions = {
+    target: ts.ScriptTarget.ESNext,
+    module: ts.ModuleKind.ESNext,
+    moduleResolution: ts.ModuleResolutionKind.Bundler,
+    lib: ["lib.esnext.d.ts", "lib.dom.d.ts", "lib.dom.iterable.d.ts", "lib.dom.asynciterable.d.ts"],
+    allowImportingTsExtensions: true,
+    noEmit: true,
+    strict: true,
+    types: [],
+  };
+  const host = ts.createCompilerHost(options);
+  const { readFile, fileExists } = host;
+  host.readFile = (name) => name === PLANTED ? planted : readFile(name);
+  host.fileExists = (name) => name === PLANTED ? planted !== undefined : fileExists(name);
+  return ts.createProgram(planted === undefined ? [...files] : [...files, PLANTED], options, host);
+}
+
+/** Every node for which `isFault` holds, by its file and first line. */
+function scan(
+  program: ts.Program,
+  files: readonly string[],
+  isFault: (node: ts.Node, checker: ts.TypeChecker) => boolean,
+): string[] {
+  const checker = program.getTypeChecker();
+  const found: string[] = [];
+  for (const file of files) {
+    const source = program.getSourceFile(file)!;
+    const visit = (node: ts.Node) => {
+      if (isFault(node, checker)) {
+        found.push(`${file.slice(root.length)}: ${node.getText(source).replace(/\s+/g, " ").slice(0, 90)}`);
+      }
+      ts.forEachChild(node, visit);
+    };
+    visit(source);
+  }
+  return found;
+}
+
+/** What calls a function later, when nobody is left who could catch what its promise says. */
+const LATER = new Set([
+  ...["setTimeout", "setInterval", "setImmediate", "queueMicrotask", "nextTick", "after", "set", "onAbort"],
+  ...["addEventListener", "on", "once", "addListener", "subscribe", "forEach"],
+]);
+
+/** The name by which a function is called. */
+function nameOf(callee: ts.Expression): string | undefined {
+  if (ts.isIdentifier(callee)) return callee.text;
+  return ts.isPropertyAccessExpression(callee) ? callee.name.text : undefined;
+}
+
+function isPromise(type: ts.Type, checker: ts.TypeChecker): boolean {
+  if (type.isUnion()) return type.types.some((one) => isPromise(one, checker));
+  return type.getProperty("then") !== undefined && type.getProperty("catch") !== undefined;
+}
+
+/** Whether a promise has a handler for its rejection, or is of a function that catches everything. */
+function isCaught(node: ts.Expression, checker: ts.TypeChecker): boolean {
+  if (!ts.isCallExpression(node)) return false;
+  const { expression: callee, arguments: given } = node;
+  if (ts.isPropertyAccessExpression(callee)) {
+    const how = callee.name.text;
+    if (how === "catch") return given.length > 0;
+    if (how === "then" && given.length > 1) return true;
+    if (how === "then") {
+      const [next] = given;
+      return isCaught(callee.expression, checker) && ts.isArrowFunction(next) && !ts.isBlock(next.body) &&
+        isCaught(next.body, checker);
+    }
+    if (how === "finally") return isCaught(callee.expression, checker);
+  }
+  const declaration = checker.getResolvedSignature(node)?.declaration;
+  return declaration !== undefined && (isExempt(declaration) || catchesAll(declaration, checker));
+}
+
+/** Functions whose promise never rejects although it does not show at a glance: where, and why. */
+const EXEMPT: Record<string, string> = {
+  "core/acquire.ts persist": "each turn of its loop has a catch, which ends the acquisition with the error",
+  "core/acquisition.ts tolerate": "it notes the failure, which ends the acquisition, or sleeps",
+  "core/hold.ts #renew": "a try with a catch, after reading the clock",
+  "core/acquisition.ts leaveNothing": "its one question to the store has a catch",
+  "backends/redis/subscriptions.ts ask": "a try with a catch, after noting that it asks",
+  "backends/redis/subscriptions.ts #subscribe": "each turn of its loop has a catch, which tells the channels",
+  "backends/redis/adapters.ts close": "what both clients make is made with a catch",
+};
+
+function isExempt(declaration: ts.Node): boolean {
+  const { name } = declaration as { name?: ts.Node };
+  const file = declaration.getSourceFile().fileName.slice(root.length);
+  return name !== undefined && EXEMPT[`${file} ${name.getText()}`] !== undefined;
+}
+
+/** Whether all that an async function does stands in a `try` with a `catch` that does not throw. */
+function catchesAll(fn: ts.Node, checker: ts.TypeChecker): boolean {
+  if (!ts.isFunctionLike(fn) || !("body" in fn) || fn.body === undefined) return false;
+  const body = fn.body as ts.ConciseBody;
+  if (!ts.isBlock(body)) return isCaught(body, checker);
+  return body.statements.every((statement) =>
+    ts.isTryStatement(statement)
+      ? statement.catchClause !== undefined && !canThrow(statement.catchClause.block)
+      : ts.isReturnStatement(statement) && statement.expression !== undefined
+      ? isCaught(awaited(statement.expression), checker)
+      : !canThrow(statement)
+  );
+}
+
+function awaited(node: ts.Expression): ts.Expression {
+  return ts.isAwaitExpression(node) ? node.expression : node;
+}
+
+/** Whether a statement waits for, calls, or throws anything. */
+function canThrow(node: ts.Node): boolean {
+  if (ts.isThrowStatement(node) || ts.isAwaitExpression(node) || ts.isNewExpression(node)) return true;
+  return ts.isCallExpression(node) || (ts.forEachChild(node, canThrow) ?? false);
+}
+
+/** An expression whose promise, if it is one, goes nowhere. */
+function isLost(node: ts.Expression, checker: ts.TypeChecker): boolean {
+  if (ts.isVoidExpression(node) || ts.isParenthesizedExpression(node)) {
+    return isLost(node.expression, checker);
+  }
+  if (ts.isConditionalExpression(node)) {
+    return isLost(node.whenTrue, checker) || isLost(node.whenFalse, checker);
+  }
+  if (ts.isBinaryExpression(node)) {
+    const isChoice = [
+      ts.SyntaxKind.AmpersandAmpersandToken,
+      ts.SyntaxKind.BarBarToken,
+      ts.SyntaxKind.QuestionQuestionToken,
+    ].includes(node.operatorToken.kind);
+    return isChoice && isLost(node.right, checker);
+  }
+  if (ts.isAwaitExpression(node)) return false;
+  return isPromise(checker.getTypeAtLocation(node), checker) && !isCaught(node, checker);
+}
+
+/** A function for later whose promise nobody will have. */
+function isLostLater(fn: ts.Expression, checker: ts.TypeChecker): boolean {
+  if (ts.isArrowFunction(fn) && !ts.isBlock(fn.body) && isLost(fn.body, checker)) return true;
+  return checker.getTypeAtLocation(fn).getCallSignatures().some((signature) => {
+    const { declaration } = signature;
+    return isPromise(signature.getReturnType(), checker) &&
+      (declaration === undefined || !catchesAll(declaration, checker));
+  });
+}
+
+/** A promise that nobody catches: one that is called and left alone, or that a timer or a handler makes. */
+function isUncaught(node: ts.Node, checker: ts.TypeChecker): boolean {
+  if (ts.isExpressionStatement(node)) return isLost(node.expression, checker);
+  if (ts.isCallExpression(node) && LATER.has(nameOf(node.expression) ?? "")) {
+    return node.arguments.some((argument) => isLostLater(argument, checker));
+  }
+  return ts.isBinaryExpression(node) && node.operatorToken.kind === ts.SyntaxKind.EqualsToken &&
+    /^on[a-z]/.test(nameOf(node.left) ?? "") && isLostLater(node.right, checker);
+}
+
+/** All of a list of any length, as the arguments of a call: the stack that they stand on has an end. */
+function isUnboundedSpread(node: ts.Node, checker: ts.TypeChecker): boolean {
+  if (!ts.isSpreadElement(node) || !(ts.isCallExpression(node.parent) || ts.isNewExpression(node.parent))) {
+    return false;
+  }
+  // A tuple has as many as it says; rest parameters that are handed on came as arguments.
+  const type = checker.getTypeAtLocation(node.expression);
+  return !checker.isTupleType(type) && !isHandedOn(node.expression, checker);
+}
+
+function isHandedOn(node: ts.Expression, checker: ts.TypeChecker): boolean {
+  const declaration = checker.getSymbolAtLocation(node)?.valueDeclaration;
+  return declaration !== undefined && ts.isParameter(declaration) && declaration.dotDotDotToken !== undefined;
+}
+
+const RECORD = "the codec limits every list of a record";
+
+/** Spreads of lists that are short, by what says so. */
+const SHORT: Record<string, string> = {
+  "core/record/evidence.ts: ...holders.map((holder) => lapsesInMs(holder, view))": RECORD,
+  "core/record/rules.ts: ...moments": RECORD,
+  "core/record/rules.ts: ...standing.map((holder) => lapsesInMs(holder, view))": RECORD,
+  "core/record/rules.ts: ...standing.map((holder) => evictableInMs(holder, olderThanMs, view))": RECORD,
+  "core/record/rules.ts: ...notes(record, view.now).map(({ until }) => until - view.now)": RECORD,
+  "backends/redis/store.ts: ...command.map(String)": "MAX_WORDS limits a command",
+  "backends/redis/adapters.ts: ...words": "MAX_WORDS limits a script",
+  "backends/redis/adapters.ts: ...part": "AT_ONCE limits a part",
+};
+
+const files = published();
+
+Deno.test("sources: no timer, handler or call leaves a promise that nobody catches", () => {
+  const planted = `
+    declare const emitter: { on(name: string, fn: () => void): void; onmessage: () => void };
+    async function fails(): Promise<void> { throw new Error("nobody hears"); }
+    async function quiet(): Promise<void> { try { await fails(); } catch { /* heard */ } }
+    class Observer {
+      #tick = async () => { await fails(); };
+      start() {
+        setTimeout(this.#tick, 5);
+        setInterval(async () => { await fails(); }, 5);
+        emitter.on("x", () => void fails());
+        emitter.onmessage = async () => await fails();
+        fails();
+        void fails();
+        void fails().then(() => {});
+        Promise.all([fails()]).finally(() => {});
+        fails() ?? quiet();
+        [1].forEach(async () => await fails());
+        // These are caught.
+        setTimeout(quiet, 5);
+        setTimeout(() => void fails().catch(() => {}), 5);
+        fails().then(() => {}, () => {});
+        void fails().catch(() => {}).finally(() => {});
+        void quiet();
+      }
+    }
+    new Observer().start();`;
+  assertEquals(scan(programOf([], planted), [PLANTED], isUncaught).length, 9);
+  assertEquals(scan(programOf(files), files, isUncaught), []);
+});
+
+Deno.test("sources: no list of any length is spread into a call", () => {
+  const planted = `
+    declare const lines: string[];
+    const pair: [number, number] = [1, 2];
+    const handOn = (...given: string[]) => console.log(...given);
+    console.log(...lines, Math.max(...lines.map(Number)));
+    lines.push(...lines);
+    new Array(...lines);
+    // These are short, or no arguments.
+    console.log([...lines], Math.max(...pair), handOn);`;
+  assertEquals(scan(programOf([], planted), [PLANTED], isUnboundedSpread).length, 4);
+  const found = scan(programOf(files), files, isUnboundedSpread);
+  // The cases of the suite spread what they have made.
+  assertEquals(found.filter((spread) => SHORT[spread] === undefined && !spread.startsWith("testing/")), []);
+});
+
+/** Something is written where people read it, past the one place that makes it printable. */
+function isWrite(node: ts.Node): boolean {
+  if (!ts.isPropertyAccessExpression(node)) return false;
+  const whole = node.getText().replace(/\s/g, "");
+  return /^(process|Deno)\.(stdout|stderr)\.write(Sync)?$/.test(whole) || /^console\.\w+$/.test(whole);
+}
+
+Deno.test("sources: what people read on a terminal is written in one place", () => {
+  const planted = `console.log(1); process.stdout.write("x"); Deno.stderr.writeSync(x); stream.write("y");`;
+  assertEquals(scan(programOf([], planted), [PLANTED], isWrite).length, 3);
+  const found = scan(programOf(files), files, isWrite);
+  assertEquals(found.filter((write) => !write.startsWith("cli/terminal.ts: ")), []);
+});
