@@ -56,3 +56,28 @@ Deno.test("cancellation: a signal by shape is enough, and carries one listener f
   assertEquals(listening, 0);
   await held.release();
 });
+
+Deno.test("cancellation: a reason that cannot be read leaves nobody waiting", async () => {
+  const backend = memoryBackend();
+  const held = await lock("x", { backend }).acquire();
+  const aborts = new Set<() => void>();
+  let aborted = false;
+  const signal = {
+    get aborted() {
+      return aborted;
+    },
+    get reason() {
+      throw new Error("no reason can be given");
+    },
+    addEventListener: (_: string, listener: () => void) => aborts.add(listener),
+    removeEventListener: (_: string, listener: () => void) => aborts.delete(listener),
+  } as unknown as AbortSignal;
+  const waiting = [1, 2].map(() =>
+    assertRejects(() => Lock.acquire("x", { backend, signal }), Error, "no reason can be given")
+  );
+  await delay(1);
+  aborted = true;
+  for (const abort of aborts) abort();
+  await Promise.all(waiting);
+  await held.release();
+});

@@ -1,5 +1,6 @@
 // Bad input is refused with the option, the rule and the value, before anything is sent.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { delay } from "@std/async";
 import { metrics } from "@opentelemetry/api";
 import { adminHandler } from "../admin.ts";
 import { datastoreBackend } from "../backends/datastore.ts";
@@ -333,4 +334,31 @@ Deno.test("input: commitIfHeld refuses what is not a lock on Deno KV", async () 
   await assertRejects(() => commitIfHeld(held, 5 as Anything), TypeError, "'build' must be a function");
   await held.release();
   kv.close();
+});
+
+Deno.test("input: callers of a long identifier are served in the order of their calls", async () => {
+  const backend = memoryBackend();
+  const identifier = "🔒".repeat(300);
+  const served: number[] = [];
+  // A pool of threads makes the hashes; here the last that was asked for comes first.
+  const { digest } = crypto.subtle;
+  const asked: (() => void)[] = [];
+  crypto.subtle.digest = async (...args: Parameters<typeof digest>) => {
+    await new Promise<void>((resolve) => asked.unshift(resolve));
+    return await digest.apply(crypto.subtle, args);
+  };
+  try {
+    const calls = Array.from(
+      { length: 100 },
+      (_, i) => lock(identifier, { backend }).run(() => void served.push(i)),
+    );
+    while (asked.length > 0) {
+      asked.shift()!();
+      await delay(0);
+    }
+    await Promise.all(calls);
+  } finally {
+    crypto.subtle.digest = digest;
+  }
+  assertEquals(served, Array.from({ length: 100 }, (_, i) => i));
 });
