@@ -370,7 +370,7 @@ export class Hold {
     } finally {
       this.#leave(heldMs, known, error);
       const ghost = known?.record.holders.some((holder) => holder.token === token);
-      if (ghost) await this.#clearAway(true);
+      if (ghost || this.lost !== undefined) await this.#clearAway(ghost);
       for (const heir of heirs) {
         // Whoever left while the lock was on its way to it may have it now.
         if (heir.settled && !heir.granted) void heir.leaveNothing();
@@ -386,12 +386,13 @@ export class Hold {
   }
 
   /**
-   * After a loss there is nothing to give back, but the record may still name us. `ghost` is that a grant of ours is there
-   * that nobody owns.
+   * After a loss there is nothing to give back, but the record may still name us, or this process in the queue: a waiter
+   * that left while it was held relied on the release. `ghost` is that a grant of ours is there that nobody owns.
    */
   async #clearAway(ghost = false): Promise<boolean> {
     const { peer, key } = this.queue;
-    if (ghost || this.lost?.reason === "expired") {
+    const queued = peer.seated.has(key) && !peer.queues.has(key);
+    if (ghost || queued || this.lost?.reason === "expired") {
       await peer.tidy(key, this.token, this.options.leaseMs).catch((error) =>
         publishBackendError(this.identifier, backendError(this.identifier, "release", error))
       );

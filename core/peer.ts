@@ -207,8 +207,14 @@ export class Peer {
       try {
         let wanted = false;
         await this.change(key, answerMs(leaseMs), ({ record }) => {
-          wanted = this.queues.has(key);
-          return withdraw(record, { token, seat: wanted ? undefined : this.seatId }, backend.now());
+          // A hold of this process needs no place: it may end in ways that give none back.
+          const queue = this.queues.get(key);
+          wanted = queue !== undefined && queue.idleSeat === undefined;
+          return withdraw(
+            record,
+            { token, seat: wanted ? undefined : this.seatId },
+            backend.now(),
+          );
         });
         if (!wanted && this.seated.get(key) === taken) this.seated.delete(key);
         return;
