@@ -228,7 +228,9 @@ export class Hold {
         const sight: Sight | undefined = this.#sight ?? await this.verify();
         if (sight === undefined || !this.held) return;
         const sent = momentOf(clock);
-        const next = this.#isIn(sight.record) ? renew(sight.record, this.token, peer.now()) : null;
+        const next = this.#isIn(sight.record)
+          ? renew(sight.record, this.token, peer.now(), peer.unsure)
+          : null;
         this.#sight = undefined;
         if (next === null) continue;
         const result = await peer.replace(sight, next, this.#limitMs);
@@ -285,7 +287,7 @@ export class Hold {
       try {
         const seat = queue.idleSeat;
         const next = sight && seat && this.#isIn(sight.record) &&
-          release(sight.record, token, peer.now(), undefined, seat);
+          release(sight.record, token, peer.now(), undefined, seat, peer.unsure);
         if (!next) return resolve(this.#insist(heldMs, sight, false));
         unsure = true;
         peer.ask(peer.commit(sight, next.record), this.#limitMs, this.#alarm, now, (answer) => {
@@ -328,7 +330,7 @@ export class Hold {
           const heir = queue.heir();
           const sent = momentOf(peer.clock);
           const step = this.#isIn(record)
-            ? release(record, token, peer.now(), heir?.want(), queue.idleSeat)
+            ? release(record, token, peer.now(), heir?.want(), queue.idleSeat, peer.unsure)
             : null;
           if (step === null) {
             if (!fresh) continue;

@@ -67,6 +67,11 @@ export class Peer {
     return Math.ceil(this.backend.now());
   }
 
+  /** Whether the store's time is not known here: others must not judge by what is written of it. */
+  get unsure(): boolean {
+    return this.backend.skewMs === Infinity;
+  }
+
   /** The local queue of a key; there is one as long as somebody here holds or wants the lock. */
   queue(key: string): LocalQueue {
     let queue = this.queues.get(key);
@@ -214,6 +219,7 @@ export class Peer {
             record,
             { token, seat: wanted ? undefined : this.seatId },
             backend.now(),
+            this.unsure,
           );
         });
         if (!wanted && this.seated.get(key) === taken) this.seated.delete(key);
