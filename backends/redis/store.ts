@@ -196,7 +196,9 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     if (changes.length > 1 || (value === null && version === null)) return this.#applyAll(changes, read);
     const scripts = this.#scripts;
     const { record, counter } = this.#placeOf(key);
-    if (value === null) return this.#outbox.send(scripts.delete, 1, [record, version!], read);
+    if (value === null) {
+      return this.#outbox.send(scripts.delete, 1, [record, version!, this.#clock.digits()], read);
+    }
     const expire = String(expireInMs);
     if (version === null) return this.#outbox.send(scripts.create, 2, [record, counter, value, expire], read);
     const words = [record, counter, version, value, expire, this.#clock.digits()];
