@@ -26,9 +26,9 @@ const MAX_REMEMBERED = 1000;
 const peers = new WeakMap<LockBackend, Peer>();
 
 /** This process as one of those that share `backend`. */
-export function peerOf(backend: LockBackend): Peer {
+export function peerOf(backend: LockBackend, clock = systemClock): Peer {
   let peer = peers.get(backend);
-  if (peer === undefined) peers.set(backend, peer = new Peer(backend, systemClock));
+  if (peer === undefined) peers.set(backend, peer = new Peer(backend, clock));
   return peer;
 }
 
