@@ -95,8 +95,10 @@ const mostly = <Value>(usual: Value, other: fc.Arbitrary<Value>, weight = 5) =>
 const seldom = <Value>(value: fc.Arbitrary<Value>) => mostly(undefined, value, 3);
 const share = (max: number) => mostly(0, integer(1, 10).map((n) => n / 10 * max), 1);
 
-function rounds(weather: Weather, clock: ClockKind): fc.Arbitrary<Round[]> {
+/** `tripMs` is how long a question and its answer take: who is far away needs leases in which it can be answered. */
+function rounds(weather: Weather, clock: ClockKind, tripMs: number): fc.Arbitrary<Round[]> {
   const calm = weather === "calm";
+  const far = tripMs > 600;
   const round: fc.Arbitrary<Round> = fc.record({
     key: weighted([8, fc.constant(0)], [1, fc.constant(1)], [1, fc.constant(2)]),
     participant: mostly(0, fc.constant(1)),
@@ -104,13 +106,15 @@ function rounds(weather: Weather, clock: ClockKind): fc.Arbitrary<Round[]> {
     pauseMs: integer(0, 400),
     leaseMs: calm
       ? fc.constantFrom(2000, 10_000)
+      : far
+      ? integer(Math.min(3 * tripMs, 9500), 10_000)
       : weighted([clock === "stated" ? 4 : 1, integer(100, 1500)], [1, integer(1500, 10_000)]),
     renew: calm ? fc.constant(true) : fc.boolean(),
     wait: integer(0, 5).map((n) => n > 0),
     waitForMs: seldom(weighted([3, integer(0, 800)], [1, integer(800, 4000)])),
     stealAfterMs: calm ? fc.constant(undefined) : seldom(integer(0, 600)),
     abortAfterMs: seldom(integer(0, 500)),
-    holdMs: integer(0, calm ? 300 : 1600),
+    holdMs: calm ? integer(0, 300) : weighted([far ? 1 : 8, integer(0, 1600)], [1, integer(1600, 12_000)]),
     writes: integer(0, 2),
     ends: calm ? fc.constant("returns") : weighted<Round["ends"]>(
       [16, fc.constant("returns")],
@@ -241,13 +245,18 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
     distance: weighted([2, near], [1, far]),
   });
   const process = (clock: ClockKind) =>
-    fc.record({
-      offsetMs: offset,
-      rate,
-      distance,
-      stall,
-      callers: fc.array(rounds(weather, clock), { minLength: 1, maxLength: 3 }),
-    });
+    distance.chain((distance) =>
+      fc.record({
+        offsetMs: offset,
+        rate,
+        distance: fc.constant(distance),
+        stall,
+        callers: fc.array(rounds(weather, clock, distance.thereMs + distance.backMs), {
+          minLength: 1,
+          maxLength: 3,
+        }),
+      })
+    );
   return fc.constantFrom<ClockKind>("stated", "stated", "redis", "datastore", "watching").chain((clock) =>
     fc.record<Schedule>({
       seed: fc.nat(),
