@@ -29,7 +29,7 @@ for (const weather of ["calm", "rough", "wild"] as const) {
       numRuns,
       endOnFailure: process.env.SIM_SHRINK === "no",
       // Bounds the shrinking of a failure; a run that does not get through in time has failed too.
-      interruptAfterTimeLimit: Number(process.env.SIM_LIMIT_MS ?? 150_000),
+      interruptAfterTimeLimit: Number(process.env.SIM_LIMIT_MS ?? 300_000),
       markInterruptAsFailure: true,
     });
     const perSecond = Math.round(played / (process.cpuUsage().user - before) * 1e6);

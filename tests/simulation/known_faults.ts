@@ -99,9 +99,27 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   },
   {
     commit: "Core: who does not know the time writes none",
-    what: "a process that does not know the time writes it, and others judge by it",
+    what: "a process that does not know the time writes when its lease ends, and others judge by it",
     weather: "rough",
     within: 50_000,
+    edits: [
+      {
+        file: "core/record/rules.ts",
+        from: "expiresAt: moment(now + leaseMs, unsure)",
+        to: "expiresAt: now + leaseMs",
+      },
+      {
+        file: "core/record/rules.ts",
+        from: "expiresAt: moment(now + holder.leaseMs, unsure)",
+        to: "expiresAt: now + holder.leaseMs",
+      },
+    ],
+  },
+  {
+    commit: "Core: who does not know the time writes none",
+    what: "a process that does not know the time writes since when the lock is free",
+    weather: "rough",
+    within: 5000,
     edits: [{
       file: "core/record/rules.ts",
       from: "return unsure ? NEVER_MS : atMs;",
