@@ -75,7 +75,7 @@ Deno.test("parts: a store that forgets is as it was, and its versions rise all t
   const write = (value: string | null) => {
     const { version } = store.get("job");
     const changes = [{ key: "job", version, value }];
-    return store.commit({ process, sentMs: 0, changes, answer: "due", applied: 0 }, undefined);
+    return store.commit({ process, madeMs: 0, sentMs: 0, changes, answer: "due", applied: 0 }, undefined);
   };
   const free =
     '{"v":1,"holders":[],"queue":[{"seat":"a","mode":"exclusive","limit":1,"since":1}],"freedAt":1}';

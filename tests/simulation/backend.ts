@@ -48,7 +48,14 @@ export class SimBackend implements LockBackend {
 
   commit(changes: readonly Change[]): Promise<CommitResult> {
     const { store, network, process, time, onSent } = this.parts;
-    const request: Request = { process, sentMs: process.now, changes, answer: "due", applied: 0 };
+    const request: Request = {
+      process,
+      madeMs: process.world.now,
+      sentMs: process.now,
+      changes,
+      answer: "due",
+      applied: 0,
+    };
     const wrote = changes.some(({ value }) => value !== null);
     // As Redis's scripts: what replaces or deletes a record may have judged another's lease.
     const senderMs = changes.every(({ version }) => version !== null) ? time.senderMs() : undefined;

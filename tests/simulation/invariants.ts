@@ -299,12 +299,12 @@ export class Invariants {
     const [holder] = after.holders;
     if (holder === undefined) {
       // It is free since its lease was over, or since the commit that frees it was made.
-      if (lock.freeMs === Infinity) lock.freeMs = Math.min(request.sentMs, lock.leaseEndMs);
+      if (lock.freeMs === Infinity) lock.freeMs = Math.min(request.madeMs, lock.leaseEndMs);
     } else {
       lock.freeMs = Infinity;
       const was = before.holders.find(({ token }) => token === holder.token);
       if (was?.renewals !== holder.renewals) {
-        lock.leaseEndMs = request.sentMs + holder.leaseMs;
+        lock.leaseEndMs = request.madeMs + holder.leaseMs;
         this.#busy(key);
       }
     }

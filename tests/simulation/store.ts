@@ -7,6 +7,8 @@ import type { World } from "./world.ts";
 /** What a request came to on its way: how the invariants and the marks tell one commit from another. */
 export interface Request {
   readonly process: SimProcess;
+  /** When its process began the turn in which it was made: what it says of the time may be as old as that. */
+  readonly madeMs: number;
   readonly sentMs: number;
   readonly changes: readonly Change[];
   /** What its caller has been told: `came` is that it was applied. */
