@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import type { ClockKind } from "./clocks.ts";
+import { FAMILIES } from "./families.ts";
 import { type Distance, FAIR, type Network } from "./network.ts";
 import type { ProcessOptions, Standstill } from "./process.ts";
 
@@ -89,7 +90,7 @@ export const IDENTIFIERS: readonly string[] = ["the lock", "another", "a long na
 
 const integer = (min: number, max: number) => fc.integer({ min, max });
 const weighted = <Value>(...choices: [number, fc.Arbitrary<Value>][]) =>
-  fc.oneof(...choices.map(([weight, arbitrary]) => ({ weight, arbitrary })));
+  fc.oneof(...choices.map(([weight, arbitrary]) => ({ weight: Math.round(weight), arbitrary })));
 const mostly = <Value>(usual: Value, other: fc.Arbitrary<Value>, weight = 5) =>
   weighted([weight, fc.constant(usual)], [1, other]);
 const seldom = <Value>(value: fc.Arbitrary<Value>) => mostly(undefined, value, 3);
@@ -257,7 +258,9 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
         }),
       })
     );
-  return fc.constantFrom<ClockKind>("stated", "stated", "redis", "datastore", "watching").chain((clock) =>
+  const usual = fc.constantFrom<ClockKind>("stated", "stated", "redis", "datastore", "watching").chain((
+    clock,
+  ) =>
     fc.record<Schedule>({
       seed: fc.nat(),
       clock: fc.constant(clock),
@@ -279,5 +282,12 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       listeners: mostly([], fc.array(LISTENERS, { minLength: 1, maxLength: 2 })),
       healMs: calm ? fc.constant(0) : integer(2000, 9000),
     })
+  );
+  const families = Object.values(FAMILIES).filter(({ weathers }) => weathers.includes(weather));
+  return weighted(
+    [100 - families.reduce((sum, { oneOf }) => sum + 100 / oneOf, 0), usual],
+    ...families.map((
+      { oneOf, change },
+    ): [number, fc.Arbitrary<Schedule>] => [100 / oneOf, usual.map(change)]),
   );
 }
