@@ -49,7 +49,7 @@ export interface LockRecord {
   readonly holders: readonly Holder[];
   readonly queue: readonly Waiter[];
   readonly evicted?: readonly Eviction[];
-  /** Since when nobody has held it, while somebody is in line; `NEVER_MS` if whoever freed it did not know the time. */
+  /** Since when nobody has held it, while somebody is in line; after `NEVER_MS` if whoever freed it did not know the time. */
   readonly freedAt?: number;
 }
 

@@ -103,8 +103,8 @@ export function decide(record: LockRecord, want: Want, view: View): Decision {
   }
   if (joins || stolen.length > 0) {
     const freedAt = stolen.length > 0
-      ? moment(view.now, want.unsure)
-      : record.freedAt ?? moment(view.now - Math.max(0, freeMs), want.unsure);
+      ? freeMoment(view.now, want.unsure)
+      : record.freedAt ?? freeMoment(view.now - Math.max(0, freeMs), want.unsure);
     return { kind: "write", record: recordOf({ ...record, freedAt }, [], line, evicted) };
   }
   return { kind: "wait", forMs: turnInMs };
@@ -141,7 +141,7 @@ export function release(
   const evicted = notes(record, now);
   if (heir === undefined) {
     const line = queue.filter((waiter) => waiter.seat !== seat);
-    return { record: recordOrNull(record, others, line, evicted, moment(now, unsure)), granted: false };
+    return { record: recordOrNull(record, others, line, evicted, freeMoment(now, unsure)), granted: false };
   }
   if (queue.every((waiter) => waiter.seat === heir.seat)) {
     const next = [...others, holderOf(heir, now)];
@@ -149,7 +149,7 @@ export function release(
   }
   const joins = queue.every((waiter) => waiter.seat !== heir.seat) && queue.length < MAX_QUEUE;
   const line = joins ? [...queue, waiterOf(heir, now)] : queue;
-  return { record: recordOrNull(record, others, line, evicted, moment(now, unsure)), granted: false };
+  return { record: recordOrNull(record, others, line, evicted, freeMoment(now, unsure)), granted: false };
 }
 
 /**
@@ -166,7 +166,7 @@ export function withdraw(
   const others = holders.filter((holder) => holder.token !== gone.token);
   const line = queue.filter((waiter) => waiter.seat !== gone.seat);
   if (others.length === holders.length && line.length === queue.length) return undefined;
-  return recordOrNull(record, others, line, notes(record, now), moment(now, unsure));
+  return recordOrNull(record, others, line, notes(record, now), freeMoment(now, unsure));
 }
 
 /** Evicts every holder that `which` selects, leaving each a note; `null` if there is none. */
@@ -182,7 +182,7 @@ export function evict(
   if (leaving.length === 0) return null;
   const others = holders.filter((holder) => !leaving.includes(holder));
   const evicted = [...notes(record, now), ...leaving.map((holder) => note(holder, reason, { now, skewMs }))];
-  return recordOrNull(record, others, queue, evicted, moment(now, skewMs === Infinity));
+  return recordOrNull(record, others, queue, evicted, freeMoment(now, skewMs === Infinity));
 }
 
 /**
@@ -235,6 +235,11 @@ function holderOf(want: Want, now: number): Holder {
 
 function waiterOf({ seat, label }: Want, now: number): Waiter {
   return { seat, mode: "exclusive", limit: 1, since: now, label };
+}
+
+/** The same, for since when a lock is free; one that nobody may judge by differs from the last, as a sign of change. */
+function freeMoment(atMs: number, unsure = false): number {
+  return unsure ? NEVER_MS + Math.abs(atMs) % 86_400_000 : atMs;
 }
 
 /** A moment by which others may judge: none if it is by a clock that does not know the store's time. */
