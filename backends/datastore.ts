@@ -225,9 +225,12 @@ class ServerClock {
     return known === undefined ? Date.now() : performance.now() + (known.lo + known.hi) / 2;
   }
 
-  /** Whether the server's time is known well enough to judge leases by it. */
+  /**
+   * Whether the server's time is known well enough to judge leases by it, and to write when one ends. Before the first
+   * answer nothing is judged, and what is written by this machine's clock is checked by the very answer to it.
+   */
   get sure(): boolean {
-    return this.#known !== undefined && this.#known.hi - this.#known.lo <= CLOCK_UNSURE_MS;
+    return this.#known === undefined || this.#known.hi - this.#known.lo <= CLOCK_UNSURE_MS;
   }
 
   learn(time: DatastoreTimestamp | null | undefined, sent: number): void {

@@ -73,7 +73,7 @@ function datastoreTime({ clock }: SimProcess): Timekeeper {
     known === undefined ? clock.wallMs() : clock.monotonicMs() + (known.least + known.most) / 2;
   return {
     get skewMs() {
-      return known !== undefined && known.most - known.least <= unsureMs ? skewMs : Infinity;
+      return known === undefined || known.most - known.least <= unsureMs ? skewMs : Infinity;
     },
     now,
     senderMs: () => undefined,
