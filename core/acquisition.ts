@@ -87,7 +87,8 @@ export class Acquisition {
     const { leaseMs, label, mayWait, stealAfterMs: own } = this.options;
     // The store waiter also evicts for those who stand behind it.
     const stealAfterMs = mayWait ? this.#queue.stealAfterMs : own;
-    return { token: this.token, seat: this.#queue.peer.seatId, leaseMs, label, stealAfterMs, mayWait, ahead };
+    const { seatId, unsure } = this.#queue.peer;
+    return { token: this.token, seat: seatId, leaseMs, label, stealAfterMs, mayWait, ahead, unsure };
   }
 
   /** The lock is ours. */

@@ -7,6 +7,7 @@ import type { LocalQueue } from "./local_queue.ts";
 import type { CheckedOptions } from "./options.ts";
 import { answerMs, RETRY } from "./peer.ts";
 import { type Sight, sightOf } from "./record/codec.ts";
+import type { LockRecord } from "./record/record.ts";
 import { lossOf, release, renew } from "./record/rules.ts";
 import { Backoff } from "./retry.ts";
 
@@ -143,7 +144,7 @@ export class Hold {
   /** Looks at the store whether it is still ours, and tells if not. */
   async verify(): Promise<Sight | undefined> {
     const sight = await this.queue.peer.read(this.queue.key, this.#limitMs);
-    if (sight.record.holders.some(({ token }) => token === this.token)) return sight;
+    if (this.#isIn(sight.record)) return sight;
     this.lose(lossOf(sight.record, this.token));
     return undefined;
   }
@@ -174,6 +175,14 @@ export class Hold {
   /** How long one question may take. Meanwhile the lease may end: the timer tells, whatever is unanswered. */
   get #limitMs(): number {
     return answerMs(this.options.leaseMs);
+  }
+
+  /**
+   * Whether a record names this very hold. Its token alone proves nothing: the first try of its acquisition may be late,
+   * and land when a later try had been granted, lost and taken over by others. That grant is nobody's.
+   */
+  #isIn({ holders }: LockRecord): boolean {
+    return holders.some(({ token, fence }) => token === this.token && fence === this.fencingToken);
   }
 
   #leftMs(now = momentOf(this.queue.peer.clock)): number {
@@ -219,7 +228,9 @@ export class Hold {
         const sight: Sight | undefined = this.#sight ?? await this.verify();
         if (sight === undefined || !this.held) return;
         const sent = momentOf(clock);
-        const next = renew(sight.record, this.token, peer.now());
+        const next = this.#isIn(sight.record)
+          ? renew(sight.record, this.token, peer.now(), peer.unsure)
+          : null;
         this.#sight = undefined;
         if (next === null) continue;
         const result = await peer.replace(sight, next, this.#limitMs);
@@ -248,9 +259,9 @@ export class Hold {
   #watch(): void {
     const { peer: { backend, clock }, key } = this.queue;
     this.#watching = follow((signal) => backend.watch(key, { signal, idle: true }), async (entry) => {
-      const { record: { holders } } = sightOf(entry);
+      const { record } = sightOf(entry);
       // A watch may be late and show what was there before the grant: only the store itself is believed.
-      if (!holders.some(({ token }) => token === this.token)) await this.verify();
+      if (!this.#isIn(record)) await this.verify();
     }, (error) => {
       // The next renewal finds out what the watch cannot tell.
       publishBackendError(this.identifier, backendError(this.identifier, "watch", error));
@@ -275,7 +286,8 @@ export class Hold {
       const failed = (error: unknown) => resolve(this.#insist(heldMs, undefined, unsure, { error }));
       try {
         const seat = queue.idleSeat;
-        const next = sight && seat && release(sight.record, token, peer.now(), undefined, seat);
+        const next = sight && seat && this.#isIn(sight.record) &&
+          release(sight.record, token, peer.now(), undefined, seat, peer.unsure);
         if (!next) return resolve(this.#insist(heldMs, sight, false));
         unsure = true;
         peer.ask(peer.commit(sight, next.record), this.#limitMs, this.#alarm, now, (answer) => {
@@ -317,7 +329,9 @@ export class Hold {
           const { record } = sight;
           const heir = queue.heir();
           const sent = momentOf(peer.clock);
-          const step = release(record, token, peer.now(), heir?.want(), queue.idleSeat);
+          const step = this.#isIn(record)
+            ? release(record, token, peer.now(), heir?.want(), queue.idleSeat, peer.unsure)
+            : null;
           if (step === null) {
             if (!fresh) continue;
             known = sight;
@@ -357,6 +371,8 @@ export class Hold {
       }
     } finally {
       this.#leave(heldMs, known, error);
+      const ghost = known?.record.holders.some((holder) => holder.token === token);
+      if (ghost || this.lost !== undefined) await this.#clearAway(ghost);
       for (const heir of heirs) {
         // Whoever left while the lock was on its way to it may have it now.
         if (heir.settled && !heir.granted) void heir.leaveNothing();
@@ -371,10 +387,14 @@ export class Hold {
     this.queue.vacate(this, known);
   }
 
-  /** After a loss there is nothing to give back, but the record may still name us. */
-  async #clearAway(): Promise<boolean> {
+  /**
+   * After a loss there is nothing to give back, but the record may still name us, or this process in the queue: a waiter
+   * that left while it was held relied on the release. `ghost` is that a grant of ours is there that nobody owns.
+   */
+  async #clearAway(ghost = false): Promise<boolean> {
     const { peer, key } = this.queue;
-    if (this.lost?.reason === "expired") {
+    const queued = peer.seated.has(key) && !peer.queues.has(key);
+    if (ghost || queued || this.lost?.reason === "expired") {
       await peer.tidy(key, this.token, this.options.leaseMs).catch((error) =>
         publishBackendError(this.identifier, backendError(this.identifier, "release", error))
       );

@@ -37,8 +37,8 @@ export class LocalQueue {
   readonly #waiting = new Set<Acquisition>();
   /** Those here, waiting or asking, who want an old holder to be evicted. */
   readonly #thieves = new Set<Acquisition>();
-  /** The fencing token of the last hold of this process that has ended, whatever the record says. */
-  #ended: string | undefined;
+  /** The last hold of this process that has ended, whatever the record says. */
+  #ended: { readonly fence: string; readonly since: number } | undefined;
   #stealTimer: Timer | undefined;
 
   #lastSeen: LockRecord = FREE;
@@ -95,7 +95,7 @@ export class LocalQueue {
   vacate(hold: Hold, sight?: Sight): void {
     if (this.#hold !== hold) return;
     this.#hold = undefined;
-    this.#ended = hold.fencingToken;
+    this.#ended = { fence: hold.fencingToken, since: this.peer.clock.monotonicMs() };
     this.#advance(sight);
     this.#forgetIfIdle();
   }
@@ -163,8 +163,10 @@ export class LocalQueue {
         this.#hold !== undefined && this.#hold.fencingToken === fence
           ? this.#hold.ageMs
           : elapsed(this.sightings.get(fence)?.since),
-      leaseSeenMs: ({ fence, renewals }) => {
-        if (fence !== undefined && fence === this.#ended) return Infinity;
+      leaseSeenMs: ({ fence, renewals, leaseMs }) => {
+        const ended = this.#ended;
+        // Over for us, but only since then: a process whose hold has lapsed does not go past the whole queue at once.
+        if (ended !== undefined && fence === ended.fence) return 1.01 * leaseMs + 5 + elapsed(ended.since);
         const seen = this.sightings.get(fence);
         return elapsed(seen?.renewals === renewals ? seen.renewedSince : undefined);
       },

@@ -26,9 +26,9 @@ const MAX_REMEMBERED = 1000;
 const peers = new WeakMap<LockBackend, Peer>();
 
 /** This process as one of those that share `backend`. */
-export function peerOf(backend: LockBackend): Peer {
+export function peerOf(backend: LockBackend, clock = systemClock): Peer {
   let peer = peers.get(backend);
-  if (peer === undefined) peers.set(backend, peer = new Peer(backend, systemClock));
+  if (peer === undefined) peers.set(backend, peer = new Peer(backend, clock));
   return peer;
 }
 
@@ -65,6 +65,11 @@ export class Peer {
   /** What time it is, in whole milliseconds of the store's clock. */
   now(): number {
     return Math.ceil(this.backend.now());
+  }
+
+  /** Whether the store's time is not known here: others must not judge by what is written of it. */
+  get unsure(): boolean {
+    return this.backend.skewMs === Infinity;
   }
 
   /** The local queue of a key; there is one as long as somebody here holds or wants the lock. */
@@ -207,8 +212,15 @@ export class Peer {
       try {
         let wanted = false;
         await this.change(key, answerMs(leaseMs), ({ record }) => {
-          wanted = this.queues.has(key);
-          return withdraw(record, { token, seat: wanted ? undefined : this.seatId }, backend.now());
+          // A hold of this process needs no place: it may end in ways that give none back.
+          const queue = this.queues.get(key);
+          wanted = queue !== undefined && queue.idleSeat === undefined;
+          return withdraw(
+            record,
+            { token, seat: wanted ? undefined : this.seatId },
+            backend.now(),
+            this.unsure,
+          );
         });
         if (!wanted && this.seated.get(key) === taken) this.seated.delete(key);
         return;

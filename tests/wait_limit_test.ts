@@ -4,20 +4,26 @@ import { acquire } from "../core/acquire.ts";
 import { LockAcquisitionError } from "../core/errors.ts";
 import type { Hold } from "../core/hold.ts";
 import { checkOptions, type LockOptions } from "../core/options.ts";
-import { Peer } from "../core/peer.ts";
-import { SimBackend, SimStore } from "./simulation/store.ts";
-import { SimProcess, World } from "./simulation/world.ts";
-
-const QUIET = { slow: 0, loseRequest: 0, loseAnswer: 0, tellLoss: 0, repeatWake: 0, push: true };
+import type { Peer } from "../core/peer.ts";
+import { SimBackend } from "./simulation/backend.ts";
+import { timekeeper } from "./simulation/clocks.ts";
+import { participate } from "./simulation/core.ts";
+import { FAIR, SimNetwork } from "./simulation/network.ts";
+import { SimProcess } from "./simulation/process.ts";
+import { SimStore } from "./simulation/store.ts";
+import { World } from "./simulation/world.ts";
 
 Deno.test("limit: one whose time is up before the store's first answer goes when it comes, not a second later", async () => {
   for (const inTheHoldersProcess of [false, true]) {
     const world = new World();
-    // Each way takes 40 ms.
-    const store = new SimStore(world, { ...QUIET, delayMs: 40 }, () => 0.5, () => {});
+    const store = new SimStore(world, { rate: 1 }, () => {});
+    const network = new SimNetwork(world, FAIR, () => 0.5);
     const peers = [0, 1].map((i) => {
-      const process = new SimProcess(world, `process ${i}`, 0, 1);
-      return new Peer(new SimBackend(store, process, 0), process.clock);
+      const process = new SimProcess(world, { name: `process ${i}` });
+      const time = timekeeper("stated", process, 0);
+      const distance = { thereMs: 40, backMs: 40 };
+      const backend = new SimBackend({ store, network, process, time, distance, graceMs: 800 });
+      return participate(backend, process.clock);
     });
     const ask = (peer: Peer, options: LockOptions) =>
       new Promise<Hold | unknown>((resolve) =>

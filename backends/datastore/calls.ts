@@ -20,6 +20,8 @@ export interface CallsOptions {
 export class DatastoreCalls {
   readonly #api: DatastoreApi;
   readonly #options: CallsOptions;
+  /** Whether the server has answered a call. */
+  hasAnswered = false;
 
   constructor(api: DatastoreApi, options: CallsOptions) {
     this.#api = api;
@@ -44,6 +46,7 @@ export class DatastoreCalls {
       const answer = answerOf(
         await (rest ? within(called, timeoutMs, { clock: systemClock, late }) : called),
       );
+      this.hasAnswered = true;
       // A rollback answers nothing.
       const serverMs = method === "rollback" ? undefined : timeOf(answer);
       if (serverMs !== undefined) {

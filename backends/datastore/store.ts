@@ -53,8 +53,12 @@ export class DatastoreStore implements LockBackend {
     return host === undefined ? "Datastore" : `Datastore at ${host}`;
   }
 
+  /**
+   * Before the first answer nothing is judged, and what is written by this machine's clock is checked by the very answer to
+   * it: see `assertClock`.
+   */
   get skewMs(): number {
-    return this.#clock.skewMs;
+    return this.#calls.hasAnswered ? this.#clock.skewMs : SKEW_MS;
   }
 
   now(): number {

@@ -72,10 +72,13 @@ call('PUBLISH', key .. '@DB', record)
 return answer
 `;
 
-/** Deletes a record if its version is `seen`. Answers `DELETED`; or the time and the record now there. */
+/**
+ * Deletes a record if its version is `seen`. Answers `DELETED`; or the time and the record now there. A cleanup by a clock
+ * far ahead of ours may have taken a living holder for a lapsed one: it is refused as a replacement is.
+ */
 const DELETE = `
 local found = call('GET', key)
-if found and string.sub(found, 1, ${DIGITS}) == seen then
+if found and string.sub(found, 1, ${DIGITS}) == seen and at * 1000 <= now + ${TOLERANCE_MS * 1000} then
   call('DEL', key)
   call('PUBLISH', key .. '@DB', '')
   return ${DELETED}
@@ -91,13 +94,13 @@ local call = redis.call
 ${NOW}
 local function create(key, counter, value, expire) ${CREATE} end
 local function replace(key, counter, seen, value, expire, at) ${REPLACE} end
-local function delete(key, seen) ${DELETE} return {now, found} end
+local function delete(key, seen, at) ${DELETE} return {now, found} end
 local replies, k, a = {}, 1, 2
 for opcode in string.gmatch(ARGV[1], '.') do
   local done, reply
   if opcode == 'd' then
-    done, reply = pcall(delete, KEYS[k], ARGV[a])
-    k, a = k + 1, a + 1
+    done, reply = pcall(delete, KEYS[k], ARGV[a], ARGV[a + 1])
+    k, a = k + 1, a + 2
   elseif opcode == 'c' then
     done, reply = pcall(create, KEYS[k], KEYS[k + 1], ARGV[a], ARGV[a + 1])
     k, a = k + 2, a + 2
@@ -217,7 +220,7 @@ export function scriptsOf(channelSuffix: string): Scripts {
       "r",
     ),
     delete: script(
-      `local call, key, seen = redis.call, KEYS[1], ARGV[1]${DELETE}${NOW} return {now, found}`,
+      `local call, key, seen, at = redis.call, KEYS[1], ARGV[1], ARGV[2]${NOW}${DELETE} return {now, found}`,
       "d",
     ),
     batch: script(BATCH),

@@ -234,7 +234,8 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     const { create, replace, delete: remove } = this.#scripts;
     const { record, counter } = this.#placeOf(key);
     if (value === null) {
-      return this.#batcher.send({ script: remove, keyCount: 1, words: [record, version!] }, read);
+      const words = [record, version!, this.#digits()];
+      return this.#batcher.send({ script: remove, keyCount: 1, words }, read);
     }
     const expire = String(expireInMs);
     if (version === null) {

@@ -87,12 +87,12 @@ function listedLock(entry: Entry, now: number): ListedLock {
   const forMs = (since: number) => Math.max(0, Math.round(now - since));
   return {
     identifier,
-    holders: holders.map(({ label, mode, since, expiresAt, fence }) => ({
+    holders: holders.map(({ label, mode, since, leaseMs, expiresAt, fence }) => ({
       label,
       mode,
       since: new Date(since),
       heldForMs: forMs(since),
-      leaseLeftMs: Math.floor(expiresAt - now),
+      leaseLeftMs: Math.floor(Math.min(leaseMs, expiresAt - now)),
       fencingToken: fence!,
     })),
     waiters: queue.map(({ label, mode, since }) => ({

@@ -1,6 +1,6 @@
 /** What surely is, given what was seen of a record and when. Every judgement errs on the late side. */
 
-import type { Holder, LockRecord } from "./record.ts";
+import { type Holder, type LockRecord, NEVER_MS } from "./record.ts";
 
 /**
  * From where a record is looked at: the store's clock, and what this process has watched on its own
@@ -32,7 +32,7 @@ export function lapsesInMs(holder: Holder, view: View): number {
 export function evictableInMs(holder: Holder, afterMs: number | undefined, view: View): number {
   if (afterMs === undefined) return Infinity;
   return Math.min(
-    holder.since + afterMs + view.skewMs - view.now,
+    holder.expiresAt === NEVER_MS ? Infinity : holder.since + afterMs + view.skewMs - view.now,
     afterMs - view.holderSeenMs(holder),
   );
 }

@@ -15,7 +15,7 @@ export interface Holder {
   /** When it was granted, by the granting process's view of the store's clock. */
   readonly since: number;
   readonly leaseMs: number;
-  /** When its lease ends, by the same clock. */
+  /** When its lease ends, by the same clock; `NEVER_MS` if that process did not know the store's time. */
   readonly expiresAt: number;
   /** Counts renewals: that this changed is how an onlooker without a clock sees that the holder lives. */
   readonly renewals: number;
@@ -49,12 +49,15 @@ export interface LockRecord {
   readonly holders: readonly Holder[];
   readonly queue: readonly Waiter[];
   readonly evicted?: readonly Eviction[];
-  /** Since when nobody has held it, while somebody is in line. */
+  /** Since when nobody has held it, while somebody is in line; after `NEVER_MS` if whoever freed it did not know the time. */
   readonly freedAt?: number;
 }
 
 /** The record of a lock that nobody holds or wants. */
 export const FREE: LockRecord = { v: 1, holders: [], queue: [] };
+
+/** A moment that nobody may judge by a clock: whoever wrote it did not know the store's time. In 9999. */
+export const NEVER_MS: number = Date.UTC(9999, 11, 31);
 
 /** How many may hold a lock at once. This and the next two limits keep a record under 64 KiB. */
 export const MAX_HOLDERS = 64;
@@ -84,14 +87,14 @@ export function recordOf(
   };
 }
 
-/** The same, freed now if it is free; no record at all if nothing is left to say. */
+/** The same, freed at this moment if it is free; no record at all if nothing is left to say. */
 export function recordOrNull(
   record: LockRecord,
   holders: readonly Holder[],
   queue: readonly Waiter[],
   evicted: readonly Eviction[],
-  now: number,
+  freedAt: number,
 ): LockRecord | null {
   if (holders.length === 0 && queue.length === 0 && evicted.length === 0) return null;
-  return recordOf({ ...record, freedAt: now }, holders, queue, evicted);
+  return recordOf({ ...record, freedAt }, holders, queue, evicted);
 }

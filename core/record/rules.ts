@@ -15,6 +15,7 @@ import {
   type Holder,
   type LockRecord,
   MAX_QUEUE,
+  NEVER_MS,
   recordOf,
   recordOrNull,
   type Waiter,
@@ -32,6 +33,8 @@ export interface Want {
   readonly mayWait: boolean;
   /** How many of its own process go before it. */
   readonly ahead: number;
+  /** Whether its process does not know the store's time: then it writes none by which others would judge. */
+  readonly unsure?: boolean;
 }
 
 /** What to do next about a record. */
@@ -65,7 +68,7 @@ export function claim(want: Want, now: number): LockRecord {
 export function decide(record: LockRecord, want: Want, view: View): Decision {
   const { holders, queue } = record;
   // An earlier commit of ours landed although its answer was lost.
-  const ours = renew(record, want.token, view.now);
+  const ours = renew(record, want.token, view.now, want.unsure);
   if (ours !== null) return { kind: "claim", record: ours };
 
   const standing = holders.filter((holder) => lapsesInMs(holder, view) > 0);
@@ -73,7 +76,7 @@ export function decide(record: LockRecord, want: Want, view: View): Decision {
   const stolen = standing.filter((holder) => !blocking.includes(holder));
   const evicted = [
     ...notes(record, view.now),
-    ...stolen.map((holder) => note(holder, "stolen", view.skewMs)),
+    ...stolen.map((holder) => note(holder, "stolen", view)),
   ];
 
   const place = queue.findIndex((waiter) => waiter.seat === want.seat);
@@ -99,19 +102,21 @@ export function decide(record: LockRecord, want: Want, view: View): Decision {
     return { kind: "claim", record: recordOf(record, [holderOf(want, view.now)], behind, others) };
   }
   if (joins || stolen.length > 0) {
-    const freedAt = stolen.length > 0 ? view.now : record.freedAt ?? view.now - Math.max(0, freeMs);
+    const freedAt = stolen.length > 0
+      ? freeMoment(view.now, want.unsure)
+      : record.freedAt ?? freeMoment(view.now - Math.max(0, freeMs), want.unsure);
     return { kind: "write", record: recordOf({ ...record, freedAt }, [], line, evicted) };
   }
   return { kind: "wait", forMs: turnInMs };
 }
 
-/** Renews a hold; `null` if it is no longer in the record. */
-export function renew(record: LockRecord, token: string, now: number): LockRecord | null {
+/** Renews a hold; `null` if it is no longer in the record. `unsure` is that its process does not know the store's time. */
+export function renew(record: LockRecord, token: string, now: number, unsure?: boolean): LockRecord | null {
   const { holders, queue } = record;
   if (!holders.some((holder) => holder.token === token)) return null;
   const renewed = holders.map((holder) =>
     holder.token === token
-      ? { ...holder, expiresAt: now + holder.leaseMs, renewals: holder.renewals + 1 }
+      ? { ...holder, expiresAt: moment(now + holder.leaseMs, unsure), renewals: holder.renewals + 1 }
       : holder
   );
   return recordOf(record, renewed, queue, notes(record, now));
@@ -128,6 +133,7 @@ export function release(
   now: number,
   heir?: Want,
   seat?: string,
+  unsure?: boolean,
 ): { readonly record: LockRecord | null; readonly granted: boolean } | null {
   const { holders, queue } = record;
   const others = holders.filter((holder) => holder.token !== token);
@@ -135,7 +141,7 @@ export function release(
   const evicted = notes(record, now);
   if (heir === undefined) {
     const line = queue.filter((waiter) => waiter.seat !== seat);
-    return { record: recordOrNull(record, others, line, evicted, now), granted: false };
+    return { record: recordOrNull(record, others, line, evicted, freeMoment(now, unsure)), granted: false };
   }
   if (queue.every((waiter) => waiter.seat === heir.seat)) {
     const next = [...others, holderOf(heir, now)];
@@ -143,7 +149,7 @@ export function release(
   }
   const joins = queue.every((waiter) => waiter.seat !== heir.seat) && queue.length < MAX_QUEUE;
   const line = joins ? [...queue, waiterOf(heir, now)] : queue;
-  return { record: recordOrNull(record, others, line, evicted, now), granted: false };
+  return { record: recordOrNull(record, others, line, evicted, freeMoment(now, unsure)), granted: false };
 }
 
 /**
@@ -154,12 +160,13 @@ export function withdraw(
   record: LockRecord,
   gone: { readonly token?: string; readonly seat?: string },
   now: number,
+  unsure?: boolean,
 ): LockRecord | null | undefined {
   const { holders, queue } = record;
   const others = holders.filter((holder) => holder.token !== gone.token);
   const line = queue.filter((waiter) => waiter.seat !== gone.seat);
   if (others.length === holders.length && line.length === queue.length) return undefined;
-  return recordOrNull(record, others, line, notes(record, now), now);
+  return recordOrNull(record, others, line, notes(record, now), freeMoment(now, unsure));
 }
 
 /** Evicts every holder that `which` selects, leaving each a note; `null` if there is none. */
@@ -174,8 +181,8 @@ export function evict(
   const leaving = holders.filter(which);
   if (leaving.length === 0) return null;
   const others = holders.filter((holder) => !leaving.includes(holder));
-  const evicted = [...notes(record, now), ...leaving.map((holder) => note(holder, reason, skewMs))];
-  return recordOrNull(record, others, queue, evicted, now);
+  const evicted = [...notes(record, now), ...leaving.map((holder) => note(holder, reason, { now, skewMs }))];
+  return recordOrNull(record, others, queue, evicted, freeMoment(now, skewMs === Infinity));
 }
 
 /**
@@ -212,14 +219,14 @@ export function lossOf(record: LockRecord, token: string): LossReason {
 }
 
 function holderOf(want: Want, now: number): Holder {
-  const { token, leaseMs, label } = want;
+  const { token, leaseMs, label, unsure } = want;
   return {
     token,
     mode: "exclusive",
     limit: 1,
     since: now,
     leaseMs,
-    expiresAt: now + leaseMs,
+    expiresAt: moment(now + leaseMs, unsure),
     renewals: 0,
     label,
     fence: undefined,
@@ -230,9 +237,24 @@ function waiterOf({ seat, label }: Want, now: number): Waiter {
   return { seat, mode: "exclusive", limit: 1, since: now, label };
 }
 
-function note(holder: Holder, reason: EvictionReason, skewMs: number): Eviction {
+/** The same, for since when a lock is free; one that nobody may judge by differs from the last, as a sign of change. */
+function freeMoment(atMs: number, unsure = false): number {
+  return unsure ? NEVER_MS + Math.abs(atMs) % 86_400_000 : atMs;
+}
+
+/** A moment by which others may judge: none if it is by a clock that does not know the store's time. */
+function moment(atMs: number, unsure = false): number {
+  return unsure ? NEVER_MS : atMs;
+}
+
+function note(
+  holder: Holder,
+  reason: EvictionReason,
+  { now, skewMs }: Pick<View, "now" | "skewMs">,
+): Eviction {
   const { token, expiresAt, leaseMs } = holder;
-  return { token, reason, until: expiresAt + leaseMs + Math.min(skewMs, GARBAGE_AFTER_MS) };
+  const end = expiresAt === NEVER_MS ? now + leaseMs : expiresAt;
+  return { token, reason, until: end + leaseMs + Math.min(skewMs, GARBAGE_AFTER_MS) };
 }
 
 /** The notes whose addressees may still not have read them. */

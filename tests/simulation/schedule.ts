@@ -1,8 +1,15 @@
 import fc from "fast-check";
-import type { Network } from "./store.ts";
+import type { ClockKind } from "./clocks.ts";
+import { FAMILIES } from "./families.ts";
+import { type Distance, FAIR, type Network } from "./network.ts";
+import type { ProcessOptions, Standstill } from "./process.ts";
 
-/** What one worker does in one round: wait, ask for the lock, work under it, release it. */
+/** What one caller does in one round: pause, ask for a lock, work under it, release it. */
 export interface Round {
+  /** Which of the identifiers it locks, and by which of the process's participants. */
+  readonly key: number;
+  readonly participant: number;
+  readonly form: "acquire" | "run" | "wrap";
   readonly pauseMs: number;
   readonly leaseMs: number;
   readonly renew: boolean;
@@ -14,99 +21,273 @@ export interface Round {
   readonly holdMs: number;
   /** How many guarded writes it makes meanwhile. */
   readonly writes: number;
+  /** How its work ends: one that never does goes on until the faults are over. */
+  readonly ends: "returns" | "throws" | "never";
+  /** Whether it aborts its own signal while it holds. */
+  readonly abortsInside: boolean;
 }
 
-/** What happens to a process from outside. */
-export interface Mishap {
+/** What happens to a process or to the store, or is done by an operator. */
+export interface Fault {
   readonly atMs: number;
+  readonly kind:
+    | "kill"
+    | Standstill
+    | "step"
+    | "force"
+    | "cleanup"
+    | "restart"
+    | "step of the store"
+    | "junk"
+    | "silence";
   readonly process: number;
-  readonly kind: "kill" | "freeze" | "step" | "force" | "sweep";
-  /** For how long it is frozen, by how much its wall clock is set, or for how long a hold may last. */
+  readonly key: number;
+  /** For how long it lasts, by how much a clock is set, how much is forgotten, or how long a hold may last. */
   readonly ms: number;
+  /** The operator's clock, and how far the operator is away. */
+  readonly offsetMs: number;
+  readonly distance: Distance;
+}
+
+/** One that listens on the diagnostics channels, and does what it must not. */
+export interface Listener {
+  readonly event: "wait-start" | "acquired" | "bailed" | "renewed" | "lost" | "released" | "conflict";
+  readonly process: number;
+  readonly does: "throw" | "abort";
 }
 
 /** One run of the simulation, complete: the same schedule always runs the same way. */
 export interface Schedule {
   readonly seed: number;
+  readonly clock: ClockKind;
   readonly skewMs: number;
+  readonly graceMs: number;
   readonly processes: readonly {
     readonly offsetMs: number;
     readonly rate: number;
-    readonly workers: readonly (readonly Round[])[];
+    readonly distance: Distance;
+    /** How many clock reads it is held up in, and for how long at most. */
+    readonly stall: NonNullable<ProcessOptions["stall"]>;
+    readonly callers: readonly (readonly Round[])[];
   }[];
-  readonly mishaps: readonly Mishap[];
+  readonly store: {
+    readonly rate: number;
+    readonly limitBytes: number | undefined;
+    readonly forgets: boolean;
+  };
   readonly network: Network;
+  readonly faults: readonly Fault[];
+  readonly listeners: readonly Listener[];
+  /** When the faults are over. */
+  readonly healMs: number;
 }
 
 /** Which kind of run: what may go wrong decides which laws can be asked for. */
 export type Weather = "calm" | "rough" | "wild";
 
-const seldom = <Value>(value: fc.Arbitrary<Value>) => fc.option(value, { nil: undefined, freq: 5 });
+/** What is locked: two short identifiers, and one that stores keep as a hash. */
+export const IDENTIFIERS: readonly string[] = ["the lock", "another", "a long name, ".repeat(50)];
 
-function rounds(weather: Weather): fc.Arbitrary<Round[]> {
-  const never = fc.constant(undefined);
+const integer = (min: number, max: number) => fc.integer({ min, max });
+const weighted = <Value>(...choices: [number, fc.Arbitrary<Value>][]) =>
+  fc.oneof(...choices.map(([weight, arbitrary]) => ({ weight: Math.round(weight), arbitrary })));
+const mostly = <Value>(usual: Value, other: fc.Arbitrary<Value>, weight = 5) =>
+  weighted([weight, fc.constant(usual)], [1, other]);
+const seldom = <Value>(value: fc.Arbitrary<Value>) => mostly(undefined, value, 3);
+const share = (max: number) => mostly(0, integer(1, 10).map((n) => n / 10 * max), 1);
+
+/** `tripMs` is how long a question and its answer take: who is far away needs leases in which it can be answered. */
+function rounds(weather: Weather, clock: ClockKind, tripMs: number): fc.Arbitrary<Round[]> {
   const calm = weather === "calm";
+  const far = tripMs > 600;
   const round: fc.Arbitrary<Round> = fc.record({
-    pauseMs: fc.integer({ min: 0, max: 400 }),
-    leaseMs: calm ? fc.constant(2000) : fc.integer({ min: 100, max: 1500 }),
+    key: weighted([8, fc.constant(0)], [1, fc.constant(1)], [1, fc.constant(2)]),
+    participant: mostly(0, fc.constant(1)),
+    form: fc.constantFrom("acquire", "acquire", "run", "wrap"),
+    pauseMs: integer(0, 400),
+    leaseMs: calm
+      ? fc.constantFrom(2000, 10_000)
+      : far
+      ? integer(Math.min(3 * tripMs, 9500), 10_000)
+      : weighted([clock === "stated" ? 4 : 1, integer(100, 1500)], [1, integer(1500, 10_000)]),
     renew: calm ? fc.constant(true) : fc.boolean(),
-    wait: fc.integer({ min: 0, max: 5 }).map((n) => n > 0),
-    waitForMs: seldom(fc.integer({ min: 0, max: 800 })),
-    stealAfterMs: calm ? never : seldom(fc.integer({ min: 0, max: 600 })),
-    abortAfterMs: seldom(fc.integer({ min: 0, max: 500 })),
-    holdMs: fc.integer({ min: 0, max: calm ? 300 : 1600 }),
-    writes: fc.integer({ min: 0, max: 2 }),
+    wait: integer(0, 5).map((n) => n > 0),
+    waitForMs: seldom(weighted([3, integer(0, 800)], [1, integer(800, 4000)])),
+    stealAfterMs: calm ? fc.constant(undefined) : seldom(integer(0, 600)),
+    abortAfterMs: seldom(integer(0, 500)),
+    holdMs: calm ? integer(0, 300) : weighted([far ? 1 : 8, integer(0, 1600)], [1, integer(1600, 12_000)]),
+    writes: integer(0, 2),
+    ends: calm ? fc.constant("returns") : weighted<Round["ends"]>(
+      [16, fc.constant("returns")],
+      [2, fc.constant("throws")],
+      [1, fc.constant("never")],
+    ),
+    abortsInside: mostly(false, fc.constant(true)),
   });
   return fc.array(round, { minLength: 1, maxLength: 3 });
 }
 
+const near = fc.record({ thereMs: integer(1, 12), backMs: integer(1, 12) });
+const middle = fc.record({ thereMs: integer(1, 80), backMs: integer(1, 80) });
+const far = fc.oneof(
+  fc.record({ thereMs: integer(300, 3000), backMs: integer(1, 12) }),
+  fc.record({ thereMs: integer(1, 12), backMs: integer(300, 3000) }),
+);
+
+function networks(weather: Weather): fc.Arbitrary<Network> {
+  if (weather === "calm") {
+    return fc.record({ repeatWake: share(0.3), push: fc.boolean() }).map((some) => ({ ...FAIR, ...some }));
+  }
+  return fc.record({
+    slow: share(0.1),
+    late: mostly(0, integer(1, 10).map((n) => n / 50), 1),
+    lateMs: integer(500, 5000),
+    loseRequest: share(0.1),
+    loseAnswer: share(0.1),
+    repeat: mostly(0, share(0.1), 2),
+    tellLoss: share(1),
+    refuse: mostly(0, share(0.1), 2),
+    fail: mostly(0, share(0.02), 4),
+    repeatWake: share(0.3),
+    failWatch: mostly(0, share(0.1), 2),
+    endWatch: mostly(0, share(0.1), 2),
+    silentWatch: mostly(0, share(0.5), 2),
+    push: fc.boolean(),
+  });
+}
+
+const LISTENERS: fc.Arbitrary<Listener> = fc.record({
+  event: fc.constantFrom("wait-start", "acquired", "bailed", "renewed", "lost", "released", "conflict"),
+  process: integer(0, 3),
+  does: fc.constantFrom("throw", "abort"),
+});
+
+/** Calm weather before more processes than a queue has places. */
+export function crowds(): fc.Arbitrary<Schedule> {
+  const round: Round = {
+    key: 0,
+    participant: 0,
+    form: "acquire",
+    pauseMs: 0,
+    leaseMs: 10_000,
+    renew: true,
+    wait: true,
+    waitForMs: undefined,
+    stealAfterMs: undefined,
+    abortAfterMs: undefined,
+    holdMs: 5,
+    writes: 0,
+    ends: "returns",
+    abortsInside: false,
+  };
+  const stall = { share: 0, maxMs: 0, kinds: ["freeze"] as const };
+  return fc.record({ seed: fc.nat(), count: integer(66, 70) }).map(({ seed, count }) => ({
+    seed,
+    clock: "stated" as const,
+    skewMs: 100,
+    graceMs: 400,
+    processes: Array.from({ length: count }, (_, i) => ({
+      offsetMs: 0,
+      rate: 1,
+      distance: { thereMs: 4, backMs: 4 },
+      stall,
+      callers: [[{ ...round, pauseMs: i, holdMs: i === 0 ? 4000 : 5 }]],
+    })),
+    store: { rate: 1, limitBytes: undefined, forgets: false },
+    network: FAIR,
+    faults: [],
+    listeners: [],
+    healMs: 0,
+  }));
+}
+
 /**
  * Calm: every message arrives, nobody dies; clocks differ within the bound. Rough: messages are lost, late and
- * repeated, processes die and freeze; clocks differ within the bound. Wild: the same with clocks that may
- * say anything.
+ * repeated, processes die and stand still, the store restarts and forgets; clocks differ within the bound. Wild:
+ * the same with clocks that may say anything.
  */
 export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
   // Small, so that a lease counted wrongly by a few messages' time shows.
   const skewMs = 100;
-  const offset = weather === "wild"
-    ? fc.oneof(fc.integer({ min: -100_000, max: 100_000 }), fc.constant(0))
-    : fc.integer({ min: -skewMs / 4, max: skewMs / 4 });
-  const share = (max: number) => fc.integer({ min: 0, max: 10 }).map((n) => n / 10 * max);
-  const none = fc.constant(0);
-  const mishap: fc.Arbitrary<Mishap> = fc.record({
-    atMs: fc.integer({ min: 0, max: 2500 }),
-    process: fc.nat({ max: 3 }),
-    kind: fc.constantFrom(
-      "kill",
-      "freeze",
-      "freeze",
-      "force",
-      "sweep",
-      "sweep",
-      ...(weather === "wild" ? ["step"] as const : []),
-    ),
-    ms: fc.integer({ min: 1, max: 3000 }),
+  const calm = weather === "calm";
+  const wild = weather === "wild";
+  // Two of them differ by `skewMs` at most, whatever their rates make of that.
+  const bounded = integer(-skewMs / 2, skewMs / 2);
+  const anything = weighted(
+    [2, integer(-100_000, 100_000)],
+    [1, fc.constantFrom(-3_600_000, 3_600_000)],
+    [2, fc.constant(0)],
+  );
+  const offset = wild ? anything : bounded;
+  const distance = calm ? near : weighted([10, near], [2, middle], [1, far]);
+  const rate = integer(-4, 4).map((n) => 1 + n / 1000);
+  const kinds = wild ? ["freeze", "suspend", "pause"] as const : ["freeze", "suspend"] as const;
+  const stall = calm ? fc.constant({ share: 0, maxMs: 0, kinds }) : fc.record({
+    share: fc.constantFrom(0, 0, 0.002, 0.01, 0.03),
+    maxMs: fc.constantFrom(300, 1500, 4000),
+    kinds: fc.subarray([...kinds], { minLength: 1 }),
   });
-  return fc.record({
-    seed: fc.nat(),
-    skewMs: fc.constant(skewMs),
-    processes: fc.array(
+  const fault: fc.Arbitrary<Fault> = fc.record({
+    atMs: integer(0, 6000),
+    process: fc.nat({ max: 3 }),
+    key: mostly(0, fc.nat({ max: 2 })),
+    kind: weighted<Fault["kind"]>(
+      [2, fc.constantFrom("kill")],
+      [6, fc.constantFrom(...kinds)],
+      [2, fc.constantFrom("force")],
+      [4, fc.constantFrom("cleanup")],
+      [2, fc.constantFrom("restart")],
+      [1, fc.constantFrom("silence", "junk")],
+      [wild ? 3 : 1, fc.constantFrom("step")],
+      [wild ? 1 : 0, fc.constantFrom("step of the store")],
+    ),
+    ms: integer(1, 3000),
+    offsetMs: offset,
+    distance: weighted([2, near], [1, far]),
+  });
+  const process = (clock: ClockKind) =>
+    distance.chain((distance) =>
       fc.record({
         offsetMs: offset,
-        rate: fc.integer({ min: -4, max: 4 }).map((n) => 1 + n / 1000),
-        workers: fc.array(rounds(weather), { minLength: 1, maxLength: 3 }),
+        rate,
+        distance: fc.constant(distance),
+        stall,
+        callers: fc.array(rounds(weather, clock, distance.thereMs + distance.backMs), {
+          minLength: 1,
+          maxLength: 3,
+        }),
+      })
+    );
+  const usual = fc.constantFrom<ClockKind>("stated", "stated", "redis", "datastore", "watching").chain((
+    clock,
+  ) =>
+    fc.record<Schedule>({
+      seed: fc.nat(),
+      clock: fc.constant(clock),
+      skewMs: fc.constant(skewMs),
+      // Longer than a wake-up and its answer take, where nothing goes wrong.
+      graceMs: calm ? integer(100, 300) : integer(20, 240),
+      processes: weighted(
+        [2, integer(1, 2)],
+        [4, integer(2, 4)],
+        [1, integer(5, 8)],
+      ).chain((length) => fc.array(process(clock), { minLength: 1, maxLength: length, size: "max" })),
+      store: fc.record({
+        rate,
+        limitBytes: calm ? fc.constant(undefined) : mostly(undefined, integer(300, 900), 15),
+        forgets: calm ? fc.constant(false) : mostly(false, fc.constant(true)),
       }),
-      { minLength: 1, maxLength: 4 },
-    ),
-    mishaps: weather === "calm" ? fc.constant([]) : fc.array(mishap, { maxLength: 6 }),
-    network: fc.record({
-      delayMs: fc.integer({ min: 1, max: 12 }),
-      slow: weather === "calm" ? none : share(0.1),
-      loseRequest: weather === "calm" ? none : share(0.1),
-      loseAnswer: weather === "calm" ? none : share(0.1),
-      tellLoss: share(1),
-      repeatWake: share(0.3),
-      push: fc.boolean(),
-    }),
-  });
+      network: networks(weather),
+      faults: calm ? fc.constant([]) : fc.array(fault, { maxLength: 6 }),
+      listeners: mostly([], fc.array(LISTENERS, { minLength: 1, maxLength: 2 })),
+      healMs: calm ? fc.constant(0) : integer(2000, 9000),
+    })
+  );
+  const families = Object.values(FAMILIES).filter(({ weathers }) => weathers.includes(weather));
+  return weighted(
+    [100 - families.reduce((sum, { oneOf }) => sum + 100 / oneOf, 0), usual],
+    ...families.map((
+      { oneOf, change },
+    ): [number, fc.Arbitrary<Schedule>] => [100 / oneOf, usual.map(change)]),
+  );
 }

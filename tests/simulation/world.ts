@@ -1,9 +1,7 @@
 import { setImmediate } from "node:timers";
-import type { Clock, Timer } from "../../core/clock.ts";
 
 interface Event {
-  readonly at: number;
-  readonly order: number;
+  readonly atMs: number;
   readonly run: () => void;
   cancelled: boolean;
 }
@@ -22,16 +20,31 @@ export function randomFrom(seed: number): () => number {
 /** Virtual time: events run one by one in the order of their moments, however long that would really take. */
 export class World {
   now = 0;
+  #awaited: (() => boolean)[] = [];
   readonly #events: Event[] = [];
-  #order = 0;
 
   /** Runs `run` in `ms` milliseconds; the returned function calls it off. */
   schedule(ms: number, run: () => void): () => void {
-    const event = { at: this.now + Math.max(0, ms), order: this.#order++, run, cancelled: false };
-    // A heap would be faster for thousands of events; there are dozens.
-    const place = this.#events.findLastIndex(({ at }) => at <= event.at) + 1;
-    this.#events.splice(place, 0, event);
+    return this.at(this.now + Math.max(0, ms), run);
+  }
+
+  /** Runs `run` at a moment that is not over yet. */
+  at(atMs: number, run: () => void): () => void {
+    const event = { atMs, run, cancelled: false };
+    const events = this.#events;
+    let from = 0;
+    for (let to = events.length; from < to;) {
+      const middle = (from + to) >>> 1;
+      if (events[middle].atMs <= atMs) from = middle + 1;
+      else to = middle;
+    }
+    events.splice(from, 0, event);
     return () => void (event.cancelled = true);
+  }
+
+  /** The runtime does something beside its event loop, such as loading a module: no event runs until `isDone`. */
+  awaitOutside(isDone: () => boolean): void {
+    this.#awaited.push(isDone);
   }
 
   /** Runs until nothing is left to happen, or until `horizonMs`. Answers whether nothing was left. */
@@ -40,89 +53,15 @@ export class World {
       const event = this.#events.shift();
       if (event === undefined) return true;
       if (event.cancelled) continue;
-      if (event.at > horizonMs) return false;
-      this.now = event.at;
+      if (event.atMs > horizonMs) return false;
+      this.now = event.atMs;
       event.run();
       // Whatever follows from the event without more time passing.
-      await new Promise<void>((resolve) => setImmediate(resolve));
+      do {
+        await new Promise<void>((resolve) => setImmediate(resolve));
+        if (this.#awaited.length > 0) this.#awaited = this.#awaited.filter((isDone) => !isDone());
+      } while (this.#awaited.length > 0);
       after();
     }
-  }
-}
-
-interface SimTimer extends Timer {
-  stop(): void;
-}
-
-/** A process that can be frozen and killed, with clocks of its own. */
-export class SimProcess {
-  readonly name: string;
-  readonly world: World;
-  readonly clock: Clock;
-  alive = true;
-  frozen = false;
-  /** What its wall clock is ahead of true time. */
-  offsetMs: number;
-  /** Timers that wait to fire: none may be left when its work is done. */
-  readonly timers = new Set<SimTimer>();
-  readonly #deferred: (() => void)[] = [];
-
-  constructor(world: World, name: string, offsetMs: number, rate: number) {
-    this.world = world;
-    this.name = name;
-    this.offsetMs = offsetMs;
-    this.clock = {
-      monotonicMs: () => 1000 + world.now * rate,
-      wallMs: () => 1_700_000_000_000 + world.now * rate + this.offsetMs,
-      after: (ms, fn) => {
-        const timer: SimTimer = {
-          // Whole milliseconds, as real timers count.
-          stop: world.schedule(Math.ceil(ms) / rate, () =>
-            this.deliver(() => {
-              if (this.timers.delete(timer)) fn();
-            })),
-          ref: () => {},
-          unref: () => {},
-        };
-        this.timers.add(timer);
-        return timer;
-      },
-      clear: (timer) => {
-        (timer as SimTimer | undefined)?.stop();
-        this.timers.delete(timer as SimTimer);
-      },
-    };
-  }
-
-  /** Whether its code can run now. */
-  get runs(): boolean {
-    return this.alive && !this.frozen;
-  }
-
-  /** Runs `fn` in the process: when it thaws if it is frozen, never if it is dead. */
-  deliver(fn: () => void): void {
-    if (!this.alive) return;
-    if (this.frozen) this.#deferred.push(fn);
-    else fn();
-  }
-
-  kill(): void {
-    this.alive = false;
-    this.#deferred.length = 0;
-  }
-
-  freeze(): void {
-    this.frozen = true;
-  }
-
-  thaw(): void {
-    if (!this.alive || !this.frozen) return;
-    this.frozen = false;
-    for (const fn of this.#deferred.splice(0)) fn();
-  }
-
-  /** Waits for `ms` by its own clock. */
-  pause(ms: number): Promise<void> {
-    return new Promise((resolve) => void this.clock.after(ms, resolve));
   }
 }

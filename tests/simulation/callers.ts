@@ -1,0 +1,116 @@
+import { LockLostError } from "../../core/errors.ts";
+import type { SimBackend } from "./backend.ts";
+import { type Hold, type Lock, lock as lockOf, type Participant, proofOf } from "./core.ts";
+import { type Ask, CANCELLED, type Invariants, PlannedError } from "./invariants.ts";
+import type { SimProcess } from "./process.ts";
+import type { Round } from "./schedule.ts";
+
+/** One participant of a process, as its callers use it. */
+export interface Seat {
+  readonly process: SimProcess;
+  readonly backend: SimBackend;
+  readonly participant: Participant;
+}
+
+/** What callers share. */
+export interface Stage {
+  readonly invariants: Invariants;
+  /** Resolves when the faults are over. */
+  readonly healed: Promise<void>;
+  /** What stores make of each identifier. */
+  keyOf(identifier: string): string;
+}
+
+/** Asks for a lock by one of the public forms, works under it, and gives it back: one round of a caller. */
+export async function play(
+  stage: Stage,
+  { process, backend, participant }: Seat,
+  identifier: string,
+  round: Round,
+) {
+  const { invariants } = stage;
+  const { world } = process;
+  await process.pause(round.pauseMs);
+  const { form, leaseMs, renew, wait, waitForMs, stealAfterMs, abortAfterMs } = round;
+  const controller = new AbortController();
+  const aborting = abortAfterMs === undefined
+    ? undefined
+    : process.clock.after(abortAfterMs, () => controller.abort(CANCELLED));
+  const options = { leaseMs, renew, wait, waitForMs, stealAfterMs, signal: controller.signal, backend };
+  const key = stage.keyOf(identifier);
+  const ask: Ask = {
+    process,
+    participant,
+    key,
+    mayWait: wait && waitForMs !== 0,
+    controller,
+    askedMs: process.now,
+  };
+  invariants.onAsk(ask);
+  // The key of a long identifier is made beside the event loop.
+  if (key.length > 170) world.awaitOutside(() => ask.id !== undefined || controller.signal.aborted);
+  const work = async (held?: Lock) => {
+    process.clock.clear(aborting);
+    await workUnder(stage, { process, backend, participant }, ask, round, held);
+    invariants.onReleasing(ask);
+    if (round.ends === "throws") {
+      invariants.mark("a caller threw");
+      throw new PlannedError("the caller's own");
+    }
+  };
+  try {
+    const forms = lockOf(identifier, options);
+    if (form === "run") await forms.run(work);
+    else if (form === "wrap") await forms(() => work())();
+    else {
+      const held = await forms.acquire();
+      try {
+        await work(held);
+      } finally {
+        invariants.onReleased(ask, await held.release());
+        if (round.writes > 1) invariants.onReleased(ask, await held.release());
+      }
+    }
+    invariants.onDone(ask, undefined);
+  } catch (error) {
+    invariants.onDone(ask, error);
+  } finally {
+    process.clock.clear(aborting);
+  }
+}
+
+async function workUnder(
+  { invariants, healed }: Stage,
+  { process, backend, participant }: Seat,
+  { key, grant, controller }: Ask,
+  { holdMs, writes, leaseMs, abortsInside, ends }: Round,
+  held: Lock | undefined,
+): Promise<void> {
+  const hold: Hold = grant!.hold;
+  if (abortsInside) controller.abort(CANCELLED);
+  // Evenly over its work, and the last one just before it ends: there it may have been held up the longest.
+  const stepMs = Math.max(1, holdMs / Math.max(1, writes, holdMs / 400));
+  const untilMs = process.now + holdMs;
+  for (let written = 0; process.now < untilMs && (held ?? hold).held;) {
+    await process.pause(Math.min(stepMs, untilMs - process.now));
+    if (written++ >= writes || !hold.held) continue;
+    try {
+      const base = await participant.bounded(backend.readValue(key), leaseMs);
+      const proof = await proofOf(hold);
+      const write = { base, fence: hold.fencingToken };
+      const answer = await participant.bounded(backend.commitGuarded(proof, write), leaseMs);
+      invariants.check(
+        answer !== "stale",
+        2,
+        `a stale guarded write of ${process.name} was accepted as proven`,
+      );
+      if (answer === "written") invariants.mark("a guarded write accepted");
+    } catch (error) {
+      invariants.checkError(error);
+      if (error instanceof LockLostError) invariants.mark("a guarded write refused");
+    }
+  }
+  if (ends !== "never") return;
+  invariants.mark("a caller never ended");
+  await healed;
+}
