@@ -266,7 +266,7 @@ Deno.test(
 Deno.test(
   "kv: neither a renewal nor a new waiter makes commitIfHeld fail",
   withKv(async (kv) => {
-    const held = await lock("x", { backend: kvBackend(kv), leaseMs: 150 }).acquire();
+    const held = await lock("x", { backend: kvBackend(kv), leaseMs: 1500 }).acquire();
     const ending = new AbortController();
     const waiting = lock("x", { backend: kvBackend(kv), signal: ending.signal }).acquire();
     const line = async () => {

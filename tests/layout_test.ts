@@ -15,7 +15,9 @@ async function importsOf(...paths: string[]): Promise<[file: string, imported: s
   const found: [string, string][] = [];
   for (const file of files) {
     const text = await Deno.readTextFile(new URL(file, ROOT)).catch(() => "");
-    for (const { fileName } of ts.preProcessFile(text, true, true).importedFiles) {
+    // Not with what CommonJS and AMD import: all of these are ES modules, and TypeScript takes every function that is
+    // named `define` for AMD's, and the first text in its array for a module.
+    for (const { fileName } of ts.preProcessFile(text, true, false).importedFiles) {
       const isPath = fileName.startsWith(".");
       found.push([
         file,

@@ -126,8 +126,8 @@ export const OPERATIONS: readonly Mutant[] = [
   {
     law: "admin: a silent store does not keep who looks",
     file: "admin/observer.ts",
-    from: "Promise.race([listing.next(), late])",
-    to: "listing.next()",
+    from: "await within(listing.next(), leftMs, { clock: systemClock, late });",
+    to: "await listing.next();",
     ...ADMIN,
     filter: "silent",
   },

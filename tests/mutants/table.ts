@@ -1,3 +1,4 @@
+import { BACKENDS } from "./backends.ts";
 import { CORE } from "./core.ts";
 import { DATASTORE } from "./datastore.ts";
 import { KV } from "./kv.ts";
@@ -10,6 +11,7 @@ import { REDIS } from "./redis.ts";
 export const TABLE: Readonly<Record<string, readonly Mutant[]>> = {
   record: RECORD,
   core: CORE,
+  backends: BACKENDS,
   kv: KV,
   redis: REDIS,
   datastore: DATASTORE,

@@ -1,0 +1,51 @@
+/** What the backends share: the server's clock, and what they pass on of a client's error. */
+
+import type { Mutant } from "./mutant.ts";
+
+const SERVER_CLOCK = { file: "backends/server_clock.ts", test: "tests/server_clock_test.ts" };
+const CAUSES = { file: "backends/causes.ts", test: "tests/secrets_test.ts" };
+
+export const BACKENDS: readonly Mutant[] = [
+  {
+    law: "1: of answers under way together nobody knows which is later",
+    from: "if (sentMs >= known.heardMs) return told;",
+    to: "return told;",
+    ...SERVER_CLOCK,
+    filter: "nobody knows which is later",
+  },
+  {
+    law: "1: what is known of the server's time ages",
+    from: "const driftMs = Math.max(0, passedMs) * DRIFT;",
+    to: "const driftMs = 0 * passedMs;",
+    ...SERVER_CLOCK,
+    filter: "not asked for",
+  },
+  {
+    law: "1: a wall clock that was refuted is not heard again",
+    from: "if (overlapOf(wall, this.#known) === undefined) this.#wallErrorMs = undefined;",
+    to: "",
+    ...SERVER_CLOCK,
+    filter: "is not heard again",
+  },
+  {
+    law: "1: a freeze does not falsify the wall clock",
+    from: "boundsOf({ sentMs, receivedMs: this.#clock.monotonicMs(), serverMs })",
+    to: "boundsOf({ sentMs, receivedMs: sentMs, serverMs })",
+    ...SERVER_CLOCK,
+    filter: "frozen while it asks",
+  },
+  {
+    law: "7: a cause carries no secret",
+    from: "): Error {\n  const { name",
+    to: "): Error {\n  if (depth > 0) return error as Error;\n  const { name",
+    ...CAUSES,
+    filter: "hangs its request",
+  },
+  {
+    law: "7: a server that quotes a command is not quoted",
+    from: 'return messageOf(error).replace(ARGUMENTS, "");',
+    to: "return messageOf(error);",
+    ...CAUSES,
+    filter: "quotes the command",
+  },
+];
