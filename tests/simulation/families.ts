@@ -37,18 +37,24 @@ const patient = ({ leaseMs }: Round): Partial<Round> => ({
 
 /** The families, by their names. */
 export const FAMILIES: Record<string, Family> = {
-  /** First tries land long after their acquisitions were granted by a second one; whoever held slept meanwhile. */
+  /** Commits land again long after their acquisitions are over; whoever held slept meanwhile, and does not know. */
   ghosts: {
     weathers: ["wild"],
-    oneOf: 5,
+    oneOf: 4,
     change: (schedule) =>
       eachRound({
         ...schedule,
-        network: { ...schedule.network, late: 0.25, lateMs: 1000 + schedule.seed % 3000 },
+        network: { ...FAIR, push: true, repeat: 0.3, lateMs: 1000 + schedule.seed % 2000 },
+        store: { ...schedule.store, forgets: false, limitBytes: undefined },
+        faults: schedule.faults.map((fault) => ({
+          ...fault,
+          kind: "pause" as const,
+          process: fault.process % 3,
+        })),
         processes: schedule.processes.slice(0, 3).map((process) => ({
           ...process,
           distance: { thereMs: 4, backMs: 4 },
-          stall: { share: 0.02, maxMs: 4000, kinds: ["pause"] },
+          stall: { share: 0.01, maxMs: 4000, kinds: ["pause"] },
         })),
       }, patient),
   },
