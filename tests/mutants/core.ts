@@ -27,7 +27,7 @@ export const CORE: readonly Mutant[] = [
   {
     law: "2: commitIfHeld proves the hold",
     file: "core/hold.ts",
-    from: "if (sight.record.holders.some(({ token }) => token === this.token)) return sight;\n    this.lose",
+    from: "if (this.#isIn(sight.record)) return sight;\n    this.lose",
     to: "if (this.held) return sight;\n    this.lose",
     ...SIMULATION,
   },

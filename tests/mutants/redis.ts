@@ -38,8 +38,8 @@ export const REDIS: readonly Mutant[] = [
   {
     law: "Redis: a record is deleted only under its version",
     file: "backends/redis/scripts.ts",
-    from: "if found and string.sub(found, 1, ${DIGITS}) == seen then",
-    to: "if found then",
+    from: "if found and string.sub(found, 1, ${DIGITS}) == seen and at",
+    to: "if found and at",
     test: "tests/redis/conformance_test.ts",
     filter: "ioredis 5: store",
   },
