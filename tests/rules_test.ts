@@ -35,6 +35,8 @@ table("asking", [
   ["even among waiters",                                    "a:1000 | b c",          "a",           "now=5", "claim a:1005#1 | b c"],
   ["another request of the holder's process does not hold", "a:1000",                "a2",          "now=5", "write a:1000 | a"],
   ["two holders block until the first of them lapses",      "b:1000 c:500(500)",     "a try",       "now=5", "wait 505"],
+  ["a process that does not know the time writes none",     "-",                     "a unsure",    "now=5", "claim a:never^5"],
+  ["what it finds after a lost answer, it renews without",  "a:1000",                "a unsure",    "now=5", "claim a:never#1"],
 ], ask);
 
 // deno-fmt-ignore
@@ -49,44 +51,51 @@ table("lapsing", [
   ["and does",                                                             "b:1000",              "a try", "now=99999 skew=Infinity unrenewed=1010", "claim a:100999^99999"],
   ["a renewed lease ends later",                                           "b:1300#1",            "a try", "now=1300 unrenewed=300",                 "wait 100"],
   ["one lapsed holder does not open the lock for another",                 "b:1000 c:5000(5000)", "a try", "now=1100",                               "wait 4000"],
+  ["a lease without an end is judged by watching alone",                   "b:never",             "a try", "now=99999",                              "wait 1010"],
+  ["and then it ends, too",                                                "b:never",             "a try", "unrenewed=1010",                         "claim a:1000"],
 ], ask);
 
 // deno-fmt-ignore
 table("turns", [
-  ["the first in the queue takes a free lock at once",                              "- | a b; free 0",       "a",          "",                                   "claim a:1000 | b"],
-  ["the second waits for a grace, after the clocks' bound",                         "- | b a; free 0",       "a",          "now=149",                            "wait 1"],
-  ["and then passes the first",                                                     "- | b a; free 0",       "a",          "now=150",                            "claim a:1150^150"],
-  ["by watching, a grace is enough",                                                "- | b a; free 0",       "a",          "free=50",                            "claim a:1000"],
-  ["the third waits for two",                                                       "- | b c a; free 0",     "a",          "now=150",                            "wait 50"],
-  ["a newcomer joins instead of passing",                                           "- | b; free 0",         "a",          "",                                   "write - | b a; free 0"],
-  ["one that may not wait passes only a queue that has slept for its graces",       "- | b c; free 0",       "a try",      "now=199",                            "wait 1"],
-  ["those that are behind keep their places",                                       "- | b a c; free 0",     "a",          "now=150",                            "claim a:1150^150 | c"],
-  ["in its own process, others may be ahead",                                       "- | a; free 0",         "a2 ahead=1", "",                                   "wait 50"],
-  ["after a crash, graces count from the end of the lease",                         "b:1000 | c",            "a try",      "now=1149",                           "wait 1"],
-  ["and then the first in the queue is passed, too",                                "b:1000 | c",            "a try",      "now=1150",                           "claim a:2150^1150"],
-  ["a newcomer that finds a lapsed holder writes down since when the lock is free", "b:1000 | c",            "a",          "now=1120",                           "write - | c a; free 1100"],
-  ["where clocks mean nothing, too",                                                "b:1000 | c",            "a",          "now=7 skew=Infinity unrenewed=1030", "write - | c a; free -13"],
-  ["a newcomer leaves since when it is free as it is written",                      "- | b; free 0",         "a",          "now=20",                             "write - | b a; free 0"],
-  ["or writes it down where it is not, whatever the clocks' bound",                 "- | b",                 "a",          "now=20",                             "write - | b a; free 20"],
-  ["where it is not, the lock has always been free",                                "- | b",                 "a try",      "now=149",                            "wait 1"],
-  ["graces count from when the lock became free",                                   "- | b; free 700",       "a try",      "now=849",                            "wait 1"],
-  ["of several lapsed holders, from the end of the last",                           "b:1000 c:500(500) | d", "a try",      "now=1149",                           "wait 1"],
+  ["the first in the queue takes a free lock at once",                               "- | a b; free 0",       "a",          "",                                   "claim a:1000 | b"],
+  ["the second waits for a grace, after the clocks' bound",                          "- | b a; free 0",       "a",          "now=149",                            "wait 1"],
+  ["and then passes the first",                                                      "- | b a; free 0",       "a",          "now=150",                            "claim a:1150^150"],
+  ["by watching, a grace is enough",                                                 "- | b a; free 0",       "a",          "free=50",                            "claim a:1000"],
+  ["the third waits for two",                                                        "- | b c a; free 0",     "a",          "now=150",                            "wait 50"],
+  ["a newcomer joins instead of passing",                                            "- | b; free 0",         "a",          "",                                   "write - | b a; free 0"],
+  ["one that may not wait passes only a queue that has slept for its graces",        "- | b c; free 0",       "a try",      "now=199",                            "wait 1"],
+  ["those that are behind keep their places",                                        "- | b a c; free 0",     "a",          "now=150",                            "claim a:1150^150 | c"],
+  ["in its own process, others may be ahead",                                        "- | a; free 0",         "a2 ahead=1", "",                                   "wait 50"],
+  ["after a crash, graces count from the end of the lease",                          "b:1000 | c",            "a try",      "now=1149",                           "wait 1"],
+  ["and then the first in the queue is passed, too",                                 "b:1000 | c",            "a try",      "now=1150",                           "claim a:2150^1150"],
+  ["a newcomer that finds a lapsed holder writes down since when the lock is free",  "b:1000 | c",            "a",          "now=1120",                           "write - | c a; free 1100"],
+  ["where clocks mean nothing, too",                                                 "b:1000 | c",            "a",          "now=7 skew=Infinity unrenewed=1030", "write - | c a; free -13"],
+  ["a newcomer leaves since when it is free as it is written",                       "- | b; free 0",         "a",          "now=20",                             "write - | b a; free 0"],
+  ["or writes it down where it is not, whatever the clocks' bound",                  "- | b",                 "a",          "now=20",                             "write - | b a; free 20"],
+  ["where it is not, the lock has always been free",                                 "- | b",                 "a try",      "now=149",                            "wait 1"],
+  ["graces count from when the lock became free",                                    "- | b; free 700",       "a try",      "now=849",                            "wait 1"],
+  ["of several lapsed holders, from the end of the last",                            "b:1000 c:500(500) | d", "a try",      "now=1149",                           "wait 1"],
+  ["a lock that is free since an unknown moment is judged by watching",              "- | b a; free never+5", "a",          "now=99999 free=49",                  "wait 1"],
+  ["and then the first is passed, too",                                              "- | b a; free never+5", "a",          "free=50",                            "claim a:1000"],
+  ["a process that does not know the time does not say since when the lock is free", "b:1000 | c",            "a unsure",   "now=1120",                           "write - | c a; free never+1100"],
 ], ask);
 
 // deno-fmt-ignore
 table("stealing", [
-  ["a holder is old when the clocks' bound has passed, too",              "b:1000",             "a try steal=500", "now=599",            "wait 1"],
-  ["and then it is evicted, with a notice",                               "b:1000",             "a try steal=500", "now=600",            "claim a:1600^600; b stolen 2100"],
-  ["or when it has been watched for as long",                             "b:1000",             "a try steal=500", "held=500",           "claim a:1000; b stolen 2100"],
-  ["at 0, at once",                                                       "b:1000",             "a steal=0",       "",                   "claim a:1000; b stolen 2100"],
-  ["without the option, never",                                           "b:9000(9000)",       "a try",           "now=8000 held=8000", "wait 1100"],
-  ["whoever is first in the queue gets the lock",                         "b:1000 | c",         "a steal=0",       "",                   "write - | c a; free 0; b stolen 2100"],
-  ["the thief, if that is it",                                            "b:1000 | a c",       "a steal=0",       "",                   "claim a:1000 | c; b stolen 2100"],
-  ["a lapsed holder is not stolen from",                                  "b:1000",             "a steal=0",       "now=1100",           "claim a:2100^1100"],
-  ["one that may not wait steals for the first in the queue",             "b:1000 | c",         "a try steal=0",   "",                   "write - | c; free 0; b stolen 2100"],
-  ["what was stolen has been free for no time",                           "b:1000 | c",         "a steal=0",       "grace=1",            "write - | c a; free 0; b stolen 2100"],
-  ["and is free from now on, whatever the record said",                   "b:1000 | c; free 7", "a try steal=0",   "now=50",             "write - | c; free 50; b stolen 2100"],
-  ["while a younger holder stays, an old one is not evicted for nothing", "b:1000 c:1900^900",  "a try steal=500", "now=700",            "wait 500"],
+  ["a holder is old when the clocks' bound has passed, too",                     "b:1000",             "a try steal=500", "now=599",            "wait 1"],
+  ["and then it is evicted, with a notice",                                      "b:1000",             "a try steal=500", "now=600",            "claim a:1600^600; b stolen 2100"],
+  ["or when it has been watched for as long",                                    "b:1000",             "a try steal=500", "held=500",           "claim a:1000; b stolen 2100"],
+  ["at 0, at once",                                                              "b:1000",             "a steal=0",       "",                   "claim a:1000; b stolen 2100"],
+  ["without the option, never",                                                  "b:9000(9000)",       "a try",           "now=8000 held=8000", "wait 1100"],
+  ["whoever is first in the queue gets the lock",                                "b:1000 | c",         "a steal=0",       "",                   "write - | c a; free 0; b stolen 2100"],
+  ["the thief, if that is it",                                                   "b:1000 | a c",       "a steal=0",       "",                   "claim a:1000 | c; b stolen 2100"],
+  ["a lapsed holder is not stolen from",                                         "b:1000",             "a steal=0",       "now=1100",           "claim a:2100^1100"],
+  ["one that may not wait steals for the first in the queue",                    "b:1000 | c",         "a try steal=0",   "",                   "write - | c; free 0; b stolen 2100"],
+  ["what was stolen has been free for no time",                                  "b:1000 | c",         "a steal=0",       "grace=1",            "write - | c a; free 0; b stolen 2100"],
+  ["and is free from now on, whatever the record said",                          "b:1000 | c; free 7", "a try steal=0",   "now=50",             "write - | c; free 50; b stolen 2100"],
+  ["while a younger holder stays, an old one is not evicted for nothing",        "b:1000 c:1900^900",  "a try steal=500", "now=700",            "wait 500"],
+  ["the age of a holder that did not know the time is judged by watching alone", "b:never",            "a try steal=500", "now=99999 held=499", "wait 1"],
+  ["and its notice stays for a lease from now",                                  "b:never",            "a try steal=500", "held=500",           "claim a:1000; b stolen 2100"],
 ], ask);
 
 // deno-fmt-ignore
@@ -100,35 +109,39 @@ table("notices", [
 
 // deno-fmt-ignore
 table("renewing", [
-  ["the lease is counted from now", "a:1000",                "a", "now=300", "a:1300#1"],
-  ["again",                         "a:1300#1",              "a", "now=600", "a:1600#2"],
-  ["it is the holder's own lease",  "a:500(500)",            "a", "now=100", "a:600#1(500)"],
-  ["others are left alone",         "a:1000 b:700(700) | c", "a", "now=300", "a:1300#1 b:700(700) | c"],
-  ["notices stay until their time", "a:1000; x stolen 900",  "a", "now=899", "a:1899#1; x stolen 900"],
-  ["and no longer",                 "a:1000; x stolen 900",  "a", "now=900", "a:1900#1"],
-  ["one that is not there is lost", "b:1000",                "a", "",        "gone"],
-  ["so it is without a record",     "-",                     "a", "",        "gone"],
+  ["the lease is counted from now",                     "a:1000",                "a", "now=300",        "a:1300#1"],
+  ["again",                                             "a:1300#1",              "a", "now=600",        "a:1600#2"],
+  ["it is the holder's own lease",                      "a:500(500)",            "a", "now=100",        "a:600#1(500)"],
+  ["others are left alone",                             "a:1000 b:700(700) | c", "a", "now=300",        "a:1300#1 b:700(700) | c"],
+  ["notices stay until their time",                     "a:1000; x stolen 900",  "a", "now=899",        "a:1899#1; x stolen 900"],
+  ["and no longer",                                     "a:1000; x stolen 900",  "a", "now=900",        "a:1900#1"],
+  ["one that is not there is lost",                     "b:1000",                "a", "",               "gone"],
+  ["so it is without a record",                         "-",                     "a", "",               "gone"],
+  ["a process that does not know the time writes none", "a:1000",                "a", "now=300 unsure", "a:never#1"],
 ], (found, token, seen) => {
-  const renewed = renew(record(found), token, evidence(seen).now);
+  const renewed = renew(record(found), token, evidence(seen).now, isUnsure(seen));
   return renewed === null ? "gone" : shown(renewed);
 });
 
 // deno-fmt-ignore
 table("releasing", [
-  ["nothing is left",                                                           "a:1000",               "a",         "now=5",   "-"],
-  ["but the queue, and since when it is its turn",                              "a:1000 | b c",         "a",         "now=5",   "- | b c; free 5"],
-  ["other holders stay",                                                        "a:1000 b:700(700)",    "a",         "now=5",   "b:700(700)"],
-  ["notices stay until their time",                                             "a:1000; x stolen 900", "a",         "now=899", "-; x stolen 900"],
-  ["and no longer",                                                             "a:1000; x stolen 900", "a",         "now=900", "-"],
-  ["one that is not there is lost",                                             "b:1000",               "a",         "",        "gone"],
-  ["the next request of the process is granted, if no other process is queued", "a:1000",               "a then=a2", "now=5",   "grant a2:1005^5"],
-  ["even if the process is queued for it",                                      "a:1000 | a",           "a then=a2", "now=5",   "grant a2:1005^5"],
-  ["beside other holders",                                                      "a:1000 b:700(700)",    "a then=a2", "now=5",   "grant b:700(700) a2:1005^5"],
-  ["else it joins the queue",                                                   "a:1000 | b",           "a then=a2", "now=5",   "- | b a; free 5"],
-  ["once",                                                                      "a:1000 | a b",         "a then=a2", "now=5",   "- | a b; free 5"],
-  ["if there is room",                                                          `a:1000 | ${FULL}`,     "a then=a2", "now=5",   `- | ${FULL}; free 5`],
-  ["a process where nobody waits any more leaves the queue",                    "a:1000 | a b",         "a idle=a",  "now=5",   "- | b; free 5"],
-  ["and the record, if it was alone",                                           "a:1000 | a",           "a idle=a",  "now=5",   "-"],
+  ["nothing is left",                                                           "a:1000",               "a",         "now=5",               "-"],
+  ["but the queue, and since when it is its turn",                              "a:1000 | b c",         "a",         "now=5",               "- | b c; free 5"],
+  ["other holders stay",                                                        "a:1000 b:700(700)",    "a",         "now=5",               "b:700(700)"],
+  ["notices stay until their time",                                             "a:1000; x stolen 900", "a",         "now=899",             "-; x stolen 900"],
+  ["and no longer",                                                             "a:1000; x stolen 900", "a",         "now=900",             "-"],
+  ["one that is not there is lost",                                             "b:1000",               "a",         "",                    "gone"],
+  ["the next request of the process is granted, if no other process is queued", "a:1000",               "a then=a2", "now=5",               "grant a2:1005^5"],
+  ["even if the process is queued for it",                                      "a:1000 | a",           "a then=a2", "now=5",               "grant a2:1005^5"],
+  ["beside other holders",                                                      "a:1000 b:700(700)",    "a then=a2", "now=5",               "grant b:700(700) a2:1005^5"],
+  ["else it joins the queue",                                                   "a:1000 | b",           "a then=a2", "now=5",               "- | b a; free 5"],
+  ["once",                                                                      "a:1000 | a b",         "a then=a2", "now=5",               "- | a b; free 5"],
+  ["if there is room",                                                          `a:1000 | ${FULL}`,     "a then=a2", "now=5",               `- | ${FULL}; free 5`],
+  ["a process where nobody waits any more leaves the queue",                    "a:1000 | a b",         "a idle=a",  "now=5",               "- | b; free 5"],
+  ["and the record, if it was alone",                                           "a:1000 | a",           "a idle=a",  "now=5",               "-"],
+  ["a process that does not know the time does not say since when it is free",  "a:1000 | b",           "a",         "now=5 unsure",        "- | b; free never+5"],
+  ["but so that two such moments differ within a day",                          "a:1000 | b",           "a",         "now=86400006 unsure", "- | b; free never+6"],
+  ["also if another process goes before the next request",                      "a:1000 | b",           "a then=a2", "now=5 unsure",        "- | b a; free never+5"],
 ], (found, asks, seen) => {
   const [token, more = ""] = asks.split(" ");
   const { then, idle } = settings(more);
@@ -137,32 +150,34 @@ table("releasing", [
     token,
     evidence(seen).now,
     then === undefined ? undefined : request(then),
-    idle,
-  );
+    idle, isUnsure(seen));
   if (released === null) return "gone";
   return { true: "grant ", false: "" }[`${released.granted}`] + shown(released.record);
 });
 
 // deno-fmt-ignore
 table("withdrawing", [
-  ["a place in the queue",          "b:1000 | a c",  "seat=a",         "now=5", "b:1000 | c"],
-  ["the last one, with the record", "- | a; free 0", "seat=a",         "now=5", "-"],
-  ["a grant that nobody wants",     "a:1000 | b",    "token=a",        "now=5", "- | b; free 5"],
-  ["both at once",                  "a:1000 | a",    "token=a seat=a", "now=5", "-"],
-  ["others' are left alone",        "b:1000 | c",    "token=a seat=a", "now=5", "nothing"],
+  ["a place in the queue",                                                     "b:1000 | a c",  "seat=a",         "now=5",        "b:1000 | c"],
+  ["the last one, with the record",                                            "- | a; free 0", "seat=a",         "now=5",        "-"],
+  ["a grant that nobody wants",                                                "a:1000 | b",    "token=a",        "now=5",        "- | b; free 5"],
+  ["both at once",                                                             "a:1000 | a",    "token=a seat=a", "now=5",        "-"],
+  ["others' are left alone",                                                   "b:1000 | c",    "token=a seat=a", "now=5",        "nothing"],
+  ["a process that does not know the time does not say since when it is free", "a:1000 | b",    "token=a",        "now=5 unsure", "- | b; free never+5"],
 ], (found, what, seen) => {
-  const left = withdraw(record(found), settings(what), evidence(seen).now);
+  const left = withdraw(record(found), settings(what), evidence(seen).now, isUnsure(seen));
   return left === undefined ? "nothing" : shown(left);
 });
 
 // deno-fmt-ignore
 table("forcing", [
-  ["the lock is free, and the holder has a notice",               "a:1000",               "a", "now=5",         "-; a forced 2100"],
-  ["whoever is queued is next",                                   "a:1000 | b",           "a", "now=5",         "- | b; free 5; a forced 2100"],
-  ["other holders stay",                                          "a:1000 b:700(700)",    "a", "now=5",         "b:700(700); a forced 2100"],
-  ["where clocks mean nothing, the notice stays a minute longer", "a:1000",               "a", "skew=Infinity", "-; a forced 62000"],
-  ["the notices of others stay",                                  "a:1000; x stolen 900", "a", "now=5",         "-; x stolen 900; a forced 2100"],
-  ["one that is not there is not evicted",                        "b:1000",               "a", "",              "nobody"],
+  ["the lock is free, and the holder has a notice",                                 "a:1000",               "a", "now=5",               "-; a forced 2100"],
+  ["whoever is queued is next",                                                     "a:1000 | b",           "a", "now=5",               "- | b; free 5; a forced 2100"],
+  ["other holders stay",                                                            "a:1000 b:700(700)",    "a", "now=5",               "b:700(700); a forced 2100"],
+  ["where clocks mean nothing, the notice stays a minute longer",                   "a:1000",               "a", "skew=Infinity",       "-; a forced 62000"],
+  ["the notices of others stay",                                                    "a:1000; x stolen 900", "a", "now=5",               "-; x stolen 900; a forced 2100"],
+  ["one that is not there is not evicted",                                          "b:1000",               "a", "",                    "nobody"],
+  ["where clocks mean nothing, nobody says since when it is free",                  "a:1000 | b",           "a", "now=5 skew=Infinity", "- | b; free never+5; a forced 62000"],
+  ["the notice for a holder that did not know the time stays for a lease from now", "a:never",              "a", "now=5",               "-; a forced 2105"],
 ], (found, token, seen) => {
   const { now, skewMs } = evidence(seen);
   const left = evict(record(found), (holder) => holder.token === token, "forced", now, skewMs);
@@ -221,4 +236,9 @@ Deno.test("rules: a cleanup says whom it evicts", () => {
 function ask(found: string, asks: string, seen: string): string {
   const decision = decide(record(found), request(asks), evidence(seen));
   return decision.kind === "wait" ? `wait ${decision.forMs}` : `${decision.kind} ${shown(decision.record)}`;
+}
+
+/** Whether the process that acts does not know the time. */
+function isUnsure(seen: string): boolean {
+  return settings(seen).unsure !== undefined;
 }

@@ -238,12 +238,12 @@ function waiterOf({ seat, label }: Want, now: number): Waiter {
 }
 
 /** The same, for since when a lock is free; one that nobody may judge by differs from the last, as a sign of change. */
-function freeMoment(atMs: number, unsure = false): number {
+function freeMoment(atMs: number, unsure: boolean | undefined): number {
   return unsure ? NEVER_MS + Math.abs(atMs) % 86_400_000 : atMs;
 }
 
 /** A moment by which others may judge: none if it is by a clock that does not know the store's time. */
-function moment(atMs: number, unsure = false): number {
+function moment(atMs: number, unsure: boolean | undefined): number {
   return unsure ? NEVER_MS : atMs;
 }
 

@@ -15,6 +15,7 @@ const STOLEN =
   "what is stolen was held until now, so the free time is at most 0, and it decides nothing then";
 const FREE_TIME = "the free time is never below 0, so the first in the queue has its turn either way";
 
+const NEVER = "any moment that no clock shows would do";
 const BY_HAND = "what is written out by hand is the same JSON, only sooner";
 
 /** Found by comparing each mutant with the rules as they are on some 80 000 random arguments, then proven by hand. */
@@ -28,9 +29,9 @@ export const EQUIVALENTS: readonly Equivalent[] = [
   },
   {
     file: "core/record/record.ts",
-    code: "return recordOf({ ...record, freedAt: now }, holders, queue, evicted);",
-    from: "{ ...record, freedAt: now }",
-    to: "{ freedAt: now }",
+    code: "return recordOf({ ...record, freedAt }, holders, queue, evicted);",
+    from: "{ ...record, freedAt }",
+    to: "{ freedAt }",
     because: ONE_IS_READ,
   },
   {
@@ -84,7 +85,7 @@ export const EQUIVALENTS: readonly Equivalent[] = [
   },
   {
     file: RULES,
-    code: "const freedAt = stolen.length > 0 ? view.now : record.freedAt ?? view.now - Math.max(0, freeMs);",
+    code: ": record.freedAt ?? freeMoment(view.now - Math.max(0, freeMs), want.unsure);",
     from: "Math.max(0, freeMs)",
     to: "Math.max((-1), freeMs)",
     because: "the free time is never below 0",
@@ -144,5 +145,47 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     from: "record.evicted?.find((eviction) => eviction.token === token)",
     to: "record.evicted?.findLast((eviction) => eviction.token === token)",
     because: "a token is granted once, so it is evicted once at most",
+  },
+  {
+    file: "core/record/record.ts",
+    code: "export const NEVER_MS: number = Date.UTC(9999, 11, 31);",
+    from: "Date.UTC(9999, 11, 31)",
+    to: "Date.UTC(10000, 11, 31)",
+    because: NEVER,
+  },
+  {
+    file: "core/record/record.ts",
+    code: "export const NEVER_MS: number = Date.UTC(9999, 11, 31);",
+    from: "Date.UTC(9999, 11, 31)",
+    to: "Date.UTC(9998, 11, 31)",
+    because: NEVER,
+  },
+  {
+    file: "core/record/record.ts",
+    code: "export const NEVER_MS: number = Date.UTC(9999, 11, 31);",
+    from: "Date.UTC(9999, 11, 31)",
+    to: "Date.UTC(9999, 12, 31)",
+    because: NEVER,
+  },
+  {
+    file: "core/record/record.ts",
+    code: "export const NEVER_MS: number = Date.UTC(9999, 11, 31);",
+    from: "Date.UTC(9999, 11, 31)",
+    to: "Date.UTC(9999, 10, 31)",
+    because: NEVER,
+  },
+  {
+    file: "core/record/record.ts",
+    code: "export const NEVER_MS: number = Date.UTC(9999, 11, 31);",
+    from: "Date.UTC(9999, 11, 31)",
+    to: "Date.UTC(9999, 11, 32)",
+    because: NEVER,
+  },
+  {
+    file: "core/record/record.ts",
+    code: "export const NEVER_MS: number = Date.UTC(9999, 11, 31);",
+    from: "Date.UTC(9999, 11, 31)",
+    to: "Date.UTC(9999, 11, 30)",
+    because: NEVER,
   },
 ];

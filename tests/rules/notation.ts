@@ -5,15 +5,23 @@
 //            `a:1000 | b c`    … and the processes `b` and `c` are queued.
 //            `- | b; free 700` nobody holds it, `b` is queued, and it has been free since 700.
 //            `…; x stolen 900` `x` has been evicted, and its notice stands until 900.
+//            `a:never`         … its process did not know the time; `free never+5` neither did the one that freed it.
 //            `-`               there is no record.
 // Request    `a`               a process asks, and may wait. `a2` is another request of the process `a`.
 //            `a try`           … may not wait. `steal=500` evicts a holder of that age, `ahead=1` has another before it
-//                              in its own process, `lease=500`.
+//                              in its own process, `lease=500`. `unsure` does not know the time.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `grace` 50.
 //            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all.
 //            `free=60`         for how long the lock has been watched while it was free.
+//            `unsure`          whoever renews, releases or leaves does not know the time.
 import type { View } from "../../core/record/evidence.ts";
-import { type EvictionReason, FREE, type Holder, type LockRecord } from "../../core/record/record.ts";
+import {
+  type EvictionReason,
+  FREE,
+  type Holder,
+  type LockRecord,
+  NEVER_MS,
+} from "../../core/record/record.ts";
 import type { Want } from "../../core/record/rules.ts";
 
 const LEASE_MS = 1000;
@@ -34,6 +42,16 @@ function processOf(token: string): string {
   return token[0];
 }
 
+/** `never+5` as a moment, and back. */
+function moment(text: string): number {
+  return text.startsWith("never") ? NEVER_MS + Number(text.slice("never".length)) : Number(text);
+}
+
+function shownMoment(ms: number): string {
+  if (Math.abs(ms) < NEVER_MS / 2) return `${ms}`;
+  return ms === NEVER_MS ? "never" : `never${ms > NEVER_MS ? "+" : ""}${ms - NEVER_MS}`;
+}
+
 export function record(text: string): LockRecord {
   const [main, ...more] = text.split("; ");
   const [held, queued = ""] = main.split(" | ");
@@ -48,12 +66,12 @@ export function record(text: string): LockRecord {
     holders: held === "-" ? [] : held.split(" ").map(holder),
     queue: queued.split(" ").filter(Boolean).map((seat) => ({ seat, mode: "exclusive", limit: 1, since: 0 })),
     evicted: notices.length > 0 ? notices : undefined,
-    freedAt: free === undefined ? undefined : Number(free.slice(5)),
+    freedAt: free === undefined ? undefined : moment(free.slice(5)),
   };
 }
 
 function holder(text: string): Holder {
-  const found = /^(\w+):(-?\d+)(?:#(\d+))?(?:\((\d+)\))?(?:\^(-?\d+))?$/.exec(text);
+  const found = /^(\w+):(never|-?\d+)(?:#(\d+))?(?:\((\d+)\))?(?:\^(-?\d+))?$/.exec(text);
   if (found === null) throw new Error(`no holder: ${text}`);
   const [, token, expiresAt, renewals, leaseMs, since] = found;
   return {
@@ -62,7 +80,7 @@ function holder(text: string): Holder {
     limit: 1,
     since: numberIn(since, 0),
     leaseMs: numberIn(leaseMs, LEASE_MS),
-    expiresAt: Number(expiresAt),
+    expiresAt: moment(expiresAt),
     renewals: numberIn(renewals, 0),
     fence: `fence of ${token}`,
   };
@@ -73,20 +91,20 @@ export function shown(record: LockRecord | null): string {
   if (record === null) return "-";
   const { holders, queue, evicted = [], freedAt } = record;
   const held = holders.map(({ token, expiresAt, renewals, leaseMs, since }) =>
-    `${token}:${expiresAt}` + (renewals > 0 ? `#${renewals}` : "") +
+    `${token}:${shownMoment(expiresAt)}` + (renewals > 0 ? `#${renewals}` : "") +
     (leaseMs === LEASE_MS ? "" : `(${leaseMs})`) +
     (since === 0 ? "" : `^${since}`)
   );
   const parts = [held.length > 0 ? held.join(" ") : "-"];
   if (queue.length > 0) parts[0] += ` | ${queue.map(({ seat }) => seat).join(" ")}`;
-  if (freedAt !== undefined) parts.push(`free ${freedAt}`);
+  if (freedAt !== undefined) parts.push(`free ${shownMoment(freedAt)}`);
   for (const { token, reason, until } of evicted) parts.push(`${token} ${reason} ${until}`);
   return parts.join("; ");
 }
 
 export function request(text: string): Want {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, ahead, lease } = settings(rest.join(" "));
+  const { try: bails, steal, ahead, lease, unsure } = settings(rest.join(" "));
   return {
     token,
     seat: processOf(token),
@@ -95,6 +113,7 @@ export function request(text: string): Want {
     stealAfterMs: steal === undefined ? undefined : Number(steal),
     mayWait: bails === undefined,
     ahead: numberIn(ahead, 0),
+    unsure: unsure !== undefined,
   };
 }
 
