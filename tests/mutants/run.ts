@@ -14,6 +14,14 @@ const RULES = "rules";
 /** What a table has room for, on one line. */
 const SHOWN = 70;
 
+/** Which error went past all tests, and which of them ran then: not every such error is of the broken line's making. */
+function uncaught(output: string): string | undefined {
+  const [, from, error] = /^Uncaught (error from .+?) FAILED$[^]*?^error: (.+)$/m.exec(output) ?? [];
+  if (from === undefined) return undefined;
+  const running = /^(.+?) \.\.\. cancelled/m.exec(output)?.[1] ?? from;
+  return `${running}: uncaught ${error}`;
+}
+
 /** Which test noticed, or `undefined` if none did. */
 async function noticedBy(
   copy: Copy,
@@ -33,7 +41,7 @@ async function noticedBy(
     const decoder = new TextDecoder();
     const output = decoder.decode(stdout) + decoder.decode(stderr);
     const red = /^(.+?) \.\.\. FAILED/m.exec(output)?.[1] ?? /^(.+?) => /m.exec(output)?.[1] ??
-      /^(Uncaught error from .+?) FAILED/m.exec(output)?.[1] ??
+      uncaught(output) ??
       /(Uncaught \w+Error: .+)$/m.exec(output)?.[1];
     if (success || red === undefined) return undefined;
     const why = /Law \d broken[^:]*: ([^\n]*)/.exec(output)?.[1];
