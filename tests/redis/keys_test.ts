@@ -35,7 +35,12 @@ test("a key of another type in the way: an error at once that says so, and the k
   assert(inTheWay.message.includes(`"${counter}"`), inTheWay.message);
   await a.client.del(counter);
   await a.client.set(name, "something else");
-  await assertRejects(() => acquire(a.backend), LockBackendError, "something else");
+  const unreadable = await assertRejects(
+    () => acquire(a.backend),
+    LockBackendError,
+    'the record of "job" cannot be read',
+  );
+  assertEquals(unreadable.transient, false);
   assertEquals(await a.client.get(name), "something else");
 });
 
