@@ -158,6 +158,12 @@ export class LockBackendError extends Error {
   }
 }
 
+/**
+ * What a store holds under a key is no record that this version can read: nobody may take the lock for free, and nobody
+ * who looks at many locks fails for it. The core's own, and the backends', where they see that it is none.
+ */
+export class UnreadableRecordError extends LockBackendError {}
+
 /** The store's failure, told to the caller under the name of the lock that it concerns. */
 export function backendError(identifier: string, doing: string, cause: unknown): LockBackendError {
   return new LockBackendError(`Cannot ${doing} lock ${quote(identifier)}: ${printable(messageOf(cause))}`, {

@@ -1,4 +1,5 @@
 import { strict as assert } from "node:assert";
+import type { CommitResult } from "../core/backend.ts";
 import { cleanup } from "../core/operators/cleanup.ts";
 import { forceRelease, type ListedLock, locks } from "../mod.ts";
 import { type Cases, outcomeOf, type Stage } from "./stage.ts";
@@ -46,12 +47,34 @@ const MALFORMED: Readonly<Record<string, string>> = {
 };
 
 /** What is no record of a lock: the lock is nobody's to take, and nothing else suffers. */
-export const recordCases: Cases = Object.fromEntries(
-  Object.entries(MALFORMED).map(([what, text]) => [
-    `record: ${what} is refused by name, and left alone`,
-    (stage: Stage) => refuse(stage, text),
-  ]),
-);
+export const recordCases: Cases = {
+  ...Object.fromEntries(
+    Object.entries(MALFORMED).map(([what, text]) => [
+      `record: ${what} is refused by name, and left alone`,
+      (stage: Stage) => refuse(stage, text),
+    ]),
+  ),
+
+  "record: one that turns bad while a cleanup removes it is counted, and the cleanup goes on": async (
+    stage,
+  ) => {
+    const { b, id, store } = stage;
+    const [bad, dead] = [`${id}/bad`, `${id}/dead`];
+    for (const key of [bad, dead]) {
+      const value = held({ since: NOW - 60_000, expiresAt: NOW - 50_000 });
+      assert.equal((await store.commit([{ key, version: null, value }])).ok, true);
+    }
+    const turnBad = async (apply: () => Promise<CommitResult>) => {
+      const { version } = await stage.entry(bad);
+      await store.commit([{ key: bad, version, value: "no record" }]);
+      return await apply();
+    };
+    b.plan(turnBad, turnBad);
+    const { seen, unreadable, removed } = await cleanup({ backend: b, prefix: id });
+    assert.deepEqual([seen, unreadable, removed], [2, 1, 1]);
+    assert.equal((await stage.entry(bad)).value, "no record");
+  },
+};
 
 async function refuse(stage: Stage, text: string): Promise<void> {
   const { a, b, id, store } = stage;

@@ -1,7 +1,7 @@
 /** Records as entities: how they are named, what they hold, and what of them people see in the console. */
 
 import type { Change, Entry } from "../../core/backend.ts";
-import { LockBackendError, quote } from "../../core/errors.ts";
+import { quote, UnreadableRecordError } from "../../core/errors.ts";
 import type { Found } from "./answers.ts";
 import type { DatastoreKey } from "./api.ts";
 
@@ -46,7 +46,9 @@ export function entryOf(found: Found): Entry {
   const key = keyOfName(nameIn(found));
   const value = recordIn(found);
   if (value !== undefined) return { key, value, version: found.version };
-  throw new LockBackendError(`an entity without a record is in the way, its name is ${quote(nameIn(found))}`);
+  throw new UnreadableRecordError(
+    `an entity without a record is in the way, its name is ${quote(nameIn(found))}`,
+  );
 }
 
 /** A key as text, to find its entity among the answers. */

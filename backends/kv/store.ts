@@ -2,7 +2,7 @@
 
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
 import { systemClock } from "../../core/clock.ts";
-import { LockBackendError, quote } from "../../core/errors.ts";
+import { LockBackendError, quote, UnreadableRecordError } from "../../core/errors.ts";
 import { describe } from "../../core/validate.ts";
 import type { KvCommit, KvDatabase, KvEntry, KvKeyPart } from "./api.ts";
 import { originOf } from "./clients.ts";
@@ -122,9 +122,9 @@ function entryOf(key: string, found: KvEntry): Entry {
   throw inTheWay(foreign(found), [key]);
 }
 
-function inTheWay(what: string, keys: readonly string[], failure?: LockBackendError): LockBackendError {
+function inTheWay(what: string, keys: readonly string[], failure?: LockBackendError): UnreadableRecordError {
   const names = keys.map(quote).join(" or ");
-  return new LockBackendError(`${what} is in the way under the key ${names}`, { cause: failure?.cause });
+  return new UnreadableRecordError(`${what} is in the way under the key ${names}`, { cause: failure?.cause });
 }
 
 /** The entry as a listing shows it: what is no record of ours says what it is. */

@@ -1,6 +1,6 @@
 /** What the server's errors mean. */
 
-import { LockBackendError, messageOf } from "../../core/errors.ts";
+import { LockBackendError, messageOf, UnreadableRecordError } from "../../core/errors.ts";
 import { describe } from "../../core/validate.ts";
 import { causeOf } from "../causes.ts";
 import { DIGITS, NO_RECORD } from "./scripts.ts";
@@ -30,7 +30,7 @@ export function failureOf(error: unknown, { closed, keys }: Circumstances): Lock
   if (closed) return new LockBackendError(CLOSED.message, { cause });
   if (message.startsWith("WRONGTYPE")) {
     const names = keys.map(describe).join(" or ");
-    return new LockBackendError(`a key of another type is in the way (${names}): ${message}`, { cause });
+    return new UnreadableRecordError(`a key of another type is in the way (${names}): ${message}`, { cause });
   }
   if (/^(MOVED|ASK|CROSSSLOT)|non local key/.test(message)) {
     return new LockBackendError(
@@ -54,8 +54,10 @@ export function unexpected(answer: unknown): LockBackendError {
 }
 
 /** The failure of reading a key that holds something else than a record. */
-export function inTheWay(name: string): LockBackendError {
-  return new LockBackendError(`something else is in the way under the key ${describe(name)}: ${NO_RECORD}`);
+export function inTheWay(name: string): UnreadableRecordError {
+  return new UnreadableRecordError(
+    `something else is in the way under the key ${describe(name)}: ${NO_RECORD}`,
+  );
 }
 
 /** Whether it is the failure of a key that is no text. */

@@ -3,13 +3,13 @@
 import { onAbort } from "../abort.ts";
 import type { Entry } from "../backend.ts";
 import { Bell } from "../bell.ts";
-import { backendError, LockBackendError, messageOf } from "../errors.ts";
+import { backendError, LockBackendError, messageOf, UnreadableRecordError } from "../errors.ts";
 import { publishBackendError } from "../events.ts";
 import { assertIdentifier } from "../identifier.ts";
 import { LocalQueue } from "../local_queue.ts";
 import { checkOptions } from "../options.ts";
 import { type Peer, peerOf } from "../peer.ts";
-import { type Sight, UnreadableRecordError } from "../record/codec.ts";
+import type { Sight } from "../record/codec.ts";
 import { sweep } from "../record/rules.ts";
 import { ownOptions, refuse, time } from "../validate.ts";
 import { storeOf, type StoreOptions } from "./api.ts";

@@ -2,7 +2,7 @@
 
 import type { Entry } from "../backend.ts";
 import { MAX_MS } from "../clock.ts";
-import { LockBackendError, quote } from "../errors.ts";
+import { quote, UnreadableRecordError } from "../errors.ts";
 import { MAX_LABEL_UNITS } from "../options.ts";
 import {
   type Eviction,
@@ -64,13 +64,6 @@ export function written(key: string, record: LockRecord | null, version: string)
   return seen(key, record ?? FREE, record && version);
 }
 
-/** What a store holds under a key is no record that this version can read: nobody may take the lock for free. */
-export class UnreadableRecordError extends LockBackendError {
-  constructor(key: string, flaw: string, cause?: unknown) {
-    super(`the record of ${quote(key)} cannot be read: ${flaw}`, { cause });
-  }
-}
-
 /**
  * The record that a store held; throws {@linkcode UnreadableRecordError} for anything else.
  *
@@ -83,9 +76,13 @@ export function decode(key: string, text: string | null): LockRecord {
     if (text.length > MAX_RECORD_UNITS) flaw("it", `at most ${MAX_RECORD_UNITS} characters long`, text);
     return recordIn(JSON.parse(text));
   } catch (error) {
-    if (error instanceof SyntaxError) throw new UnreadableRecordError(key, "it is no JSON");
-    throw new UnreadableRecordError(key, (error as Error).message);
+    if (error instanceof SyntaxError) throw unreadable(key, "it is no JSON");
+    throw unreadable(key, (error as Error).message);
   }
+}
+
+function unreadable(key: string, flaw: string): UnreadableRecordError {
+  return new UnreadableRecordError(`the record of ${quote(key)} cannot be read: ${flaw}`);
 }
 
 function recordIn(found: unknown): LockRecord {
