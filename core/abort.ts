@@ -18,7 +18,12 @@ export function onAbort(signal: AbortSignal, listener: Listener): () => void {
     crowd.listeners.delete(listener);
     if (crowd.listeners.size > 0) return;
     crowds.delete(signal);
-    signal.removeEventListener("abort", crowd.fire);
+    // A signal of another make may refuse. Whoever stops listening has an outcome to report, which must not hang on that.
+    try {
+      signal.removeEventListener("abort", crowd.fire);
+    } catch {
+      crowd.listeners.clear();
+    }
   };
 }
 

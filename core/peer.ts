@@ -4,7 +4,7 @@ import { LockBackendError } from "./errors.ts";
 import { publish } from "./events.ts";
 import { LocalQueue, type Sightings } from "./local_queue.ts";
 import { encode, garbageAfterMs, type Sight, sightOf, written } from "./record/codec.ts";
-import type { LockRecord } from "./record/record.ts";
+import { type LockRecord, MAX_TIME } from "./record/record.ts";
 import { withdraw } from "./record/rules.ts";
 import { Backoff, type BackoffOptions } from "./retry.ts";
 import { within } from "./time_limit.ts";
@@ -62,9 +62,11 @@ export class Peer {
     this.clock = clock;
   }
 
-  /** What time it is, in whole milliseconds of the store's clock. */
+  /** What time it is, in whole milliseconds of the store's clock. A backend that tells none is refused. */
   now(): number {
-    return Math.ceil(this.backend.now());
+    const now = Math.ceil(this.backend.now());
+    if (Math.abs(now) <= MAX_TIME) return now;
+    throw new LockBackendError(`its clock tells no time: ${now}`);
   }
 
   /** Whether the store's time is not known here: others must not judge by what is written of it. */

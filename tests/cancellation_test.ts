@@ -2,6 +2,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
 import { memoryBackend } from "../backends/memory.ts";
+import { cleanup } from "../cron.ts";
 import { Lock, lock, LockAcquisitionError } from "../mod.ts";
 
 Deno.test("cancellation: a reason that looks like a refusal is still the reason", async () => {
@@ -79,5 +80,25 @@ Deno.test("cancellation: a reason that cannot be read leaves nobody waiting", as
   aborted = true;
   for (const abort of aborts) abort();
   await Promise.all(waiting);
+  await held.release();
+});
+
+Deno.test("cancellation: a signal that cannot be left keeps no outcome from its caller", async () => {
+  const backend = memoryBackend();
+  const stubborn = () => {
+    const ending = new AbortController();
+    ending.signal.removeEventListener = () => {
+      throw new Error("no way out");
+    };
+    return ending;
+  };
+  const { signal } = stubborn();
+  assertEquals(await lock("x", { backend, signal }).run(() => "ran"), "ran");
+  const held = await lock("x", { backend }).acquire();
+  const ending = stubborn();
+  const waiting = assertRejects(() => Lock.acquire("x", { backend, signal: ending.signal }), Error, "enough");
+  ending.abort(new Error("enough"));
+  await waiting;
+  assertEquals((await cleanup({ backend, signal: stubborn().signal })).live, 1);
   await held.release();
 });

@@ -5,7 +5,7 @@ import process from "node:process";
 import { endAll, refuseAll } from "./fuzz/operations.ts";
 import { malformed, wellFormed } from "./fuzz/records.ts";
 
-const RUNS = Number(process.env.FUZZ_RUNS ?? 5000);
+const RUNS = Number(process.env.FUZZ_RUNS ?? Deno.args[0] ?? 5000);
 const SEED = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const limits = { seed: SEED, path: process.env.FUZZ_PATH, endOnFailure: RUNS > 5000 };
 

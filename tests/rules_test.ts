@@ -118,6 +118,7 @@ table("renewing", [
   ["one that is not there is lost",                     "b:1000",                "a", "",               "gone"],
   ["so it is without a record",                         "-",                     "a", "",               "gone"],
   ["a process that does not know the time writes none", "a:1000",                "a", "now=300 unsure", "a:never#1"],
+  ["renewals that cannot be counted any more begin anew", "a:1000#9007199254740990", "a", "now=300", "a:1300"],
 ], (found, token, seen) => {
   const renewed = renew(record(found), token, evidence(seen).now, isUnsure(seen));
   return renewed === null ? "gone" : shown(renewed);
@@ -178,6 +179,7 @@ table("forcing", [
   ["one that is not there is not evicted",                                          "b:1000",               "a", "",                    "nobody"],
   ["where clocks mean nothing, nobody says since when it is free",                  "a:1000 | b",           "a", "now=5 skew=Infinity", "- | b; free never+5; a forced 62000"],
   ["the notice for a holder that did not know the time stays for a lease from now", "a:never",              "a", "now=5",               "-; a forced 2105"],
+  ["no notice stays beyond the last moment that there is", "a:8640000000000000", "a", "", "-; a forced 8640000000000000"],
 ], (found, token, seen) => {
   const { now, skewMs } = evidence(seen);
   const left = evict(record(found), (holder) => holder.token === token, "forced", now, skewMs);

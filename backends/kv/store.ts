@@ -18,7 +18,8 @@ const NO_VERSION = "0".repeat(20);
 const MAX_READ = 10;
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+/** What is stored is shown as it is, with its byte order mark, for the core to refuse. */
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** The backend: what it promises stands where it is made, in `kvBackend`. */
 export class KvStore implements LockBackend {

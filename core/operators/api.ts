@@ -37,7 +37,7 @@ export interface ForceOptions extends StoreOptions {
  * or cleans up.
  *
  * Throws TypeError for bad input, and LockBackendError if the store fails. What stands among the records
- * without being one is left out, and told on the diagnostics channel `holdfast:backend-error`.
+ * without being one is listed as `unreadable`, and told on the diagnostics channel `holdfast:backend-error`.
  *
  * @example
  * ```ts

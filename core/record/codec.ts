@@ -13,6 +13,7 @@ import {
   MAX_HOLDERS,
   MAX_NOTICES,
   MAX_QUEUE,
+  MAX_TIME,
   type Waiter,
 } from "./record.ts";
 
@@ -20,8 +21,6 @@ import {
 const MAX_RECORD_UNITS = 65_536;
 /** How long tokens, fencing tokens and names of queue entries may be. */
 const MAX_NAME_UNITS = 256;
-/** The latest moment that a `Date` can show; as far before the epoch is the earliest. */
-const MAX_TIME = 8.64e15;
 
 /** A record as it was seen in the store, every holder with its fencing token. */
 export interface Sight {

@@ -59,6 +59,9 @@ export const FREE: LockRecord = { v: 1, holders: [], queue: [] };
 /** A moment that nobody may judge by a clock: whoever wrote it did not know the store's time. In 9999. */
 export const NEVER_MS: number = Date.UTC(9999, 11, 31);
 
+/** The latest moment that a `Date` can show, and that a record may name; as far before the epoch is the earliest. */
+export const MAX_TIME = 8.64e15;
+
 /** How many may hold a lock at once. This and the next two limits keep a record under 64 KiB. */
 export const MAX_HOLDERS = 64;
 

@@ -15,6 +15,7 @@ import {
   type Holder,
   type LockRecord,
   MAX_QUEUE,
+  MAX_TIME,
   NEVER_MS,
   recordOf,
   recordOrNull,
@@ -116,7 +117,11 @@ export function renew(record: LockRecord, token: string, now: number, unsure?: b
   if (!holders.some((holder) => holder.token === token)) return null;
   const renewed = holders.map((holder) =>
     holder.token === token
-      ? { ...holder, expiresAt: moment(now + holder.leaseMs, unsure), renewals: holder.renewals + 1 }
+      ? {
+        ...holder,
+        expiresAt: moment(now + holder.leaseMs, unsure),
+        renewals: (holder.renewals + 1) % Number.MAX_SAFE_INTEGER,
+      }
       : holder
   );
   return recordOf(record, renewed, queue, notes(record, now));
@@ -254,7 +259,8 @@ function note(
 ): Eviction {
   const { token, expiresAt, leaseMs } = holder;
   const end = expiresAt === NEVER_MS ? now + leaseMs : expiresAt;
-  return { token, reason, until: end + leaseMs + Math.min(skewMs, GARBAGE_AFTER_MS) };
+  const until = Math.min(end + leaseMs + Math.min(skewMs, GARBAGE_AFTER_MS), MAX_TIME);
+  return { token, reason, until };
 }
 
 /** The notes whose addressees may still not have read them. */

@@ -3,6 +3,7 @@ import { memoryBackend, MemoryStore } from "../../backends/memory.ts";
 import type { LockBackend } from "../../core/backend.ts";
 import { systemClock } from "../../core/clock.ts";
 import { cleanup } from "../../core/operators/cleanup.ts";
+import { decode } from "../../core/record/codec.ts";
 import { within } from "../../core/time_limit.ts";
 import { forceRelease, type ListedLock, Lock, lock, locks } from "../../mod.ts";
 import { assert, assertEquals } from "@std/assert";
@@ -51,7 +52,9 @@ export async function endAll(text: string): Promise<void> {
     await plant(other, text);
     const outcome = await outcomeOf(ask(backend));
     assert(!(outcome instanceof Error), `${name}: ${outcome}`);
+    await assertReadable(other);
     if (outcome instanceof Lock) await outcome.release();
+    await assertReadable(other);
   }
   const { backend, other } = scene();
   await plant(other, text);
@@ -121,6 +124,12 @@ async function assertStands(store: LockBackend, value: string): Promise<void> {
 function outcomeOf(asked: Promise<unknown>): Promise<Outcome> {
   const late = () => new Error("it hangs");
   return within(asked, HANGS_MS, { clock: systemClock, late }).catch((error) => error);
+}
+
+/** What was written over an odd record is a record: nobody is locked out by what others did. */
+async function assertReadable(store: LockBackend): Promise<void> {
+  const [{ value }] = await store.read([KEY]);
+  decode(KEY, value);
 }
 
 /** There is one right answer: the store's failure, under the name of the lock, that says what is wrong. */
