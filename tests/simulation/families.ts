@@ -92,22 +92,42 @@ export const FAMILIES: Record<string, Family> = {
       };
     },
   },
-  /** Cleanups by machines whose clocks are ahead, and whose first question is late. */
+  /**
+   * Cleanups by machines whose clocks are a little ahead, so that a question which is long on its way there does not
+   * refute them: until a faster one does, they take live locks for lapsed. Who holds is near, and nobody is in the queue.
+   */
   "late cleanups": {
     weathers: ["wild"],
     oneOf: 8,
-    change: (schedule) => ({
-      ...schedule,
-      clock: "redis",
-      network: { ...schedule.network, late: 0.2, lateMs: 4000 },
-      processes: schedule.processes.map((process) => ({ ...process, stall: { ...process.stall, share: 0 } })),
-      faults: schedule.faults.map((fault) => ({
-        ...fault,
-        kind: "cleanup" as const,
-        ms: 3 * fault.ms + 1,
-        offsetMs: Math.abs(fault.offsetMs),
-        distance: { thereMs: 4, backMs: 4 },
-      })),
-    }),
+    change: (schedule) => {
+      const held = eachRound(schedule, (round) => ({
+        key: 0,
+        leaseMs: 400 + round.leaseMs % 1200,
+        holdMs: 3000 + round.holdMs % 5000,
+        renew: true,
+        stealAfterMs: undefined,
+      }));
+      return {
+        ...held,
+        clock: "redis",
+        network: { ...FAIR, push: schedule.network.push, slow: 0.4 },
+        store: { ...schedule.store, forgets: false },
+        healMs: 9000,
+        processes: held.processes.slice(0, 1).map((process) => ({
+          ...process,
+          offsetMs: process.offsetMs % 200,
+          distance: { thereMs: 4, backMs: 4 },
+          stall: { ...process.stall, share: 0 },
+        })),
+        faults: schedule.faults.map((fault) => ({
+          ...fault,
+          kind: "cleanup" as const,
+          atMs: fault.atMs / 3,
+          ms: 3 * fault.ms + 1,
+          offsetMs: 700 + Math.abs(fault.offsetMs) % 2000,
+          distance: { thereMs: 200, backMs: 4 },
+        })),
+      };
+    },
   },
 };

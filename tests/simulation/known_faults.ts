@@ -130,7 +130,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     commit: "Redis: a deletion by a wrong clock is refused",
     what: "a cleanup by a wrong clock deletes a live lock: the store looks at the clock of replacements only",
     weather: "wild",
-    within: 50_000,
+    within: 5000,
     edits: [{
       file: "tests/simulation/backend.ts",
       from: "changes.every(({ version }) => version !== null)",
