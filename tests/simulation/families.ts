@@ -130,4 +130,39 @@ export const FAMILIES: Record<string, Family> = {
       };
     },
   },
+  /** Waiters leave while they are slowly on their way into the queue, beside others of their process that leave, too. */
+  "late places": {
+    weathers: ["rough"],
+    oneOf: 25,
+    change: (schedule) => {
+      const [first] = schedule.processes;
+      const [round] = first.callers[0];
+      const alone = { ...round, ...patient(round), participant: 0, writes: 0, ends: "returns" as const };
+      const after = (ms: number, more: Partial<Round>): Round[] => [
+        { ...alone, leaseMs: 10_000, pauseMs: 50 + ms, ...more },
+      ];
+      // Up to 32 ms, each its own.
+      const some = (n: number) => (schedule.seed >>> (5 * n)) % 32;
+      return {
+        ...schedule,
+        network: { ...FAIR, push: schedule.network.push, slow: 0.3 },
+        store: { ...schedule.store, forgets: false, limitBytes: undefined },
+        faults: [],
+        listeners: [],
+        processes: [
+          [after(-50, { holdMs: 400, abortsInside: false })],
+          [
+            after(0, { abortAfterMs: 8 + some(0) }),
+            after(some(1), { wait: false }),
+            after(some(2), { waitForMs: some(3) }),
+          ],
+        ].map((callers) => ({
+          ...first,
+          distance: { thereMs: 4, backMs: 4 },
+          stall: { ...first.stall, share: 0 },
+          callers,
+        })),
+      };
+    },
+  },
 };

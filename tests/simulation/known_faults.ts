@@ -60,8 +60,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     commit: "24db146, 12c812c",
     what: "a place in line that lands late is left there (12c812c is its test alone)",
-    weather: "calm",
-    within: 20_000,
+    weather: "rough",
+    within: 5000,
     edits: [{
       file: "core/acquisition.ts",
       from: "if (!mayHold && !this.#stood && !peer.seated.has(key)) return;",
