@@ -165,4 +165,27 @@ export const FAMILIES: Record<string, Family> = {
       };
     },
   },
+  /** A hold is stolen by one of its own process, and whoever hears of that cancels the last one there. */
+  "thieves at home": {
+    weathers: ["rough"],
+    oneOf: 25,
+    change: (schedule) => {
+      const home = eachRound(schedule, (round, i) =>
+        i > 0 ? {} : {
+          key: 0,
+          participant: 0,
+          wait: true,
+          waitForMs: undefined,
+          stealAfterMs: round.pauseMs % 200,
+          holdMs: 200 + round.holdMs,
+        });
+      return {
+        ...home,
+        listeners: [{ event: "lost", process: 0, does: "abort" }],
+        processes: home.processes.map((process, i) =>
+          i > 0 ? process : { ...process, callers: [...process.callers, process.callers[0].slice(0, 1)] }
+        ),
+      };
+    },
+  },
 };

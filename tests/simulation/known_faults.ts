@@ -70,6 +70,20 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   },
   {
     commit: "24db146",
+    what: "a thief who is cancelled by those who hear of the theft: a hold that nobody owns",
+    weather: "rough",
+    within: 1000,
+    edits: [{
+      file: "core/hold.ts",
+      from: `    acquisition.grant(hold);
+    // Last, for it calls the users' listeners. The record no longer names it: it need not wait to be told by the store.
+    previous?.lose(lossOf(sight.record, previous.token));`,
+      to: `    previous?.lose(lossOf(sight.record, previous.token));
+    acquisition.grant(hold);`,
+    }],
+  },
+  {
+    commit: "24db146",
     what: "a cancelled thief leaves its process in line when the hold is released",
     weather: "rough",
     within: 20_000,
