@@ -35,6 +35,37 @@ const patient = ({ leaseMs }: Round): Partial<Round> => ({
   writes: 2,
 });
 
+/** Nothing but these callers, by process, on a network on which this share of the messages is slow. */
+function staged(schedule: Schedule, slow: number, callers: readonly Partial<Round>[][]): Schedule {
+  const [first] = schedule.processes;
+  const [round] = first.callers[0];
+  const alone: Round = {
+    ...round,
+    ...patient(round),
+    leaseMs: 10_000,
+    pauseMs: 0,
+    writes: 0,
+    ends: "returns",
+    abortsInside: false,
+  };
+  return {
+    ...schedule,
+    network: { ...FAIR, push: schedule.network.push, slow },
+    store: { ...schedule.store, forgets: false, limitBytes: undefined },
+    faults: [],
+    listeners: [],
+    processes: callers.map((rounds) => ({
+      ...first,
+      distance: { thereMs: 4, backMs: 4 },
+      stall: { ...first.stall, share: 0 },
+      callers: rounds.map((own) => [{ ...alone, ...own }]),
+    })),
+  };
+}
+
+/** Up to 32 ms; the `n`th of a schedule. */
+const some = ({ seed }: Schedule, n: number) => (seed >>> (5 * n)) % 32;
+
 /** The families, by their names. */
 export const FAMILIES: Record<string, Family> = {
   /** Commits land again long after their acquisitions are over; whoever held slept meanwhile, and does not know. */
@@ -134,36 +165,30 @@ export const FAMILIES: Record<string, Family> = {
   "late places": {
     weathers: ["rough"],
     oneOf: 25,
-    change: (schedule) => {
-      const [first] = schedule.processes;
-      const [round] = first.callers[0];
-      const alone = { ...round, ...patient(round), participant: 0, writes: 0, ends: "returns" as const };
-      const after = (ms: number, more: Partial<Round>): Round[] => [
-        { ...alone, leaseMs: 10_000, pauseMs: 50 + ms, ...more },
-      ];
-      // Up to 32 ms, each its own.
-      const some = (n: number) => (schedule.seed >>> (5 * n)) % 32;
-      return {
-        ...schedule,
-        network: { ...FAIR, push: schedule.network.push, slow: 0.3 },
-        store: { ...schedule.store, forgets: false, limitBytes: undefined },
-        faults: [],
-        listeners: [],
-        processes: [
-          [after(-50, { holdMs: 400, abortsInside: false })],
-          [
-            after(0, { abortAfterMs: 8 + some(0) }),
-            after(some(1), { wait: false }),
-            after(some(2), { waitForMs: some(3) }),
-          ],
-        ].map((callers) => ({
-          ...first,
-          distance: { thereMs: 4, backMs: 4 },
-          stall: { ...first.stall, share: 0 },
-          callers,
-        })),
-      };
-    },
+    change: (schedule) =>
+      staged(schedule, 0.3, [
+        [{ holdMs: 400 }],
+        [
+          { pauseMs: 50, abortAfterMs: 8 + some(schedule, 0) },
+          { pauseMs: 50 + some(schedule, 1), wait: false },
+          { pauseMs: 50 + some(schedule, 2), waitForMs: some(schedule, 3) },
+        ],
+      ]),
+  },
+  /**
+   * A thief leaves when the one who waits before it is already at the store to steal for it: that one takes a place in
+   * the queue while its own process holds. Both who wait leave, too, and only the release can give the place back.
+   */
+  "leaving thieves": {
+    weathers: ["rough"],
+    oneOf: 50,
+    change: (schedule) =>
+      staged(schedule, 0, [[
+        { holdMs: 400 },
+        { pauseMs: 15, waitForMs: 150 },
+        { pauseMs: 17, waitForMs: 220 },
+        { pauseMs: 20, stealAfterMs: 60, abortAfterMs: 40 + some(schedule, 0) },
+      ]]),
   },
   /** A hold is stolen by one of its own process, and whoever hears of that cancels the last one there. */
   "thieves at home": {

@@ -86,7 +86,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     commit: "24db146",
     what: "a cancelled thief leaves its process in line when the hold is released",
     weather: "rough",
-    within: 20_000,
+    within: 5000,
     edits: [
       {
         file: "core/hold.ts",
