@@ -35,6 +35,37 @@ const patient = ({ leaseMs }: Round): Partial<Round> => ({
   writes: 2,
 });
 
+/** Nothing but these callers, by process, on a network on which this share of the messages is slow. */
+function staged(schedule: Schedule, slow: number, callers: readonly Partial<Round>[][]): Schedule {
+  const [first] = schedule.processes;
+  const [round] = first.callers[0];
+  const alone: Round = {
+    ...round,
+    ...patient(round),
+    leaseMs: 10_000,
+    pauseMs: 0,
+    writes: 0,
+    ends: "returns",
+    abortsInside: false,
+  };
+  return {
+    ...schedule,
+    network: { ...FAIR, push: schedule.network.push, slow },
+    store: { ...schedule.store, forgets: false, limitBytes: undefined },
+    faults: [],
+    listeners: [],
+    processes: callers.map((rounds) => ({
+      ...first,
+      distance: { thereMs: 4, backMs: 4 },
+      stall: { ...first.stall, share: 0 },
+      callers: rounds.map((own) => [{ ...alone, ...own }]),
+    })),
+  };
+}
+
+/** Up to 32 ms; the `n`th of a schedule. */
+const some = ({ seed }: Schedule, n: number) => (seed >>> (5 * n)) % 32;
+
 /** The families, by their names. */
 export const FAMILIES: Record<string, Family> = {
   /** Commits land again long after their acquisitions are over; whoever held slept meanwhile, and does not know. */
@@ -92,22 +123,94 @@ export const FAMILIES: Record<string, Family> = {
       };
     },
   },
-  /** Cleanups by machines whose clocks are ahead, and whose first question is late. */
+  /**
+   * Cleanups by machines whose clocks are a little ahead, so that a question which is long on its way there does not
+   * refute them: until a faster one does, they take live locks for lapsed. Who holds is near, and nobody is in the queue.
+   */
   "late cleanups": {
     weathers: ["wild"],
     oneOf: 8,
-    change: (schedule) => ({
-      ...schedule,
-      clock: "redis",
-      network: { ...schedule.network, late: 0.2, lateMs: 4000 },
-      processes: schedule.processes.map((process) => ({ ...process, stall: { ...process.stall, share: 0 } })),
-      faults: schedule.faults.map((fault) => ({
-        ...fault,
-        kind: "cleanup" as const,
-        ms: 3 * fault.ms + 1,
-        offsetMs: Math.abs(fault.offsetMs),
-        distance: { thereMs: 4, backMs: 4 },
-      })),
-    }),
+    change: (schedule) => {
+      const held = eachRound(schedule, (round) => ({
+        key: 0,
+        leaseMs: 400 + round.leaseMs % 1200,
+        holdMs: 3000 + round.holdMs % 5000,
+        renew: true,
+        stealAfterMs: undefined,
+      }));
+      return {
+        ...held,
+        clock: "redis",
+        network: { ...FAIR, push: schedule.network.push, slow: 0.4 },
+        store: { ...schedule.store, forgets: false },
+        healMs: 9000,
+        processes: held.processes.slice(0, 1).map((process) => ({
+          ...process,
+          offsetMs: process.offsetMs % 200,
+          distance: { thereMs: 4, backMs: 4 },
+          stall: { ...process.stall, share: 0 },
+        })),
+        faults: schedule.faults.map((fault) => ({
+          ...fault,
+          kind: "cleanup" as const,
+          atMs: fault.atMs / 3,
+          ms: 3 * fault.ms + 1,
+          offsetMs: 700 + Math.abs(fault.offsetMs) % 2000,
+          distance: { thereMs: 200, backMs: 4 },
+        })),
+      };
+    },
+  },
+  /** Waiters leave while they are slowly on their way into the queue, beside others of their process that leave, too. */
+  "late places": {
+    weathers: ["rough"],
+    oneOf: 25,
+    change: (schedule) =>
+      staged(schedule, 0.3, [
+        [{ holdMs: 400 }],
+        [
+          { pauseMs: 50, abortAfterMs: 8 + some(schedule, 0) },
+          { pauseMs: 50 + some(schedule, 1), wait: false },
+          { pauseMs: 50 + some(schedule, 2), waitForMs: some(schedule, 3) },
+        ],
+      ]),
+  },
+  /**
+   * A thief leaves when the one who waits before it is already at the store to steal for it: that one takes a place in
+   * the queue while its own process holds. Both who wait leave, too, and only the release can give the place back.
+   */
+  "leaving thieves": {
+    weathers: ["rough"],
+    oneOf: 50,
+    change: (schedule) =>
+      staged(schedule, 0, [[
+        { holdMs: 400 },
+        { pauseMs: 15, waitForMs: 150 },
+        { pauseMs: 17, waitForMs: 220 },
+        { pauseMs: 20, stealAfterMs: 60, abortAfterMs: 40 + some(schedule, 0) },
+      ]]),
+  },
+  /** A hold is stolen by one of its own process, and whoever hears of that cancels the last one there. */
+  "thieves at home": {
+    weathers: ["rough"],
+    oneOf: 25,
+    change: (schedule) => {
+      const home = eachRound(schedule, (round, i) =>
+        i > 0 ? {} : {
+          key: 0,
+          participant: 0,
+          wait: true,
+          waitForMs: undefined,
+          stealAfterMs: round.pauseMs % 200,
+          holdMs: 200 + round.holdMs,
+        });
+      return {
+        ...home,
+        listeners: [{ event: "lost", process: 0, does: "abort" }],
+        processes: home.processes.map((process, i) =>
+          i > 0 ? process : { ...process, callers: [...process.callers, process.callers[0].slice(0, 1)] }
+        ),
+      };
+    },
   },
 };
