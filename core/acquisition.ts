@@ -206,6 +206,8 @@ export class Acquisition {
     const { identifier, mayHold, token, options: { leaseMs } } = this;
     // Others here may have cleared up before that commit landed.
     if (!mayHold && !this.#stood && !peer.seated.has(key)) return;
+    // Whoever still waits here, and leaves later, must know of that place to give it back.
+    if (this.#stood && !peer.seated.has(key)) peer.seated.set(key, Symbol());
     await peer.tidy(key, mayHold ? token : undefined, leaseMs).catch((error) =>
       publishBackendError(identifier, backendError(identifier, "stop waiting for", error))
     );
