@@ -41,7 +41,7 @@ export const EXEMPTIONS: readonly Exemption[] = [
     rules: ["exclusive", "order", "evicted hear of it"],
     why: "the same, if the one clock stood still while its machine slept, and the other was set back",
     when: (schedule, weather) =>
-      weather === "wild" && has(schedule, "step") &&
+      (weather === "wild" || schedule.clock !== "stated") && has(schedule, "step") &&
       (has(schedule, "suspend") || stands(schedule, "suspend")),
   },
   {

@@ -181,6 +181,17 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     ],
   },
   {
+    commit: "Core: a place that lands late is known",
+    what: "a place that lands when others here have cleared up is not known to those who wait on",
+    weather: "rough",
+    within: 20_000,
+    edits: [{
+      file: "core/acquisition.ts",
+      from: "if (this.#stood && !peer.seated.has(key)) peer.seated.set(key, Symbol());",
+      to: "",
+    }],
+  },
+  {
     commit: "a22c44f",
     what: "a server clock is judged by what it is when the answer comes, not by what it was",
     weather: "wild",
