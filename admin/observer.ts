@@ -3,12 +3,7 @@ import type { LossReason } from "../core/errors.ts";
 import { type LockEvents, publishBackendError } from "../core/events.ts";
 import { keyOf } from "../core/identifier.ts";
 import { locks, type StoreOptions } from "../core/operators/api.ts";
-import {
-  type ListedHolder,
-  type ListedLock,
-  type ListedWaiter,
-  OPERATOR_TIMEOUT_MS,
-} from "../core/operators/listing.ts";
+import { type ListedLock, OPERATOR_TIMEOUT_MS } from "../core/operators/listing.ts";
 import { History } from "./history.ts";
 
 /** How many locks a look takes in. */
@@ -163,8 +158,7 @@ export class Observer {
     ]);
     let trouble: unknown;
     try {
-      for await (const listed of inTime(locks(this.#store))) {
-        const lock = sound(listed);
+      for await (const lock of inTime(locks(this.#store))) {
         for (const found of wanted.values()) found.add(lock);
         if ([...wanted.values()].every(({ more }) => more)) break;
       }
@@ -204,27 +198,6 @@ class Found {
     return holders.some(({ label }) => label?.includes(find)) ||
       waiters.some(({ label }) => label?.includes(find));
   }
-}
-
-/**
- * A lock in which everything is what its type says. Whoever writes to the store can write a record of any shape: one
- * that the page stumbled over would keep operators from seeing all others, and its traces would for minutes.
- */
-function sound(lock: ListedLock): ListedLock {
-  const { identifier, holders, waiters } = lock;
-  const isText = (value: unknown) => value === undefined || typeof value === "string";
-  const isHolder = ({ label, heldForMs, leaseLeftMs, fencingToken }: ListedHolder) =>
-    isText(label) && Number.isFinite(heldForMs) && Number.isFinite(leaseLeftMs) &&
-    typeof fencingToken === "string";
-  const isWaiter = ({ label, since, waitingForMs }: ListedWaiter) =>
-    isText(label) && Number.isFinite(+since) && Number.isFinite(waitingForMs);
-  if (holders.every(isHolder) && waiters.every(isWaiter)) return lock;
-  return {
-    identifier,
-    holders: [],
-    waiters: [],
-    unreadable: "its record has a label, a time or a token that is none",
-  };
 }
 
 /** Says that something could not be shown; nobody has called who could be told. */

@@ -384,7 +384,7 @@ Deno.test("admin: a store that holds records of any shape ends neither the page 
   for (const find of ["", "x"]) {
     const response = await get(`?find=${find}`);
     assertEquals(response.status, 200);
-    assert((await response.text()).split("<b>unreadable:</b> its record has").length > 2);
+    assert((await response.text()).split("<b>unreadable:</b> the record of").length > 2);
   }
   for (const { key, version } of await memoryBackend({ store }).read(odd.map((_, i) => `x:${i}`))) {
     await memoryBackend({ store }).commit([{ key, version, value: null }]);
