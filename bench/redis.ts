@@ -58,10 +58,10 @@ const scripts = await (async () => {
   });
   // Twice, for the first time the server does not know the scripts.
   for (let i = 0; i < 2; i++) await (await Lock.acquire("spied", { backend: redisBackend(spy) }))!.release();
-  const [[create, , , counter, record, expire], [remove]] = sent.slice(-2) as string[][];
+  const [[create, , , counter, record, expire], [remove, , , , at]] = sent.slice(-2) as string[][];
   return async (name: string) => {
     const version = await client.evalsha(create, 2, name, counter, record, expire) as string;
-    await client.evalsha(remove, 1, name, version);
+    await client.evalsha(remove, 1, name, version, at);
   };
 })();
 
