@@ -47,7 +47,9 @@ async function install({ name, path, project }: typeof runtimes[number]): Promis
   await Deno.writeTextFile(join(project, "package.json"), JSON.stringify({ private: true, type: "module" }));
   if (name === "Bun") await run(project, path, "add", "--ignore-scripts", tarball);
   else await run(project, "npm", "install", "--no-audit", "--no-fund", "--silent", tarball);
-  for (const script of ["suite.mjs", "consumer.ts", "await_using.mjs"]) {
+  for (
+    const script of ["suite.mjs", "consumer.ts", "await_using.mjs", "entry_points.mjs", "loaded_files.mjs"]
+  ) {
     await Deno.copyFile(new URL(`runtimes/${script}`, import.meta.url), join(project, script));
   }
 }
@@ -164,6 +166,18 @@ test("the command line is there under every runtime", async () => {
   for (const { path, project } of runtimes) {
     const output = await run(project, path, "node_modules/.bin/holdfast", "--help");
     assert(output.includes("holdfast"), output);
+  }
+});
+
+test("all entry points share one core", async () => {
+  for (const { path, project } of runtimes) {
+    assertEquals(await run(project, path, "entry_points.mjs"), "one core\n");
+  }
+});
+
+test("an import loads the core as one file, and no backend", async () => {
+  for (const { path, project } of runtimes.filter(({ name }) => name.startsWith("Node"))) {
+    assertEquals(await run(project, path, "loaded_files.mjs"), "mod.js\nshared/core.js\n");
   }
 });
 
