@@ -1,6 +1,7 @@
 // Faults that need several things at once come together too seldom by chance. A family makes one kind likely, and
 // leaves everything else as it was drawn.
 
+import type { FamilyName, Mark, Marks } from "./marks.ts";
 import { FAIR } from "./network.ts";
 import type { Round, Schedule, Weather } from "./schedule.ts";
 
@@ -9,6 +10,8 @@ export interface Family {
   readonly weathers: readonly Weather[];
   /** Of how many schedules of its weathers it is one. */
   readonly oneOf: number;
+  /** The mark by which a schedule shows that it came to what the family is for. */
+  readonly shownBy: Mark;
   readonly change: (schedule: Schedule) => Schedule;
 }
 
@@ -66,12 +69,12 @@ function staged(schedule: Schedule, slow: number, callers: readonly Partial<Roun
 /** Up to 32 ms; the `n`th of a schedule. */
 const some = ({ seed }: Schedule, n: number) => (seed >>> (5 * n)) % 32;
 
-/** The families, by their names. */
-export const FAMILIES: Record<string, Family> = {
+const TABLE: Record<FamilyName, Family> = {
   /** Commits land again long after their acquisitions are over; whoever held slept meanwhile, and does not know. */
   ghosts: {
     weathers: ["wild"],
     oneOf: 4,
+    shownBy: "a ghost: a grant that landed when the same had been granted and released",
     change: (schedule) =>
       eachRound({
         ...schedule,
@@ -93,6 +96,7 @@ export const FAMILIES: Record<string, Family> = {
   "late answers": {
     weathers: ["rough"],
     oneOf: 12,
+    shownBy: "lease over when the answer came",
     change: (schedule) => {
       const late = eachRound(
         {
@@ -130,6 +134,8 @@ export const FAMILIES: Record<string, Family> = {
   "late cleanups": {
     weathers: ["wild"],
     oneOf: 8,
+    // What it is for, a refusal by the store's clock, is too rare to be expected of every campaign.
+    shownBy: "a lock granted",
     change: (schedule) => {
       const held = eachRound(schedule, (round) => ({
         key: 0,
@@ -165,6 +171,7 @@ export const FAMILIES: Record<string, Family> = {
   "late places": {
     weathers: ["rough"],
     oneOf: 25,
+    shownBy: "cancelled while it was joining the queue",
     change: (schedule) =>
       staged(schedule, 0.3, [
         [{ holdMs: 400 }],
@@ -182,6 +189,7 @@ export const FAMILIES: Record<string, Family> = {
   "leaving thieves": {
     weathers: ["rough"],
     oneOf: 50,
+    shownBy: "lost: stolen",
     change: (schedule) =>
       staged(schedule, 0, [[
         { holdMs: 400 },
@@ -194,6 +202,7 @@ export const FAMILIES: Record<string, Family> = {
   "thieves at home": {
     weathers: ["rough"],
     oneOf: 25,
+    shownBy: "a listener aborted a waiter",
     change: (schedule) => {
       const home = eachRound(schedule, (round, i) =>
         i > 0 ? {} : {
@@ -214,3 +223,21 @@ export const FAMILIES: Record<string, Family> = {
     },
   },
 };
+
+const members = new WeakMap<Schedule, FamilyName>();
+
+/** The families. What they make of a schedule is remembered as theirs. */
+export const FAMILIES: readonly Family[] = Object.entries(TABLE).map(([name, family]) => ({
+  ...family,
+  change: (schedule) => {
+    const member = family.change(schedule);
+    members.set(member, name as FamilyName);
+    return member;
+  },
+}));
+
+/** The mark of the schedule's family, if it has one, and has shown what the family is for. */
+export function markOfFamily(schedule: Schedule, marks: Marks): Mark | undefined {
+  const name = members.get(schedule);
+  return name !== undefined && marks[TABLE[name].shownBy] !== undefined ? `family: ${name}` : undefined;
+}

@@ -1,13 +1,15 @@
 import type { Weather } from "./schedule.ts";
 
 const CROWD = ["crowd"] as const;
+const ROUGH = ["rough"] as const;
 const WILD = ["wild"] as const;
 const FAULTY = ["rough", "wild"] as const;
 const EVERY = ["calm", "rough", "wild"] as const;
 
 /**
  * What happens sometimes, and must: the weathers in which a campaign of usual size has to come by. All of it is seen
- * from outside, in the store, on the diagnostics channels and at the clocks, whatever the core is made of.
+ * from outside, in the store, on the diagnostics channels and at the clocks, whatever the core is made of. A family has
+ * been played when one of its schedules came to what the family is for.
  */
 export const MARKS = {
   "a lock granted": EVERY,
@@ -49,10 +51,20 @@ export const MARKS = {
   "two participants of a process wanted one lock": EVERY,
   "a hold of a long identifier": EVERY,
   "a waiter waited when the faults ended": FAULTY,
+  "family: ghosts": WILD,
+  "family: late answers": ROUGH,
+  "family: late cleanups": WILD,
+  "family: late places": ROUGH,
+  "family: leaving thieves": ROUGH,
+  "family: thieves at home": ROUGH,
 } satisfies Record<string, readonly (Weather | "crowd")[]>;
 
 /** The name of a mark. */
 export type Mark = keyof typeof MARKS;
+
+/** The name of a family. */
+export type FamilyName = FamilyMark<Mark>;
+type FamilyMark<M> = M extends `family: ${infer Name}` ? Name : never;
 
 /** How often each mark was reached. */
 export type Marks = Partial<Record<Mark, number>>;

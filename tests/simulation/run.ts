@@ -6,6 +6,7 @@ import { timekeeper, TOLERANCES } from "./clocks.ts";
 import { granted, keyOf, lock, participate } from "./core.ts";
 import { inject } from "./faults.ts";
 import { type Ask, CANCELLED, Invariants, PlannedError } from "./invariants.ts";
+import { markOfFamily } from "./families.ts";
 import type { Marks } from "./marks.ts";
 import { type Distance, SimNetwork } from "./network.ts";
 import { SimProcess } from "./process.ts";
@@ -183,6 +184,8 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
     );
     invariants.check(watches === 0, 6, `${watches} watches are still open`);
     invariants.throwViolation();
+    const family = markOfFamily(schedule, invariants.marks);
+    if (family !== undefined) invariants.mark(family);
     return invariants.marks;
   } finally {
     forget();
