@@ -1,7 +1,8 @@
 // Breaks the code on purpose, one line at a time, and shows which test notices: a test that cannot fail is a
 // defect. `deno task mutants` plays all areas, `deno task mutants kv redis` these, and `--law=<text>` only the
-// laws that contain the text. It prints a table for each area, and fails if a mutant survives. The area `rules` has
-// no table: there everything is broken that the operators can break.
+// laws that contain the text. It prints a table for each area, and fails if a mutant survives. Each test is played on the
+// unbroken code first: one that is red there proves nothing. The area `rules` has no table: there everything is broken
+// that the operators can break.
 
 import { Copy } from "./copy.ts";
 import type { Mutant } from "./mutant.ts";
@@ -22,44 +23,59 @@ function uncaught(output: string): string | undefined {
   return `${running}: uncaught ${error}`;
 }
 
-/** Which test noticed, or `undefined` if none did. */
-async function noticedBy(
+/** Plays a mutant's tests on the code as it is now in the copy: whether they pass, and which of them went red. */
+async function test(
   copy: Copy,
-  { law, file, from, to, test, filter }: Mutant,
-): Promise<string | undefined> {
+  { test, filter }: Mutant,
+): Promise<{ passed: boolean; red: string | undefined }> {
+  const filters = filter === undefined ? [] : ["--filter", filter];
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["test", "-A", "--no-check", "--fail-fast", ...filters, test],
+    cwd: copy.path,
+    env: { NO_COLOR: "1", SIM_SHRINK: "no" },
+  }).output();
+  if (success) return { passed: true, red: undefined };
+  const decoder = new TextDecoder();
+  const output = decoder.decode(stdout) + decoder.decode(stderr);
+  const red = /^(.+?) \.\.\. FAILED/m.exec(output)?.[1] ?? /^(.+?) => /m.exec(output)?.[1] ??
+    uncaught(output) ??
+    /(Uncaught \w+Error: .+)$/m.exec(output)?.[1];
+  const why = /Law \d broken[^:]*: ([^\n]*)/.exec(output)?.[1];
+  return { passed: false, red: red === undefined || why === undefined ? red : `${red}: ${why}` };
+}
+
+/** Why tests prove nothing: they are red on the unbroken code, too. By file and filter. */
+const useless = new Map<string, string | undefined>();
+
+/** Whether a test noticed the mutant, and which, or why none did. */
+async function play(copy: Copy, mutant: Mutant): Promise<{ noticed: boolean; what: string }> {
+  const { law, file, from, to, filter } = mutant;
+  const tests = JSON.stringify([mutant.test, filter]);
+  if (!useless.has(tests)) {
+    const { passed, red } = await test(copy, mutant);
+    useless.set(tests, passed ? undefined : `**none: red on the unbroken code, too**: ${red ?? mutant.test}`);
+  }
+  const why = useless.get(tests);
+  if (why !== undefined) return { noticed: false, what: why };
   const breaking = (text: string) => {
     if (text.split(from).length !== 2) throw new Error(`${law}: ${file} has not exactly one ${from}`);
     return text.replace(from, () => to);
   };
-  return await copy.changed(file, breaking, async () => {
-    const filters = filter === undefined ? [] : ["--filter", filter];
-    const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["test", "-A", "--no-check", "--fail-fast", ...filters, test],
-      cwd: copy.path,
-      env: { NO_COLOR: "1", SIM_SHRINK: "no" },
-    }).output();
-    const decoder = new TextDecoder();
-    const output = decoder.decode(stdout) + decoder.decode(stderr);
-    const red = /^(.+?) \.\.\. FAILED/m.exec(output)?.[1] ?? /^(.+?) => /m.exec(output)?.[1] ??
-      uncaught(output) ??
-      /(Uncaught \w+Error: .+)$/m.exec(output)?.[1];
-    if (success || red === undefined) return undefined;
-    const why = /Law \d broken[^:]*: ([^\n]*)/.exec(output)?.[1];
-    return why === undefined ? red : `${red}: ${why}`;
-  });
+  const { red } = await copy.changed(file, breaking, () => test(copy, mutant));
+  return { noticed: red !== undefined, what: red ?? "**none: it survived**" };
 }
 
-/** Plays the mutants of one area, and answers how many survived. */
-async function play(copy: Copy, area: string, mutants: readonly Mutant[]): Promise<number> {
+/** Plays the mutants of one area, and answers how many were not noticed. */
+async function playArea(copy: Copy, area: string, mutants: readonly Mutant[]): Promise<number> {
   console.log(`\n## ${area}\n\n| law | broken | which test went red |\n| --- | --- | --- |`);
   let survived = 0;
   for (const mutant of mutants) {
-    const noticed = await noticedBy(copy, mutant);
-    if (noticed === undefined) survived++;
+    const { noticed, what } = await play(copy, mutant);
+    if (!noticed) survived++;
     const line = (code: string) => "`" + code.trim().split("\n")[0].slice(0, SHOWN) + "`";
     const { law, file, from, to } = mutant;
     const change = `${file}: ${line(from)} → ${to === "" ? "(nothing)" : line(to)}`;
-    console.log(`| ${law} | ${change} | ${noticed ?? "**none: it survived**"} |`);
+    console.log(`| ${law} | ${change} | ${what} |`);
   }
   console.log(`\n${area}: ${mutants.length - survived} of ${mutants.length} noticed`);
   return survived;
@@ -81,7 +97,7 @@ if (tables.length > 0) {
   await using copy = await Copy.make();
   for (const area of tables) {
     const mutants = TABLE[area].filter((mutant) => mutant.law.includes(law));
-    if (mutants.length > 0) survived += await play(copy, area, mutants);
+    if (mutants.length > 0) survived += await playArea(copy, area, mutants);
   }
 }
 if (survived > 0) {
