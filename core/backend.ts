@@ -14,6 +14,8 @@ export interface Entry {
   readonly value: string | null;
   /** The version of the commit that wrote it; `null` exactly if there is no record. */
   readonly version: string | null;
+  /** Whether `value` is no record, but says in words what is there instead, such as "a Redis list". Default: false. */
+  readonly foreign?: boolean;
 }
 
 /** One write of a commit, applied only if `version` is still the one in the store. */
@@ -86,8 +88,8 @@ export interface LockBackend {
 
   /**
    * Every entry whose key begins with `prefix`, in any order. What stands among the records without being one must not
-   * hide the others: it is yielded, too, with a short text as its `value` that is no record and says what is there, such
-   * as "a Redis list", and with some `version` that is not `null`. To `read` such a key is a {@linkcode LockBackendError}
+   * hide the others: it is yielded, too, as `foreign`, with a short text as its `value` that says what is there, such as
+   * "a Redis list", and with some `version` that is not `null`. To `read` such a key is a {@linkcode LockBackendError}
    * that names it, and is not transient.
    */
   list(prefix: string): AsyncIterable<Entry>;

@@ -129,6 +129,15 @@ Deno.test(
     const listed = await Array.fromAsync(locks({ backend }));
     const readable = listed.filter(({ unreadable }) => unreadable === undefined);
     assertEquals([listed.length, readable.map(({ identifier }) => identifier)], [7, ["job"]]);
+    for (const [key, [value, shown]] of Object.entries(foreign)) {
+      const { unreadable } = listed.find(({ identifier }) => identifier === key)!;
+      // Bytes may be a record of ours that was damaged, and say nothing of themselves.
+      const said = value instanceof Uint8Array
+        ? "it is no JSON"
+        : `it is a Deno KV value that is no record (`;
+      assertStringIncludes(unreadable!, said);
+      if (!(value instanceof Uint8Array)) assertStringIncludes(unreadable!, shown);
+    }
     const { seen, live, unreadable } = await cleanup({ backend });
     assertEquals([seen, live, unreadable], [7, 1, 6]);
     for (const key of Object.keys(foreign)) {

@@ -74,7 +74,8 @@ export class KvStore implements LockBackend {
         if ("unreadable" in entry) {
           const { unreadable: key } = entry;
           if (!key.startsWith(prefix)) return;
-          yield { key, value: "a Deno KV value that this runtime cannot read", version: NO_VERSION };
+          const value = "a Deno KV value that this runtime cannot read";
+          yield { key, value, version: NO_VERSION, foreign: true };
           continue;
         }
         const key = entry.key.at(-1);
@@ -132,8 +133,8 @@ function inTheWay(what: string, keys: readonly string[], failure?: LockBackendEr
 function listedOf(key: string, found: KvEntry): Entry {
   const { value, versionstamp } = found;
   if (versionstamp === null) return { key, value: null, version: null };
-  const text = value instanceof Uint8Array ? decoder.decode(value) : foreign(found);
-  return { key, value: text, version: versionstamp };
+  if (value instanceof Uint8Array) return { key, value: decoder.decode(value), version: versionstamp };
+  return { key, value: foreign(found), version: versionstamp, foreign: true };
 }
 
 /** What a value of somebody else's is called; what it says is not ours to show. */

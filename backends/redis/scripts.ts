@@ -239,5 +239,6 @@ export function entryOf(key: string, record: unknown): Entry {
   if (record === null) return { key, value: null, version: null };
   const text = String(record);
   const version = text.slice(0, DIGITS);
-  return { key, value: VERSION_DIGITS.test(version) ? text.slice(DIGITS) : NO_RECORD, version };
+  if (!VERSION_DIGITS.test(version)) return { key, value: NO_RECORD, version, foreign: true };
+  return { key, value: text.slice(DIGITS), version };
 }

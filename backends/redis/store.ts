@@ -12,7 +12,7 @@ import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
 import { failureOf, inTheWay, isWrongType, unexpected } from "./failures.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type Reading, ScriptBatcher } from "./script_batcher.ts";
-import { DELETED, DIGITS, entryOf, NO_RECORD, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
+import { DELETED, DIGITS, entryOf, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
 
 /** Over so many hash tags are the keys spread, and so many counters there are at most. */
 const BUCKETS = 256;
@@ -93,8 +93,8 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     const call = { script: this.#scripts.commit, keyCount: names.length, words: names };
     return this.#batcher.run(call, (reply) => {
       const entries = this.#entriesOf(keys, reply, sent);
-      const foreign = entries.find(({ value }) => value === NO_RECORD);
-      if (foreign !== undefined) throw inTheWay(this.#serverNameOf(this.keyOf(foreign.key)));
+      const other = entries.find(({ foreign }) => foreign);
+      if (other !== undefined) throw inTheWay(this.#serverNameOf(this.keyOf(other.key)));
       return entries;
     });
   }
@@ -223,7 +223,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
       // It may be gone by now.
       return type === "none"
         ? { key, value: null, version: null }
-        : { key, value: `a Redis ${type}`, version: "0".repeat(DIGITS) };
+        : { key, value: `a Redis ${type}`, version: "0".repeat(DIGITS), foreign: true };
     }
   }
 

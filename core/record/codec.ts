@@ -54,7 +54,8 @@ export function encode(record: LockRecord): string {
 }
 
 /** What an entry of a store says; throws {@linkcode LockBackendError} if it is no record. */
-export function sightOf({ key, value, version }: Entry): Sight {
+export function sightOf({ key, value, version, foreign }: Entry): Sight {
+  if (foreign) throw unreadable(key, `it is ${value}`);
   return seen(key, decode(key, value), version);
 }
 

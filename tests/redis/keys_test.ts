@@ -68,6 +68,10 @@ test("keys of other types among the locks: listings and cleanups say what they a
   const listed = await Array.fromAsync(locks({ backend: a.backend }));
   const readable = listed.filter(({ unreadable }) => unreadable === undefined);
   assertEquals([listed.length, readable.map(({ identifier }) => identifier)], [6, ["job"]]);
+  for (const { identifier, unreadable } of listed) {
+    const said = `the record of "${identifier}" cannot be read: it is ${found.get(identifier)}`;
+    assertEquals(unreadable, identifier === "job" ? undefined : said);
+  }
   const { seen, live, unreadable } = await cleanup({ backend: a.backend });
   assertEquals([seen, live, unreadable], [6, 1, 5]);
   for (const key of found.keys()) {
