@@ -16,6 +16,7 @@ import { COMMANDS, duration, helpOf, read, UsageError } from "../cli/usage.ts";
 import { linesOf, list, show, table } from "../cli/view.ts";
 import { printable } from "../core/printable.ts";
 import { finish, ON_DENO, type Place, Program } from "./support/cli_program.ts";
+import { withEnvironment } from "./support/environment.ts";
 import { missingRedis, RedisServer } from "./support/redis_server.ts";
 
 /** Where a test plays, with a view of the store of its own. */
@@ -403,21 +404,17 @@ Deno.test("command line: whatever a client says, the URL of the store is not in 
 });
 
 Deno.test("command line: a token goes over plain http only if --insecure says so", async () => {
-  const before = Deno.env.get("DENO_KV_ACCESS_TOKEN");
   // Nobody listens there, so what is not refused is not opened either.
   const refusing = "http://127.0.0.1:1";
-  try {
-    Deno.env.set("DENO_KV_ACCESS_TOKEN", "a-token-of-this-test");
+  await withEnvironment({ DENO_KV_ACCESS_TOKEN: "a-token-of-this-test" }, async () => {
     assertThrows(() => opener(refusing, false), UsageError, "sends DENO_KV_ACCESS_TOKEN in the clear");
     assertEquals(await main(["ls", "--backend", refusing]), 64);
     for (const open of [opener(refusing, true), opener("https://127.0.0.1:1", false)]) assert(open);
-    Deno.env.delete("DENO_KV_ACCESS_TOKEN");
+  });
+  await withEnvironment({ DENO_KV_ACCESS_TOKEN: undefined }, () => {
     assert(opener(refusing, false));
     assertThrows(() => opener("http://me:secret@127.0.0.1:1", false), UsageError, "--insecure");
-  } finally {
-    if (before === undefined) Deno.env.delete("DENO_KV_ACCESS_TOKEN");
-    else Deno.env.set("DENO_KV_ACCESS_TOKEN", before);
-  }
+  });
 });
 
 Deno.test("command line: on Node, a client that is not installed is named", async () => {

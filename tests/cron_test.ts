@@ -15,6 +15,7 @@ import {
 import { lock, LockBackendError } from "../mod.ts";
 import { Probe } from "../testing/probe.ts";
 import { Child, type Message } from "./support/child.ts";
+import { withEnvironment } from "./support/environment.ts";
 
 /** The record of a dead process, JSON text. */
 function dead(leaseMs = 100): string {
@@ -380,18 +381,14 @@ Deno.test("bearerSecret: passes those who send the secret, and no others", async
 Deno.test("appEngineCron: counts on App Engine only", async () => {
   const authorize = appEngineCron();
   const headers = { "X-Appengine-Cron": "true" };
-  const before = Deno.env.get("GAE_SERVICE");
-  try {
-    Deno.env.delete("GAE_SERVICE");
+  await withEnvironment({ GAE_SERVICE: undefined }, async () => {
     assertEquals(await statusOf(authorize(request(headers))), 403);
-    Deno.env.set("GAE_SERVICE", "default");
+  });
+  await withEnvironment({ GAE_SERVICE: "default" }, async () => {
     assertEquals(await authorize(request(headers)), true);
     assertEquals(await statusOf(authorize(request())), 403);
     assertEquals(await statusOf(authorize(request({ "X-Appengine-Cron": "1" }))), 403);
-  } finally {
-    if (before === undefined) Deno.env.delete("GAE_SERVICE");
-    else Deno.env.set("GAE_SERVICE", before);
-  }
+  });
 });
 
 function request(headers: Record<string, string> = {}, method = "GET"): Request {

@@ -10,6 +10,7 @@ import {
 import { memoryBackend } from "@holdfast/lock/backends/memory";
 import { Lock, LockBackendError } from "@holdfast/lock";
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
+import { withEnvironment } from "../support/environment.ts";
 import { freePort } from "../support/free_port.ts";
 import type { TestServer } from "./test_server.ts";
 import type { Workspace } from "./workspace.ts";
@@ -141,20 +142,16 @@ export function inputTests(server: TestServer, workspace: Workspace): void {
   });
 
   test("Datastore input: DATASTORE_EMULATOR_HOST says where the emulator is", async () => {
-    const variable = "DATASTORE_EMULATOR_HOST";
-    const before = Deno.env.get(variable);
-    try {
-      Deno.env.set(variable, server.host);
+    await withEnvironment({ DATASTORE_EMULATOR_HOST: server.host }, async () => {
       const client = await datastoreClient({ projectId });
       const held = await Lock.acquire("by variable", { backend: datastoreBackend(client, { projectId }) });
       assertEquals(await held?.release(), true);
       await client.close();
-      Deno.env.set(variable, "localhost");
-      await assertRejects(() => datastoreClient({ projectId }), TypeError, `'${variable}' must be host:port`);
-    } finally {
-      if (before === undefined) Deno.env.delete(variable);
-      else Deno.env.set(variable, before);
-    }
+    });
+    await withEnvironment({ DATASTORE_EMULATOR_HOST: "localhost" }, async () => {
+      const why = "'DATASTORE_EMULATOR_HOST' must be host:port";
+      await assertRejects(() => datastoreClient({ projectId }), TypeError, why);
+    });
   });
 
   test("Datastore input: what the server refuses for good is told at once", async () => {

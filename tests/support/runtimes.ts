@@ -1,5 +1,6 @@
 /** The runtimes that the package is for, and a folder in which they find what they import. */
 
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { run } from "./run.ts";
 
@@ -14,12 +15,17 @@ const COMMANDS: Readonly<Record<string, string[]>> = {
 /** Where a runtime's program is; for one that cannot be had here, why not. In CI all can be had. */
 export async function findRuntime(name: string): Promise<{ path: string } | { missing: string }> {
   if (name === "Deno") return { path: Deno.execPath() };
+  // Test files run at the same time, and npx cannot install one package twice at once.
+  const turn = await Deno.open(join(tmpdir(), "holdfast-npx.lock"), { create: true, write: true });
   try {
+    await turn.lock(true);
     const path = await run(Deno.cwd(), "npx", "-y", ...COMMANDS[name]);
     return { path: path.trim() };
   } catch (error) {
     if (Deno.env.get("CI") === "true") throw error;
     return { missing: `needs ${name}, which npm gets: npx -y ${COMMANDS[name][0]}` };
+  } finally {
+    turn.close();
   }
 }
 
