@@ -96,14 +96,14 @@ Lists the locks that are held or waited for; with <prefix>, those whose identifi
     options: { json: flag },
     help: `Usage: holdfast show <identifier> [--json]
 
-Shows who holds a lock, and who is in line. Exit code 1 if nobody is.`,
+Shows who holds a lock, and who is in line. Exit code 1 if nobody does or is, 69 if its record cannot be read.`,
   },
   release: {
     options: { force: flag, token: text, yes: { type: "boolean", short: "y" } },
     help: `Usage: holdfast release <identifier> --force [--token <fencing token>] [--yes]
 
 Takes the lock away from its holder, and tells the holder; its program may take a while to notice. Asks first if
-standard input is a terminal. Exit code 1 if nobody held it, or you said no.
+standard input is a terminal. Exit code 1 if nobody held it, or you said no; 69 if its record cannot be read.
 
   --force          required: only the holder itself can release it without force
   --token <token>  only the hold with this fencing token, as show and ls --json print it

@@ -57,7 +57,8 @@ export async function show(backend: LockBackend, identifier: string, asJson: boo
     printBold(lock.identifier);
     print(linesOf(lock));
   }
-  return holders.length + waiters.length > 0 || unreadable !== undefined ? EXIT.done : EXIT.absent;
+  if (unreadable !== undefined) return EXIT.unavailable;
+  return holders.length + waiters.length > 0 ? EXIT.done : EXIT.absent;
 }
 
 /** What `show` says of a lock, below its name. */
@@ -86,7 +87,7 @@ export async function release(
   const holder = holders.find((holder) => fencingToken === undefined || holder.fencingToken === fencingToken);
   if (unreadable !== undefined) {
     tell(`${quote(identifier)} is unreadable: ${unreadable}`);
-    return EXIT.absent;
+    return EXIT.unavailable;
   }
   if (holder === undefined) {
     tell(`${quote(identifier)} is not held${fencingToken === undefined ? "" : " under that fencing token"}`);

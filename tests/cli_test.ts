@@ -354,6 +354,25 @@ Deno.test("command line: what is unreadable is shown as such", async () => {
   assertEquals(await printed(() => show(backend, "x", false)), "x\nheld by        nobody\n");
 });
 
+Deno.test("command line: an unreadable lock is neither free nor held: 69, whatever is asked of it", async () => {
+  const folder = await Deno.makeTempDir();
+  const kv = await Deno.openKv(`${folder}/locks.sqlite`);
+  await kv.set(["holdfast", "foreign"], "a value of somebody else's");
+  await kv.set(["holdfast", "broken"], new TextEncoder().encode('{"v":1,'));
+  kv.close();
+  const store = ["--backend", `kv:${folder}/locks.sqlite`];
+  for (const name of ["foreign", "broken"]) {
+    assertEquals(await main(["run", name, ...store, "--", "true"]), 69);
+    assertEquals(await main(["show", name, ...store]), 69);
+    assertEquals(await main(["show", name, "--json", ...store]), 69);
+    assertEquals(await main(["release", name, "--force", "--yes", ...store]), 69);
+  }
+  // The rest of the store can be read, and was.
+  assertEquals(await main(["ls", ...store]), 0);
+  assertEquals(await main(["cleanup", ...store]), 0);
+  await Deno.remove(folder, { recursive: true });
+});
+
 test("ls --watch, on a pipe: again whenever it has changed", async (stage) => {
   await using watcher = new Program(stage, "ls", "--watch", "--json");
   await watcher.says("[]\n");
