@@ -50,7 +50,7 @@ const STORES = `The store, by --backend or, better for one with a password, by H
 
 const NAMES = `A lock whose name begins with - stands behind --: holdfast show -- -name.`;
 
-const DURATIONS = `Durations: 500ms, 30s, 10m, 2h.`;
+const DURATIONS = `Durations: 500ms, 30s, 10m, 2h, 1d.`;
 
 /** Every command: which options it has besides `--backend` and `--help`, and what `--help` says. */
 export const COMMANDS = {
@@ -182,16 +182,16 @@ function isCommand(name: string | undefined): name is CommandName {
   return name !== undefined && Object.hasOwn(COMMANDS, name);
 }
 
-const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** A duration in milliseconds. Throws {@linkcode UsageError} that names the option, the rule and the value. */
 export function duration(value: string | boolean | undefined, option: string, least = 0): number | undefined {
   if (typeof value !== "string") return undefined;
-  const [, count, unit] = /^(\d+)(ms|s|m|h)$/.exec(value) ?? [];
+  const [, count, unit] = /^(\d+)(ms|s|m|h|d)$/.exec(value) ?? [];
   const ms = Number(count) * UNITS[unit];
   if (ms >= least && ms <= MAX_MS) return ms;
   throw new UsageError(
-    `--${option} must be a duration such as 500ms, 30s, 10m or 2h, from ${least}ms to ${MAX_MS}ms (24.8 days), ` +
+    `--${option} must be a duration such as 500ms, 30s, 10m, 2h or 1d, from ${least}ms to ${MAX_MS}ms (24.8 days), ` +
       `current value is ${quote(value)}`,
   );
 }

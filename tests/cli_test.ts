@@ -468,19 +468,20 @@ Deno.test("command line: bad usage is refused before anything is opened, by opti
 });
 
 Deno.test("command line: durations", () => {
-  assertEquals(["500ms", "30s", "10m", "2h", "0ms"].map((text) => duration(text, "lease")), [
+  assertEquals(["500ms", "30s", "10m", "2h", "1d", "0ms"].map((text) => duration(text, "lease")), [
     500,
     30_000,
     600_000,
     7_200_000,
+    86_400_000,
     0,
   ]);
   assertEquals(duration(undefined, "lease"), undefined);
-  for (const text of ["", "5", "-5s", "1.5s", "5 s", "1d", "s", "600h", "99ms", "1e3s", "5S"]) {
+  for (const text of ["", "5", "-5s", "1.5s", "5 s", "1w", "s", "600h", "25d", "99ms", "1e3s", "5S"]) {
     const error = assertThrows(() => duration(text, "lease", 100), UsageError);
     assertStringIncludes(
       error.message,
-      "--lease must be a duration such as 500ms, 30s, 10m or 2h, from 100ms",
+      "--lease must be a duration such as 500ms, 30s, 10m, 2h or 1d, from 100ms",
     );
     assertStringIncludes(error.message, `current value is ${JSON.stringify(text)}`);
   }
