@@ -5,8 +5,11 @@ import { readdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { rollup } from "rollup";
 
-/** The clients that users may bring along; each backend takes its own. */
-const CLIENTS = ["@deno/kv", "@google-cloud/datastore", "@opentelemetry/api", "ioredis", "redis"];
+/**
+ * The clients that the package looks for by itself, because users named a store. What users hand in, such as the API of
+ * OpenTelemetry, is no peer: a range for it could only stop an install.
+ */
+const CLIENTS = ["@deno/kv", "@google-cloud/datastore", "ioredis", "redis"];
 
 const root = new URL("..", import.meta.url);
 const { imports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
