@@ -1,5 +1,6 @@
 /**
- * A backend that keeps locks in this process: for tests, and for code that runs in one process only.
+ * A backend that keeps locks in the memory of one thread: for tests, and for code that runs in one thread of one process
+ * only.
  *
  * @example
  * ```ts
@@ -83,7 +84,8 @@ export interface MemoryBackendOptions {
 }
 
 /**
- * Makes a backend that keeps locks in this process. Its locks are gone with the process.
+ * Makes a backend that keeps locks in the memory of one thread. Its locks are gone with the process. Workers and worker
+ * threads have memory of their own: a lock held in one of them excludes nobody in another.
  *
  * Throws TypeError if `store` is not a `MemoryStore`.
  *
