@@ -46,7 +46,14 @@ const MAX_STREAMS = 100;
 
 export { basicSecret, bearerSecret } from "./http/authorize.ts";
 export type { Authorize } from "./http/authorize.ts";
-export type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "./core/backend.ts";
+export type {
+  Change,
+  CommitOptions,
+  CommitResult,
+  Entry,
+  LockBackend,
+  WatchOptions,
+} from "./core/backend.ts";
 export type { StoreOptions } from "./core/operators/api.ts";
 export type { LockKind } from "./core/options.ts";
 

@@ -19,7 +19,7 @@
 import { answerTo, json, refusal } from "./http/answers.ts";
 import { assertAuthorize, type Authorize, refusedBy } from "./http/authorize.ts";
 import { crossSite, isTooLarge } from "./http/requests.ts";
-import { Bell } from "./core/bell.ts";
+import { Notify } from "./core/notify.ts";
 import { checkCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/operators/cleanup.ts";
 import { systemClock } from "./core/clock.ts";
 import { describe } from "./core/validate.ts";
@@ -109,10 +109,10 @@ async function cleanupOnce(name: string, options: CleanupOptions): Promise<void>
     if (held === null) return;
     try {
       await cleanup(options);
-      const bell = new Bell();
-      signal?.addEventListener("abort", bell.ring, { once: true });
-      if (!signal?.aborted) await bell.sleep(systemClock, KEPT_MS - (performance.now() - started));
-      signal?.removeEventListener("abort", bell.ring);
+      const wakeUp = new Notify();
+      signal?.addEventListener("abort", wakeUp.notify, { once: true });
+      if (!signal?.aborted) await wakeUp.sleep(systemClock, KEPT_MS - (performance.now() - started));
+      signal?.removeEventListener("abort", wakeUp.notify);
     } finally {
       await held[Symbol.asyncDispose]();
     }

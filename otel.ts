@@ -209,6 +209,8 @@ export function instrument<Context>(
       endOf(event, outcome, said(event.error));
     },
     "holdfast:renewed": (event) => instruments?.renewal.record(event.lateMs / 1000, measured(event)),
+    // It is held until its lease ends, and then lost: the span says from when on nobody could release it.
+    "holdfast:forgotten": ({ id }) => open.get(id)?.span?.setAttributes({ "holdfast.lock.forgotten": true }),
     "holdfast:lost": (event) => {
       const loss = { "error.type": event.reason };
       instruments?.hold.record(event.heldMs / 1000, measured(event, loss));

@@ -27,7 +27,7 @@ import type { Lock } from "../core/lock.ts";
 import { describe, ownOptions, refuse } from "../core/validate.ts";
 import { causeOf } from "./causes.ts";
 import type { KvAtomic, KvCommit, KvDatabase, KvKeyPart } from "./kv/api.ts";
-import { denoGlobal } from "./kv/clients.ts";
+import { defaultSkewMs, denoGlobal, MACHINES_SKEW_MS } from "./kv/clients.ts";
 import { commitUnder } from "./kv/guarded.ts";
 import { KvStore } from "./kv/store.ts";
 
@@ -38,8 +38,10 @@ export interface KvBackendOptions {
   /** The key parts under which the locks are kept; not empty. Default: `["holdfast"]`. */
   prefix?: readonly KvKeyPart[];
   /**
-   * By how many milliseconds the clocks of the machines that share the database may differ, 0 to 60 000. The
-   * lock of a crashed holder frees itself that much later. Default: 1000.
+   * By how many milliseconds the clocks of the processes that share the database may differ, 0 to 60 000. The
+   * lock of a crashed holder frees itself that much later, and a lock that is handed to another process starts there
+   * without another commit only if this is small. Say 0 if all of them run on one machine, as with a file (50 on
+   * Windows). Default: 1000.
    */
   skewMs?: number;
 }
@@ -75,7 +77,7 @@ export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): LockB
     );
   }
   const own = ownOptions(options, ["prefix", "skewMs"], "make a KV backend");
-  const { prefix = ["holdfast"], skewMs = 1000 } = own;
+  const { prefix = ["holdfast"], skewMs = MACHINES_SKEW_MS } = own;
   const doing = "Cannot make a KV backend:";
   if (!Array.isArray(prefix) || prefix.length === 0 || !prefix.every(isKeyPart)) {
     const shown = Array.isArray(prefix) ? `[${prefix.map(describe).join(", ")}]` : describe(prefix);
@@ -93,7 +95,11 @@ export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): LockB
   return new KvStore(kv, [...prefix], skewMs);
 }
 
-/** Opens the default database of this app. What `lock` uses when nothing is configured. */
+/**
+ * Opens the default database of this app. What `lock` uses when nothing is configured. Outside Deno Deploy it is a file
+ * of this machine, whose processes share a clock: `skewMs` is 0 then (50 on Windows), if the environment may be read;
+ * what could be a server counts as one.
+ */
 export async function openDefaultKvBackend(): Promise<LockBackend> {
   const deno = denoGlobal();
   if (deno === undefined) {
@@ -117,7 +123,7 @@ export async function openDefaultKvBackend(): Promise<LockBackend> {
       cause: causeOf(cause),
     });
   }
-  return kvBackend(kv);
+  return kvBackend(kv, { skewMs: defaultSkewMs() });
 }
 
 /**
@@ -131,7 +137,7 @@ export async function openDefaultKvBackend(): Promise<LockBackend> {
  * database, 10 over KV Connect and with npm:@deno/kv.
  *
  * The mutations are applied once, even if the client sends the commit again because the answer was lost: for that
- * a small receipt is written beside the lock, which expires after two leases and five minutes.
+ * a small receipt is written under the prefix of the locks, which expires after two leases and five minutes.
  *
  * Rejects with `LockLostError` if the lock is no longer held, with what `build` throws (both write nothing),
  * with TypeError if `held` is not a lock on a Deno KV backend, and with `LockBackendError` if the database

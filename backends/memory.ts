@@ -22,7 +22,7 @@
  */
 
 import { onAbort } from "../core/abort.ts";
-import { Bell } from "../core/bell.ts";
+import { Notify } from "../core/notify.ts";
 import { systemClock } from "../core/clock.ts";
 import { ownOptions } from "../core/validate.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
@@ -120,7 +120,7 @@ export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
     },
     now,
     skewMs: 0,
-    graceMs: 50,
+    graceMs: 200,
   };
 }
 
@@ -130,13 +130,13 @@ async function* watch(
   now: () => number,
   { signal }: WatchOptions,
 ): AsyncGenerator<Entry> {
-  const bell = new Bell();
-  const stop = store.subscribe(key, bell.ring);
-  const forget = onAbort(signal, bell.ring);
+  const wakeUp = new Notify();
+  const stop = store.subscribe(key, wakeUp.notify);
+  const forget = onAbort(signal, wakeUp.notify);
   try {
     while (!signal.aborted) {
       yield store.get(key, now());
-      await bell.sleep(systemClock);
+      await wakeUp.sleep(systemClock);
     }
   } finally {
     stop();

@@ -2,7 +2,7 @@
 
 import { onAbort } from "../core/abort.ts";
 import type { Entry, WatchOptions } from "../core/backend.ts";
-import { Bell } from "../core/bell.ts";
+import { Notify } from "../core/notify.ts";
 import { systemClock } from "../core/clock.ts";
 
 /** One watch of one record, as a backend wants it to be made. */
@@ -11,10 +11,10 @@ export interface Polling {
   look(): Promise<Entry>;
   /**
    * Is told of each look before its entry is yielded: whether it showed something new, as the first one always does,
-   * and whether the bell, and not the end of the pause, had asked for it.
+   * and whether the wakeUp, and not the end of the pause, had asked for it.
    */
   onLook(entry: Entry, how: { readonly news: boolean; readonly woken: boolean }): void;
-  /** How long to sleep now. An idle watch is not asked: it sleeps until the bell rings. */
+  /** How long to sleep now. An idle watch is not asked: it sleeps until it is notified. */
   pauseMs(): number;
 }
 
@@ -22,9 +22,9 @@ export interface Polling {
 export async function* poll(
   { look, onLook, pauseMs }: Polling,
   { signal, idle = false }: WatchOptions,
-  bell: Bell = new Bell(),
+  wakeUp: Notify = new Notify(),
 ): AsyncGenerator<Entry> {
-  const forget = onAbort(signal, bell.ring);
+  const forget = onAbort(signal, wakeUp.notify);
   try {
     let last: Entry | undefined;
     let woken = false;
@@ -36,7 +36,7 @@ export async function* poll(
       if (news) yield last = entry;
       const sleepMs = idle ? Infinity : pauseMs();
       const asleepAt = systemClock.monotonicMs();
-      await bell.sleep(systemClock, sleepMs);
+      await wakeUp.sleep(systemClock, sleepMs);
       woken = systemClock.monotonicMs() - asleepAt < sleepMs;
     }
   } finally {

@@ -62,8 +62,13 @@ export class ServerClock {
   readonly #clock: Clock;
   readonly #skewMs: number;
   #wallErrorMs: number | undefined;
-  /** What the answers say, and when the last of them came. */
-  #known: Bounds & { readonly heardMs: number } | undefined;
+  /**
+   * What the answers say, and when the last of them came; before the first, nothing. Numbers rather than objects: every
+   * answer comes by here.
+   */
+  #least = -Infinity;
+  #most = Infinity;
+  #heardMs = -Infinity;
 
   constructor(clock: Clock, { skewMs, wallErrorMs }: ServerClockOptions) {
     this.#clock = clock;
@@ -94,46 +99,64 @@ export class ServerClock {
   }
 
   /** Learns from an answer; they may be told in any order. */
-  learn(answer: TimedAnswer): void {
-    const heardMs = Math.max(answer.receivedMs, this.#known?.heardMs ?? -Infinity);
-    const told = widened(boundsOf(answer), heardMs - answer.sentMs);
-    const { least, most } = this.#merged(told, answer.sentMs, heardMs);
-    this.#known = { least, most, heardMs };
-    if (this.#wallErrorMs === undefined) return;
-    const wall = this.#wall(this.#wallErrorMs);
-    if (overlapOf(wall, this.#known) === undefined) this.#wallErrorMs = undefined;
+  learn({ sentMs, receivedMs, serverMs }: TimedAnswer): void {
+    const heardMs = Math.max(receivedMs, this.#heardMs);
+    const agedMs = driftMs(heardMs - sentMs);
+    let least = serverMs - receivedMs - agedMs;
+    let most = serverMs - sentMs + agedMs;
+    if (this.#isKnown) {
+      const beforeMs = driftMs(heardMs - this.#heardMs);
+      const leastBefore = this.#least - beforeMs;
+      const mostBefore = this.#most + beforeMs;
+      const overlaps = least <= mostBefore && leastBefore <= most;
+      if (overlaps) {
+        least = Math.max(least, leastBefore);
+        most = Math.min(most, mostBefore);
+      } // What contradicts the rest stands alone if it was surely asked later.
+      else if (sentMs < this.#heardMs) {
+        least = Math.min(least, leastBefore);
+        most = Math.max(most, mostBefore);
+      }
+    }
+    this.#least = least;
+    this.#most = most;
+    this.#heardMs = heardMs;
+    if (this.#wallErrorMs !== undefined) this.#hearWall(this.#wallErrorMs);
   }
 
-  /** What an answer says, together with what was known before it. */
-  #merged(told: Bounds, sentMs: number, nowMs: number): Bounds {
-    const known = this.#known;
-    if (known === undefined) return told;
-    const before = widened(known, nowMs - known.heardMs);
-    const overlap = overlapOf(told, before);
-    if (overlap !== undefined) return overlap;
-    if (sentMs >= known.heardMs) return told;
-    return { least: Math.min(told.least, before.least), most: Math.max(told.most, before.most) };
+  get #isKnown(): boolean {
+    return this.#heardMs !== -Infinity;
+  }
+
+  /** By how much the middle of what the answers say may be wrong. */
+  #errorAt(nowMs: number): number {
+    return (this.#most - this.#least) / 2 + driftMs(nowMs - this.#heardMs);
   }
 
   #aheadAt(nowMs: number): number {
-    const known = this.#known;
     const errorMs = this.#wallErrorMs;
-    // The middle of what is known, which ages on both sides alike: every commit asks, so nothing is made for it.
-    if (known !== undefined) {
-      const uncertaintyMs = halfOf(known) + Math.max(0, nowMs - known.heardMs) * DRIFT;
-      if (errorMs === undefined || uncertaintyMs <= errorMs) return (known.least + known.most) / 2;
+    if (this.#isKnown && (errorMs === undefined || this.#errorAt(nowMs) <= errorMs)) {
+      // The middle of what is known, which ages on both sides alike.
+      return (this.#least + this.#most) / 2;
     }
     const { least, most } = this.#boundsAt(nowMs) ?? this.#wall(0);
     return (least + most) / 2;
   }
 
   #boundsAt(nowMs: number): Bounds | undefined {
-    const known = this.#known && widened(this.#known, nowMs - this.#known.heardMs);
     const errorMs = this.#wallErrorMs;
+    const agedMs = driftMs(nowMs - this.#heardMs);
+    const known = this.#isKnown ? { least: this.#least - agedMs, most: this.#most + agedMs } : undefined;
     // The wall clock is asked only where the answers say less than it can.
-    if (errorMs === undefined || (known !== undefined && halfOf(known) <= errorMs)) return known;
+    if (errorMs === undefined || (known !== undefined && this.#errorAt(nowMs) <= errorMs)) return known;
     const wall = this.#wall(errorMs);
     return known === undefined ? wall : overlapOf(known, wall) ?? known;
+  }
+
+  /** An answer that the wall clock cannot agree with refutes it. */
+  #hearWall(errorMs: number): void {
+    const wall = this.#wall(errorMs);
+    if (wall.least > this.#most || wall.most < this.#least) this.#wallErrorMs = undefined;
   }
 
   /**
@@ -166,9 +189,9 @@ function halfOf({ least, most }: Bounds): number {
   return (most - least) / 2;
 }
 
-function widened({ least, most }: Bounds, passedMs: number): Bounds {
-  const driftMs = Math.max(0, passedMs) * DRIFT;
-  return { least: least - driftMs, most: most + driftMs };
+/** By how much two steady clocks may have drifted apart in this time. */
+function driftMs(passedMs: number): number {
+  return Math.max(0, passedMs) * DRIFT;
 }
 
 function overlapOf(one: Bounds, other: Bounds): Bounds | undefined {

@@ -17,7 +17,7 @@ type Command =
   | { do: "cpu" };
 
 const kv = await Deno.openKv(Deno.args[0]);
-const backend = kvBackend(kv);
+const backend = kvBackend(kv, { skewMs: 0 });
 let held: Lock | null = null;
 
 async function obey(command: Command): Promise<void> {

@@ -3,12 +3,12 @@
 import process from "node:process";
 import type { LockBackend } from "../core/backend.ts";
 import { LockBackendError, messageOf, quote } from "../core/errors.ts";
-import { untilIdle } from "../core/idle.ts";
-import { peerOf } from "../core/peer.ts";
+import { participantOf } from "../core/participant.ts";
 import { Backoff } from "../core/retry.ts";
 import { causeOf } from "../backends/causes.ts";
 import { datastoreBackend, datastoreClient } from "../backends/datastore.ts";
 import { kvBackend, type KvDatabase } from "../backends/kv.ts";
+import { MACHINES_SKEW_MS, processesSkewMs } from "../backends/kv/clients.ts";
 import { type IoRedisClient, type NodeRedisClient, redisBackend } from "../backends/redis.ts";
 import { keepSecret } from "./terminal.ts";
 import { UsageError } from "./usage.ts";
@@ -49,7 +49,7 @@ export async function openStore(given: string | undefined, insecure: boolean): P
   return {
     backend,
     async close() {
-      await untilIdle(peerOf(backend), LEAVE_MS);
+      await participantOf(backend).whenIdle(LEAVE_MS);
       await close();
     },
   };
@@ -58,7 +58,7 @@ export async function openStore(given: string | undefined, insecure: boolean): P
 /** How the store that `spec` names is opened. Throws {@linkcode UsageError} for what names none. */
 export function opener(spec: string, insecure: boolean): () => Promise<Opened> {
   const [, scheme, rest] = /^([a-z]+):(.+)$/s.exec(spec) ?? [];
-  if (scheme === "kv" && rest !== ":memory:") return () => openKv(rest);
+  if (scheme === "kv" && rest !== ":memory:") return () => openKv(rest, processesSkewMs());
   if (scheme === "datastore") return () => openDatastore(rest);
   if (URL.canParse(spec) && new URL(spec).hostname !== "") {
     if (scheme === "http" && !insecure && (process.env.DENO_KV_ACCESS_TOKEN || spec.includes("@"))) {
@@ -67,7 +67,7 @@ export function opener(spec: string, insecure: boolean): () => Promise<Opened> {
           "nobody is on the way",
       );
     }
-    if (scheme === "http" || scheme === "https") return () => openKv(spec);
+    if (scheme === "http" || scheme === "https") return () => openKv(spec, MACHINES_SKEW_MS);
     if (scheme === "redis" || scheme === "rediss") return () => openRedis(spec);
   }
   const [, named] = /^([a-z][a-z\d+.-]*):/i.exec(spec) ?? [];
@@ -100,13 +100,13 @@ function decoded(text: string): string {
   }
 }
 
-async function openKv(path: string): Promise<Opened> {
+async function openKv(path: string, skewMs: number): Promise<Opened> {
   // Locks are kept as bytes. On Bun the client wants to be told how to read and write other values.
   const foreign = "Bun" in globalThis
     ? { encodeV8: () => new Uint8Array(), decodeV8: () => undefined }
     : undefined;
   const kv = await (await kvOpener())(path, foreign);
-  return { backend: kvBackend(kv), close: () => kv.close() };
+  return { backend: kvBackend(kv, { skewMs }), close: () => kv.close() };
 }
 
 async function kvOpener(): Promise<OpenKv> {

@@ -31,19 +31,39 @@ export interface Change {
    * delete it, earlier never. Garbage collection only: whether a lease has lapsed is for the core to say.
    */
   readonly expireInMs?: number;
+  /**
+   * Whether nothing goes but what the caller itself has put there, whatever the time is: a store with a clock then need
+   * not ask whether the caller's is right. Default: `false`.
+   */
+  readonly isOwn?: boolean;
 }
 
 /** What a commit came to. */
 export type CommitResult =
   /** All changes are applied, under this new version. */
   | { readonly ok: true; readonly version: string }
-  /** Nothing is applied. `entries` are the ones now there, if the store gives them for free. */
+  /** Nothing is applied. `entries` are the ones now there, if the store gives them for free, of other records of the lock, too. */
   | { readonly ok: false; readonly entries?: readonly Entry[] };
+
+/** How `commit` is asked. */
+export interface CommitOptions {
+  /**
+   * The names of the watchers of the lock that the commit concerns, see {@linkcode WatchOptions}: these hear of it at once.
+   * Other watchers may hear of it late, or only of what comes after it. Default: it concerns everybody.
+   */
+  readonly concerns?: readonly string[];
+}
 
 /** How `watch` is asked. */
 export interface WatchOptions {
   /** Ends the watch: the iteration then finishes without an error. */
   readonly signal: AbortSignal;
+  /**
+   * What commits call this watcher if they concern it. It may then be shown, before an entry of `key`, what else the
+   * commit has changed beside it: entries of other keys. Default: none; it is shown entries of `key` only, and all commits
+   * concern it.
+   */
+  readonly name?: string;
   /**
    * Asks for news only where they cost nothing. A store that pushes behaves as always; one that would
    * have to poll yields the current entry and then nothing more until `signal` aborts. Default: `false`.
@@ -77,12 +97,12 @@ export interface LockBackend {
    * unknown (the answer was lost) it throws, and it does not repeat the commit by itself. A store with a
    * clock may also refuse a commit that was made while `now()` here was wrong; it is right afterwards.
    */
-  commit(changes: readonly Change[]): Promise<CommitResult>;
+  commit(changes: readonly Change[], options?: CommitOptions): Promise<CommitResult>;
 
   /**
    * Yields the current entry of `key`, then an entry after each change. It may skip entries that were
-   * overtaken, repeat itself and be late; it must not lose the last change. Whether it pushes, polls or
-   * does both is the backend's business: the core never sleeps to poll.
+   * overtaken, repeat itself and be late; it must not lose the last change that concerns the watcher. Whether it
+   * pushes, polls or does both is the backend's business: the core never sleeps to poll.
    */
   watch(key: string, options: WatchOptions): AsyncIterable<Entry>;
 
@@ -104,11 +124,22 @@ export interface LockBackend {
   readonly skewMs: number;
 
   /**
+   * By how many milliseconds `now()` may be wrong here and now, if that is known to be less than the half of `skewMs`:
+   * a lock that was handed over is taken at once only if it is.
+   */
+  readonly errorMs?: number;
+
+  /**
    * How late a `watch` may usually be, in milliseconds: the time that the first in line has to take a
    * free lock before the next one may. Too short costs fairness, too long costs time after a crash;
    * neither costs safety.
    */
   readonly graceMs: number;
+}
+
+/** By how much a backend's clock may be wrong at the moment. */
+export function errorOf({ errorMs, skewMs }: LockBackend): number {
+  return errorMs ?? skewMs / 2;
 }
 
 const known = new WeakSet<object>();

@@ -62,9 +62,11 @@ export class Alarm {
       this.#ringsMs = dueMs;
       // A moment may be less away than the clock can tell: some time must pass until the next look.
       this.#timer = this.#clock.after(Math.max(1, dueMs - now), this.#look);
+      this.#background = false;
     }
     this.#dueMs = dueMs;
     this.#ring = ring;
+    if (background === this.#background) return;
     this.#background = background;
     if (background) this.#timer.unref();
     else this.#timer.ref();

@@ -61,6 +61,11 @@ export interface LockEvents {
   };
   /** The lease is renewed, `lateMs` milliseconds after that was due: at a third of the lease. */
   "holdfast:renewed": HoldEvent & { readonly lateMs: number };
+  /**
+   * Nobody in this process can reach the held `Lock` any more, so that nobody can release it: it is not renewed again,
+   * and is lost when its lease ends. Seen some time after it happens: the garbage collector says it.
+   */
+  "holdfast:forgotten": HoldEvent;
   /** The lock is ours no more, `heldMs` milliseconds after it was granted, although nobody released it. */
   "holdfast:lost": HoldEvent & { readonly heldMs: number; readonly reason: LossReason };
   /**

@@ -159,6 +159,7 @@ export function lock(
 /** Runs `fn` and releases. The loss of the lock goes before the outcome of `fn`; a failed release never. */
 async function runUnder<Result>(held: Lock, fn: () => Result): Promise<Awaited<Result>> {
   const hold = holdOf(held);
+  hold.keep();
   let result: Awaited<Result>;
   try {
     result = await fn();

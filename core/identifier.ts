@@ -7,6 +7,9 @@ const MAX_KEY_BYTES = 512;
 const HASHED = /#sha256:[0-9a-f]{64}$/;
 const HASH_CHARS = "#sha256:".length + 64;
 
+/** What the key of a lock's queue has behind the key of the lock. No identifier that ends so is a key as it is. */
+export const QUEUE = "#queue";
+
 /** Resolves when every hash that was asked for before is known. */
 let hashed: Promise<unknown> = Promise.resolve();
 
@@ -20,7 +23,17 @@ export function assertIdentifier(value: unknown, option = "identifier"): asserts
 
 /** The key of an identifier that is so short that it is its own key: known at once, as in most locks. */
 export function plainKeyOf(identifier: string): string | undefined {
-  return identifier.length <= MAX_PLAIN_UNITS ? identifier : undefined;
+  return identifier.length <= MAX_PLAIN_UNITS && !identifier.endsWith(QUEUE) ? identifier : undefined;
+}
+
+/** The key under which stores keep the queue of the lock that is kept under `key`. */
+export function queueKeyOf(key: string): string {
+  return key + QUEUE;
+}
+
+/** The key of the lock that a key belongs to: itself, or the one whose queue it is of. */
+export function lockKeyOf(key: string): string {
+  return key.endsWith(QUEUE) ? key.slice(0, -QUEUE.length) : key;
 }
 
 /**
@@ -40,7 +53,7 @@ export async function keyOf(identifier: string): Promise<string> {
 /** The key of a long identifier: itself, or as much of it as fits, and a hash that makes it longer than any other. */
 async function longKeyOf(identifier: string): Promise<string> {
   const bytes = new TextEncoder().encode(identifier);
-  if (bytes.length <= MAX_KEY_BYTES) return identifier;
+  if (bytes.length <= MAX_KEY_BYTES && !identifier.endsWith(QUEUE)) return identifier;
   if (HASHED.test(identifier) && bytes.length <= MAX_KEY_BYTES + HASH_CHARS) return identifier;
   // A character that does not fit whole is left out: more might come of it.
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });

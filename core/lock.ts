@@ -1,4 +1,3 @@
-import { acquire } from "./acquire.ts";
 import type { LockBackend } from "./backend.ts";
 import { backendError, LockBackendError } from "./errors.ts";
 import { Hold } from "./hold.ts";
@@ -7,7 +6,7 @@ import { printable } from "./printable.ts";
 import { refuse } from "./validate.ts";
 import { backendFor } from "./configure.ts";
 import { type CheckedOptions, checkOptions, type LockKind, type LockOptions } from "./options.ts";
-import { peerOf } from "./peer.ts";
+import { participantOf } from "./participant.ts";
 
 /** Makes the public face of a hold; the class itself shows no way to. */
 let lockOf: (hold: Hold) => Lock;
@@ -43,6 +42,7 @@ export class Lock {
   private constructor(hold: Hold) {
     if (!(hold instanceof Hold)) throw new TypeError("Cannot make a Lock: acquire one");
     this.#hold = hold;
+    hold.ownedBy(this);
   }
 
   /**
@@ -97,7 +97,7 @@ export class Lock {
    * spot. An eviction shows as soon as this process is told; `commitIfHeld` asks the store itself.
    */
   get held(): boolean {
-    return this.#hold.observe().held;
+    return this.#hold.startWatching().held;
   }
 
   /**
@@ -106,7 +106,7 @@ export class Lock {
    * not aborted yet; reading it from the lock, like `held`, is exact.
    */
   get signal(): AbortSignal {
-    return this.#hold.observe().signal;
+    return this.#hold.startWatching().signal;
   }
 
   /**
@@ -156,7 +156,7 @@ export function acquireLock(
   return new Promise((resolve, reject) => {
     const ask = (backend: LockBackend, key: string) => {
       throwIfAborted(options);
-      acquire(peerOf(backend), identifier, key, options, (hold, error, refused) => {
+      participantOf(backend).acquire({ identifier, key, options }, (hold, error, refused) => {
         if (hold !== undefined) resolve(lockOf(hold));
         else if (refused && taken === null) resolve(null);
         else reject(error);

@@ -276,7 +276,7 @@ export const holdCases: Cases = {
     const waiting = stage.acquire(b);
     await stage.untilWaiting(1);
     await stage.until((record) => (record?.holders[0].renewals ?? 0) >= 2);
-    assert.equal((await stage.record())?.queue.length, 1);
+    assert.equal((await stage.queued()).length, 1);
     await held.release();
     assert.equal((await waiting).held, true);
   },

@@ -1,8 +1,8 @@
 import { strict as assert } from "node:assert";
 import type { LockBackend } from "../core/backend.ts";
-import { encode, sightOf } from "../core/record/codec.ts";
-import type { Holder, LockRecord } from "../core/record/record.ts";
-import { renew } from "../core/record/rules.ts";
+import { encodeLock, lockIn } from "../core/record/codec.ts";
+import { queueKeyOf } from "../core/identifier.ts";
+import type { Holder, LockRecord, QueueRecord } from "../core/record/record.ts";
 import { cleanup, type CleanupCounts } from "../core/operators/cleanup.ts";
 import { forceRelease, type ListedLock, Lock, locks } from "../mod.ts";
 import { loseAnswer } from "./probe.ts";
@@ -29,9 +29,12 @@ export const operatorCases: Cases = {
     assert.equal(holder.fencingToken, held.fencingToken);
     assert.ok(holder.leaseLeftMs <= stage.ms(5000) + a.skewMs && holder.since instanceof Date);
     assert.ok(holder.heldForMs >= 0 && waiter.waitingForMs >= 0 && waiter.since instanceof Date);
-    const { holders: [{ token }], queue: [{ seat }] } = (await stage.record())!;
+    const { holders: [{ token }] } = (await stage.record())!;
+    const [{ participant, token: entryToken }] = await stage.queued();
     assert.equal(JSON.stringify(shown).includes(token), false);
-    assert.equal(JSON.stringify(shown).includes(seat), false);
+    for (const secret of [participant, entryToken]) {
+      assert.equal(JSON.stringify(shown).includes(secret), false);
+    }
     await held.release();
     await (await waiting).release();
     assert.deepEqual(await listed(stage), []);
@@ -65,8 +68,9 @@ export const operatorCases: Cases = {
     const { a, b, store, id } = stage;
     const held = await stage.acquire(a, { renew: false });
     b.plan(async (apply) => {
-      const { version, record } = sightOf(await stage.entry());
-      const value = encode(renew(record, record.holders[0].token, Math.ceil(b.now()))!);
+      const { version, record } = lockIn(await stage.entry());
+      const [{ renewals }] = record.holders;
+      const value = encodeLock({ ...record, holders: [{ ...record.holders[0], renewals: renewals + 1 }] });
       assert.equal((await store.commit([{ key: id, version, value }])).ok, true);
       return await apply();
     });
@@ -128,17 +132,24 @@ export const operatorCases: Cases = {
     b.skewMs = 1000;
     const now = b.now();
     const long = 10 * 60_000;
-    const waiter = { seat: "gone", mode: "exclusive", limit: 1, since: now - long } as const;
-    const evicted = { token: "gone", reason: "forced" } as const;
+    const waiter = {
+      participant: "gone",
+      token: "g",
+      mode: "exclusive",
+      limit: 1,
+      since: now - long,
+    } as const;
+    const queue = { v: 1, id: "gone/1", entries: [waiter] } as const;
+    const notice = { token: "gone", reason: "forced" } as const;
     await leaveRecord(stage, "dead", { holders: [holder(now - long)] });
-    await leaveRecord(stage, "dead with a line", { holders: [holder(now - long)], queue: [waiter] });
-    await leaveRecord(stage, "line only", { queue: [waiter], freedAt: now - long });
-    await leaveRecord(stage, "old note", { evicted: [{ ...evicted, until: now - long }] });
+    await leaveRecord(stage, "dead with a queue", { holders: [holder(now - long)], queue: queue.id }, queue);
+    await leaveRecord(stage, "queue only", { queue: queue.id, freedAt: now - long }, queue);
+    await leaveRecord(stage, "old notice", { notices: [{ ...notice, until: now - long }] });
     const kept = await Promise.all([
       leaveRecord(stage, "running", { holders: [holder(now + long)] }),
       leaveRecord(stage, "running, and one dead", { holders: [holder(now - long), holder(now + long)] }),
-      leaveRecord(stage, "line in use", { queue: [waiter], freedAt: now }),
-      leaveRecord(stage, "fresh note", { evicted: [{ ...evicted, until: now + long }] }),
+      leaveRecord(stage, "queue in use", { queue: queue.id, freedAt: now }, queue),
+      leaveRecord(stage, "fresh notice", { notices: [{ ...notice, until: now + long }] }),
     ]);
     const held = await stage.acquire(a);
     const before = await Promise.all(kept.map((key) => stage.entry(key)));
@@ -175,7 +186,7 @@ export const operatorCases: Cases = {
     b.list = async function* (prefix) {
       yield* store.list(prefix);
       const { version } = await stage.entry(alive);
-      const value = encode(recordOf({ holders: [{ ...running, renewals: 1 }] }));
+      const value = encodeLock(recordOf({ holders: [{ ...running, renewals: 1 }] }));
       assert.equal((await store.commit([{ key: alive, version, value }])).ok, true);
     };
     assert.deepEqual(await cleanup({ backend: b, prefix: id }), counts({ live: 1, removed: 1 }));
@@ -201,7 +212,7 @@ export const operatorCases: Cases = {
     await store.commit([{
       key: id,
       version,
-      value: encode(recordOf({ holders: [holder(b.now() - 60_000)] })),
+      value: encodeLock(recordOf({ holders: [holder(b.now() - 60_000)] })),
     }]);
     let held: Lock | undefined;
     b.plan(async (apply) => {
@@ -215,7 +226,7 @@ export const operatorCases: Cases = {
 
   "cleanup: who claims a dead record just after it was listed keeps it": async (stage) => {
     const { a, b, id } = stage;
-    const value = encode(recordOf({ holders: [holder(b.now() - 60_000)] }));
+    const value = encodeLock(recordOf({ holders: [holder(b.now() - 60_000)] }));
     await stage.store.commit([{ key: id, version: null, value }]);
     let held: Lock | undefined;
     const backend: LockBackend = {
@@ -301,7 +312,7 @@ export const operatorCases: Cases = {
   "cleanup: what is no record is left alone and counted": async (stage) => {
     const { b, id, store } = stage;
     const key = `${id}/other`;
-    await store.commit([{ key, version: null, value: '{"v":2,"holders":[],"queue":[]}' }]);
+    await store.commit([{ key, version: null, value: '{"v":2,"holders":[]}' }]);
     const before = await stage.entry(key);
     assert.deepEqual(await cleanup({ backend: b, prefix: id, olderThanMs: 0 }), counts({ unreadable: 1 }));
     assert.deepEqual(await stage.entry(key), before);
@@ -338,13 +349,22 @@ function holder(expiresAt: number): Holder {
 }
 
 function recordOf(parts: Partial<LockRecord>): LockRecord {
-  return { v: 1, holders: [], queue: [], ...parts };
+  return { v: 1, holders: [], ...parts };
 }
 
 /** Leaves a record as dead processes might have, and answers its key. */
-async function leaveRecord({ id, store }: Stage, name: string, parts: Partial<LockRecord>): Promise<string> {
+async function leaveRecord(
+  { id, store }: Stage,
+  name: string,
+  parts: Partial<LockRecord>,
+  queue?: QueueRecord,
+): Promise<string> {
   const key = `${id}/${name}`;
-  assert.equal((await store.commit([{ key, version: null, value: encode(recordOf(parts)) }])).ok, true);
+  const changes = [{ key, version: null, value: encodeLock(recordOf(parts)) }];
+  if (queue !== undefined) {
+    changes.push({ key: queueKeyOf(key), version: null, value: JSON.stringify(queue) });
+  }
+  assert.equal((await store.commit(changes)).ok, true);
   return key;
 }
 

@@ -1,5 +1,12 @@
 import { setTimeout } from "node:timers/promises";
-import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
+import type {
+  Change,
+  CommitOptions,
+  CommitResult,
+  Entry,
+  LockBackend,
+  WatchOptions,
+} from "../core/backend.ts";
 import { LockBackendError } from "../core/errors.ts";
 
 /** What happens to a commit on its way; `apply` hands it to the store. */
@@ -42,9 +49,9 @@ export class Probe implements LockBackend {
     return this.#call(() => this.#backend.read(keys));
   }
 
-  commit(changes: readonly Change[]): Promise<CommitResult> {
+  commit(changes: readonly Change[], options?: CommitOptions): Promise<CommitResult> {
     this.commits++;
-    const apply = () => this.#backend.commit(changes);
+    const apply = () => this.#backend.commit(changes, options);
     const plan = this.#plans.shift();
     return this.#call(plan === undefined ? apply : () => plan(apply));
   }
@@ -76,6 +83,10 @@ export class Probe implements LockBackend {
 
   set skewMs(ms: number) {
     this.#skewMs = ms;
+  }
+
+  get errorMs(): number | undefined {
+    return this.#skewMs === undefined ? this.#backend.errorMs : undefined;
   }
 
   /** Says what happens to the next commits, one plan each. */

@@ -1,8 +1,9 @@
 import { strict as assert } from "node:assert";
 import type { CommitResult } from "../core/backend.ts";
+import { queueKeyOf } from "../core/identifier.ts";
 import { cleanup } from "../core/operators/cleanup.ts";
 import { forceRelease, type ListedLock, locks } from "../mod.ts";
-import { type Cases, outcomeOf, type Stage } from "./stage.ts";
+import { type Cases, lossOf, outcomeOf, type Stage } from "./stage.ts";
 
 const NOW = Date.now();
 const HOLDER = {
@@ -14,11 +15,10 @@ const HOLDER = {
   expiresAt: NOW + 60_000,
   renewals: 0,
 };
-const WAITER = { seat: "s", mode: "exclusive", limit: 1, since: NOW };
 
 /** A record, with parts that are wrong. */
 function record(parts: Record<string, unknown>): string {
-  return JSON.stringify({ v: 1, holders: [HOLDER], queue: [], ...parts });
+  return JSON.stringify({ v: 1, holders: [HOLDER], ...parts });
 }
 
 /** A record of one holder, with members that are wrong. */
@@ -30,7 +30,7 @@ function held(members: Record<string, unknown>): string {
 const MALFORMED: Readonly<Record<string, string>> = {
   "no JSON": '{"v":1,"holders":[],',
   "JSON that is no record": "[]",
-  "a format that is newer": '{"v":2,"holders":[],"queue":[]}',
+  "a format that is newer": '{"v":2,"holders":[]}',
   "a holder whose lease has no end": held({ expiresAt: undefined }),
   "a holder whose lease ends at a text": held({ expiresAt: "soon" }),
   "a holder whose label is null": held({ label: null }),
@@ -40,18 +40,42 @@ const MALFORMED: Readonly<Record<string, string>> = {
   "more holders than there may be": record({
     holders: Array.from({ length: 65 }, (_, i) => ({ ...HOLDER, token: `t${i}` })),
   }),
-  "a line of nobody": record({ holders: [], queue: [null] }),
-  "a place in line without a name": record({ holders: [], queue: [{ ...WAITER, seat: "" }] }),
-  "a moment that is a text": record({ holders: [], queue: [WAITER], freedAt: "x" }),
-  "evictions that are a number": record({ evicted: 5 }),
+  "a holder that is null": record({ holders: [null] }),
+  "a queue without a name": record({ queue: "" }),
+  "a moment that is a text": record({ holders: [], queue: "q", freedAt: "x" }),
+  "notices that are a number": record({ notices: 5 }),
 };
 
-/** What is no record of a lock: the lock is nobody's to take, and nothing else suffers. */
+const ENTRY = { participant: "p", token: "t", mode: "exclusive", limit: 1, since: NOW };
+
+/** What a store may hold under the key of a queue; of the name of the queue that a lock names, where it says one. */
+const MALFORMED_QUEUES: Readonly<Record<string, (id: string) => string>> = {
+  "no JSON": () => '{"v":1,"id":',
+  "the record of a lock": () => record({}),
+  "a format that is newer": (id) => JSON.stringify({ v: 2, id, entries: [] }),
+  "an entry without a token": (id) => JSON.stringify({ v: 1, id, entries: [{ ...ENTRY, token: undefined }] }),
+  "more entries than there may be": (id) => {
+    const entries = Array.from({ length: 65 }, (_, i) => ({ ...ENTRY, participant: `p${i}` }));
+    return JSON.stringify({ v: 1, id, entries });
+  },
+};
+
+/**
+ * What is no record of a lock: the lock is nobody's to take, and nothing else suffers. What is no record of a queue: it
+ * is void, and nobody suffers.
+ */
 export const recordCases: Cases = {
   ...Object.fromEntries(
     Object.entries(MALFORMED).map(([what, text]) => [
       `record: ${what} is refused by name, and left alone`,
       (stage: Stage) => refuse(stage, text),
+    ]),
+  ),
+
+  ...Object.fromEntries(
+    Object.entries(MALFORMED_QUEUES).map(([what, textOf]) => [
+      `record: a queue that is ${what} is void, and keeps nobody from the lock`,
+      (stage: Stage) => passOver(stage, textOf),
     ]),
   ),
 
@@ -74,7 +98,88 @@ export const recordCases: Cases = {
     assert.deepEqual([seen, unreadable, removed], [2, 1, 1]);
     assert.equal((await stage.entry(bad)).value, "no record");
   },
+
+  "record: a queue that cannot be read keeps no operator from evicting the holder": async (stage) => {
+    const { a, b, id, store } = stage;
+    const held = await stage.acquire(a);
+    const [lock, queue] = await store.read([id, queueKeyOf(id)]);
+    const named = { ...JSON.parse(lock.value!), queue: "q" };
+    named.holders[0].fence = held.fencingToken;
+    const written = await store.commit([
+      { key: id, version: lock.version, value: JSON.stringify(named) },
+      { key: queueKeyOf(id), version: queue.version, value: "no record" },
+    ]);
+    assert.equal(written.ok, true);
+    assert.equal(await forceRelease(id, { backend: b }), true);
+    assert.equal((await lossOf(held)).reason, "forced");
+    assert.equal((await stage.acquire(b)).held, true);
+  },
 };
+
+async function passOver(stage: Stage, textOf: (id: string) => string): Promise<void> {
+  const { a, b, id, store } = stage;
+  const key = queueKeyOf(id);
+  const overwrite = async () => {
+    const name = (await stage.record())?.queue ?? "none";
+    const { version } = await stage.entry(key);
+    const value = textOf(name);
+    assert.equal((await store.commit([{ key, version, value }])).ok, true);
+    return value;
+  };
+
+  // Beside a lock that names no queue it is nothing to anybody, and garbage to a cleanup.
+  await overwrite();
+  const first = await stage.acquire(a);
+  assert.equal(await first.release(), true);
+  const counts = await cleanup({ backend: b, prefix: id });
+  assert.deepEqual([counts.seen, counts.removed], [1, 1]);
+  assert.equal((await stage.entry(key)).version, null);
+
+  // It turns bad while others wait: whoever joins next replaces it, and the holder does not notice.
+  const held = await stage.acquire(a);
+  const queued = stage.acquire(b);
+  await stage.untilWaiting(1);
+  const value = await overwrite();
+  assert.deepEqual(await waitersOf(stage), [[1, 0, undefined]]);
+  // Where clocks mean nothing a cleanup watches for a lease: meanwhile the waiter looks, and joins again.
+  if (b.skewMs !== Infinity) {
+    const named = await cleanup({ backend: b, prefix: id });
+    assert.deepEqual([named.seen, named.live, named.unreadable], [2, 1, 1]);
+    assert.equal((await stage.entry(key)).value, value);
+  }
+  const joined = stage.acquire(stage.another());
+  await stage.untilWaiting(1);
+  assert.deepEqual(await waitersOf(stage), [[1, 1, undefined]]);
+  assert.equal(held.held, true);
+
+  // It turns bad again while its lock is held: the holder gives the lock back, and those that wait get it.
+  await overwrite();
+  assert.equal(await held.release(), true);
+  const next = await Promise.race([queued, joined]);
+  assert.equal(await next.release(), true);
+  for (const waiting of [queued, joined]) {
+    const taken = await waiting;
+    if (taken !== next) assert.equal(await taken.release(), true);
+  }
+  await stage.untilGone();
+
+  // And an operator gets through.
+  await stage.acquire(a);
+  const last = stage.acquire(b);
+  await stage.untilWaiting(1);
+  await overwrite();
+  assert.equal(await forceRelease(id, { backend: b }), true);
+  assert.equal(await (await last).release(), true);
+}
+
+/** Of each lock in the listing: how many hold it, how many wait for it, and whether it can be read. */
+async function waitersOf({ b, id }: Stage): Promise<unknown[]> {
+  const found: unknown[] = [];
+  for await (const { holders, waiters, unreadable } of locks({ prefix: id, backend: b })) {
+    found.push([holders.length, waiters.length, unreadable]);
+  }
+  return found;
+}
 
 async function refuse(stage: Stage, text: string): Promise<void> {
   const { a, b, id, store } = stage;

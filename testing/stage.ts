@@ -1,8 +1,9 @@
 import { strict as assert } from "node:assert";
 import { setTimeout } from "node:timers/promises";
 import type { Entry, LockBackend } from "../core/backend.ts";
-import { decode } from "../core/record/codec.ts";
-import type { LockRecord } from "../core/record/record.ts";
+import { queueKeyOf } from "../core/identifier.ts";
+import { lockIn, queueIn } from "../core/record/codec.ts";
+import type { LockRecord, QueueEntry } from "../core/record/record.ts";
 import { Lock, lock, type LockForms, type LockLostError, type LockOptions } from "../mod.ts";
 import { freeze, Probe } from "./probe.ts";
 
@@ -117,9 +118,25 @@ export class Stage {
     return this.until((record) => record === null);
   }
 
-  /** Until this many processes stand in line. */
-  untilWaiting(count: number): Promise<void> {
-    return this.until((record) => record?.queue.length === count);
+  /** The processes that are queued, first come first. */
+  async queued(): Promise<readonly QueueEntry[]> {
+    const [lock, queue] = await this.store.read([this.id, queueKeyOf(this.id)]);
+    const { record } = queueIn(queue);
+    return record.id === lockIn(lock).record.queue ? record.entries : [];
+  }
+
+  /** Until this many processes are queued. */
+  async untilWaiting(count: number): Promise<void> {
+    const found = new AbortController();
+    const signal = AbortSignal.any([found.signal, this.#over.signal]);
+    try {
+      for await (const _ of this.store.watch(queueKeyOf(this.id), { signal })) {
+        if ((await this.queued()).length === count) return;
+      }
+    } finally {
+      found.abort();
+    }
+    throw new Error("the watch has ended");
   }
 
   /** Cleans up, and fails if a process has left something running. */
@@ -158,8 +175,8 @@ export class Stage {
   }
 }
 
-function recordOf({ key, value }: Entry): LockRecord | null {
-  return value === null ? null : decode(key, value);
+function recordOf(entry: Entry): LockRecord | null {
+  return entry.value === null ? null : lockIn(entry).record;
 }
 
 /** The news that a lock was lost. */

@@ -23,7 +23,11 @@ class Scene implements AsyncDisposable {
 
   constructor(browser: Browser) {
     this.#browser = browser;
-    const admin = adminHandler({ backend: this.peer(), authorize: basicSecret(SECRET), refreshMs: 100 });
+    const admin = adminHandler({
+      backend: this.participant(),
+      authorize: basicSecret(SECRET),
+      refreshMs: 100,
+    });
     this.#server = Deno.serve(
       { hostname: "127.0.0.1", port: 0, onListen() {} },
       (request) =>
@@ -34,12 +38,12 @@ class Scene implements AsyncDisposable {
     this.url = `http://localhost:${this.#server.addr.port}/admin/locks`;
   }
 
-  peer() {
+  participant() {
     return memoryBackend({ store: this.store });
   }
 
   async acquire(identifier: string, label?: string, leaseMs?: number): Promise<Lock> {
-    return (await Lock.acquire(identifier, { backend: this.peer(), label, leaseMs }))!;
+    return (await Lock.acquire(identifier, { backend: this.participant(), label, leaseMs }))!;
   }
 
   /** A browser of its own on the page, logged in. */
@@ -98,7 +102,7 @@ const CASES: Record<string, (scene: Scene) => Promise<void>> = {
     const row = rowOf(page, "invoice:17");
     await row.getByText("worker 3").waitFor();
     assertStringIncludes(await row.innerText(), held.fencingToken);
-    const waiting = lock("invoice:17", { backend: scene.peer(), label: "worker 4" }).acquire();
+    const waiting = lock("invoice:17", { backend: scene.participant(), label: "worker 4" }).acquire();
     await row.locator("ol > li").getByText("worker 4").waitFor();
     await held.release();
     const next = await waiting;
@@ -275,7 +279,7 @@ const CASES: Record<string, (scene: Scene) => Promise<void>> = {
       await scene.acquire("תור:1", "עובד"),
       await scene.acquire("dead", "gone", 100),
     ];
-    const waiting = lock("תור:1", { backend: scene.peer(), label: "next" }).acquire();
+    const waiting = lock("תור:1", { backend: scene.participant(), label: "next" }).acquire();
     for (const [colorScheme, width] of [["light", 1280], ["dark", 320]] as const) {
       const page = await scene.open({
         colorScheme,

@@ -207,8 +207,8 @@ test("the lock is lost: 76; the command is terminated, and then killed", async (
   await using second = await new Program(stage, "run", "x", ...options, "--", "sh", "-c", stubborn).says(
     "ready",
   );
-  await using thief = new Program(stage, "run", "x", "--steal-after", "1ms", "--", "echo", "mine");
-  assertEquals((await thief.hears().outcome()).out, "mine\n");
+  await using stealer = new Program(stage, "run", "x", "--steal-after", "1ms", "--", "echo", "mine");
+  assertEquals((await stealer.hears().outcome()).out, "mine\n");
   const killed = await second.outcome();
   assertEquals([killed.code, killed.out], [76, "ready\nasked\n"]);
   assertStringIncludes(killed.err, `a waiter's stealAfterMs evicted it`);

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
-import { encode } from "../core/record/codec.ts";
+import { encodeLock } from "../core/record/codec.ts";
 import type { Holder } from "../core/record/record.ts";
 import {
   appEngineCron,
@@ -29,7 +29,7 @@ function dead(leaseMs = 100): string {
     expiresAt,
     renewals: 0,
   };
-  return encode({ v: 1, holders: [holder], queue: [] });
+  return encodeLock({ v: 1, holders: [holder] });
 }
 
 /** A memory with this many records of dead processes. */

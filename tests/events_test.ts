@@ -1,5 +1,6 @@
 // What is told on the diagnostics channels, and when.
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import { AsyncLocalStorage } from "node:async_hooks";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { memoryBackend, MemoryStore } from "../backends/memory.ts";
 import {
@@ -72,15 +73,15 @@ class Listener implements Disposable {
 function scene() {
   const identifier = `events:${crypto.randomUUID()}`;
   const store = new MemoryStore();
-  const peer = () => new Probe(memoryBackend({ store }));
+  const participant = () => new Probe(memoryBackend({ store }));
   const forms = (backend: Probe, options: LockOptions = {}) => lock(identifier, { backend, ...options });
-  return { identifier, peer, forms, heard: new Listener(identifier) };
+  return { identifier, participant, forms, heard: new Listener(identifier) };
 }
 
 Deno.test("events: a lock that is acquired and released", async () => {
-  const { identifier, peer, forms, heard } = scene();
+  const { identifier, participant, forms, heard } = scene();
   using _ = heard;
-  const held = await forms(peer(), { label: "me", kind: "weak" }).acquire();
+  const held = await forms(participant(), { label: "me", kind: "weak" }).acquire();
   await held.release();
   assertEquals(heard.names, ["wait-start", "acquired", "released"]);
   const { id } = heard.of("wait-start");
@@ -97,9 +98,9 @@ Deno.test("events: a lock that is acquired and released", async () => {
 });
 
 Deno.test("events: waiters are told apart, and a refused write is a conflict", async () => {
-  const { peer, forms, heard } = scene();
+  const { participant, forms, heard } = scene();
   using _ = heard;
-  const [a, b] = [peer(), peer()];
+  const [a, b] = [participant(), participant()];
   const first = await forms(a).acquire();
   const second = forms(b).acquire();
   await heard.until("conflict");
@@ -123,9 +124,9 @@ Deno.test("events: waiters are told apart, and a refused write is a conflict", a
 });
 
 Deno.test("events: a renewal", async () => {
-  const { peer, forms, heard } = scene();
+  const { participant, forms, heard } = scene();
   using _ = heard;
-  const held = await forms(peer(), { leaseMs: 100 }).acquire();
+  const held = await forms(participant(), { leaseMs: 100 }).acquire();
   await heard.until("renewed");
   await held.release();
   const { fencingToken, lateMs } = heard.of("renewed");
@@ -134,9 +135,9 @@ Deno.test("events: a renewal", async () => {
 });
 
 Deno.test("events: a loss, once, with its reason", async () => {
-  const { identifier, peer, forms, heard } = scene();
+  const { identifier, participant, forms, heard } = scene();
   using _ = heard;
-  const [a, b] = [peer(), peer()];
+  const [a, b] = [participant(), participant()];
   const held = await forms(a).acquire();
   await forceRelease(identifier, { backend: b });
   assertEquals(heard.names.includes("lost"), false, "nobody has told it yet");
@@ -147,18 +148,18 @@ Deno.test("events: a loss, once, with its reason", async () => {
 });
 
 Deno.test("events: a lease that ran out", async () => {
-  const { peer, forms, heard } = scene();
+  const { participant, forms, heard } = scene();
   using _ = heard;
-  const held = await forms(peer(), { leaseMs: 100, renew: false }).acquire();
+  const held = await forms(participant(), { leaseMs: 100, renew: false }).acquire();
   await heard.until("lost");
   assertEquals([heard.of("lost").reason, held.held], ["expired", false]);
   assert(heard.of("lost").heldMs >= 90);
 });
 
 Deno.test("events: those who bail, and why", async () => {
-  const { identifier, peer, forms, heard } = scene();
+  const { identifier, participant, forms, heard } = scene();
   using _ = heard;
-  const [a, b, broken] = [peer(), peer(), peer()];
+  const [a, b, broken] = [participant(), participant(), participant()];
   const held = await forms(a).acquire();
   const taken = await assertRejects(() => forms(b, { wait: false }).acquire(), LockAcquisitionError);
   assertEquals(await Lock.acquire(identifier, { backend: b, waitForMs: 10 }), null);
@@ -176,9 +177,9 @@ Deno.test("events: those who bail, and why", async () => {
 });
 
 Deno.test("events: a release that the store does not hear of", async () => {
-  const { identifier, peer, forms, heard } = scene();
+  const { identifier, participant, forms, heard } = scene();
   using _ = heard;
-  const backend = peer();
+  const backend = participant();
   assertEquals(
     await forms(backend).run(() => {
       backend.fail(new Error("the store is out"));
@@ -189,4 +190,26 @@ Deno.test("events: a release that the store does not hear of", async () => {
   const { error } = heard.of("released");
   assertInstanceOf(error, LockBackendError);
   assertEquals([error.identifier, heard.of("backend-error").error], [identifier, error]);
+});
+
+Deno.test("events: what listens to a loss runs in the context of whoever asked for the signal", async () => {
+  const { identifier, participant, forms } = scene();
+  const backend = participant();
+  const context = new AsyncLocalStorage<string>();
+  const heard: (string | undefined)[] = [];
+  const listen = (held: Lock, who: string) =>
+    context.run(who, () => held.signal.addEventListener("abort", () => heard.push(context.getStore())));
+  const evict = () => context.run("operator", () => forceRelease(identifier, { backend }));
+
+  const first = await context.run("first", () => forms(backend).acquire());
+  listen(first, "a listener");
+  const waiting = context.run("second", () => forms(backend).acquire());
+  await evict();
+  // It was handed over within what others did.
+  const second = await waiting;
+  listen(second, "another listener");
+  const last = context.run("last", () => forms(backend).acquire());
+  await evict();
+  await context.run("somebody", async () => void await (await last).release());
+  assertEquals(heard, ["a listener", "another listener"]);
 });

@@ -1,8 +1,16 @@
 // A store that is silent, throws, or fails: what callers of a lock are told.
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
-import { memoryBackend } from "../backends/memory.ts";
-import { type Change, type CommitResult, Lock, lock, type LockBackend, LockBackendError } from "../mod.ts";
+import { memoryBackend, MemoryStore } from "../backends/memory.ts";
+import {
+  type Change,
+  type CommitResult,
+  forceRelease,
+  Lock,
+  lock,
+  type LockBackend,
+  LockBackendError,
+} from "../mod.ts";
 
 Deno.test("failing store: a silent store is not a taken lock, not even behind another that waits for it", async () => {
   const backend = memoryBackend();
@@ -83,6 +91,25 @@ Deno.test("failing store: a release that throws when it has done its work has re
   const { signal } = held;
   throwing = true;
   assertEquals([await held.release(), signal.aborted], [true, false]);
+});
+
+Deno.test("failing store: a release that was lost on its way has not released what was forced meanwhile", async () => {
+  let loses = false;
+  const store = new MemoryStore();
+  const operator = memoryBackend({ store });
+  const backend = memoryBackend({ store });
+  const commit = backend.commit.bind(backend);
+  backend.commit = async (changes) => {
+    if (!loses) return await commit(changes);
+    loses = false;
+    await forceRelease("report", { backend: operator });
+    throw new LockBackendError("no answer", { transient: true });
+  };
+  const held = await lock("report", { backend }).acquire();
+  const { signal } = held;
+  loses = true;
+  assertEquals(await held.release(), false);
+  assertEquals([signal.aborted, signal.reason.reason], [true, "forced"]);
 });
 
 Deno.test("failing store: a release that fails for good is told at once, by its first cause", async () => {

@@ -93,10 +93,10 @@ function faultTests(name: string, open: (url: string) => Promise<Database>): voi
         proxy.cutStreams();
         await opened(proxy, 2);
       }
-      const thief = await lock("x", { backend: b, stealAfterMs: 0 }).acquire();
+      const stealer = await lock("x", { backend: b, stealAfterMs: 0 }).acquire();
       await told;
       assertEquals(held.signal.reason.reason, "stolen");
-      assertEquals(await thief.release(), true);
+      assertEquals(await stealer.release(), true);
       await held.release();
     }
   });
@@ -116,7 +116,7 @@ function faultTests(name: string, open: (url: string) => Promise<Database>): voi
     const [kv, other] = [await open(server.url), await open(server.url)];
     const held = await lock("x", { backend: kvBackend(kv), leaseMs: 60_000 }).acquire();
     const waiting = lock("x", { backend: kvBackend(other), leaseMs: 60_000 }).acquire();
-    while ((await kvBackend(kv).read(["x"]))[0].value?.includes("seat") !== true) await delay(5);
+    while ((await kvBackend(kv).read(["x"]))[0].value?.includes("queue") !== true) await delay(5);
     await server.kill();
     const releasing = held.release();
     await delay(100);

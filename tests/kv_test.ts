@@ -273,24 +273,48 @@ Deno.test(
 );
 
 Deno.test(
+  "kv: what guarded commits leave behind is nothing that listings and cleanups read through",
+  withKv(async (kv) => {
+    let read = 0;
+    const backend = kvBackend(like(kv, {
+      async *list(selector, options) {
+        for await (const entry of kv.list(selector as Deno.KvListSelector, options)) {
+          read++;
+          yield entry;
+        }
+      },
+    }));
+    const held = await lock("x", { backend }).acquire();
+    for (let i = 0; i < 5; i++) assert((await commitIfHeld(held, (atomic) => atomic.set(["n"], i))).ok);
+    const all = await Array.fromAsync(kv.list({ prefix: ["holdfast"] }));
+    assertEquals(all.length, 6, "a record, and five receipts that will expire");
+    for (const prefix of ["", "x"]) {
+      read = 0;
+      assertEquals((await Array.fromAsync(locks({ backend, prefix }))).length, 1);
+      assertEquals(read, 1);
+    }
+    read = 0;
+    const { seen, live } = await cleanup({ backend });
+    assertEquals([seen, live, read], [1, 1, 1]);
+    await held.release();
+  }),
+);
+
+Deno.test(
   "kv: neither a renewal nor a new waiter makes commitIfHeld fail",
   withKv(async (kv) => {
     const held = await lock("x", { backend: kvBackend(kv), leaseMs: 1500 }).acquire();
     const ending = new AbortController();
     const waiting = lock("x", { backend: kvBackend(kv), signal: ending.signal }).acquire();
-    const line = async () => {
-      const record = await recordOf(kv, ["holdfast", "x"]) as {
-        holders: { renewals: number }[];
-        queue: unknown[];
-      };
-      return [record.queue.length, record.holders[0].renewals];
-    };
+    const record = async () =>
+      await recordOf(kv, ["holdfast", "x"]) as { holders: { renewals: number }[]; queue?: string };
+    const renewals = async () => (await record()).holders[0].renewals;
     let builds = 0;
     const { ok } = await commitIfHeld(held, async (atomic) => {
-      // The first two are overtaken: by the new waiter, then by a renewal.
-      if (++builds === 1) { while ((await line())[0] === 0); }
-      const [, renewals] = await line();
-      if (builds === 2) { while ((await line())[1] === renewals); }
+      // The first two are overtaken: by the first waiter, which names its queue, then by a renewal.
+      if (++builds === 1) { while ((await record()).queue === undefined); }
+      const before = await renewals();
+      if (builds === 2) { while (await renewals() === before); }
       atomic.set(["done"], builds);
     });
     assert(ok && builds >= 2);
@@ -306,22 +330,22 @@ Deno.test(
   withKv(async (kv) => {
     const backend = kvBackend(kv);
     const write = (held: Lock) => commitIfHeld(held, (atomic) => atomic.set(["a"], 1));
-    const robbed = await lock("x", { backend }).acquire();
-    const thief = await lock("x", { backend: kvBackend(kv), stealAfterMs: 0 }).acquire();
-    assertEquals((await assertRejects(() => write(robbed), LockLostError)).reason, "stolen");
-    assert(robbed.signal.aborted && !robbed.held);
+    const evicted = await lock("x", { backend }).acquire();
+    const stealer = await lock("x", { backend: kvBackend(kv), stealAfterMs: 0 }).acquire();
+    assertEquals((await assertRejects(() => write(evicted), LockLostError)).reason, "stolen");
+    assert(evicted.signal.aborted && !evicted.held);
     const oops = new Error("oops");
     assertEquals(
       await assertRejects(() =>
-        commitIfHeld(thief, (atomic) => {
+        commitIfHeld(stealer, (atomic) => {
           atomic.set(["a"], 1);
           throw oops;
         })
       ),
       oops,
     );
-    await thief.release();
-    assertEquals((await assertRejects(() => write(thief), LockLostError)).reason, "released");
+    await stealer.release();
+    assertEquals((await assertRejects(() => write(stealer), LockLostError)).reason, "released");
     const brief = await lock("x", { backend, leaseMs: 100, renew: false }).acquire();
     while (brief.held) await delay(10);
     assertEquals((await assertRejects(() => write(brief), LockLostError)).reason, "expired");

@@ -28,6 +28,12 @@ async function importsOf(...paths: string[]): Promise<[file: string, imported: s
   return found;
 }
 
+/** The files and folders that are published and may have code in them. */
+async function publishedPaths(): Promise<string[]> {
+  const { publish } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
+  return publish.include.filter((path: string) => !path.includes(".") || path.endsWith(".ts"));
+}
+
 Deno.test("layout: the demo and the benchmarks use of the tests what is there for it", async () => {
   const imports = await importsOf("demo", "bench");
   const used = imports.filter(([, imported]) => imported.startsWith("tests/"));
@@ -36,11 +42,22 @@ Deno.test("layout: the demo and the benchmarks use of the tests what is there fo
 });
 
 Deno.test("layout: what is published imports nothing but itself and the platform", async () => {
-  const { publish } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
-  const published = publish.include.filter((path: string) => !path.includes(".") || path.endsWith(".ts"));
+  const published = await publishedPaths();
   const imports = await importsOf(...published);
   const isOwn = (imported: string) =>
-    published.some((path: string) => imported === path || imported.startsWith(`${path}/`));
+    published.some((path) => imported === path || imported.startsWith(`${path}/`));
   assertEquals(imports.filter(([, imported]) => !isOwn(imported) && !imported.startsWith("node:")), []);
   assertEquals(imports.length > 100, true);
+});
+
+Deno.test("layout: no imports of what is published go in a circle, not even those of types", async () => {
+  const imports = await importsOf(...await publishedPaths());
+  // What imports nothing that is left is in no circle.
+  let left = imports;
+  for (let count = Infinity; left.length < count;) {
+    count = left.length;
+    const importing = new Set(left.map(([file]) => file));
+    left = left.filter(([, imported]) => importing.has(imported));
+  }
+  assertEquals(left, []);
 });

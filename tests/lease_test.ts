@@ -1,9 +1,9 @@
 // When a lease is over, for the process that holds it.
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { memoryBackend } from "../backends/memory.ts";
-import { decode } from "../core/record/codec.ts";
+import { decodeLock } from "../core/record/decode.ts";
 import { type Lock, lock, type LockBackend, LockBackendError } from "../mod.ts";
 import { freeze } from "../testing/probe.ts";
 
@@ -44,17 +44,24 @@ Deno.test("lease: a renewal that hangs does not keep the holder from being told 
     commit: (changes) => hangs ? hanging.promise : store.commit(changes),
   };
   const told: string[] = [];
-  const onFailure = () => told.push("failure");
+  const onFailure = (message: unknown) => told.push((message as { error: Error }).error.message);
   subscribe("holdfast:backend-error", onFailure);
   const held = await lock("x", { backend: silent, leaseMs: 100 }).acquire();
   hangs = true;
-  await alive(new Promise((resolve) => held.signal.addEventListener("abort", resolve)));
-  told.push("loss");
-  // The renewal is given up long after that.
+  const lost = new Promise<void>((resolve) =>
+    held.signal.addEventListener("abort", () => {
+      told.push("lost");
+      resolve();
+    })
+  );
+  await alive(lost);
+  // The renewal is given up long after that. What it comes to then is no news any more.
   hanging.reject(new LockBackendError("the test is over"));
   await delay(0);
   unsubscribe("holdfast:backend-error", onFailure);
-  assertEquals(told, ["loss", "failure"]);
+  const [loss, why, ...more] = told;
+  assertEquals([loss, more], ["lost", []]);
+  assertStringIncludes(why, `Cannot renew lock "x": the store did not answer within`);
 });
 
 Deno.test("lease: a process that is frozen just after it has read the time does not believe it holds what others see lapse", async () => {
@@ -72,15 +79,15 @@ Deno.test("lease: a process that is frozen just after it has read the time does 
   });
   const agrees = async (held: Lock) => {
     const [{ key, value }] = await backend.read(["report"]);
-    const [{ expiresAt }] = decode(key, value).holders;
-    assertEquals([held.held, expiresAt > now()], [true, true]);
+    const [{ expiresAt }] = decodeLock(key, value!).holders;
+    assertEquals([held.held, expiresAt! > now()], [true, true]);
   };
   freezing = true;
   const held = await lock("report", { backend, leaseMs }).acquire();
   await agrees(held);
-  const heir = lock("report", { backend, leaseMs }).acquire();
+  const successor = lock("report", { backend, leaseMs }).acquire();
   freezing = true;
   await held.release();
-  await agrees(await heir);
-  await (await heir).release();
+  await agrees(await successor);
+  await (await successor).release();
 });

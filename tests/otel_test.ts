@@ -40,12 +40,12 @@ function scene(options: InstrumentOptions = {}) {
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
   const telemetry = instrument({ context, trace: provider, metrics: meters }, options);
   const store = new MemoryStore();
-  const peer = () => new Probe(memoryBackend({ store }));
+  const participant = () => new Probe(memoryBackend({ store }));
   const identifier = `otel:${crypto.randomUUID()}`;
   return {
     identifier,
-    a: peer(),
-    b: peer(),
+    a: participant(),
+    b: participant(),
     telemetry,
     forms: (backend: Probe, options: LockOptions = {}) => lock(identifier, { backend, ...options }),
     spans: () => spans.getFinishedSpans(),

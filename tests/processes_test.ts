@@ -7,7 +7,8 @@ import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { decode } from "../core/record/codec.ts";
+import { queueKeyOf } from "../core/identifier.ts";
+import { decodeLock, decodeQueue } from "../core/record/decode.ts";
 import type { LockRecord } from "../core/record/record.ts";
 import { Child, now } from "./support/child.ts";
 import { KvServer, missingDenokv } from "./support/kv_server.ts";
@@ -128,18 +129,22 @@ class Processes implements AsyncDisposable {
   /** What the store knows of the lock; `null` if nothing. */
   async record(): Promise<LockRecord | null> {
     const [{ value }] = await this.#store.backend.read(["shared"]);
-    return value === null ? null : decode("shared", value);
+    return value === null ? null : decodeLock("shared", value);
   }
 
   async read(...names: string[]): Promise<(string | null)[]> {
     return await this.#store.read(names);
   }
 
-  /** Until this many processes stand in line. */
-  async lined(count: number): Promise<void> {
+  /** Until this many processes are queued. */
+  async queued(count: number): Promise<void> {
     const deadline = now() + 30_000;
-    while ((await this.record())?.queue.length !== count) {
-      assert(now() < deadline, `there never were ${count} in line`);
+    const key = queueKeyOf("shared");
+    for (;;) {
+      const [{ value }] = await this.#store.backend.read([key]);
+      const { id, entries } = decodeQueue(key, value ?? '{"v":1,"id":"none","entries":[]}');
+      if (entries.length === count && (await this.record())?.queue === id) return;
+      assert(now() < deadline, `there never were ${count} queued`);
       await delay(5);
     }
   }
@@ -220,7 +225,7 @@ test("a killed holder: a waiter follows when the lease has lapsed", 2, async (pr
   const leaseMs = 1500;
   const first = await victim.ask({ do: "acquire", options: { leaseMs } }, "acquired");
   waiter.tell({ do: "acquire" });
-  await processes.lined(1);
+  await processes.queued(1);
   victim.signal("SIGKILL");
   const killed = now();
   const second = await waiter.next("acquired");
@@ -240,7 +245,7 @@ for (const [first, { name }] of runtimes.entries()) {
     const granted = await frozen.ask({ do: "acquire", options: { leaseMs, renew: false } }, "acquired");
     frozen.tell({ do: "tick", gapMs: leaseMs });
     successor.tell({ do: "acquire" });
-    await processes.lined(1);
+    await processes.queued(1);
     frozen.signal("SIGSTOP");
     const stopped = now();
     const next = await successor.next("acquired");
@@ -263,27 +268,31 @@ for (const [first, { name }] of runtimes.entries()) {
   }, first);
 }
 
-test("a killed waiter that was first in line delays the next one by its grace only", 3, async (processes) => {
-  const [holder, head, next] = processes.children;
-  await holder.ask({ do: "acquire" }, "acquired");
-  head.tell({ do: "acquire" });
-  await processes.lined(1);
-  next.tell({ do: "acquire" });
-  await processes.lined(2);
-  head.signal("SIGKILL");
-  const released = await holder.ask({ do: "release" }, "released");
-  const { at } = await next.next("acquired");
-  assert(at <= released.at + SLACK_MS, `granted only ${at - released.at} ms after the release`);
-  assertEquals((await next.ask({ do: "release" }, "released")).ours, true);
-  assertEquals(await processes.record(), null);
-});
+test(
+  "a killed waiter that was first in the queue delays the next one by its grace only",
+  3,
+  async (processes) => {
+    const [holder, head, next] = processes.children;
+    await holder.ask({ do: "acquire" }, "acquired");
+    head.tell({ do: "acquire" });
+    await processes.queued(1);
+    next.tell({ do: "acquire" });
+    await processes.queued(2);
+    head.signal("SIGKILL");
+    const released = await holder.ask({ do: "release" }, "released");
+    const { at } = await next.next("acquired");
+    assert(at <= released.at + SLACK_MS, `granted only ${at - released.at} ms after the release`);
+    assertEquals((await next.ask({ do: "release" }, "released")).ours, true);
+    assertEquals(await processes.record(), null);
+  },
+);
 
-test("the line holds: first come, first served", 5, async (processes) => {
+test("the queue holds: first come, first served", 5, async (processes) => {
   const [holder, ...waiters] = processes.children;
   await holder.ask({ do: "acquire" }, "acquired");
   for (const [i, waiter] of waiters.entries()) {
     waiter.tell({ do: "acquire" });
-    await processes.lined(i + 1);
+    await processes.queued(i + 1);
   }
   await holder.ask({ do: "release" }, "released");
   const tokens: string[] = [];
@@ -295,51 +304,51 @@ test("the line holds: first come, first served", 5, async (processes) => {
   assertEquals(await processes.record(), null);
 });
 
-test("a robbed holder is told 'stolen', in another process than the thief's", 2, async (processes) => {
-  const [robbed, thief] = processes.children;
+test("an evicted holder is told 'stolen', in another process than the stealer's", 2, async (processes) => {
+  const [evicted, stealer] = processes.children;
   // Where there is push, the next renewal is a week away.
   const leaseMs = processes.pushes ? 2 ** 31 - 1 : 1500;
-  await robbed.ask({ do: "acquire", options: { leaseMs } }, "acquired");
+  await evicted.ask({ do: "acquire", options: { leaseMs } }, "acquired");
   // It watches after one second; a theft before that would be told at its renewal only.
   if (processes.pushes) await delay(2500);
-  await thief.ask({ do: "acquire", options: { stealAfterMs: 0 } }, "acquired");
-  assertEquals((await robbed.next("lost")).reason, "stolen");
-  assertEquals((await robbed.ask({ do: "commit", value: "stale" }, "refused")).reason, "stolen");
-  assertEquals((await robbed.ask({ do: "release" }, "released")).ours, false);
-  assertEquals((await thief.ask({ do: "look" }, "looked")).held, true);
-  assertEquals((await thief.ask({ do: "release" }, "released")).ours, true);
+  await stealer.ask({ do: "acquire", options: { stealAfterMs: 0 } }, "acquired");
+  assertEquals((await evicted.next("lost")).reason, "stolen");
+  assertEquals((await evicted.ask({ do: "commit", value: "stale" }, "refused")).reason, "stolen");
+  assertEquals((await evicted.ask({ do: "release" }, "released")).ours, false);
+  assertEquals((await stealer.ask({ do: "look" }, "looked")).held, true);
+  assertEquals((await stealer.ask({ do: "release" }, "released")).ours, true);
 }, 1);
 
 test(
-  "the store refuses the write of a robbed holder that was under way before it knew",
+  "the store refuses the write of an evicted holder that was under way before it knew",
   2,
   async (processes) => {
-    const [robbed, thief] = processes.children;
-    await robbed.ask({ do: "acquire" }, "acquired");
+    const [evicted, stealer] = processes.children;
+    await evicted.ask({ do: "acquire" }, "acquired");
     // Proven to be held, and ready to be sent: nothing but the store can stop it now.
-    await robbed.ask({ do: "commit", value: "stale", pause: true }, "ready");
-    await thief.ask({ do: "acquire", options: { stealAfterMs: 0 } }, "acquired");
-    await thief.ask({ do: "commit", value: "fresh" }, "committed");
-    const { heldWhenSent, reason } = await robbed.ask({ do: "go" }, "refused");
+    await evicted.ask({ do: "commit", value: "stale", pause: true }, "ready");
+    await stealer.ask({ do: "acquire", options: { stealAfterMs: 0 } }, "acquired");
+    await stealer.ask({ do: "commit", value: "fresh" }, "committed");
+    const { heldWhenSent, reason } = await evicted.ask({ do: "go" }, "refused");
     assertEquals(reason, "stolen");
     // Whoever is told by push may have heard of it by now.
     if (!processes.pushes) assertEquals(heldWhenSent, true);
     assertEquals(await processes.read("value"), ["fresh"]);
-    assertEquals((await thief.ask({ do: "release" }, "released")).ours, true);
+    assertEquals((await stealer.ask({ do: "release" }, "released")).ours, true);
   },
 );
 
 test(
-  "a robbed holder that releases before it knew takes nothing from its successor",
+  "an evicted holder that releases before it knew takes nothing from its successor",
   2,
   async (processes) => {
-    const [robbed, thief] = processes.children;
-    await robbed.ask({ do: "acquire" }, "acquired");
-    await thief.ask({ do: "acquire", options: { stealAfterMs: 0 } }, "acquired");
-    assertEquals((await robbed.ask({ do: "release" }, "released")).ours, false);
+    const [evicted, stealer] = processes.children;
+    await evicted.ask({ do: "acquire" }, "acquired");
+    await stealer.ask({ do: "acquire", options: { stealAfterMs: 0 } }, "acquired");
+    assertEquals((await evicted.ask({ do: "release" }, "released")).ours, false);
     assertEquals((await processes.record())?.holders.length, 1);
-    await thief.ask({ do: "commit", value: "fresh" }, "committed");
-    assertEquals((await thief.ask({ do: "release" }, "released")).ours, true);
+    await stealer.ask({ do: "commit", value: "fresh" }, "committed");
+    assertEquals((await stealer.ask({ do: "release" }, "released")).ours, true);
   },
   2,
 );

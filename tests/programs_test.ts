@@ -19,8 +19,9 @@ async function program(flags: string[], text: string, env: Record<string, string
     file,
     text.replaceAll("$mod", url("../mod.ts")).replaceAll("$backends", url("../backends")),
   );
+  const permissions = flags.some((flag) => flag.startsWith("--allow")) ? [] : ["--allow-all"];
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--no-config", "--no-check", "--quiet", "--allow-all", ...flags, file],
+    args: ["run", "--no-config", "--no-check", "--no-prompt", "--quiet", ...permissions, ...flags, file],
     cwd: directory,
     env: { DENO_DIR: `${directory}/deno`, NO_COLOR: "1", ...env },
     stdout: "piped",
@@ -49,6 +50,35 @@ Deno.test("program: without configuration, the app's own database is opened on f
      console.log(fences.length, fences[0] < fences[1]);`,
   );
   assertEquals(output, "2 true\n");
+});
+
+Deno.test("program: the clocks of a default database's processes are one, if that is surely a file of this machine", async () => {
+  const skewMs = async (allowed: string, env: Record<string, string> = {}) =>
+    Number(
+      await program(
+        ["--unstable-kv", allowed],
+        `import { openDefaultKvBackend } from "$backends/kv.ts";
+         // There is none at these paths: only what is made of it is looked at.
+         const kv = { get() {}, getMany() {}, list() {}, atomic() {}, watch() {} };
+         Object.defineProperty(Deno, "openKv", { value: () => Promise.resolve(kv) });
+         console.log((await openDefaultKvBackend()).skewMs);
+         Deno.exit();`,
+        env,
+      ),
+    );
+  const here = Deno.build.os === "windows" ? 50 : 0;
+  assertEquals(await skewMs("--allow-all"), here);
+  assertEquals(await skewMs("--allow-env", { DENO_KV_DEFAULT_PATH: "/data/app.sqlite" }), here);
+  assertEquals(await skewMs("--allow-env", { DENO_KV_DEFAULT_PATH: "https://kv.example.com" }), 1000);
+  const split = { DENO_KV_PATH_PREFIX: "https://", DENO_KV_DEFAULT_PATH: "kv.example.com" };
+  assertEquals(await skewMs("--allow-env", split), 1000);
+  for (const name of ["DENO_DEPLOYMENT_ID", "DENO_DEPLOY"]) {
+    assertEquals(await skewMs("--allow-env", { [name]: "1" }), 1000);
+  }
+  // Nobody is asked for a permission: what is not known counts as a server.
+  for (const allowed of ["--allow-env=DENO_KV_DEFAULT_PATH", "--allow-read=/nowhere"]) {
+    assertEquals(await skewMs(allowed), 1000);
+  }
 });
 
 Deno.test("program: where Deno KV is not enabled, the first use says what to do", async () => {
@@ -132,3 +162,27 @@ for (const [name, backend] of Object.entries(BACKENDS)) {
     assertEquals(output, "null\nTimeoutError\n");
   });
 }
+
+Deno.test("program: a lock that nobody can reach any more is not renewed; one that is kept, or that a form gives back, is", async () => {
+  const output = await program(
+    ["--v8-flags=--expose-gc"],
+    `import { subscribe } from "node:diagnostics_channel";
+     import { Lock, lock } from "$mod"; ${BACKENDS.memory}
+     const options = { backend, leaseMs: 1500 };
+     const forgotten = [];
+     subscribe("holdfast:forgotten", ({ identifier }) => forgotten.push(identifier));
+     const kept = await Lock.acquire("kept", options);
+     await (async () => void await Lock.acquire("dropped", options))();
+     const work = Promise.withResolvers();
+     const running = lock("run", options).run(() => work.promise);
+     const collecting = setInterval(gc, 20);
+     const next = await Lock.acquire("dropped", { backend, waitForMs: 15_000 });
+     // One that is not renewed would be over by now: it was acquired before the one that is.
+     const isTaken = await Lock.acquire("run", { backend, wait: false }) === null;
+     console.log(forgotten.join(), next !== null, kept.held, isTaken);
+     clearInterval(collecting);
+     work.resolve("ran");
+     console.log(await running, await kept.release());`,
+  );
+  assertEquals(output, "dropped true true true\nran true\n");
+});

@@ -1,6 +1,7 @@
-import { encode } from "../core/record/codec.ts";
-import type { Holder, LockRecord } from "../core/record/record.ts";
-import { release } from "../core/record/rules.ts";
+import { encodeLock } from "../core/record/codec.ts";
+import { type Holder, type LockRecord, MAX_NOTICES, recordOrNull } from "../core/record/record.ts";
+import { plan } from "../core/record/plan.ts";
+import { evidence, members, snapshot } from "./rules/notation.ts";
 import { assertEquals } from "@std/assert";
 
 const grant: Holder = {
@@ -14,34 +15,94 @@ const grant: Holder = {
   fence: undefined,
   label: undefined,
 };
-const waiter = { seat: "b", mode: "exclusive", limit: 1, since: 1_764_000_000_000 } as const;
 const eviction = { token: "a", reason: "stolen", until: 1_764_000_000_000 } as const;
 
 Deno.test("record: what is written out by hand is the same JSON", () => {
   const records: Record<string, Partial<LockRecord>> = {
     "a grant": {},
+    "a grant by one that does not know the time": { holders: [{ ...grant, expiresAt: null }] },
     "with a label": { holders: [{ ...grant, label: '"quoted"\n' }] },
     "with an empty label": { holders: [{ ...grant, label: "" }] },
     renewed: { holders: [{ ...grant, fence: "7", renewals: 3 }] },
     "of a newer version": { holders: [{ ...grant, fence: "7", colour: "red" } as Holder] },
-    "with a line": { queue: [waiter] },
-    "with a note": { evicted: [eviction] },
+    "that is an offer": { holders: [{ ...grant, offeredTo: "b" }] },
+    "with a queue": { queue: "q" },
+    "with a notice": { notices: [eviction] },
     "of two holders": { holders: [grant, { ...grant, token: "other" }] },
-    "of a line alone": { holders: [], queue: [waiter], freedAt: 1 },
-    "of a note alone": { holders: [], evicted: [eviction] },
+    "of a queue alone": { holders: [], queue: "q", freedAt: 1 },
+    "of a notice alone": { holders: [], notices: [eviction] },
     "of nothing": { holders: [] },
   };
   for (const [name, parts] of Object.entries(records)) {
-    const record: LockRecord = { v: 1, holders: [grant], queue: [], ...parts };
-    assertEquals(encode(record), JSON.stringify(record), name);
+    const record: LockRecord = { v: 1, holders: [grant], ...parts };
+    assertEquals(encodeLock(record), JSON.stringify(record), name);
   }
 });
 
-Deno.test("record: a release leaves no place in line in which nobody waits", () => {
-  const own = { ...waiter, seat: "own" };
-  const record: LockRecord = { v: 1, holders: [grant], queue: [own, waiter] };
-  const line = (seat?: string) => release(record, grant.token, 0, undefined, seat)?.record?.queue;
-  assertEquals([line("own"), line()], [[waiter], [own, waiter]]);
-  const alone: LockRecord = { v: 1, holders: [grant], queue: [own] };
-  assertEquals(release(alone, grant.token, 0, undefined, "own"), { record: null, granted: false });
+Deno.test("record: it has no empty parts, and nothing is left of one that says nothing", () => {
+  assertEquals(recordOrNull({ holders: [], notices: [], freedAt: 5 }), null);
+  const bare = { v: 1, holders: [grant], queue: undefined, notices: undefined, freedAt: undefined } as const;
+  assertEquals(recordOrNull({ holders: [grant], notices: [], freedAt: 5 }), bare);
+  assertEquals(recordOrNull({ holders: [], queue: "q", freedAt: null }), {
+    ...bare,
+    holders: [],
+    queue: "q",
+    freedAt: null,
+  });
+  const notices = Array.from({ length: MAX_NOTICES + 1 }, (_, i) => ({ ...eviction, token: `${i}` }));
+  assertEquals(recordOrNull({ holders: [], notices })?.notices, notices.slice(1));
+  assertEquals(recordOrNull({ holders: [], notices: [eviction] })?.notices, [eviction]);
+});
+
+Deno.test("record: a grant, a place in the queue and an offer, in full", () => {
+  const asks = members("a");
+  const [claim] = [...asks.requests].map((claim) => ({ ...claim, label: "host 1" }));
+  const labelled = { ...asks, requests: [claim] };
+  const how = { mode: "exclusive", limit: 1, since: 5, label: "host 1" } as const;
+  const held = { ...how, token: "a", leaseMs: 1000, expiresAt: 1005, renewals: 0 };
+  const granted = plan(snapshot("-"), labelled, evidence("now=5"));
+  assertEquals(granted, {
+    lock: { v: 1, holders: [held] },
+    grants: [{ claim, token: "a" }],
+    waitMs: Infinity,
+  });
+
+  const left = plan(snapshot("a:1000"), members("idle a"), evidence(""));
+  assertEquals(left, { lock: null, isOwn: true, waitMs: Infinity });
+
+  const joined = plan(snapshot("b:1000 | c"), labelled, evidence("now=5"));
+  const entry = { ...how, participant: "a", token: "A" };
+  const [before] = snapshot("b:1000 | c").queue!.record.entries;
+  assertEquals([joined.lock, joined.queue], [undefined, { v: 1, id: "q", entries: [before, entry] }]);
+
+  const queued = {
+    version: "8",
+    record: { v: 1, id: "q", entries: [{ ...entry, label: "host 2" }] },
+  } as const;
+  const freed = plan({ ...snapshot("b:1000 | a"), queue: queued }, members("idle b"), evidence("now=9"));
+  assertEquals(freed.lock?.holders, [{
+    ...how,
+    token: "A",
+    since: 9,
+    leaseMs: 75,
+    expiresAt: 84,
+    renewals: 0,
+    label: "host 2",
+    offeredTo: "a",
+  }]);
+  assertEquals(freed.queue, null);
+
+  const found = { ...snapshot("a:1000^3"), queue: undefined };
+  const renewed = plan(
+    found,
+    { ...labelled, intentOf: () => "renew", claimOf: () => claim },
+    evidence("now=9"),
+  );
+  assertEquals(renewed.lock?.holders, [{
+    ...held,
+    since: 3,
+    expiresAt: 1009,
+    renewals: 1,
+    fence: "fence of a",
+  }]);
 });

@@ -1,5 +1,7 @@
 // The simulation's own parts: what it reports is worth what they do.
 import { assert, assertEquals } from "@std/assert";
+import type { Change } from "../core/backend.ts";
+import { queueKeyOf } from "./simulation/core.ts";
 import type { Applied } from "./simulation/store.ts";
 import { EXEMPTIONS } from "./simulation/exemptions.ts";
 import { FAIR, SimNetwork } from "./simulation/network.ts";
@@ -75,10 +77,12 @@ Deno.test("parts: a store that forgets is as it was, and its versions rise all t
   const write = (value: string | null) => {
     const { version } = store.get("job");
     const changes = [{ key: "job", version, value }];
-    return store.commit({ process, madeMs: 0, sentMs: 0, changes, answer: "due", applied: 0 }, undefined);
+    return store.commit(
+      { process, madeMs: 0, sentMs: 0, errorMs: 0, queueSeenMs: 0, changes, answer: "due", applied: 0 },
+      undefined,
+    );
   };
-  const free =
-    '{"v":1,"holders":[],"queue":[{"seat":"a","mode":"exclusive","limit":1,"since":1}],"freedAt":1}';
+  const free = '{"v":1,"holders":[],"queue":"a/1","freedAt":1}';
   world.schedule(10, () => void write(free));
   world.schedule(20, () => void write(null));
   world.schedule(30, () => {
@@ -88,6 +92,32 @@ Deno.test("parts: a store that forgets is as it was, and its versions rise all t
   });
   await world.run(1000, () => {});
   assertEquals(applied.map(({ version }) => version).toSorted(), applied.map(({ version }) => version));
+});
+
+Deno.test("parts: a commit changes the lock's record and its queue's or neither, and is told as one", () => {
+  const world = new World();
+  const applied: Applied[] = [];
+  const store = new SimStore(world, { rate: 1 }, (change) => applied.push(change));
+  const process = new SimProcess(world, { name: "a" });
+  const commit = (...changes: Change[]) =>
+    store.commit(
+      { process, madeMs: 0, sentMs: 0, errorMs: 0, queueSeenMs: 0, changes, answer: "due", applied: 0 },
+      undefined,
+    );
+  const entry = '{"participant":"a","token":"a/2","mode":"exclusive","limit":1,"since":1}';
+  const lock = { key: "job", version: null, value: '{"v":1,"holders":[],"queue":"a/1","freedAt":1}' };
+  const queue = { key: queueKeyOf("job"), version: null, value: `{"v":1,"id":"a/1","entries":[${entry}]}` };
+  assertEquals(commit(lock, queue).ok, true);
+  assertEquals([store.get(lock.key).version], [store.get(queue.key).version]);
+  assertEquals(commit(lock, { ...queue, version: store.get(queue.key).version }).ok, false);
+  assertEquals(commit({ ...lock, version: store.get(lock.key).version, value: null }).ok, true);
+  assertEquals(applied.map(({ key, wrote }) => [key, wrote]), [
+    ["job", { lock: true, queue: true }],
+    ["job", { lock: true, queue: false }],
+  ]);
+  assertEquals(applied[0].after.entries.map(({ participant }) => participant), ["a"]);
+  // Nobody names the queue any more: what it says is void.
+  assertEquals([applied[1].after.entries, applied[1].after.isVoid], [[], true]);
 });
 
 Deno.test("parts: every exemption says why", () => {

@@ -1,13 +1,11 @@
 // How long one who set a limit waits, in virtual time.
 import { assert, assertInstanceOf } from "@std/assert";
-import { acquire } from "../core/acquire.ts";
 import { LockAcquisitionError } from "../core/errors.ts";
 import type { Hold } from "../core/hold.ts";
 import { checkOptions, type LockOptions } from "../core/options.ts";
-import type { Peer } from "../core/peer.ts";
+import { Participant } from "../core/participant.ts";
 import { SimBackend } from "./simulation/backend.ts";
 import { timekeeper } from "./simulation/clocks.ts";
-import { participate } from "./simulation/core.ts";
 import { FAIR, SimNetwork } from "./simulation/network.ts";
 import { SimProcess } from "./simulation/process.ts";
 import { SimStore } from "./simulation/store.ts";
@@ -18,24 +16,27 @@ Deno.test("limit: one whose time is up before the store's first answer goes when
     const world = new World();
     const store = new SimStore(world, { rate: 1 }, () => {});
     const network = new SimNetwork(world, FAIR, () => 0.5);
-    const peers = [0, 1].map((i) => {
+    const participants = [0, 1].map((i) => {
       const process = new SimProcess(world, { name: `process ${i}` });
       const time = timekeeper("stated", process, 0);
       const distance = { thereMs: 40, backMs: 40 };
       const backend = new SimBackend({ store, network, process, time, distance, graceMs: 800 });
-      return participate(backend, process.clock);
+      return new Participant(backend, process.clock);
     });
-    const ask = (peer: Peer, options: LockOptions) =>
+    const ask = (participant: Participant, options: LockOptions) =>
       new Promise<Hold | unknown>((resolve) =>
-        acquire(peer, "job", "job", checkOptions(options), (hold, error) => resolve(hold ?? error))
+        participant.acquire(
+          { identifier: "job", key: "job", options: checkOptions(options) },
+          (hold, error) => resolve(hold ?? error),
+        )
       );
     let outcomes: [error: unknown, at: number][] = [];
     const play = async () => {
-      const hold = await ask(peers[0], { renew: false }) as Hold;
+      const hold = await ask(participants[0], { renew: false }) as Hold;
       const asked = world.now;
-      const peer = peers[inTheHoldersProcess ? 0 : 1];
+      const participant = participants[inTheHoldersProcess ? 0 : 1];
       outcomes = await Promise.all([1, 30, 30].map(async (waitForMs) => {
-        const error = await ask(peer, { waitForMs });
+        const error = await ask(participant, { waitForMs });
         return [error, world.now - asked] as [unknown, number];
       }));
       await hold.release();

@@ -80,8 +80,8 @@ function recordIn({ entity }: Found): string | undefined {
 
 /** The entity of a record: the record, and what of it a person may want to see in the console. */
 function propertiesOf(value: string, expireInMs: number | undefined, now: number): Record<string, object> {
-  const { holders, queue } = shown(value);
-  const [holder] = holders;
+  const { holders, entries } = shown(value);
+  const [holder] = holders ?? [];
   const timestamp = (ms: unknown) => typeof ms === "number" ? { timestampValue: timestampOf(ms) } : undefined;
   const values: Record<string, object | undefined> = {
     record: { stringValue: value },
@@ -91,7 +91,7 @@ function propertiesOf(value: string, expireInMs: number | undefined, now: number
     since: timestamp(holder?.since),
     leaseMs: typeof holder?.leaseMs === "number" ? { integerValue: String(holder.leaseMs) } : undefined,
     leaseEnds: timestamp(holder?.expiresAt),
-    waiters: { integerValue: String(queue.length) },
+    waiters: entries === undefined ? undefined : { integerValue: String(entries.length) },
     garbageAt: expireInMs === undefined ? undefined : timestamp(now + expireInMs),
   };
   const properties: Record<string, object> = {};
@@ -101,13 +101,22 @@ function propertiesOf(value: string, expireInMs: number | undefined, now: number
   return properties;
 }
 
-/** What of a record is shown to people. Whatever it is, it must not keep it from being stored. */
-function shown(value: string): { holders: readonly Record<string, unknown>[]; queue: readonly unknown[] } {
+/** What of a record is shown to people. */
+interface Shown {
+  /** Of a lock's record. */
+  readonly holders?: readonly Record<string, unknown>[];
+  /** Of a queue's record. */
+  readonly entries?: readonly unknown[];
+}
+
+/** What is shown of this record. Whatever it is, it must not keep it from being stored. */
+function shown(value: string): Shown {
+  const listOf = (found: unknown) => Array.isArray(found) ? found : undefined;
   try {
-    const { holders, queue } = JSON.parse(value);
-    return { holders: Array.isArray(holders) ? holders : [], queue: Array.isArray(queue) ? queue : [] };
+    const { holders, entries } = JSON.parse(value);
+    return { holders: listOf(holders), entries: listOf(entries) };
   } catch {
-    return { holders: [], queue: [] };
+    return {};
   }
 }
 

@@ -11,7 +11,7 @@ const RECEIPT_MS = 300_000;
 
 /** Builds and commits under the record `proof`. */
 export async function commitUnder(
-  { backend, key, leaseMs, bounded, failure }: Guard<KvStore>,
+  { backend, leaseMs, bounded, failure }: Guard<KvStore>,
   proof: Pick<Entry, "key" | "version">,
   build: (atomic: KvAtomic) => unknown,
 ): Promise<KvCommit> {
@@ -20,7 +20,7 @@ export async function commitUnder(
   };
   const atomic = backend.kv.atomic();
   atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });
-  const receipt = [...backend.keyOf(key), crypto.randomUUID()];
+  const receipt = backend.newReceiptKey();
   atomic.check({ key: receipt, versionstamp: null });
   atomic.set(receipt, new Uint8Array(), { expireIn: 2 * leaseMs + RECEIPT_MS });
   await build(draftOf(atomic));

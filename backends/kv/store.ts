@@ -18,6 +18,8 @@ const NO_VERSION = "0".repeat(20);
 const MAX_READ = 10;
 
 const encoder = new TextEncoder();
+/** Below this are the receipts of guarded commits: bytes come before all texts, so that no listing of records reads them. */
+const RECEIPTS = encoder.encode("receipts");
 /** What is stored is shown as it is, with its byte order mark, for the core to refuse. */
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
@@ -42,6 +44,11 @@ export class KvStore implements LockBackend {
 
   keyOf(key: string): readonly KvKeyPart[] {
     return [...this.#prefix, key];
+  }
+
+  /** A key of its own for the receipt of a guarded commit. */
+  newReceiptKey(): readonly KvKeyPart[] {
+    return [...this.#prefix, RECEIPTS, crypto.randomUUID()];
   }
 
   async read(keys: readonly string[]): Promise<readonly Entry[]> {

@@ -12,7 +12,7 @@
  */
 
 import type { Entry, WatchOptions } from "../../core/backend.ts";
-import { Bell } from "../../core/bell.ts";
+import { Notify } from "../../core/notify.ts";
 import { systemClock } from "../../core/clock.ts";
 import { Backoff } from "../../core/retry.ts";
 import { poll } from "../polling.ts";
@@ -68,9 +68,9 @@ export class KvWatcher {
     look: () => Promise<Entry>,
     options: WatchOptions,
   ): AsyncIterable<Entry> {
-    const bell = new Bell();
+    const wakeUp = new Notify();
     let seen: Entry | undefined;
-    const stop = this.#listen(name, (version) => version !== seen?.version && bell.ring());
+    const stop = this.#listen(name, (version) => version !== seen?.version && wakeUp.notify());
     if (!options.idle) this.#polling++;
     // A hand-off makes two pieces of news, a release and a claim; a renewal makes one, and is no reason for all waiters to
     // look more often. So it counts as quiet since the last news but one.
@@ -85,7 +85,7 @@ export class KvWatcher {
     };
     const pauseMs = () => this.#pollMs(performance.now() - quietSince);
     try {
-      yield* poll({ look, onLook, pauseMs }, options, bell);
+      yield* poll({ look, onLook, pauseMs }, options, wakeUp);
     } finally {
       if (!options.idle) this.#polling--;
       await stop();
@@ -98,7 +98,7 @@ export class KvWatcher {
     if (open === undefined) return () => Promise.resolve();
     let reader: ReadableStreamDefaultReader<readonly KvEntry[]> | undefined;
     let stopped = false;
-    const bell = new Bell();
+    const wakeUp = new Notify();
     const read = async () => {
       reader = open(name).getReader();
       const forget = memoryOfWatch(this.#kv);
@@ -124,13 +124,13 @@ export class KvWatcher {
         if (stopped) return;
         this.#pushes = false;
         tell();
-        await bell.sleep(systemClock, backoff.pauseMs());
+        await wakeUp.sleep(systemClock, backoff.pauseMs());
       }
     };
     const listening = listen();
     return async () => {
       stopped = true;
-      bell.ring();
+      wakeUp.notify();
       await reader?.cancel().catch(() => {});
       await listening;
     };

@@ -1,7 +1,8 @@
 /** What the server keeps of a record, and the scripts that change it there. */
 
 import { createHash } from "node:crypto";
-import type { Entry } from "../../core/backend.ts";
+import type { Change, Entry } from "../../core/backend.ts";
+import { QUEUE } from "../../core/identifier.ts";
 
 /** How many digits a version has: microseconds since 1970 until the year 2286. */
 export const DIGITS = 16;
@@ -45,7 +46,7 @@ if expire == '0' then
 else
   done = call('SET', key, record, 'NX', 'PX', expire)
 end
-if not done then return {now, call('GET', key)} end
+if not done then return {now, call('GET', key), call('GET', key .. '${QUEUE}')} end
 call('PUBLISH', key .. '@DB', record)
 return answer
 `;
@@ -58,7 +59,7 @@ return answer
 const REPLACE = `
 local found = call('GET', key)
 if not found or string.sub(found, 1, ${DIGITS}) ~= seen or at * 1000 > now + ${TOLERANCE_MS * 1000} then
-  return {now, found}
+  return {now, found, call('GET', key .. '${QUEUE}')}
 end
 local last = call('GETSET', counter, now)
 if not last or last < seen then last = seen end
@@ -72,17 +73,24 @@ call('PUBLISH', key .. '@DB', record)
 return answer
 `;
 
-/**
- * Deletes a record if its version is `seen`. Answers `DELETED`; or the time and the record now there. A cleanup by a clock
- * far ahead of ours may have taken a living holder for a lapsed one: it is refused as a replacement is.
- */
-const DELETE = `
-local found = call('GET', key)
-if found and string.sub(found, 1, ${DIGITS}) == seen and at * 1000 <= now + ${TOLERANCE_MS * 1000} then
+const DROP = `
   call('DEL', key)
   call('PUBLISH', key .. '@DB', '')
   return ${DELETED}
-end
+`;
+
+/**
+ * Deletes a record if its version is `seen`. Answers `DELETED`; or the time and the record now there. `at` is the sender's
+ * view of the time if it has judged another's hold by it, and empty if it only takes back its own: a cleanup by a clock
+ * far ahead of ours may have taken a living holder for a lapsed one, and is refused as a replacement is.
+ */
+const DELETE = `
+local found = call('GET', key)
+local fits = found and string.sub(found, 1, ${DIGITS}) == seen
+if fits and at == '' then ${DROP} end
+${NOW}
+if fits and at * 1000 <= now + ${TOLERANCE_MS * 1000} then ${DROP} end
+return {now, found, call('GET', key .. '${QUEUE}')}
 `;
 
 /**
@@ -94,7 +102,7 @@ local call = redis.call
 ${NOW}
 local function create(key, counter, value, expire) ${CREATE} end
 local function replace(key, counter, seen, value, expire, at) ${REPLACE} end
-local function delete(key, seen, at) ${DELETE} return {now, found} end
+local function delete(key, seen, at) ${DELETE} end
 local replies, k, a = {}, 1, 2
 for opcode in string.gmatch(ARGV[1], '.') do
   local done, reply
@@ -114,51 +122,66 @@ end
 return replies
 `;
 
+/** Reads records. Answers the time, then what is under KEYS. */
+const READ = `
+local call = redis.call
+${NOW}
+local found = {now}
+for i = 1, #KEYS do found[i + 1] = call('GET', KEYS[i]) end
+return found
+`;
+
 /**
- * Reads records, or commits changes to several. KEYS: the records, then their buckets' counters. ARGV: the
- * sender's view of the time; then for each record the version that it must have, after how many milliseconds it
- * may go ("0" never, "-" at once), and its value. No ARGV: only reads. Answers as the others do, with all
- * records.
+ * Commits changes to several records, or to one that does not concern everybody. KEYS: the records, then their buckets'
+ * counters. ARGV: the sender's view of the time; the index of the news, see `indexOf`; the names of those whom it
+ * concerns, each followed by a comma, or "*" for all; then for each record the version that it must have, after how many
+ * milliseconds it may go ("0" never, "-" at once), and its value. Answers as the others do, with all records.
  */
 const COMMIT = `
-local count, fits, found = (#ARGV - 1) / 3, true, {false}
-if #ARGV == 0 then count, fits = #KEYS, false end
+local call = redis.call
+${NOW}
+local count, fits, found = (#ARGV - 3) / 3, ARGV[1] * 1000 <= now + ${TOLERANCE_MS * 1000}, {now}
 for i = 1, count do
-  local record = redis.call('GET', KEYS[i])
+  local record = call('GET', KEYS[i])
   found[i + 1] = record
-  if (record and record:sub(1, ${DIGITS}) or '') ~= ARGV[3 * i - 1] then fits = false end
+  if (record and string.sub(record, 1, ${DIGITS}) or '') ~= ARGV[3 * i + 1] then fits = false end
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local version = string.format('%0${DIGITS}.0f', now)
-if not fits or ARGV[1] * 1000 > now + ${TOLERANCE_MS * 1000} then
-  found[1] = version
-  return found
-end
-local least = now
+if not fits then return found end
+local last = ''
 for i = 1, count do
-  least = math.max(least, (tonumber(ARGV[3 * i - 1]) or 0) + 1)
+  if ARGV[3 * i + 1] > last then last = ARGV[3 * i + 1] end
 end
 for i = count + 1, #KEYS do
-  least = math.max(least, (tonumber(redis.call('GETSET', KEYS[i], version)) or 0) + 1)
+  local counted = call('GETSET', KEYS[i], now)
+  if counted and (tonumber(counted) or 0) > (tonumber(last) or 0) then last = counted end
 end
-local answer = version
-if least > now then
-  version = string.format('%0${DIGITS}.0f', least)
-  answer = version .. answer
-  for i = count + 1, #KEYS do redis.call('SET', KEYS[i], version) end
+local version, answer = now, now
+if (tonumber(last) or 0) + 1 > now + 0 then
+  version = string.format('%0${DIGITS}.0f', last + 1)
+  answer = version .. now
+  for i = count + 1, #KEYS do call('SET', KEYS[i], version) end
 end
+local news = ARGV[2] .. version
 for i = 1, count do
-  local record, expire = version .. ARGV[3 * i + 1], ARGV[3 * i]
+  local value, expire = ARGV[3 * i + 3], ARGV[3 * i + 2]
+  news = news .. value
   if expire == '-' then
-    record = ''
-    redis.call('DEL', KEYS[i])
+    call('DEL', KEYS[i])
   elseif expire == '0' then
-    redis.call('SET', KEYS[i], record)
+    call('SET', KEYS[i], version .. value)
   else
-    redis.call('SET', KEYS[i], record, 'PX', expire)
+    call('SET', KEYS[i], version .. value, 'PX', expire)
   end
-  redis.call('PUBLISH', KEYS[i] .. '@DB', record)
+end
+local told = {}
+for i = 1, count do
+  local lock = string.gsub(KEYS[i], '${QUEUE}$', '')
+  if ARGV[3] == '*' then
+    call('PUBLISH', KEYS[i] .. '@DB', news)
+  elseif not told[lock] then
+    told[lock] = true
+    for name in string.gmatch(ARGV[3], '([^,]+),') do call('PUBLISH', lock .. '@DB' .. '@' .. name, news) end
+  end
 end
 return answer
 `;
@@ -199,6 +222,7 @@ export interface Scripts {
   readonly replace: Script;
   readonly delete: Script;
   readonly batch: Script;
+  readonly read: Script;
   readonly commit: Script;
   readonly guard: Script;
   readonly type: Script;
@@ -220,14 +244,59 @@ export function scriptsOf(channelSuffix: string): Scripts {
       "r",
     ),
     delete: script(
-      `local call, key, seen, at = redis.call, KEYS[1], ARGV[1], ARGV[2]${NOW}${DELETE} return {now, found}`,
+      `local call, key, seen, at = redis.call, KEYS[1], ARGV[1], ARGV[2]${DELETE}`,
       "d",
     ),
     batch: script(BATCH),
+    read: new Script(READ),
     commit: script(COMMIT),
     guard: new Script(GUARD),
     type: new Script(TYPE),
   };
+}
+
+/** How long the text of a record may be that a message carries: what is longer is none of ours. */
+const MAX_NEWS_UNITS = 200_000;
+/** How many records one message may tell of. */
+const MAX_NEWS_RECORDS = 16;
+
+/**
+ * What comes before the version and the values in the news of a commit: a line of JSON with the keys, each followed by the
+ * length of its value, or by -1 if it was deleted. The news of a commit to one record, which concerns everybody, has none.
+ */
+export function indexOf(changes: readonly Change[]): string {
+  return `${JSON.stringify(changes.flatMap(({ key, value }) => [key, value?.length ?? -1]))}\n`;
+}
+
+/** The entries that a message tells of; `undefined` if it is none of ours. Anybody may have sent it. */
+export function entriesIn(message: string, key: string): readonly Entry[] | undefined {
+  if (message.length > MAX_NEWS_UNITS) return undefined;
+  if (message === "") return [entryOf(key, null)];
+  if (message[0] !== "[") {
+    const entry = entryOf(key, message);
+    return entry.value === NO_RECORD ? undefined : [entry];
+  }
+  const end = message.indexOf("\n") + 1;
+  let index: unknown;
+  try {
+    index = JSON.parse(message.slice(0, end));
+  } catch {
+    return undefined;
+  }
+  if (!Array.isArray(index) || index.length % 2 !== 0 || index.length > 2 * MAX_NEWS_RECORDS) {
+    return undefined;
+  }
+  const version = message.slice(end, end + DIGITS);
+  if (!VERSION_DIGITS.test(version)) return undefined;
+  const entries: Entry[] = [];
+  let at = end + DIGITS;
+  for (let i = 0; i < index.length; i += 2) {
+    const [key, length] = [index[i], index[i + 1]];
+    if (typeof key !== "string" || !Number.isInteger(length) || length < -1) return undefined;
+    if (length < 0) entries.push(entryOf(key, null));
+    else entries.push({ key, value: message.slice(at, at += length), version });
+  }
+  return at === message.length ? entries : undefined;
 }
 
 /** The value of an entry whose key holds a text of somebody else's. */

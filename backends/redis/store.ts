@@ -1,18 +1,25 @@
 /** Redis in the dialect of backends. */
 
 import { onAbort } from "../../core/abort.ts";
-import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
-import { Bell } from "../../core/bell.ts";
+import type {
+  Change,
+  CommitOptions,
+  CommitResult,
+  Entry,
+  LockBackend,
+  WatchOptions,
+} from "../../core/backend.ts";
+import { Notify } from "../../core/notify.ts";
 import { systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
-import { untilIdle } from "../../core/idle.ts";
-import { peerOf } from "../../core/peer.ts";
+import { lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
+import { participantOf } from "../../core/participant.ts";
 import type { ClientAdapter } from "./adapters.ts";
 import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
 import { failureOf, inTheWay, isWrongType, unexpected } from "./failures.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type Reading, ScriptBatcher } from "./script_batcher.ts";
-import { DELETED, DIGITS, entryOf, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
+import { DELETED, DIGITS, entryOf, indexOf, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
 
 /** Over so many hash tags are the keys spread, and so many counters there are at most. */
 const BUCKETS = 256;
@@ -72,8 +79,12 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.#placeOf(key).record;
   }
 
-  channelOf(key: string): string {
-    return this.#serverNameOf(this.keyOf(key)) + this.#channelSuffix;
+  channelOf(key: string, name?: string): string {
+    return this.#serverNameOf(this.keyOf(key)) + this.#channelSuffix + (name === undefined ? "" : `@${name}`);
+  }
+
+  get silentChannel(): string {
+    return `${this.#fullPrefix}:silent`;
   }
 
   /** What the server calls a key, to which the client may add something of its own. */
@@ -81,16 +92,16 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.adapter.keyPrefix + name;
   }
 
-  /** The key that a server's name of it, or of its channel, belongs to. */
-  keyIn(channel: string): string {
-    const rest = channel.slice(this.#fullPrefix.length + 1, channel.length - this.#channelSuffix.length);
+  /** The key that a server's name of it belongs to. */
+  #keyIn(name: string): string {
+    const rest = name.slice(this.#fullPrefix.length + 1);
     return rest.slice(rest.indexOf(":") + 1);
   }
 
   read(keys: readonly string[]): Promise<readonly Entry[]> {
     const sent = performance.now();
     const names = keys.map((key) => this.keyOf(key));
-    const call = { script: this.#scripts.commit, keyCount: names.length, words: names };
+    const call = { script: this.#scripts.read, keyCount: names.length, words: names };
     return this.#batcher.run(call, (reply) => {
       const entries = this.#entriesOf(keys, reply, sent);
       const other = entries.find(({ foreign }) => foreign);
@@ -99,15 +110,18 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     });
   }
 
-  commit(changes: readonly Change[]): Promise<CommitResult> {
+  commit(changes: readonly Change[], { concerns }: CommitOptions = {}): Promise<CommitResult> {
     const { reconnects } = this.adapter;
     const sent = performance.now();
     // Other answers may set the clock right before this one comes; what is sent now was written by it as it is.
     const { aheadMs } = this.#clock;
     const notify = this.#subscriptions.notifier(changes);
-    return this.#apply(changes, (reply) => {
+    return this.#apply(changes, concerns, (reply) => {
       if (Array.isArray(reply)) {
-        const entries = this.#entriesOf(changes.map(({ key }) => key), reply, sent);
+        const keys = changes.map(({ key }) => key);
+        // The scripts for one record tell of the queue's, too.
+        if (keys.length === 1 && reply.length === 3) keys.push(queueKeyOf(keys[0]));
+        const entries = this.#entriesOf(keys, reply, sent);
         if (reconnects !== this.adapter.reconnects) {
           throw new LockBackendError("the connection broke, and the client may have sent this commit twice", {
             transient: true,
@@ -125,29 +139,34 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     });
   }
 
-  async *watch(key: string, { signal, idle = false }: WatchOptions): AsyncIterable<Entry> {
+  get errorMs(): number {
+    return this.#clock.uncertaintyMs;
+  }
+
+  async *watch(key: string, { signal, name, idle = false }: WatchOptions): AsyncIterable<Entry> {
     if (signal.aborted) return;
-    const bell = new Bell();
-    const forget = onAbort(signal, bell.ring);
-    const channel = this.#subscriptions.enter(key, bell.ring);
+    const wakeUp = new Notify();
+    const forget = onAbort(signal, wakeUp.notify);
+    const watched = this.#subscriptions.enter(key, name, wakeUp.notify);
     try {
-      let last: Entry | undefined;
+      const shown = new WeakSet<Entry>();
       while (!signal.aborted) {
-        const { latest, failure } = channel;
+        const { failure } = watched;
         if (failure !== undefined && !(idle && failure.transient)) throw failure;
-        if (latest !== undefined && latest !== last) {
-          last = latest;
-          yield latest;
+        const entry = watched.next(shown, name !== undefined);
+        if (entry !== undefined) {
+          shown.add(entry);
+          yield entry;
           continue;
         }
         // Idle watchers ask only until they have seen what is there now.
-        const pollMs = idle && latest !== undefined ? Infinity : channel.pollMs;
-        await bell.sleep(systemClock, Math.max(0, channel.askedAt + pollMs - performance.now()));
-        if (performance.now() - channel.askedAt >= pollMs) void this.#subscriptions.ask(channel);
+        const pollMs = idle && watched.isKnown ? Infinity : watched.pollMs;
+        await wakeUp.sleep(systemClock, Math.max(0, watched.askedAt + pollMs - performance.now()));
+        if (performance.now() - watched.askedAt >= pollMs) void this.#subscriptions.ask(watched);
       }
     } finally {
       forget();
-      this.#subscriptions.leave(channel, bell.ring);
+      this.#subscriptions.leave(watched, wakeUp.notify);
     }
   }
 
@@ -162,7 +181,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
         });
         const [next, names] = reply as [unknown, unknown[]];
         cursor = String(next);
-        const keys = names.map((name) => this.keyIn(String(name) + this.#channelSuffix)).filter((key) => {
+        const keys = names.map((name) => this.#keyIn(String(name))).filter((key) => {
           const known = seen.has(key);
           seen.add(key);
           return !known && key.startsWith(prefix);
@@ -206,7 +225,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#subscriptions.close();
     // Waiters leave the queue now, for the client is still there.
-    await untilIdle(peerOf(this), DISPOSE_TIMEOUT_MS);
+    await participantOf(this).whenIdle(DISPOSE_TIMEOUT_MS);
     this.adapter.detach();
   }
 
@@ -214,7 +233,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   async #listed(key: string): Promise<Entry> {
     const sent = performance.now();
     const record = this.keyOf(key);
-    const call = { script: this.#scripts.commit, keyCount: 1, words: [record] };
+    const call = { script: this.#scripts.read, keyCount: 1, words: [record] };
     try {
       return (await this.#batcher.run(call, (reply) => this.#entriesOf([key], reply, sent)))[0];
     } catch (error) {
@@ -228,13 +247,18 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   }
 
   /** Sends a commit by the script that does least. */
-  #apply<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
-    const [{ key, version, value, expireInMs = 0 }] = changes;
-    if (changes.length > 1 || (value === null && version === null)) return this.#applyAll(changes, read);
+  #apply<Answer>(
+    changes: readonly Change[],
+    concerns: readonly string[] | undefined,
+    read: Reading<Answer>,
+  ): Promise<Answer> {
+    const [{ key, version, value, expireInMs = 0, isOwn = false }] = changes;
+    const isPlain = changes.length === 1 && concerns === undefined && !(value === null && version === null);
+    if (!isPlain) return this.#applyAll(changes, concerns, read);
     const { create, replace, delete: remove } = this.#scripts;
     const { record, counter } = this.#placeOf(key);
     if (value === null) {
-      const words = [record, version!, this.#digits()];
+      const words = [record, version!, isOwn ? "" : this.#digits()];
       return this.#batcher.send({ script: remove, keyCount: 1, words }, read);
     }
     const expire = String(expireInMs);
@@ -248,8 +272,13 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.#batcher.send({ script: replace, keyCount: 2, words }, read);
   }
 
-  #applyAll<Answer>(changes: readonly Change[], read: Reading<Answer>): Promise<Answer> {
-    const args = [this.#digits()];
+  #applyAll<Answer>(
+    changes: readonly Change[],
+    concerns: readonly string[] | undefined,
+    read: Reading<Answer>,
+  ): Promise<Answer> {
+    const whom = concerns === undefined ? "*" : concerns.map((name) => `${name},`).join("");
+    const args = [this.#digits(), indexOf(changes), whom];
     const records: string[] = [];
     const counters = new Set<string>();
     for (const { key, version, value, expireInMs = 0 } of changes) {
@@ -305,8 +334,9 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   }
 }
 
-/** The hash tag of a key: keys of one tag are on one node of a cluster. By FNV-1a. */
-export function tagOf(key: string): string {
+/** The hash tag of a key, the same for a lock and its queue: keys of one tag are on one node of a cluster. By FNV-1a. */
+export function tagOf(anyKey: string): string {
+  const key = lockKeyOf(anyKey);
   let hash = 0x811c9dc5;
   for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
   return `{${(hash >>> 0) % BUCKETS}}`;

@@ -1,32 +1,39 @@
 /** News of records: one connection for all subscriptions of this process. */
 
 import type { Change, Entry } from "../../core/backend.ts";
-import { Bell } from "../../core/bell.ts";
+import { Notify } from "../../core/notify.ts";
 import { systemClock, type Timer } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
 import { Backoff } from "../../core/retry.ts";
+import { within } from "../../core/time_limit.ts";
 import type { ClientAdapter, Subscriber } from "./adapters.ts";
 import { CLOSED } from "./failures.ts";
-import { entryOf } from "./scripts.ts";
+import { entriesIn } from "./scripts.ts";
 
 /** After how long a waiter asks in case a message was lost: longer each time in vain. */
 const BACKSTOP_BACKOFF = { leastMs: 1000, mostMs: 30_000 };
 /** For how long a subscription is kept that nobody uses: the next waiter finds it there. */
 const LINGER_MS = 10_000;
+/** How long the server may take to answer on the connection for subscriptions. */
+const ANSWER_LIMIT_MS = 5000;
 /** After how long the connection for subscriptions is tried again. */
 const RECONNECT_BACKOFF = { leastMs: 20, mostMs: 2000 };
 
-/** What is known of one key that is watched here, or was watched recently. */
-class Channel {
+/** One key that is watched here, or was watched recently, and what is known of it. */
+class Watched {
   readonly key: string;
+  /** The channels of its news: for everybody, and for each name that it is watched by. */
+  readonly channels = new Set<string>();
   /** Wakes those who watch. */
-  readonly rings = new Set<() => void>();
+  readonly sleepers = new Set<() => void>();
+  /** Whether all its channels are subscribed to. */
   subscribed = false;
-  /** Whether `latest` is at least as new as everything that this process has been answered. */
-  current = false;
   /** How many messages have come. */
   messages = 0;
-  latest: Entry | undefined;
+  /** What the store has answered last. */
+  #answer: Entry | undefined;
+  /** What messages have said since, by key. */
+  readonly #news = new Map<string, Entry>();
   /** When the store was last asked, and after how long it is asked again. */
   askedAt: number = performance.now();
   pollMs = 0;
@@ -51,18 +58,64 @@ class Channel {
     this.pollMs = this.#backoff.pauseMs();
   }
 
-  show(entry: Entry): void {
-    this.latest = entry;
-    this.ring();
+  /** Whether there is something to show to who begins to watch. */
+  get isKnown(): boolean {
+    return this.#answer !== undefined || this.#news.has(this.key);
+  }
+
+  /** The version of the last entry of the key that was shown. */
+  get version(): string | null | undefined {
+    return (this.#news.get(this.key) ?? this.#answer)?.version;
+  }
+
+  /** The next entry for a watcher that was shown these; entries of other keys only if it is to be shown them. */
+  next(shown: WeakSet<Entry>, showsAll: boolean): Entry | undefined {
+    if (this.#answer !== undefined && !shown.has(this.#answer)) return this.#answer;
+    for (const entry of this.#news.values()) {
+      if ((showsAll || entry.key === this.key) && !shown.has(entry)) return entry;
+    }
+  }
+
+  /**
+   * The store has answered a question that was sent when so many messages had come. An answer is always shown. A
+   * message that came meanwhile may be older or newer, and anybody may have sent it: it is shown once more behind the
+   * answer, and the store is asked again soon.
+   */
+  onAnswer(entry: Entry, messages: number): void {
+    this.#answer = entry;
+    if (this.messages === messages) return void this.#news.delete(this.key);
+    const news = this.#news.get(this.key);
+    if (news === undefined || news.version === entry.version) return void this.#news.delete(this.key);
+    this.#put({ ...news });
+    this.pollSoon();
+  }
+
+  /** A message has come: what it says of the key itself is shown last. */
+  onMessage(entries: readonly Entry[]): void {
+    this.messages++;
+    for (const entry of entries) if (entry.key !== this.key) this.#put(entry);
+    for (const entry of entries) if (entry.key === this.key) this.#put(entry);
+    this.notify();
+  }
+
+  /** What is known may be old. */
+  forget(): void {
+    this.#answer = undefined;
+    this.#news.clear();
   }
 
   fail(error: LockBackendError): void {
     this.failure = error;
-    this.ring();
+    this.notify();
   }
 
-  ring(): void {
-    for (const ring of this.rings) ring();
+  notify(): void {
+    for (const notify of this.sleepers) notify();
+  }
+
+  #put(entry: Entry): void {
+    this.#news.delete(entry.key);
+    this.#news.set(entry.key, entry);
   }
 }
 
@@ -71,18 +124,22 @@ interface Store {
   readonly adapter: ClientAdapter;
   read(keys: readonly string[]): Promise<readonly Entry[]>;
   failure(cause: unknown): LockBackendError;
-  /** The channel of a key's news, and the key behind a channel. */
-  channelOf(key: string): string;
-  keyIn(channel: string): string;
+  /** The channel of the news of a key: for everybody, or for the watchers of this name. */
+  channelOf(key: string, name?: string): string;
+  /** A channel on which there is never any news. */
+  readonly silentChannel: string;
 }
 
 /** All subscriptions of this process, on one connection that is opened when it is first needed. */
 export class Subscriptions {
   readonly #backend: Store;
-  readonly #channels = new Map<string, Channel>();
-  readonly #bell = new Bell();
+  readonly #watched = new Map<string, Watched>();
+  /** By channel. */
+  readonly #byChannel = new Map<string, Watched>();
+  readonly #wakeUp = new Notify();
   #subscriber: Subscriber | undefined;
   #subscribing = false;
+  #isTesting = false;
   #abandoned: Promise<void> | undefined;
   #sweepTimer: Timer | undefined;
   #closed = false;
@@ -93,61 +150,69 @@ export class Subscriptions {
 
   /**
    * Changes to these keys are about to be sent. If one of them is watched here, what this returns is to be called with
-   * what was answered, and notifies the watchers.
+   * what was answered: a watch that begins afterwards has no need to ask.
    */
   notifier(changes: readonly Change[]): ((entries: readonly Entry[]) => void) | undefined {
-    if (this.#channels.size === 0) return undefined;
-    const watched = changes.map(({ key }) => this.#channels.get(key));
-    const messages = watched.map((channel) => channel?.subscribed ? channel.messages : undefined);
+    if (this.#watched.size === 0) return undefined;
+    const sent = changes.map(({ key }) => this.#watched.get(key)?.messages);
     return (entries) => {
-      for (const [i, channel] of watched.entries()) {
-        if (channel === undefined || messages[i] === undefined || !channel.subscribed) continue;
-        if (channel.messages === messages[i]) channel.show(entries[i]);
-        channel.current = true;
+      for (const [i, entry] of entries.entries()) {
+        const watched = this.#watched.get(entry.key);
+        if (watched?.subscribed && watched.messages === sent[i]) watched.onAnswer(entry, watched.messages);
       }
     };
   }
 
   /** Begins to watch. */
-  enter(key: string, ring: () => void): Channel {
+  enter(key: string, name: string | undefined, notify: () => void): Watched {
     if (this.#closed) throw new LockBackendError("the Redis backend is disposed of");
-    let channel = this.#channels.get(key);
-    if (channel === undefined) {
-      this.#channels.set(key, channel = new Channel(key));
-      void this.#subscribe();
-    } else if (channel.subscribed && !channel.current) {
-      channel.latest = undefined;
-      void this.ask(channel);
+    let watched = this.#watched.get(key);
+    if (watched === undefined) this.#watched.set(key, watched = new Watched(key));
+    watched.sleepers.add(notify);
+    for (
+      const channel of [this.#backend.channelOf(key), ...name ? [this.#backend.channelOf(key, name)] : []]
+    ) {
+      if (watched.channels.has(channel)) continue;
+      watched.channels.add(channel);
+      watched.subscribed = false;
+      this.#byChannel.set(channel, watched);
     }
-    channel.rings.add(ring);
-    return channel;
+    if (!watched.subscribed) void this.#subscribe();
+    // Who has no name is to be shown what concerned others, too.
+    else if (name === undefined || !watched.isKnown) {
+      watched.forget();
+      void this.ask(watched);
+    }
+    return watched;
   }
 
   /** Ends to watch. */
-  leave(channel: Channel, ring: () => void): void {
-    channel.rings.delete(ring);
-    if (channel.rings.size > 0) return;
-    channel.leftAt = performance.now();
+  leave(watched: Watched, notify: () => void): void {
+    watched.sleepers.delete(notify);
+    if (watched.sleepers.size > 0) return;
+    watched.leftAt = performance.now();
     this.#sweepLater();
   }
 
   /** Asks the store for what may have gone unsaid. */
-  async ask(channel: Channel): Promise<void> {
-    channel.askedAt = performance.now();
-    if (channel.asking) return;
-    channel.asking = true;
-    channel.failure = undefined;
-    const { messages } = channel;
+  async ask(watched: Watched): Promise<void> {
+    watched.askedAt = performance.now();
+    if (watched.asking) return;
+    watched.asking = true;
+    watched.failure = undefined;
+    const { messages } = watched;
     try {
-      const [entry] = await this.#backend.read([channel.key]);
-      if (channel.subscribed && entry.version === channel.latest?.version) channel.pollLater();
-      else channel.pollSoon();
-      // A message goes before an answer: whichever is older, the last message is the last change.
-      if (channel.messages === messages) channel.show(entry);
+      const [entry] = await this.#backend.read([watched.key]);
+      const isNews = watched.subscribed && watched.isKnown && entry.version !== watched.version;
+      if (isNews && watched.messages === messages) void this.#test();
+      if (watched.subscribed && entry.version === watched.version) watched.pollLater();
+      else watched.pollSoon();
+      watched.onAnswer(entry, messages);
+      watched.notify();
     } catch (error) {
-      channel.fail(error as LockBackendError);
+      watched.fail(error as LockBackendError);
     } finally {
-      channel.asking = false;
+      watched.asking = false;
     }
   }
 
@@ -155,7 +220,7 @@ export class Subscriptions {
     this.#closed = true;
     systemClock.clear(this.#sweepTimer);
     this.#fail(new LockBackendError("the Redis backend is disposed of"));
-    this.#bell.ring();
+    this.#wakeUp.notify();
     await this.#subscriber?.close();
     await this.#abandoned;
   }
@@ -167,19 +232,19 @@ export class Subscriptions {
     this.#abandoned = this.#subscriber?.close();
     this.#subscriber = undefined;
     this.#fail(CLOSED);
-    this.#bell.ring();
+    this.#wakeUp.notify();
   };
 
   #fail(error: LockBackendError): void {
-    for (const channel of this.#channels.values()) channel.fail(error);
-    this.#channels.clear();
+    for (const watched of this.#watched.values()) watched.fail(error);
+    this.#watched.clear();
+    this.#byChannel.clear();
   }
 
-  readonly #deliver = (name: string, message: string): void => {
-    const channel = this.#channels.get(this.#backend.keyIn(name));
-    if (channel === undefined) return;
-    channel.messages++;
-    channel.show(entryOf(channel.key, message === "" ? null : message));
+  readonly #deliver = (channel: string, message: string): void => {
+    const watched = this.#byChannel.get(channel);
+    const entries = watched && entriesIn(message, watched.key);
+    if (entries !== undefined) watched?.onMessage(entries);
   };
 
   /** Subscribes to what is not subscribed to, on a new connection if there is none, until that is done. */
@@ -188,16 +253,18 @@ export class Subscriptions {
     this.#subscribing = true;
     let backoff = new Backoff(RECONNECT_BACKOFF);
     while (!this.#closed) {
-      const channels = [...this.#channels.values()].filter(({ subscribed }) => !subscribed);
-      if (channels.length === 0) break;
+      const missing = [...this.#watched.values()].filter(({ subscribed }) => !subscribed);
+      if (missing.length === 0) break;
       let subscriber: Subscriber | undefined;
       try {
         subscriber = this.#subscriber ??= await this.#open();
-        await subscriber.subscribe(channels.map(({ key }) => this.#backend.channelOf(key)));
+        const wanted = missing.map((watched) => ({ watched, channels: [...watched.channels] }));
+        await inTime(subscriber.subscribe(wanted.flatMap(({ channels }) => channels)));
         if (subscriber !== this.#subscriber) continue;
-        for (const channel of channels) {
-          channel.subscribed = true;
-          void this.ask(channel);
+        for (const { watched, channels } of wanted) {
+          if (watched.channels.size > channels.length) continue;
+          watched.subscribed = true;
+          void this.ask(watched);
         }
         backoff = new Backoff(RECONNECT_BACKOFF);
       } catch (cause) {
@@ -205,13 +272,33 @@ export class Subscriptions {
         if (subscriber === this.#subscriber) this.#lose();
         void subscriber?.close();
         if (!error.transient) {
-          for (const channel of channels) this.#channels.delete(channel.key);
-          for (const channel of channels) channel.fail(error);
+          for (const watched of missing) this.#drop(watched);
+          for (const watched of missing) watched.fail(error);
         }
-        await this.#bell.sleep(systemClock, backoff.pauseMs());
+        await this.#wakeUp.sleep(systemClock, backoff.pauseMs());
       }
     }
     this.#subscribing = false;
+  }
+
+  /**
+   * A look has found what no message had told. It may have concerned others; but the connection may also be deaf, which
+   * does not show as long as nobody sends anything on it. So it is asked for something; if no answer comes, it is
+   * opened again.
+   */
+  async #test(): Promise<void> {
+    const subscriber = this.#subscriber;
+    if (subscriber === undefined || this.#isTesting) return;
+    this.#isTesting = true;
+    try {
+      const { silentChannel } = this.#backend;
+      await inTime(subscriber.subscribe([silentChannel]).then(() => subscriber.unsubscribe([silentChannel])));
+    } catch {
+      void subscriber.close();
+      if (subscriber === this.#subscriber) this.#lose();
+    } finally {
+      this.#isTesting = false;
+    }
   }
 
   async #open(): Promise<Subscriber> {
@@ -230,12 +317,17 @@ export class Subscriptions {
   /** The connection is gone: what is known may be old until there is a new one. */
   #lose(): void {
     this.#subscriber = undefined;
-    for (const [key, channel] of this.#channels) {
-      channel.subscribed = channel.current = false;
-      channel.latest = undefined;
-      if (channel.rings.size === 0) this.#channels.delete(key);
+    for (const watched of this.#watched.values()) {
+      watched.subscribed = false;
+      watched.forget();
+      if (watched.sleepers.size === 0) this.#drop(watched);
     }
     void this.#subscribe();
+  }
+
+  #drop(watched: Watched): void {
+    this.#watched.delete(watched.key);
+    for (const channel of watched.channels) this.#byChannel.delete(channel);
   }
 
   #sweepLater(): void {
@@ -248,14 +340,19 @@ export class Subscriptions {
   }
 
   #sweep(): void {
-    const unused = [...this.#channels.values()].filter(({ rings }) => rings.size === 0);
+    const unused = [...this.#watched.values()].filter(({ sleepers }) => sleepers.size === 0);
     const leaving = unused.filter(({ leftAt }) => performance.now() - leftAt >= LINGER_MS);
-    for (const { key } of leaving) this.#channels.delete(key);
-    const names = leaving.filter(({ subscribed }) => subscribed).map(({ key }) =>
-      this.#backend.channelOf(key)
-    );
+    for (const watched of leaving) this.#drop(watched);
+    const channels = leaving.filter(({ subscribed }) => subscribed).flatMap(({ channels }) => [...channels]);
     // If it fails the connection is gone, and with it the subscriptions.
-    if (names.length > 0) this.#subscriber?.unsubscribe(names).catch(() => {});
+    if (channels.length > 0) this.#subscriber?.unsubscribe(channels).catch(() => {});
     if (leaving.length < unused.length) this.#sweepLater();
   }
+}
+
+/** What the server answers on the connection for subscriptions, or that it does not. */
+function inTime<Answer>(answer: Promise<Answer>): Promise<Answer> {
+  const late = () =>
+    new LockBackendError("the connection for subscriptions does not answer", { transient: true });
+  return within(answer, ANSWER_LIMIT_MS, { clock: systemClock, late });
 }

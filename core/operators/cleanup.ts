@@ -2,19 +2,19 @@
 
 import { onAbort } from "../abort.ts";
 import type { Entry } from "../backend.ts";
-import { Bell } from "../bell.ts";
+import { Notify } from "../notify.ts";
 import { backendError, LockBackendError, messageOf, UnreadableRecordError } from "../errors.ts";
 import { publishBackendError } from "../events.ts";
-import { assertIdentifier } from "../identifier.ts";
-import { LocalQueue } from "../local_queue.ts";
+import { assertIdentifier, lockKeyOf } from "../identifier.ts";
+import { evidenceOf, Observations } from "../observations.ts";
 import { checkOptions } from "../options.ts";
-import { type Peer, peerOf } from "../peer.ts";
-import type { Sight } from "../record/codec.ts";
-import { sweep } from "../record/rules.ts";
+import { type Participant, participantOf } from "../participant.ts";
+import { lockIn, type Snapshot } from "../record/codec.ts";
+import { sweep } from "../record/sweep.ts";
 import { ownOptions, refuse, time } from "../validate.ts";
 import { storeOf, type StoreOptions } from "./api.ts";
 import { notifyForced } from "./evict.ts";
-import { OPERATOR_TIMEOUT_MS, readRecord } from "./listing.ts";
+import { OPERATOR_TIMEOUT_MS, readable } from "./listing.ts";
 
 /** How many records are under way at once: enough for a store far away, few enough for one on a laptop. */
 const AT_ONCE = 32;
@@ -99,7 +99,7 @@ export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCoun
   signal?.throwIfAborted();
   const stop = new AbortController();
   const cleaning = storeOf(own)
-    .then((backend) => new Cleanup(peerOf(backend), olderThanMs, stop.signal, onProgress).run(prefix));
+    .then((backend) => new Cleanup(participantOf(backend), olderThanMs, stop.signal, onProgress).run(prefix));
   return await new Promise<CleanupCounts>((resolve, reject) => {
     // Not even a store that is silent keeps the caller.
     const forget = signal && onAbort(signal, () => {
@@ -130,15 +130,16 @@ export function checkCleanup<Options extends CleanupOptions>(options: Options, .
 interface Candidate {
   /** The version that must stand. */
   readonly version: string | null;
+  readonly key: string;
   /** What has been seen of it. */
-  readonly place: LocalQueue;
+  readonly seen: Observations;
   readonly since: number;
   readonly dueAt: number;
 }
 
 /** One cleanup, as it goes through the store. */
 class Cleanup {
-  readonly #peer: Peer;
+  readonly #participant: Participant;
   readonly #olderThanMs: number | undefined;
   readonly #signal: AbortSignal;
   readonly #onProgress: ((counts: CleanupCounts) => void) | undefined;
@@ -148,12 +149,12 @@ class Cleanup {
   #failure: { error: unknown } | undefined;
 
   constructor(
-    peer: Peer,
+    participant: Participant,
     olderThanMs: number | undefined,
     signal: AbortSignal,
     onProgress: CleanupOptions["onProgress"],
   ) {
-    this.#peer = peer;
+    this.#participant = participant;
     this.#olderThanMs = olderThanMs;
     this.#signal = signal;
     this.#onProgress = onProgress;
@@ -162,8 +163,9 @@ class Cleanup {
   async run(prefix: string): Promise<CleanupCounts> {
     try {
       for await (const entry of this.#list(prefix)) {
-        if (this.#counts.seen++ % TELL_EVERY === TELL_EVERY - 1) this.#tell();
-        await this.#begin(() => this.#look(entry));
+        await this.#begin(() =>
+          lockKeyOf(entry.key) === entry.key ? this.#look(entry) : this.#lookAtQueue(entry)
+        );
         if (this.#candidates.length >= WATCHED_AT_ONCE) await this.#watch();
       }
       await this.#watch();
@@ -177,7 +179,7 @@ class Cleanup {
 
   async *#list(prefix: string): AsyncIterable<Entry> {
     try {
-      yield* this.#peer.backend.list(prefix);
+      yield* this.#participant.backend.list(prefix);
     } catch (cause) {
       const transient = cause instanceof LockBackendError && cause.transient;
       throw new LockBackendError(`Cannot clean up: ${messageOf(cause)}`, { cause, transient });
@@ -195,25 +197,43 @@ class Cleanup {
   }
 
   async #look(entry: Entry): Promise<void> {
+    this.#see();
     const { key, version } = entry;
-    const record = readRecord(entry);
-    if (record instanceof Error) return void this.#counts.unreadable++;
-    const place = new LocalQueue(this.#peer, key);
-    await this.#settle({ version, place, since: this.#now, dueAt: this.#now }, { key, version, record });
+    const lock = readable(key, () => lockIn(entry));
+    if (lock instanceof Error) return void this.#counts.unreadable++;
+    const seen = new Observations(this.#participant.clock);
+    await this.#settle({ key, version, seen, since: this.#now, dueAt: this.#now }, {
+      key,
+      lock,
+      queue: undefined,
+    });
   }
 
-  /** Does what is to be done about a record, and counts it, unless it is to be watched on. */
-  async #settle(candidate: Candidate, sight?: Sight): Promise<void> {
-    const { version, place, since } = candidate;
-    const outcome = await sweepOne(place, this.#olderThanMs, sight);
+  /** A queue goes with its lock; one that no lock names is garbage. */
+  async #lookAtQueue(entry: Entry): Promise<void> {
+    const outcome = await sweepQueue(this.#participant, lockKeyOf(entry.key));
+    if (outcome === undefined) return;
+    this.#see();
+    this.#counts[outcome]++;
+  }
+
+  #see(): void {
+    if (this.#counts.seen++ % TELL_EVERY === TELL_EVERY - 1) this.#tell();
+  }
+
+  /** Does what is to be done about a lock, and counts it, unless it is to be watched on. */
+  async #settle(candidate: Candidate, snapshot?: Snapshot): Promise<void> {
+    const { key, version, seen, since } = candidate;
+    const participant = this.#participant;
+    const outcome = await sweepOne({ participant, key, seen, olderThanMs: this.#olderThanMs }, snapshot);
     if (typeof outcome === "string") {
       this.#counts[outcome]++;
       return;
     }
     const dueAt = this.#now + outcome.forMs;
     const unchanged = outcome.version === version;
-    const provable = this.#peer.backend.skewMs === Infinity && dueAt - since <= WATCH_MS;
-    if (unchanged && provable) this.#candidates.push({ version, place, since, dueAt });
+    const provable = participant.backend.skewMs === Infinity && dueAt - since <= WATCH_MS;
+    if (unchanged && provable) this.#candidates.push({ key, version, seen, since, dueAt });
     else this.#counts.live++;
   }
 
@@ -232,18 +252,18 @@ class Cleanup {
   }
 
   async #sleepUntil(dueAt: number): Promise<void> {
-    const bell = new Bell();
-    const forget = onAbort(this.#signal, bell.ring);
+    const wakeUp = new Notify();
+    const forget = onAbort(this.#signal, wakeUp.notify);
     // A timer may come a moment early by another clock.
     while (this.#now < dueAt && !this.#signal.aborted) {
-      await bell.sleep(this.#peer.clock, dueAt - this.#now);
+      await wakeUp.sleep(this.#participant.clock, dueAt - this.#now);
     }
     forget();
     this.#check();
   }
 
   get #now(): number {
-    return this.#peer.clock.monotonicMs();
+    return this.#participant.clock.monotonicMs();
   }
 
   #check(): void {
@@ -262,35 +282,76 @@ type Outcome = "removed" | "evicted" | "gone" | "unreadable" | {
   readonly forMs: number;
 };
 
-/** One step of a cleanup: what is to be done about the record of `place`, as it was seen or is now. */
+/** What a cleanup looks at. */
+interface Place {
+  readonly participant: Participant;
+  readonly key: string;
+  /** What has been seen of the lock. */
+  readonly seen: Observations;
+  readonly olderThanMs: number | undefined;
+}
+
+/** One step of a cleanup: what is to be done about a lock, as it was seen or is now. */
 export async function sweepOne(
-  place: LocalQueue,
-  olderThanMs: number | undefined,
-  seen?: Sight,
+  { participant, key, seen, olderThanMs }: Place,
+  snapshot?: Snapshot,
 ): Promise<Outcome> {
-  const { peer, key } = place;
+  const { store } = participant;
   try {
     let outcome = "gone" as Outcome;
     let fences: ReadonlySet<string | undefined> | undefined;
-    await peer.change(key, OPERATOR_TIMEOUT_MS, ({ record, version }) => {
+    // With the lock goes its queue, which has to be known for that.
+    const known = snapshot?.lock.record.queue === undefined ? snapshot : undefined;
+    const where = { key, limitMs: OPERATOR_TIMEOUT_MS, withQueue: true };
+    await store.change({ ...where, seen: known }, (snapshot) => {
+      const { version } = snapshot.lock;
       outcome = "gone";
       if (version === null) return undefined;
-      place.observe(record);
-      const step = sweep(record, olderThanMs, place.view());
+      seen.note(snapshot);
+      const look = { store, atMs: participant.clock.monotonicMs(), version };
+      const step = sweep(snapshot, olderThanMs, evidenceOf(seen, look));
       if (step.kind === "keep") {
         outcome = { version, forMs: step.forMs };
         return undefined;
       }
       outcome = step.kind === "evict" ? "evicted" : "removed";
-      if (step.kind === "remove") return null;
-      fences = step.fences;
-      return step.record;
-    }, seen);
-    if (outcome === "evicted") notifyForced(peer, key, fences!);
+      if (step.kind === "evict") fences = step.fences;
+      return step.writes;
+    });
+    if (outcome === "evicted") notifyForced(participant, key, fences!);
     return outcome;
   } catch (error) {
-    if (!(error instanceof UnreadableRecordError)) throw backendError(key, "clean up", error);
-    publishBackendError(key, error);
-    return "unreadable";
+    return outcomeOf(error, key);
   }
+}
+
+/** Removes a queue that no lock names; `undefined` if a lock does. What cannot be read may be the one that it names. */
+async function sweepQueue(
+  { store }: Participant,
+  key: string,
+): Promise<"removed" | "unreadable" | undefined> {
+  try {
+    let outcome = undefined as "removed" | "unreadable" | undefined;
+    const where = { key, limitMs: OPERATOR_TIMEOUT_MS, withQueue: true };
+    await store.change(where, ({ lock, queue }) => {
+      const { version, record, unreadable } = queue!;
+      const named = lock.record.queue;
+      const isNamed = named !== undefined && (unreadable !== undefined || named === record.id);
+      outcome = unreadable && "unreadable";
+      // Most often it has just gone with its lock.
+      if (version === null || isNamed) return undefined;
+      outcome = "removed";
+      return { queue: null };
+    });
+    return outcome;
+  } catch (error) {
+    return outcomeOf(error, key);
+  }
+}
+
+/** What cannot be read is left alone; every other failure ends the cleanup. */
+function outcomeOf(error: unknown, key: string): "unreadable" {
+  if (!(error instanceof UnreadableRecordError)) throw backendError(key, "clean up", error);
+  publishBackendError(key, error);
+  return "unreadable";
 }

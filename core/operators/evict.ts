@@ -3,9 +3,9 @@
 import type { LockBackend } from "../backend.ts";
 import { backendError } from "../errors.ts";
 import { keyOf } from "../identifier.ts";
-import { type Peer, peerOf } from "../peer.ts";
+import { type Participant, participantOf } from "../participant.ts";
+import { evict } from "../record/eviction.ts";
 import type { Holder } from "../record/record.ts";
-import { evict } from "../record/rules.ts";
 import { OPERATOR_TIMEOUT_MS } from "./listing.ts";
 
 /** Evicts whoever holds the lock; with a `fencingToken`, only that hold. Resolves to whether there was one. */
@@ -14,19 +14,21 @@ export async function evictHolders(
   fencingToken: string | undefined,
   backend: LockBackend,
 ): Promise<boolean> {
-  const peer = peerOf(backend);
+  const participant = participantOf(backend);
+  const { store } = participant;
   const key = await keyOf(identifier);
-  // Only those who are there at the first look: whoever comes after them has nothing to do with it.
+  // Only those that are there at the first look: whoever comes after them has nothing to do with it.
   let targets: Set<string | undefined> | undefined;
   try {
-    const evicted = await peer.change(key, OPERATOR_TIMEOUT_MS, ({ record }) => {
+    const evicted = await store.change({ key, limitMs: OPERATOR_TIMEOUT_MS }, ({ lock: { record } }) => {
       targets ??= new Set(
         record.holders.map(({ fence }) => fence).filter((fence) => fence === (fencingToken ?? fence)),
       );
-      const meant = ({ fence }: Holder) => targets!.has(fence);
-      return evict(record, meant, "forced", peer.now(), backend.skewMs) ?? undefined;
+      const which = ({ fence }: Holder) => targets!.has(fence);
+      const evidence = { now: store.now(), skewMs: backend.skewMs };
+      return evict(record, { which, reason: "forced", evidence }) ?? undefined;
     });
-    if (evicted) notifyForced(peer, key, targets!);
+    if (evicted) notifyForced(participant, key, targets!);
     return evicted;
   } catch (error) {
     throw backendError(identifier, "force the release of", error);
@@ -34,7 +36,12 @@ export async function evictHolders(
 }
 
 /** The holds with these fencing tokens were evicted: one of this process need not wait to be told by the store. */
-export function notifyForced(peer: Peer, key: string, fences: ReadonlySet<string | undefined>): void {
-  const hold = peer.queues.get(key)?.hold;
-  if (hold !== undefined && fences.has(hold.fencingToken)) hold.lose("forced");
+export function notifyForced(
+  participant: Participant,
+  key: string,
+  fences: ReadonlySet<string | undefined>,
+): void {
+  for (const hold of participant.known(key)?.holds ?? []) {
+    if (fences.has(hold.fencingToken)) hold.lose("forced");
+  }
 }

@@ -3,10 +3,10 @@
 import type { Entry, LockBackend } from "../backend.ts";
 import { backendError, type HolderInfo, type LockBackendError } from "../errors.ts";
 import { publishBackendError } from "../events.ts";
-import { assertIdentifier, keyOf } from "../identifier.ts";
-import { peerOf } from "../peer.ts";
-import { sightOf } from "../record/codec.ts";
-import type { LockRecord } from "../record/record.ts";
+import { assertIdentifier, keyOf, lockKeyOf } from "../identifier.ts";
+import { participantOf } from "../participant.ts";
+import { lockIn } from "../record/codec.ts";
+import type { QueueEntry } from "../record/record.ts";
 
 /** How long one question of an operator to the store may take. */
 export const OPERATOR_TIMEOUT_MS = 10_000;
@@ -14,7 +14,7 @@ export const OPERATOR_TIMEOUT_MS = 10_000;
 /** One holder, as {@linkcode locks} shows it. */
 export interface ListedHolder extends HolderInfo {
   /** How it holds the lock. */
-  readonly mode: "exclusive";
+  readonly mode: "exclusive" | "shared";
   /** When it was granted, by the store's clock. */
   readonly since: Date;
   /** For how many whole milliseconds its lease runs yet; 0 or less once it has ended and others may take over. */
@@ -28,7 +28,7 @@ export interface ListedWaiter {
   /** The label its process gave, or `undefined`. */
   readonly label: string | undefined;
   /** How it wants to hold the lock. */
-  readonly mode: "exclusive";
+  readonly mode: "exclusive" | "shared";
   /** Since when it is in line, by the store's clock. */
   readonly since: Date;
   /** For how many milliseconds it has been in line. */
@@ -53,7 +53,9 @@ export interface ListedLock {
 /** What `locks` shows. */
 export async function* list(backend: LockBackend, prefix: string): AsyncIterableIterator<ListedLock> {
   for await (const entry of backend.list(prefix)) {
-    const lock = listedLock(entry, backend.now());
+    // Queues are shown with the locks that they belong to.
+    if (lockKeyOf(entry.key) !== entry.key) continue;
+    const lock = await listedLock(entry, backend);
     if (lock.holders.length + lock.waiters.length > 0 || lock.unreadable !== undefined) yield lock;
   }
 }
@@ -62,44 +64,59 @@ export async function* list(backend: LockBackend, prefix: string): AsyncIterable
 export async function look(identifier: string, backend: LockBackend): Promise<ListedLock> {
   assertIdentifier(identifier);
   const key = await keyOf(identifier);
+  const { store } = participantOf(backend);
   try {
-    return listedLock(await peerOf(backend).readEntry(key, OPERATOR_TIMEOUT_MS), backend.now());
+    const [lock] = await store.bounded(backend.read([key]), OPERATOR_TIMEOUT_MS);
+    return await listedLock(lock, backend);
   } catch (error) {
     throw backendError(identifier, "look at", error);
   }
 }
 
-/** The record of an entry. An error for what is none: it must not keep an operator from the others. */
-export function readRecord(entry: Entry): LockRecord | LockBackendError {
+/** What `read` makes of a record; an error for what is none: it must not keep an operator from the others. */
+export function readable<Read>(key: string, read: () => Read): Read | LockBackendError {
   try {
-    return sightOf(entry).record;
+    return read();
   } catch (error) {
-    publishBackendError(entry.key, error);
+    publishBackendError(key, error);
     return error as LockBackendError;
   }
 }
 
-function listedLock(entry: Entry, now: number): ListedLock {
-  const identifier = entry.key;
-  const record = readRecord(entry);
-  if (record instanceof Error) return { identifier, holders: [], waiters: [], unreadable: record.message };
-  const { holders, queue } = record;
+async function listedLock(entry: Entry, backend: LockBackend): Promise<ListedLock> {
+  const { key } = entry;
+  const lock = readable(key, () => lockIn(entry));
+  if (lock instanceof Error) return unreadableLock(key, lock);
+  const { holders, queue } = lock.record;
+  const entries = queue === undefined ? [] : await entriesOf(key, queue, backend);
+  const now = backend.now();
   const forMs = (since: number) => Math.max(0, Math.round(now - since));
   return {
-    identifier,
+    identifier: key,
     holders: holders.map(({ label, mode, since, leaseMs, expiresAt, fence }) => ({
       label,
       mode,
       since: new Date(since),
       heldForMs: forMs(since),
-      leaseLeftMs: Math.floor(Math.min(leaseMs, expiresAt - now)),
+      leaseLeftMs: Math.floor(Math.min(leaseMs, (expiresAt ?? since + leaseMs) - now)),
       fencingToken: fence!,
     })),
-    waiters: queue.map(({ label, mode, since }) => ({
+    waiters: entries.map(({ label, mode, since }) => ({
       label,
       mode,
       since: new Date(since),
       waitingForMs: forMs(since),
     })),
   };
+}
+
+/** Who is in the queue that a lock names. */
+async function entriesOf(key: string, queue: string, backend: LockBackend): Promise<readonly QueueEntry[]> {
+  const { store } = participantOf(backend);
+  const { record } = await store.bounded(store.readQueue(key), OPERATOR_TIMEOUT_MS);
+  return record.id === queue ? record.entries : [];
+}
+
+function unreadableLock(identifier: string, { message }: LockBackendError): ListedLock {
+  return { identifier, holders: [], waiters: [], unreadable: message };
 }

@@ -1,218 +1,178 @@
-/** A record as stores hold it, and as it was seen there. */
+/** Records as stores hold them, and as they were seen there. */
 
-import type { Entry } from "../backend.ts";
+import type { Change, Entry } from "../backend.ts";
 import { MAX_MS } from "../clock.ts";
-import { quote, UnreadableRecordError } from "../errors.ts";
-import { MAX_LABEL_UNITS } from "../options.ts";
+import type { UnreadableRecordError } from "../errors.ts";
+import { queueKeyOf } from "../identifier.ts";
+import { decodeLock, decodeQueue, unreadable } from "./decode.ts";
 import {
-  type Eviction,
   FREE,
   GARBAGE_AFTER_MS,
   type Holder,
   type LockRecord,
-  MAX_HOLDERS,
-  MAX_NOTICES,
   MAX_QUEUE,
-  MAX_TIME,
-  type Waiter,
+  NO_QUEUE,
+  type QueueRecord,
 } from "./record.ts";
 
-/** How long a record may be, in UTF-16 units: what surely does not fit into Deno KV's 64 KiB is none of ours. */
-const MAX_RECORD_UNITS = 65_536;
-/** How long tokens, fencing tokens and names of queue entries may be. */
-const MAX_NAME_UNITS = 256;
+/** For how long a queue outlives its last change before the store may collect it: nobody renews it while it waits. */
+const QUEUE_EXPIRES_AFTER_MS = 24 * 3_600_000;
 
-/** A record as it was seen in the store, every holder with its fencing token. */
-export interface Sight {
-  readonly key: string;
-  /** The version of the commit that wrote it; `null` if there is no record. */
+/** A record as it was seen in the store. */
+export interface Versioned<Record> {
+  /** The version of the commit that wrote it; `null` if there is none. */
   readonly version: string | null;
-  readonly record: LockRecord;
+  readonly record: Record;
+  /** Why it could not be read, and counts as void: only a queue does, which is advice. */
+  readonly unreadable?: UnreadableRecordError;
+}
+
+/** What was seen of a lock: its record, every holder with its fencing token, and the queue's if that is known, too. */
+export interface Snapshot {
+  readonly key: string;
+  readonly lock: Versioned<LockRecord>;
+  readonly queue: Versioned<QueueRecord> | undefined;
+}
+
+/** What is to be written of a lock; what is absent is left alone, `null` deletes. */
+export interface Writes {
+  readonly lock?: LockRecord | null;
+  readonly queue?: QueueRecord | null;
+  /** Whether they only take back a hold of the caller's own, which no clock has had a say in. */
+  readonly isOwn?: boolean;
+}
+
+const NO_LOCK: Versioned<LockRecord> = { version: null, record: FREE };
+const QUEUE_OF_NOBODY: Versioned<QueueRecord> = { version: null, record: NO_QUEUE };
+
+/** A lock of which there is nothing in the store. */
+export function nothingAt(key: string): Snapshot {
+  return { key, lock: NO_LOCK, queue: QUEUE_OF_NOBODY };
+}
+
+/** What these entries say; throws {@linkcode UnreadableRecordError} if the lock's is no record. */
+export function snapshotOf(lock: Entry, queue: Entry | undefined): Snapshot {
+  return { key: lock.key, lock: lockIn(lock), queue: queue && queueIn(queue) };
+}
+
+/** What an entry says of a lock; throws {@linkcode UnreadableRecordError} if it is no record. */
+export function lockIn({ key, value, version, foreign }: Entry): Versioned<LockRecord> {
+  if (foreign) throw unreadable(key, `it is ${value}`);
+  return value === null ? NO_LOCK : { version, record: fenced(decodeLock(key, value), version) };
 }
 
 /**
- * After how long a store may collect a record. Counted in durations only, never by comparing clocks:
- * a store must not delete a live hold because somebody's clock is wrong.
+ * What an entry says of a queue. If it is no record, the queue is void, as one that the lock does not name: nobody loses
+ * more than a place, and whoever writes it next replaces it. To refuse it would lock everybody out, and keep holders from
+ * handing over, for the sake of advice.
  */
-export function garbageAfterMs(record: LockRecord, now: number, graceMs: number): number {
-  let longest = 0;
-  for (const { leaseMs } of record.holders) longest = Math.max(longest, leaseMs);
-  for (const { until } of record.evicted ?? []) longest = Math.max(longest, Math.min(until - now, 2 ** 31));
-  return Math.ceil(longest + GARBAGE_AFTER_MS + record.queue.length * graceMs);
+export function queueIn({ key, value, version, foreign }: Entry): Versioned<QueueRecord> {
+  if (value === null) return QUEUE_OF_NOBODY;
+  if (foreign) return { ...voidQueue(unreadable(key, `it is ${value}`)), version };
+  try {
+    return { version, record: decodeQueue(key, value) };
+  } catch (error) {
+    return { ...voidQueue(error as UnreadableRecordError), version };
+  }
 }
 
-/** The record as a store holds it: JSON. */
-export function encode(record: LockRecord): string {
-  const { holders, queue, evicted } = record;
-  const { token, mode, limit, since, leaseMs, expiresAt, renewals, fence, label }: Partial<Holder> =
-    holders[0] ?? {};
-  const more = fence ?? label ?? evicted ?? queue[0] ?? holders[1];
+/** What is seen of a queue that cannot be read. */
+export function voidQueue(unreadable: UnreadableRecordError): Versioned<QueueRecord> {
+  return { version: null, record: NO_QUEUE, unreadable };
+}
+
+/** What there is to see after these writes. */
+export function snapshotAfter({ key, lock, queue }: Snapshot, writes: Writes, version: string): Snapshot {
+  return {
+    key,
+    lock: writes.lock === undefined
+      ? lock
+      : writes.lock === null
+      ? NO_LOCK
+      : { version, record: fenced(writes.lock, version) },
+    queue: writes.queue === undefined
+      ? queue
+      : writes.queue === null
+      ? QUEUE_OF_NOBODY
+      : { version, record: writes.queue },
+  };
+}
+
+/** The commit that makes these writes, if nothing that they change has been changed since. */
+export function changesOf(
+  { key, lock, queue }: Snapshot,
+  writes: Writes,
+  now: number,
+  graceMs: number,
+): Change[] {
+  const { lock: record, queue: line } = writes;
+  if (record === undefined) return line === undefined ? [] : [queueChange(key, queue, line)];
+  const value = record && encodeLock(record);
+  const expireInMs = record === null ? undefined : collectAfterMs(record, now, graceMs);
+  const change = { key, version: lock.version, value, expireInMs, isOwn: writes.isOwn };
+  return line === undefined ? [change] : [change, queueChange(key, queue, line)];
+}
+
+function queueChange(
+  key: string,
+  queue: Versioned<QueueRecord> | undefined,
+  record: QueueRecord | null,
+): Change {
+  const value = record && JSON.stringify(record);
+  const expireInMs = record === null ? undefined : QUEUE_EXPIRES_AFTER_MS;
+  return { key: queueKeyOf(key), version: queue?.version ?? null, value, expireInMs };
+}
+
+/**
+ * After how long a store may collect a lock's record. Counted in durations only, never by comparing clocks: a store must
+ * not delete a live hold because somebody's clock is wrong.
+ */
+export function collectAfterMs(
+  { holders, notices, queue }: LockRecord,
+  now: number,
+  graceMs: number,
+): number {
+  let longestMs = 0;
+  for (const { leaseMs } of holders) longestMs = Math.max(longestMs, leaseMs);
+  for (const { until } of notices ?? []) longestMs = Math.max(longestMs, Math.min(until - now, MAX_MS));
+  return Math.ceil(longestMs + GARBAGE_AFTER_MS + (queue === undefined ? 0 : MAX_QUEUE * graceMs));
+}
+
+/** The lock's record as a store holds it: JSON. */
+export function encodeLock(record: LockRecord): string {
+  const { holders, queue, notices } = record;
+  const { token, mode, limit, since, leaseMs, expiresAt, renewals, fence, label, offeredTo }: Partial<
+    Holder
+  > = holders[0] ?? {};
+  const more = fence ?? label ?? offeredTo ?? queue ?? notices ?? holders[1];
   if (token === undefined || more !== undefined) return JSON.stringify(record);
   // A new grant and nothing else, as most records are: runtimes take three times as long for it.
   return `{"v":1,"holders":[{"token":"${token}","mode":"${mode}","limit":${limit},"since":${since},` +
-    `"leaseMs":${leaseMs},"expiresAt":${expiresAt},"renewals":${renewals}}],"queue":[]}`;
-}
-
-/** What an entry of a store says; throws {@linkcode LockBackendError} if it is no record. */
-export function sightOf({ key, value, version, foreign }: Entry): Sight {
-  if (foreign) throw unreadable(key, `it is ${value}`);
-  return seen(key, decode(key, value), version);
-}
-
-/** What there is to see after a record was written, or deleted. */
-export function written(key: string, record: LockRecord | null, version: string): Sight {
-  return seen(key, record ?? FREE, record && version);
+    `"leaseMs":${leaseMs},"expiresAt":${expiresAt},"renewals":${renewals}}]}`;
 }
 
 /**
- * The record that a store held; throws {@linkcode UnreadableRecordError} for anything else.
- *
- * Everything that a rule relies on is checked: a lease that is no number would count as over. Members that this version
- * does not know are dropped, because a version that gives them a meaning raises `v`.
+ * A record with the fencing token of every holder. The granting commit cannot know its own version; whoever writes next
+ * can, because it has read that version: nobody can have written in between.
  */
-export function decode(key: string, text: string | null): LockRecord {
-  if (text === null) return FREE;
-  try {
-    if (text.length > MAX_RECORD_UNITS) flaw("it", `at most ${MAX_RECORD_UNITS} characters long`, text);
-    return recordIn(JSON.parse(text));
-  } catch (error) {
-    if (error instanceof SyntaxError) throw unreadable(key, "it is no JSON");
-    throw unreadable(key, (error as Error).message);
-  }
+function fenced(record: LockRecord, version: string | null): LockRecord {
+  const { holders } = record;
+  if (version === null || !holders.some(hasNoFence)) return record;
+  const { v, queue, notices, freedAt } = record;
+  const [only] = holders;
+  const known = holders.length === 1
+    ? [withFence(only, version)]
+    : holders.map((holder) => withFence(holder, version));
+  return { v, holders: known, queue, notices, freedAt };
 }
 
-function unreadable(key: string, flaw: string): UnreadableRecordError {
-  return new UnreadableRecordError(`the record of ${quote(key)} cannot be read: ${flaw}`);
+function hasNoFence({ fence }: Holder): boolean {
+  return fence === undefined;
 }
 
-function recordIn(found: unknown): LockRecord {
-  const { v, holders, queue, evicted, freedAt } = object(found, "it");
-  if (typeof v === "number" && v > 1) {
-    throw new TypeError(`a newer version of Holdfast wrote it (format ${v})`);
-  }
-  if (v !== 1) flaw("v", "1", v);
-  return {
-    v,
-    holders: list(holders, "holders", MAX_HOLDERS, { itemOf: holderIn, nameOf: ({ token }) => token }),
-    queue: list(queue, "queue", MAX_QUEUE, { itemOf: waiterIn, nameOf: ({ seat }) => seat }),
-    evicted: evicted === undefined
-      ? undefined
-      : list(evicted, "evicted", MAX_NOTICES, { itemOf: evictionIn }),
-    freedAt: freedAt === undefined ? undefined : time(freedAt, "freedAt"),
-  };
-}
-
-function holderIn(found: unknown, at: string): Holder {
-  const { token, mode, limit, since, leaseMs, expiresAt, renewals, fence, label } = object(found, at);
-  return {
-    token: name(token, `${at}.token`),
-    mode: only("exclusive", mode, `${at}.mode`),
-    limit: only(1, limit, `${at}.limit`),
-    since: time(since, `${at}.since`),
-    leaseMs: leaseIn(leaseMs, `${at}.leaseMs`),
-    expiresAt: time(expiresAt, `${at}.expiresAt`),
-    renewals: count(renewals, `${at}.renewals`),
-    fence: fence === undefined ? undefined : name(fence, `${at}.fence`),
-    label: labelIn(label, `${at}.label`),
-  };
-}
-
-function waiterIn(found: unknown, at: string): Waiter {
-  const { seat, mode, limit, since, label } = object(found, at);
-  return {
-    seat: name(seat, `${at}.seat`),
-    mode: only("exclusive", mode, `${at}.mode`),
-    limit: only(1, limit, `${at}.limit`),
-    since: time(since, `${at}.since`),
-    label: labelIn(label, `${at}.label`),
-  };
-}
-
-function evictionIn(found: unknown, at: string): Eviction {
-  const { token, reason, until } = object(found, at);
-  if (reason !== "stolen" && reason !== "forced") flaw(`${at}.reason`, '"stolen" or "forced"', reason);
-  return { token: name(token, `${at}.token`), reason, until: time(until, `${at}.until`) };
-}
-
-/** Says what is wrong, without a value that may be a secret. */
-function flaw(at: string, rule: string, found: unknown): never {
-  let kind: string = typeof found;
-  if (found === null || typeof found === "number" || typeof found === "boolean") kind = String(found);
-  else if (Array.isArray(found)) kind = `an array of ${found.length}`;
-  else if (typeof found === "string") kind = `a string of ${found.length} characters`;
-  else if (typeof found === "object") kind = "an object";
-  throw new TypeError(`${at} must be ${rule}, it is ${kind}`);
-}
-
-function object(found: unknown, at: string): Partial<Record<string, unknown>> {
-  if (typeof found !== "object" || found === null || Array.isArray(found)) flaw(at, "an object", found);
-  return found as Partial<Record<string, unknown>>;
-}
-
-/** How one item of a list is read, and what must differ between them. */
-interface Items<Item> {
-  readonly itemOf: (found: unknown, at: string) => Item;
-  readonly nameOf?: (item: Item) => string;
-}
-
-function list<Item>(found: unknown, at: string, most: number, { itemOf, nameOf }: Items<Item>): Item[] {
-  if (!Array.isArray(found) || found.length > most) flaw(at, `an array of at most ${most}`, found);
-  const items = found.map((item, i) => itemOf(item, `${at}[${i}]`));
-  if (nameOf !== undefined && new Set(items.map(nameOf)).size < items.length) {
-    throw new TypeError(`${at} names one of them twice`);
-  }
-  return items;
-}
-
-function only<const Value>(value: Value, found: unknown, at: string): Value {
-  if (found !== value) flaw(at, JSON.stringify(value), found);
-  return value;
-}
-
-function name(found: unknown, at: string): string {
-  return textIn(found, at, MAX_NAME_UNITS);
-}
-
-function labelIn(found: unknown, at: string): string | undefined {
-  return found === undefined ? undefined : textIn(found, at, MAX_LABEL_UNITS);
-}
-
-function textIn(found: unknown, at: string, most: number): string {
-  const fits = typeof found === "string" && found.length > 0 && found.length <= most && found.isWellFormed();
-  if (!fits) flaw(at, `a string of 1 to ${most} characters without lone surrogates`, found);
-  return found;
-}
-
-function time(found: unknown, at: string): number {
-  if (typeof found !== "number" || !(Math.abs(found) <= MAX_TIME)) {
-    flaw(at, "a moment in milliseconds since the Unix epoch", found);
-  }
-  return found;
-}
-
-function leaseIn(found: unknown, at: string): number {
-  if (typeof found !== "number" || !(found > 0 && found <= MAX_MS)) {
-    flaw(at, `a number of milliseconds up to ${MAX_MS}`, found);
-  }
-  return found;
-}
-
-function count(found: unknown, at: string): number {
-  if (!Number.isSafeInteger(found) || (found as number) < 0) flaw(at, "a whole number from 0 on", found);
-  return found as number;
-}
-
-/**
- * A record with the fencing token of every holder. The granting commit cannot know its own version; whoever
- * writes next can, because it has read that version: nobody can have written in between.
- */
-function seen(key: string, record: LockRecord, version: string | null): Sight {
-  if (version === null || record.holders.every(({ fence }) => fence !== undefined)) {
-    return { key, version, record };
-  }
-  // A holder without one was granted by the very commit that this record comes from.
-  const holders = record.holders.map((holder) =>
-    holder.fence === undefined ? { ...holder, fence: version } : holder
-  );
-  return { key, version, record: { ...record, holders } };
+/** By name, member for member: runtimes take four times as long to spread, and every grant comes by here. */
+function withFence(holder: Holder, version: string): Holder {
+  const { token, mode, limit, since, leaseMs, expiresAt, renewals, fence = version, label, offeredTo } =
+    holder;
+  return { token, mode, limit, since, leaseMs, expiresAt, renewals, fence, label, offeredTo };
 }

@@ -1,14 +1,17 @@
 /** What surely is, given what was seen of a record and when. Every judgement errs on the late side. */
 
-import { type Holder, type LockRecord, NEVER_MS } from "./record.ts";
+import type { Holder, LockRecord } from "./record.ts";
 
 /**
- * From where a record is looked at: the store's clock, and what this process has watched on its own
- * monotonic one. Either alone may prove that time has passed, because either errs on the late side.
+ * From where a record is looked at: the store's clock, and what this process has watched on its own monotonic one.
+ * Either alone may prove that time has passed, because either errs on the late side.
  */
-export interface View {
+export interface Evidence {
+  /** The store's time. It proves nothing if `skewMs` is Infinity. */
   readonly now: number;
   readonly skewMs: number;
+  /** By how much the time may be wrong at the moment. */
+  readonly errorMs: number;
   readonly graceMs: number;
   /** For how long this holder has been seen here. */
   holderSeenMs(holder: Holder): number;
@@ -18,28 +21,45 @@ export interface View {
   freeSeenMs(record: LockRecord): number;
 }
 
+/** How long a lease that is watched must stand unrenewed: two clocks that differ a little must not disagree on it. */
+export function watchedLeaseMs(leaseMs: number): number {
+  return leaseMs + Math.max(5, leaseMs / 100);
+}
+
 /** In how long the holder's lease has surely run out; 0 or less = it has. */
-export function lapsesInMs(holder: Holder, view: View): number {
-  // Two clocks that run at slightly different rates must not disagree on a whole lease.
-  const watched = holder.leaseMs + Math.max(5, holder.leaseMs / 100);
-  return Math.min(
-    holder.expiresAt + view.skewMs - view.now,
-    watched - view.leaseSeenMs(holder),
-  );
+export function lapsesInMs(holder: Holder, evidence: Evidence): number {
+  const { expiresAt, leaseMs } = holder;
+  const watchedMs = watchedLeaseMs(leaseMs) - evidence.leaseSeenMs(holder);
+  return expiresAt === null ? watchedMs : Math.min(expiresAt + evidence.skewMs - evidence.now, watchedMs);
 }
 
 /** In how long the holder has surely held for `afterMs`, and may be evicted for it; 0 or less = it has. */
-export function evictableInMs(holder: Holder, afterMs: number | undefined, view: View): number {
-  if (afterMs === undefined) return Infinity;
-  return Math.min(
-    holder.expiresAt === NEVER_MS ? Infinity : holder.since + afterMs + view.skewMs - view.now,
-    afterMs - view.holderSeenMs(holder),
-  );
+export function evictableInMs(holder: Holder, afterMs: number | undefined, evidence: Evidence): number {
+  // What is only offered so far is over soon; whoever it is offered to has not had its turn yet.
+  if (afterMs === undefined || holder.offeredTo !== undefined) return Infinity;
+  const watchedMs = afterMs - evidence.holderSeenMs(holder);
+  // A process that did not know when its lease ends did not know either when it began.
+  if (holder.expiresAt === null) return watchedMs;
+  return Math.min(holder.since + afterMs + evidence.skewMs - evidence.now, watchedMs);
 }
 
-/** For how long nobody has held the lock, now that every lease in `holders` has lapsed. */
-export function freeForMs(record: LockRecord, holders: readonly Holder[], view: View): number {
+/** For how long there has been room, now that the leases of `lapsed`, which were all that stood in the way, are over. */
+export function freeForMs(record: LockRecord, lapsed: readonly Holder[], evidence: Evidence): number {
+  let freeMs = Infinity;
   // By whichever proves it: where clocks mean nothing, that a lapse has been watched must count.
-  if (holders.length > 0) return -Math.max(...holders.map((holder) => lapsesInMs(holder, view)));
-  return Math.max(view.now - (record.freedAt ?? 0) - view.skewMs, view.freeSeenMs(record));
+  for (const holder of lapsed) freeMs = Math.min(freeMs, -lapsesInMs(holder, evidence));
+  if (freeMs !== Infinity) return freeMs;
+  const { freedAt = 0 } = record;
+  const seenMs = evidence.freeSeenMs(record);
+  return freedAt === null ? seenMs : Math.max(evidence.now - freedAt - evidence.skewMs, seenMs);
+}
+
+/** The time, as a process writes it that may not know it. */
+export function timeOf({ now, skewMs }: Pick<Evidence, "now" | "skewMs">): number | null {
+  return skewMs === Infinity ? null : now;
+}
+
+/** When a lease ends that begins now, as a process writes it that may not know the time. */
+export function endOf(leaseMs: number, { now, skewMs }: Evidence): number | null {
+  return skewMs === Infinity ? null : now + leaseMs;
 }

@@ -1,71 +1,90 @@
-/** The record of one lock: what a store keeps of it, and how one is put together. */
+/**
+ * What a store keeps of one lock, in two records: the lock's is the truth, the queue's is advice about order.
+ *
+ * Claims, renewals, releases and evictions rest on the lock's record alone, so that processes which join and leave the
+ * queue never make a holder try again. The lock's record names the queue that belongs to it; a queue that is not named
+ * is void, whatever it says.
+ */
 
 import type { LossReason } from "../errors.ts";
+import type { Mode } from "./modes.ts";
 
 /** Why a holder was evicted. */
 export type EvictionReason = Extract<LossReason, "stolen" | "forced">;
 
 /** One hold of the lock. */
-export interface Holder {
-  /** Unguessable, fresh per acquisition, the same through all retries of that acquisition. */
+export interface Holder extends Mode {
+  /** Unguessable, fresh per request, the same through all tries of that request. */
   readonly token: string;
-  /** Room for shared locks and limits; today every holder excludes every other. */
-  readonly mode: "exclusive";
-  readonly limit: 1;
   /** When it was granted, by the granting process's view of the store's clock. */
   readonly since: number;
   readonly leaseMs: number;
-  /** When its lease ends, by the same clock; `NEVER_MS` if that process did not know the store's time. */
-  readonly expiresAt: number;
+  /**
+   * When its lease ends, by the same clock; `null` if the process that wrote it did not know the time. The lease is
+   * then judged by watching alone.
+   */
+  readonly expiresAt: number | null;
   /** Counts renewals: that this changed is how an onlooker without a clock sees that the holder lives. */
   readonly renewals: number;
-  /** The version of the granting commit. Absent exactly in that commit itself: see `seen`. */
+  /** The version of the granting commit. Absent exactly in that commit itself: see `snapshotOf`. */
   readonly fence?: string;
   readonly label?: string;
+  /**
+   * The process that the lock was handed to by the one that released it. It starts when it sees this, or confirms it
+   * first; for everybody else this is a hold like any other, with a short lease.
+   */
+  readonly offeredTo?: string;
 }
 
-/** A process in line. Advice about order, never a grant. */
-export interface Waiter {
-  /** Names the place in line; shared by all waiters of one process. */
-  readonly seat: string;
-  readonly mode: "exclusive";
-  readonly limit: 1;
+/** A process that is queued. */
+export interface QueueEntry extends Mode {
+  /** The process; it has one entry for all that wait in it. */
+  readonly participant: string;
+  /** Unguessable, fresh per entry: what an offer to this entry must carry, for it to be believed. */
+  readonly token: string;
   readonly since: number;
   readonly label?: string;
 }
 
-/** A note for an evicted holder, so that it can be told why. */
-export interface Eviction {
+/** Tells an evicted holder why. */
+export interface EvictionNotice {
   readonly token: string;
   readonly reason: EvictionReason;
-  /** When the note may go: a lease later than the evicted one would have ended, it has surely been read. */
+  /** When the notice may go: a lease later than the evicted one would have ended, it has surely been read. */
   readonly until: number;
 }
 
-/** All that a store knows of one lock. A lock that is free and has no line has no record. */
+/** The truth about one lock. A lock that is free and has no queue has no record. */
 export interface LockRecord {
   /** The format of the record. */
   readonly v: 1;
   readonly holders: readonly Holder[];
-  readonly queue: readonly Waiter[];
-  readonly evicted?: readonly Eviction[];
-  /** Since when nobody has held it, while somebody is in line; after `NEVER_MS` if whoever freed it did not know the time. */
-  readonly freedAt?: number;
+  /** Names the queue, if anybody is queued. */
+  readonly queue?: string;
+  readonly notices?: readonly EvictionNotice[];
+  /** Since when there has been room for the first in the queue; `null` if the time was not known. */
+  readonly freedAt?: number | null;
+}
+
+/** Who waits for one lock, in order. Advice, never a grant. */
+export interface QueueRecord {
+  /** The format of the record. */
+  readonly v: 1;
+  /** What the lock's record calls this queue. */
+  readonly id: string;
+  readonly entries: readonly QueueEntry[];
 }
 
 /** The record of a lock that nobody holds or wants. */
-export const FREE: LockRecord = { v: 1, holders: [], queue: [] };
+export const FREE: LockRecord = { v: 1, holders: [] };
 
-/** A moment that nobody may judge by a clock: whoever wrote it did not know the store's time. In 9999. */
-export const NEVER_MS: number = Date.UTC(9999, 11, 31);
+/** The queue that nobody is in. */
+export const NO_QUEUE: QueueRecord = { v: 1, id: "", entries: [] };
 
 /** The latest moment that a `Date` can show, and that a record may name; as far before the epoch is the earliest. */
 export const MAX_TIME = 8.64e15;
 
-/** How many may hold a lock at once. This and the next two limits keep a record under 64 KiB. */
-export const MAX_HOLDERS = 64;
-
-/** How many processes stand in a record's line; further ones wait beside it. */
+/** How many processes a queue takes; further ones wait beside it. This and the other limits keep records under 64 KiB. */
 export const MAX_QUEUE = 64;
 
 /** How many evicted holders a record remembers: the newest. One that is forgotten learns that its lease is over. */
@@ -74,30 +93,18 @@ export const MAX_NOTICES = 64;
 /** How long a record outlives its last use before the store may collect it. */
 export const GARBAGE_AFTER_MS = 60_000;
 
-/** A record of these parts, with no empty ones. `freedAt` stays as long as nobody holds the lock. */
-export function recordOf(
-  { freedAt }: LockRecord,
-  holders: readonly Holder[],
-  queue: readonly Waiter[],
-  evicted: readonly Eviction[],
-): LockRecord {
+/** What a record is put together from. */
+export type LockParts = Omit<LockRecord, "v">;
+
+/** A record of these parts, with no empty ones; no record at all if nothing is left to say. */
+export function recordOrNull({ holders, queue, notices, freedAt }: LockParts): LockRecord | null {
+  const told = notices !== undefined && notices.length > 0 ? notices.slice(-MAX_NOTICES) : undefined;
+  if (holders.length === 0 && queue === undefined && told === undefined) return null;
   return {
     v: 1,
     holders,
     queue,
-    evicted: evicted.length > 0 ? evicted.slice(-MAX_NOTICES) : undefined,
-    freedAt: holders.length === 0 && queue.length > 0 ? freedAt : undefined,
+    notices: told,
+    freedAt: queue === undefined ? undefined : freedAt,
   };
-}
-
-/** The same, freed at this moment if it is free; no record at all if nothing is left to say. */
-export function recordOrNull(
-  record: LockRecord,
-  holders: readonly Holder[],
-  queue: readonly Waiter[],
-  evicted: readonly Eviction[],
-  freedAt: number,
-): LockRecord | null {
-  if (holders.length === 0 && queue.length === 0 && evicted.length === 0) return null;
-  return recordOf({ ...record, freedAt }, holders, queue, evicted);
 }

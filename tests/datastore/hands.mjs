@@ -24,9 +24,9 @@ export function handsOn(client) {
     release({ id }) {
       return held.get(id).release();
     },
-    /** Commits one record under each of `ids`, all new, with one call; resolves to whether they are written. */
-    async commit({ ids }) {
-      const changes = ids.map((key) => ({ key, version: null, value: "{}" }));
+    /** Commits `value` under each of `ids`, all new, with one call; resolves to whether they are written. */
+    async commit({ ids, value = "{}" }) {
+      const changes = ids.map((key) => ({ key, version: null, value }));
       return (await backend().commit(changes)).ok;
     },
   };

@@ -10,7 +10,9 @@ import {
 import { Lock, LockBackendError, LockLostError, locks } from "@holdfast/lock";
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { setTimeout } from "node:timers/promises";
-import { decode } from "../../core/record/codec.ts";
+import { queueKeyOf } from "../../core/identifier.ts";
+import { encodeLock } from "../../core/record/codec.ts";
+import { decodeLock } from "../../core/record/decode.ts";
 // @deno-types="./hands.d.ts"
 import { type Asked, handsOn } from "./hands.mjs";
 import type { Call, TestServer } from "./test_server.ts";
@@ -62,17 +64,18 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
   },
 
   "a waiter that has seen the record takes a lapsed lease over in one call": async (scene) => {
-    await Lock.acquire(scene.id, { backend: scene.backend(), leaseMs: 400, renew: false });
+    const value = deadRecord({ leaseMs: 400, endsMs: Date.now() + 400 });
+    await scene.backend().commit([{ key: scene.id, version: null, value }]);
     await scene.calls();
     const held = await Lock.acquire(scene.id, { backend: scene.backend() });
     const calls = await scene.calls();
-    // Tried, looked, lined up; and then only looks until the claim.
+    // Tried, looked, queued; and then only looks at the lock's record until the claim, which ends the queue.
     assertEquals(calls.filter((call) => call !== "lookup"), [
       "commit:insert",
-      "commit:upsert",
-      "commit:upsert",
+      "commit:upsert,insert",
+      "commit:upsert,delete",
     ]);
-    assertEquals(calls.at(-1), "commit:upsert");
+    assertEquals(calls.at(-1), "commit:upsert,delete");
     await held?.release();
   },
 
@@ -145,9 +148,10 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
       // The first commit tells the server's time; the lease is then written anew before anybody holds.
       assertEquals(await scene.calls(), ["commit:insert", "lookup", "commit:upsert"]);
       const [entry] = await backend.read([id]);
-      const [{ expiresAt }] = decode(id, entry.value).holders;
+      const [{ expiresAt }] = decodeLock(id, entry.value!).holders;
       const serverNow = Date.now() + hours * 3_600_000;
-      assert(Math.abs(expiresAt - leaseMs - serverNow) < 10_000, `${expiresAt - leaseMs - serverNow} ms off`);
+      const wrongMs = expiresAt! - leaseMs - serverNow;
+      assert(Math.abs(wrongMs) < 10_000, `${wrongMs} ms off`);
       assertEquals(await held?.release(), true);
       await scene.calls();
       const again = await Lock.acquire(id, { backend });
@@ -161,21 +165,26 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
       (await Lock.acquire(scene.id, { backend: scene.backend(), leaseMs: 5000, label: "worker 3" }))!;
     const end = new AbortController();
     const waiting = Lock.acquire(scene.id, { backend: scene.backend(), signal: end.signal }).catch(() => {});
-    const keys = [{ partitionId: { projectId }, path: [{ kind: "HoldfastLock", name: scene.id }] }];
     // deno-lint-ignore no-explicit-any
-    let shown: Record<string, any> = {};
-    while (shown.waiters?.integerValue !== "1") {
+    const look = async (name: string): Promise<Record<string, any>> => {
+      const keys = [{ partitionId: { projectId }, path: [{ kind: "HoldfastLock", name }] }];
       // deno-lint-ignore no-explicit-any
       const [{ found }] = await scene.client.lookup({ projectId, keys }, { timeout: Infinity }) as any[];
-      shown = found?.[0].entity?.properties ?? {};
-    }
+      return found?.[0]?.entity?.properties ?? {};
+    };
+    let queue = await look(queueKeyOf(scene.id));
+    while (queue.waiters?.integerValue !== "1") queue = await look(queueKeyOf(scene.id));
+    const shown = await look(scene.id);
+    assertEquals(shown.waiters, undefined);
     assertEquals([shown.holder.stringValue, shown.leaseMs.integerValue], ["worker 3", "5000"]);
     // What a TTL policy takes: a date and time, later than the lease.
     const msOf = (
       { timestampValue: { seconds, nanos } }: Record<string, { seconds: string; nanos?: number }>,
     ) => Number(seconds) * 1000 + (nanos ?? 0) / 1e6;
     assert(msOf(shown.since) < msOf(shown.leaseEnds) && msOf(shown.leaseEnds) < msOf(shown.garbageAt));
-    assert(Object.values(shown).every(({ excludeFromIndexes }) => excludeFromIndexes));
+    assert(msOf(queue.garbageAt) > msOf(shown.leaseEnds));
+    const properties = [...Object.values(shown), ...Object.values(queue)];
+    assert(properties.every(({ excludeFromIndexes }) => excludeFromIndexes));
     end.abort();
     await waiting;
     await held.release();
@@ -352,10 +361,9 @@ const EVERYWHERE: Record<string, (hands: Hands, id: string) => Promise<void>> = 
   },
 
   "a takeover of a lapsed lease is three calls": async ({ ask, server }, id) => {
-    const leaseMs = 100;
-    const dead = await ask("acquire", { id, leaseMs, renew: false });
-    // Until the lease has lapsed by the server's clock, as far as it is known.
-    await setTimeout(leaseMs + 1100);
+    // It has lapsed by the server's clock, as far as that is known.
+    await ask("commit", { ids: [id], value: deadRecord({ leaseMs: 100, endsMs: Date.now() - 3000 }) });
+    const [dead] = await fencesOf(server, id);
     await server.calls();
     const fence = await ask("acquire", { id, wait: false });
     assertEquals((await server.calls()).map(shown), ["commit:insert", "lookup", "commit:upsert"]);
@@ -405,12 +413,18 @@ const EVERYWHERE: Record<string, (hands: Hands, id: string) => Promise<void>> = 
   },
 };
 
+/** The record that a process left behind which died as a holder, and whose lease ends at `endsMs`. */
+function deadRecord({ leaseMs, endsMs }: { leaseMs: number; endsMs: number }): string {
+  const times = { since: endsMs - leaseMs, leaseMs, expiresAt: endsMs, renewals: 0 };
+  return encodeLock({ v: 1, holders: [{ token: "dead", mode: "exclusive", limit: 1, ...times }] });
+}
+
 /** The fencing tokens of those who hold a lock, by what the server holds. */
 async function fencesOf(server: TestServer, id: string): Promise<string[]> {
   const client = await datastoreClient({ projectId, emulatorHost: server.host });
   try {
     const [{ value, version }] = await datastoreBackend(client, { projectId }).read([id]);
-    return decode(id, value).holders.map(({ fence }) => fence ?? version ?? "");
+    return value === null ? [] : decodeLock(id, value).holders.map(({ fence }) => fence ?? version ?? "");
   } finally {
     await client.close();
   }

@@ -1,23 +1,29 @@
-// What may be done about a lock, tried on a store that holds something else under its key.
+// What may be done about a lock, tried on a store that holds something else under its key, or its queue's.
 import { memoryBackend, MemoryStore } from "../../backends/memory.ts";
-import type { LockBackend } from "../../core/backend.ts";
+import type { Entry, LockBackend } from "../../core/backend.ts";
 import { systemClock } from "../../core/clock.ts";
-import { cleanup } from "../../core/operators/cleanup.ts";
-import { decode } from "../../core/record/codec.ts";
+import { cleanup, type CleanupCounts } from "../../core/operators/cleanup.ts";
+import { queueKeyOf } from "../../core/identifier.ts";
+import { decodeLock, decodeQueue } from "../../core/record/decode.ts";
 import { within } from "../../core/time_limit.ts";
 import { forceRelease, type ListedLock, Lock, lock, locks } from "../../mod.ts";
 import { assert, assertEquals } from "@std/assert";
-import type { Malformed } from "./records.ts";
+import type { Kind, Malformed } from "./records.ts";
 
 /** How long one operation may take before it counts as hanging. */
 const HANGS_MS = 10_000;
 const KEY = "a lock";
+const QUEUE_KEY = queueKeyOf(KEY);
 const SOUND = "a sound one";
+
+/** What a cleanup has done that has done nothing. */
+const NONE: CleanupCounts = { seen: 0, live: 0, removed: 0, evicted: 0, gone: 0, unreadable: 0 };
 
 interface Scene {
   readonly backend: LockBackend;
   /** The same store, as another process has it. */
   readonly other: LockBackend;
+  readonly third: LockBackend;
 }
 
 /** What an operation came to: its result, or its error. */
@@ -31,8 +37,14 @@ const asking: Record<string, (backend: LockBackend) => Promise<unknown>> = {
   "releases by force": (backend) => forceRelease(KEY, { backend }),
 };
 
-/** Tries everything on a malformed record, and throws if any of it is not refused as it should be. */
-export async function refuseAll({ text }: Malformed): Promise<void> {
+/** Tries everything on a malformed record, and throws if any of it does not end as it should. */
+export async function tryAll({ kind, text }: Malformed): Promise<void> {
+  if (kind === "lock") await refuseAll(text);
+  else await passOver(text);
+}
+
+/** A lock that is no record is refused. */
+async function refuseAll(text: string): Promise<void> {
   for (const [name, ask] of Object.entries(asking)) {
     const { backend, other } = scene();
     await plant(other, text);
@@ -44,12 +56,42 @@ export async function refuseAll({ text }: Malformed): Promise<void> {
   await turnsUnderHolder(text);
 }
 
-/** Tries everything on a record that is in order, however odd: all must end, and none with a failure of the store. */
-export async function endAll(text: string): Promise<void> {
+/** A queue that is no record is void. */
+async function passOver(text: string): Promise<void> {
+  for (const [name, ask] of Object.entries(asking)) {
+    const { backend, other } = scene();
+    await plant(other, text, QUEUE_KEY);
+    const outcome = await outcomeOf(ask(backend));
+    if (outcome instanceof Lock) assertEquals(await outcome.release(), true, name);
+    else assertEquals(outcome, false, name);
+    assertEquals(await cleanup({ backend }), { ...NONE, seen: 1, removed: 1 }, name);
+  }
+  const { backend, other, third } = scene();
+  const held = await lock(KEY, { backend: other }).acquire();
+  const waiting = lock(KEY, { backend }).acquire();
+  while ((await entryAt(other, QUEUE_KEY)).value === null);
+  await overwrite(other, text, QUEUE_KEY);
+  const joined = lock(KEY, { backend: third }).acquire();
+  const listed: ListedLock[] = [];
+  for await (const one of locks({ backend })) listed.push(one);
+  assertEquals(listed.map(({ holders, unreadable }) => [holders.length, unreadable]), [[1, undefined]]);
+  assertEquals((await cleanup({ backend })).live, 1);
+  await overwrite(other, text, QUEUE_KEY);
+  assertEquals(await held.release(), true);
+  const first = await outcomeOf(Promise.race([waiting, joined]));
+  assert(first instanceof Lock, `${first}`);
+  assertEquals(await first.release(), true);
+  for (const next of [await waiting, await joined]) await next.release();
+  for (const key of [KEY, QUEUE_KEY]) assertEquals((await entryAt(other, key)).value, null);
+}
+
+/** Tries everything on records that are in order, however odd: all must end, and none with a failure of the store. */
+export async function endAll({ lock: text, queue }: Readonly<Record<Kind, string>>): Promise<void> {
   for (const [name, ask] of Object.entries(asking)) {
     if (name === "waits without limit") continue;
     const { backend, other } = scene();
     await plant(other, text);
+    await plant(other, queue, QUEUE_KEY);
     const outcome = await outcomeOf(ask(backend));
     assert(!(outcome instanceof Error), `${name}: ${outcome}`);
     await assertReadable(other);
@@ -58,6 +100,7 @@ export async function endAll(text: string): Promise<void> {
   }
   const { backend, other } = scene();
   await plant(other, text);
+  await plant(other, queue, QUEUE_KEY);
   for await (const { unreadable } of locks({ backend })) assertEquals(unreadable, undefined);
   assertEquals((await cleanup({ backend })).unreadable, 0);
 }
@@ -102,23 +145,28 @@ async function turnsUnderHolder(text: string): Promise<void> {
 
 function scene(): Scene {
   const store = new MemoryStore();
-  return { backend: memoryBackend({ store }), other: memoryBackend({ store }) };
+  const open = () => memoryBackend({ store });
+  return { backend: open(), other: open(), third: open() };
 }
 
-async function plant(store: LockBackend, value: string): Promise<void> {
-  assert((await store.commit([{ key: KEY, version: null, value }])).ok);
+async function entryAt(store: LockBackend, key: string): Promise<Entry> {
+  const [entry] = await store.read([key]);
+  return entry;
 }
 
-async function overwrite(store: LockBackend, value: string): Promise<void> {
+async function plant(store: LockBackend, value: string, key: string = KEY): Promise<void> {
+  assert((await store.commit([{ key, version: null, value }])).ok);
+}
+
+async function overwrite(store: LockBackend, value: string, key: string = KEY): Promise<void> {
   for (;;) {
-    const [{ version }] = await store.read([KEY]);
-    if ((await store.commit([{ key: KEY, version, value }])).ok) return;
+    const { version } = await entryAt(store, key);
+    if ((await store.commit([{ key, version, value }])).ok) return;
   }
 }
 
 async function assertStands(store: LockBackend, value: string): Promise<void> {
-  const [entry] = await store.read([KEY]);
-  assertEquals(entry.value, value, "the record was changed");
+  assertEquals((await entryAt(store, KEY)).value, value, "the record was changed");
 }
 
 function outcomeOf(asked: Promise<unknown>): Promise<Outcome> {
@@ -126,10 +174,12 @@ function outcomeOf(asked: Promise<unknown>): Promise<Outcome> {
   return within(asked, HANGS_MS, { clock: systemClock, late }).catch((error) => error);
 }
 
-/** What was written over an odd record is a record: nobody is locked out by what others did. */
+/** What was written over odd records are records: nobody is locked out by what others did. */
 async function assertReadable(store: LockBackend): Promise<void> {
-  const [{ value }] = await store.read([KEY]);
-  decode(KEY, value);
+  const lock = await entryAt(store, KEY);
+  if (lock.value !== null) decodeLock(KEY, lock.value);
+  const queue = await entryAt(store, QUEUE_KEY);
+  if (queue.value !== null) decodeQueue(QUEUE_KEY, queue.value);
 }
 
 /** There is one right answer: the store's failure, under the name of the lock, that says what is wrong. */

@@ -1,12 +1,16 @@
-// Records as a store may hold them, and what is wrong with those that nobody has written on purpose.
+// Records of locks and queues as a store may hold them, and what is wrong with those that nobody has written on purpose.
 import fc from "fast-check";
 
 /** Something that JSON can say. */
 type Json = null | boolean | number | string | Json[] | { [member: string]: Json };
 type Fields = { [member: string]: Json };
 
-/** A text that is no record of a lock, and what was done to it. */
+/** Whose record it is, or should be. */
+export type Kind = "lock" | "queue";
+
+/** A text that is no record of its kind, and what was done to it. */
 export interface Malformed {
+  readonly kind: Kind;
   readonly text: string;
   readonly how: string;
 }
@@ -28,13 +32,15 @@ const holder = fc.record({
   limit: fc.constant(1),
   since: moment,
   leaseMs: fc.oneof(fc.integer({ min: 1, max: 100_000 }), fc.constantFrom(0.5, MAX_LEASE_MS)),
-  expiresAt: moment,
+  expiresAt: fc.option(moment, { freq: 10 }),
   renewals: fc.oneof(fc.nat(10), fc.constant(Number.MAX_SAFE_INTEGER)),
   fence: fc.option(name, { nil: undefined }),
   label,
+  offeredTo: fc.option(name, { nil: undefined, freq: 3 }),
 });
-const waiter = fc.record({
-  seat: name,
+const entry = fc.record({
+  participant: name,
+  token: name,
   mode: fc.constant("exclusive"),
   limit: fc.constant(1),
   since: moment,
@@ -42,125 +48,182 @@ const waiter = fc.record({
 });
 const notice = fc.record({ token: name, reason: fc.constantFrom("stolen", "forced"), until: moment });
 
-/** Records as this version may write them, with values at every edge. */
-export const wellFormed: fc.Arbitrary<Fields> = fc.record({
-  v: fc.constant(1),
-  holders: fc.uniqueArray(holder, { maxLength: 3, selector: ({ token }) => token }),
-  queue: fc.uniqueArray(waiter, { maxLength: 3, selector: ({ seat }) => seat }),
-  evicted: fc.option(fc.array(notice, { maxLength: 3 }), { nil: undefined }),
-  freedAt: fc.option(moment, { nil: undefined }),
-}).map((record) => JSON.parse(JSON.stringify(record)));
+/** What the queue of the lock is called in most of these records. */
+const QUEUE = "a queue";
 
-const LISTS = {
-  holders: { mode: "exclusive", limit: 1, since: MOMENT, leaseMs: 1000, expiresAt: MOMENT, renewals: 0 },
-  queue: { mode: "exclusive", limit: 1, since: MOMENT },
-  evicted: { reason: "stolen", until: MOMENT },
-} as const;
-type List = keyof typeof LISTS;
+/** Records as this version may write them, with values at every edge. */
+export const wellFormed: Readonly<Record<Kind, fc.Arbitrary<Fields>>> = {
+  lock: fc.record({
+    v: fc.constant(1),
+    holders: fc.uniqueArray(holder, { maxLength: 3, selector: ({ token }) => token }),
+    queue: fc.option(fc.constant(QUEUE), { nil: undefined }),
+    notices: fc.option(fc.array(notice, { maxLength: 3 }), { nil: undefined }),
+    freedAt: fc.option(fc.option(moment), { nil: undefined }),
+  }).map(written),
+  queue: fc.record({
+    v: fc.constant(1),
+    id: fc.oneof({ weight: 3, arbitrary: fc.constant(QUEUE) }, name),
+    entries: fc.uniqueArray(entry, { maxLength: 3, selector: ({ participant }) => participant }),
+  }).map(written),
+};
+
+/** As it comes out of a store. */
+function written(record: object): Fields {
+  return JSON.parse(JSON.stringify(record));
+}
+
+type List = "holders" | "notices" | "entries";
 
 /** What names an item of each list. */
-const NAMES: Record<List, string> = { holders: "token", queue: "seat", evicted: "token" };
+const NAMES: Record<List, string> = { holders: "token", notices: "token", entries: "participant" };
+
+/** An item of each list that is in order, but for its name. */
+const ITEMS: Record<List, Fields> = {
+  holders: { mode: "exclusive", limit: 1, since: MOMENT, leaseMs: 1000, expiresAt: MOMENT, renewals: 0 },
+  notices: { reason: "stolen", until: MOMENT },
+  entries: { token: "an entry's", mode: "exclusive", limit: 1, since: MOMENT },
+};
 
 const NOT_NUMBERS = [null, true, "5", "", [], {}, [5]];
 const NOT_STRINGS = [null, false, 0, 5, [], {}, ["x"]];
 const NOT_NAMES = [...NOT_STRINGS, "", "x".repeat(257), "\ud800"];
 const NOT_LABELS = [...NOT_STRINGS, "", "x".repeat(129), "\udfff"];
 const NOT_MOMENTS = [...NOT_NUMBERS, MAX_MOMENT + 2, -1e300];
+const NOT_MOMENTS_OR_NULL = NOT_MOMENTS.filter((value) => value !== null);
 const NOT_OBJECTS = [null, true, 5, "x", []];
 
-/** For every member of every part, values that it cannot have. `undefined` deletes it. */
-const WRONG: Record<List | "record", Record<string, readonly (Json | undefined)[]>> = {
-  record: {
-    v: [undefined, null, true, "1", 0, -1, 0.5, 2, 1e9, [1]],
-    holders: [undefined, null, true, 5, "x", {}, { length: 0 }],
-    queue: [undefined, null, true, 5, "x", {}, { length: 0 }],
-    evicted: [null, true, 5, "x", {}],
-    freedAt: NOT_MOMENTS,
+const NOT_LISTS: readonly Json[] = [null, true, 5, "x", {}, { length: 0 }];
+const NOT_FORMATS = [undefined, null, true, "1", 0, -1, 0.5, 2, 1e9, [1]];
+const NOT_MODES = [undefined, null, true, 1, "", "Exclusive", "shared", ["exclusive"]];
+const NOT_LIMITS = [undefined, ...NOT_NUMBERS, 0, 2, 1.5, -1];
+
+/** A part of a record: which kind it is of, where it is, and for every member values that it cannot have. */
+interface Part {
+  readonly kind: Kind;
+  /** The list that it is an item of; without one, it is the record itself. */
+  readonly list?: List;
+  /** `undefined` deletes the member. */
+  readonly wrong: Readonly<Record<string, readonly (Json | undefined)[]>>;
+}
+
+const PARTS: readonly Part[] = [
+  {
+    kind: "lock",
+    wrong: {
+      v: NOT_FORMATS,
+      holders: [undefined, ...NOT_LISTS],
+      queue: NOT_NAMES,
+      notices: NOT_LISTS,
+      freedAt: NOT_MOMENTS_OR_NULL,
+    },
   },
-  holders: {
-    token: [undefined, ...NOT_NAMES],
-    mode: [undefined, null, true, 1, "", "Exclusive", "shared", ["exclusive"]],
-    limit: [undefined, ...NOT_NUMBERS, 0, 2, 1.5, -1],
-    since: [undefined, ...NOT_MOMENTS],
-    leaseMs: [undefined, ...NOT_NUMBERS, 0, -1, MAX_LEASE_MS + 1, 1e300],
-    expiresAt: [undefined, ...NOT_MOMENTS],
-    renewals: [undefined, ...NOT_NUMBERS, -1, 0.5, 2 ** 53, 1e300],
-    fence: NOT_NAMES,
-    label: NOT_LABELS,
+  {
+    kind: "lock",
+    list: "holders",
+    wrong: {
+      token: [undefined, ...NOT_NAMES],
+      mode: NOT_MODES,
+      limit: NOT_LIMITS,
+      since: [undefined, ...NOT_MOMENTS],
+      leaseMs: [undefined, ...NOT_NUMBERS, 0, -1, MAX_LEASE_MS + 1, 1e300],
+      expiresAt: [undefined, ...NOT_MOMENTS_OR_NULL],
+      renewals: [undefined, ...NOT_NUMBERS, -1, 0.5, 2 ** 53, 1e300],
+      fence: NOT_NAMES,
+      label: NOT_LABELS,
+      offeredTo: NOT_NAMES,
+    },
   },
-  queue: {
-    seat: [undefined, ...NOT_NAMES],
-    mode: [undefined, null, true, 1, "", "Exclusive", "shared", ["exclusive"]],
-    limit: [undefined, ...NOT_NUMBERS, 0, 2, 1.5, -1],
-    since: [undefined, ...NOT_MOMENTS],
-    label: NOT_LABELS,
+  {
+    kind: "lock",
+    list: "notices",
+    wrong: {
+      token: [undefined, ...NOT_NAMES],
+      reason: [undefined, null, true, 5, "", "expired", "released", "Stolen"],
+      until: [undefined, ...NOT_MOMENTS],
+    },
   },
-  evicted: {
-    token: [undefined, ...NOT_NAMES],
-    reason: [undefined, null, true, 5, "", "expired", "released", "Stolen"],
-    until: [undefined, ...NOT_MOMENTS],
+  {
+    kind: "queue",
+    wrong: { v: NOT_FORMATS, id: [undefined, ...NOT_NAMES], entries: [undefined, ...NOT_LISTS] },
   },
-};
+  {
+    kind: "queue",
+    list: "entries",
+    wrong: {
+      participant: [undefined, ...NOT_NAMES],
+      token: [undefined, ...NOT_NAMES],
+      mode: NOT_MODES,
+      limit: NOT_LIMITS,
+      since: [undefined, ...NOT_MOMENTS],
+      label: NOT_LABELS,
+    },
+  },
+];
 
 /** An item of a list that is in order, at a random place. */
 function plant(record: Fields, list: List, at: number): Fields {
-  const item: Fields = { ...LISTS[list], [NAMES[list]]: "planted" };
+  const item: Fields = { ...ITEMS[list], [NAMES[list]]: "planted" };
   const items = (record[list] ?? []) as Json[];
   record[list] = items.toSpliced(at % (items.length + 1), 0, item);
   return item;
 }
 
 /** One member of one part has a value that it cannot have. */
-const wrongMember = fc.constantFrom(...Object.keys(WRONG) as (keyof typeof WRONG)[]).chain((part) =>
-  fc.constantFrom(...Object.keys(WRONG[part])).chain((member) =>
-    fc.tuple(wellFormed, fc.constantFrom(...WRONG[part][member]), fc.nat(3)).map(([record, value, at]) => {
-      const target = part === "record" ? record : plant(record, part, at);
+const wrongMember = fc.constantFrom(...PARTS).chain(({ kind, list, wrong }) =>
+  fc.constantFrom(...Object.keys(wrong)).chain((member) =>
+    fc.tuple(wellFormed[kind], fc.constantFrom(...wrong[member]), fc.nat(3)).map(([record, value, at]) => {
+      const target = list === undefined ? record : plant(record, list, at);
       if (value === undefined) delete target[member];
       else target[member] = value;
-      return { text: JSON.stringify(record), how: `${part}.${member} = ${JSON.stringify(value)}` };
+      const how = `${list ?? kind}.${member} = ${JSON.stringify(value)}`;
+      return { kind, text: JSON.stringify(record), how };
     })
   )
 );
 
 /** One item of a list is none, there are too many, or one stands twice. */
-const wrongList = fc.constantFrom(...Object.keys(LISTS) as List[]).chain((list) =>
-  fc.tuple(
-    wellFormed,
-    fc.oneof(fc.constantFrom<Json>(...NOT_OBJECTS), fc.constantFrom("many", "twice")),
-    fc.nat(3),
-  )
-    .map(([record, wrong, at]) => {
-      const item = plant(record, list, at);
-      const items = record[list] as Json[];
-      if (wrong === "many" || (wrong === "twice" && list === "evicted")) {
-        for (let i = 0; i < 65; i++) items.push({ ...item, [NAMES[list]]: `another ${i}` });
-      } else if (wrong === "twice") items.push({ ...item });
-      else items.splice(at % (items.length + 1), 0, wrong);
-      return { text: JSON.stringify(record), how: `an item of ${list}: ${JSON.stringify(wrong)}` };
-    })
-);
+const wrongList = fc.constantFrom(...Object.keys(ITEMS) as List[]).chain((list) => {
+  const kind = list === "entries" ? "queue" : "lock";
+  const wrongs = fc.oneof(fc.constantFrom<Json>(...NOT_OBJECTS), fc.constantFrom("many", "twice"));
+  return fc.tuple(wellFormed[kind], wrongs, fc.nat(3)).map(([record, wrong, at]) => {
+    const item = plant(record, list, at);
+    const items = record[list] as Json[];
+    if (wrong === "many" || (wrong === "twice" && list === "notices")) {
+      for (let i = 0; i < 65; i++) items.push({ ...item, [NAMES[list]]: `another ${i}` });
+    } else if (wrong === "twice") items.push({ ...item });
+    else items.splice(at % (items.length + 1), 0, wrong);
+    return {
+      kind,
+      text: JSON.stringify(record),
+      how: `an item of ${list}: ${JSON.stringify(wrong)}`,
+    } as const;
+  });
+});
 
 /** What is no record from its first character on, or ends before its last. */
-const wrongText = fc.oneof(
-  fc.tuple(wellFormed, fc.nat()).map(([record, cut]) => {
-    const text = JSON.stringify(record);
-    return { text: text.slice(0, cut % text.length), how: "cut off" };
-  }),
-  wellFormed.map((record) => ({
-    text: JSON.stringify(record) + " ".repeat(65_537),
-    how: "longer than a record may be",
-  })),
-  wellFormed.map((record) => ({
-    text: JSON.stringify(record).replace('"v":1', '"v":1e999'),
-    how: "a number beyond all numbers",
-  })),
-  fc.string().filter((text) => !text.includes('"v":1')).map((text) => ({ text, how: "some text" })),
-  fc.json().filter((text) => !text.includes('"v":1')).map((text) => ({ text, how: "some JSON" })),
-  fc.constantFrom("", "null", "0", "[]", "{}", "NaN", '"{}"', "[".repeat(50_000), '{"v":1}').map((text) => ({
-    text,
-    how: "a classic",
-  })),
-);
+const wrongText = fc.constantFrom<Kind>("lock", "queue").chain((kind) => {
+  const text = wellFormed[kind].map((record) => JSON.stringify(record));
+  return fc.oneof(
+    fc.tuple(text, fc.nat()).map(([text, cut]) => ({
+      text: text.slice(0, cut % text.length),
+      how: "cut off",
+    })),
+    text.map((text) => ({ text: text + " ".repeat(65_537), how: "longer than a record may be" })),
+    text.map((text) => ({ text: text.replace('"v":1', '"v":1e999'), how: "a number beyond all numbers" })),
+    wellFormed[kind === "lock" ? "queue" : "lock"].map((other) => ({
+      text: JSON.stringify(other),
+      how: "a record of the other kind",
+    })),
+    fc.string().filter((text) => !text.includes('"v":1')).map((text) => ({ text, how: "some text" })),
+    fc.json().filter((text) => !text.includes('"v":1')).map((text) => ({ text, how: "some JSON" })),
+    fc.constantFrom("", "null", "0", "[]", "{}", "NaN", '"{}"', "[".repeat(50_000), '{"v":1}').map((
+      text,
+    ) => ({
+      text,
+      how: "a classic",
+    })),
+  ).map((wrong) => ({ kind, ...wrong }));
+});
 
 /** Texts that are no record, whatever is right about the rest of them. */
 export const malformed: fc.Arbitrary<Malformed> = fc.oneof(

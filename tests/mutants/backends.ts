@@ -8,21 +8,21 @@ const CAUSES = { file: "backends/causes.ts", test: "tests/secrets_test.ts" };
 export const BACKENDS: readonly Mutant[] = [
   {
     law: "1: of answers under way together nobody knows which is later",
-    from: "if (sentMs >= known.heardMs) return told;",
-    to: "return told;",
+    from: "else if (sentMs < this.#heardMs) {",
+    to: "else if (sentMs < -Infinity) {",
     ...SERVER_CLOCK,
     filter: "nobody knows which is later",
   },
   {
     law: "1: what is known of the server's time ages",
-    from: "const driftMs = Math.max(0, passedMs) * DRIFT;",
-    to: "const driftMs = 0 * passedMs;",
+    from: "return Math.max(0, passedMs) * DRIFT;",
+    to: "return 0 * passedMs;",
     ...SERVER_CLOCK,
     filter: "not asked for",
   },
   {
     law: "1: a wall clock that was refuted is not heard again",
-    from: "if (overlapOf(wall, this.#known) === undefined) this.#wallErrorMs = undefined;",
+    from: "if (wall.least > this.#most || wall.most < this.#least) this.#wallErrorMs = undefined;",
     to: "",
     ...SERVER_CLOCK,
     filter: "is not heard again",

@@ -9,7 +9,7 @@ export const KV: readonly Mutant[] = [
     from: "atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });",
     to: "",
     test: "tests/processes_test.ts",
-    filter: "refuses the write of a robbed holder",
+    filter: "refuses the write of an evicted holder",
   },
   ...([
     [
@@ -35,8 +35,8 @@ export const KV: readonly Mutant[] = [
     ],
     [
       "7: a watch of Deno KV that was lost is opened again",
-      "await bell.sleep(systemClock, backoff.pauseMs());",
-      "await bell.sleep(systemClock);",
+      "await wakeUp.sleep(systemClock, backoff.pauseMs());",
+      "await wakeUp.sleep(systemClock);",
       "@deno/kv: a theft is told by push",
       "watcher",
     ],
@@ -101,7 +101,7 @@ export const KV: readonly Mutant[] = [
     ],
     [
       "pushed news are heard",
-      "version !== seen?.version && bell.ring()",
+      "version !== seen?.version && wakeUp.notify()",
       "false",
       "a watch of the database's own",
       "kv/watcher",
@@ -112,6 +112,13 @@ export const KV: readonly Mutant[] = [
       "return result;",
       "neither a renewal nor a new waiter",
       "kv",
+    ],
+    [
+      "receipts live where no listing reads",
+      "[...this.#prefix, RECEIPTS, crypto.randomUUID()]",
+      '[...this.#prefix, "receipts", crypto.randomUUID()]',
+      "what guarded commits leave behind",
+      "kv/store",
     ],
     [
       "a build may be async",
@@ -134,5 +141,26 @@ export const KV: readonly Mutant[] = [
     to,
     test: "tests/kv_test.ts",
     filter,
+  })),
+  ...([
+    ["a server is no file", "|| /^https?:/i.test(path)", ""],
+    ["Deno Deploy is no machine", 'ON_DEPLOY.some((name) => valueOf(name) !== "") ||', ""],
+    [
+      "what is not known counts as a server",
+      "if (![...ON_DEPLOY, ...PATH].every(isReadable)) return",
+      "if (!isReadable(PATH[1])) return",
+    ],
+    [
+      "a file's processes share a clock",
+      "MACHINES_SKEW_MS : processesSkewMs()",
+      "MACHINES_SKEW_MS : MACHINES_SKEW_MS",
+    ],
+  ] as const).map(([law, from, to]) => ({
+    law: `1: Deno KV's default skew: ${law}`,
+    file: "backends/kv/clients.ts",
+    from,
+    to,
+    test: "tests/programs_test.ts",
+    filter: "the clocks of a default database's processes",
   })),
 ];

@@ -189,7 +189,7 @@ export const OPERATIONS: readonly Mutant[] = [
   {
     law: "CLI: a wait that was interrupted leaves nothing behind",
     file: "cli/store.ts",
-    from: "await untilIdle(peerOf(backend), LEAVE_MS);",
+    from: "await participantOf(backend).whenIdle(LEAVE_MS);",
     to: "",
     test: "tests/cli_test.ts",
     filter: "a signal while it waits",

@@ -38,15 +38,15 @@ export const REDIS: readonly Mutant[] = [
   {
     law: "Redis: a record is deleted only under its version",
     file: "backends/redis/scripts.ts",
-    from: "if found and string.sub(found, 1, ${DIGITS}) == seen and at",
-    to: "if found and at",
+    from: "local fits = found and string.sub(found, 1, ${DIGITS}) == seen",
+    to: "local fits = found",
     test: "tests/redis/conformance_test.ts",
     filter: "ioredis 5: store",
   },
   {
     law: "Redis: several records are replaced only under their versions",
     file: "backends/redis/scripts.ts",
-    from: "if (record and record:sub(1, ${DIGITS}) or '') ~= ARGV[3 * i - 1] then fits = false end",
+    from: "if (record and string.sub(record, 1, ${DIGITS}) or '') ~= ARGV[3 * i + 1] then fits = false end",
     to: "",
     test: "tests/redis/conformance_test.ts",
     filter: "ioredis 5: store",
@@ -62,8 +62,8 @@ export const REDIS: readonly Mutant[] = [
   {
     law: "Redis: lost subscriptions are made again",
     file: "backends/redis/subscriptions.ts",
-    from: "    void this.#subscribe();\n  }\n\n  #sweepLater",
-    to: "  }\n\n  #sweepLater",
+    from: "    void this.#subscribe();\n  }\n\n  #drop",
+    to: "  }\n\n  #drop",
     test: "tests/redis/connection_test.ts",
     filter: "only the subscriptions",
   },
@@ -126,7 +126,7 @@ export const REDIS: readonly Mutant[] = [
   {
     law: "Redis: versions of several never fall behind the records' own",
     file: "backends/redis/scripts.ts",
-    from: "least = math.max(least, (tonumber(ARGV[3 * i - 1]) or 0) + 1)",
+    from: "if ARGV[3 * i + 1] > last then last = ARGV[3 * i + 1] end",
     to: "",
     test: "tests/redis/clock_test.ts",
     filter: "at 1970",
@@ -158,7 +158,7 @@ export const REDIS: readonly Mutant[] = [
   {
     law: "Redis: who is disposed of leaves the queue first",
     file: "backends/redis/store.ts",
-    from: "await untilIdle(peerOf(this), DISPOSE_TIMEOUT_MS);",
+    from: "await participantOf(this).whenIdle(DISPOSE_TIMEOUT_MS);",
     to: "",
     test: "tests/redis/disposal_test.ts",
     filter: "leaves the queue first",
@@ -182,7 +182,7 @@ export const REDIS: readonly Mutant[] = [
   {
     law: "Redis: the key of another type stays",
     file: "backends/redis/scripts.ts",
-    from: "if not done then return {now, call('GET', key)} end",
+    from: "if not done then return {now, call('GET', key), call('GET', key .. '${QUEUE}')} end",
     to: "if not done then call('SET', key, record) end",
     test: "tests/redis/keys_test.ts",
     filter: "another type",

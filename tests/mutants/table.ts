@@ -4,6 +4,7 @@ import { DATASTORE } from "./datastore.ts";
 import { KV } from "./kv.ts";
 import type { Mutant } from "./mutant.ts";
 import { OPERATIONS } from "./operations.ts";
+import { PROMISES } from "./promises.ts";
 import { RECORD } from "./record.ts";
 import { REDIS } from "./redis.ts";
 
@@ -11,6 +12,7 @@ import { REDIS } from "./redis.ts";
 export const TABLE: Readonly<Record<string, readonly Mutant[]>> = {
   record: RECORD,
   core: CORE,
+  promises: PROMISES,
   backends: BACKENDS,
   kv: KV,
   redis: REDIS,

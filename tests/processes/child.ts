@@ -50,7 +50,7 @@ async function increment(name: string, times: number | null, options?: LockOptio
     const outcome = await committed(held, { proven: `${Number(proven) + 1}`, [name]: `${Number(own) + 1}` });
     spans.push([from, now()]);
     await held.release();
-    if (outcome !== true) say("robbed", { reason: outcome.reason });
+    if (outcome !== true) say("evicted", { reason: outcome.reason });
     else say("progressed", { done: ++done });
   }
   say("incremented", { spans });

@@ -41,7 +41,8 @@ async function openKvStore(address: string): Promise<OpenStore> {
   const encoder = new TextEncoder();
   const decoder = new TextDecoder();
   return {
-    backend: kvBackend(kv),
+    // Of one machine, as the default database says by itself.
+    backend: kvBackend(kv, { skewMs: 0 }),
     async read(names) {
       const entries = await kv.getMany(names.map((name) => [name]));
       return entries.map(({ value }) => value === null ? null : decoder.decode(value as Uint8Array));

@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import type { LockBackend } from "../../core/backend.ts";
+import { queueKeyOf } from "../../core/identifier.ts";
 import { Lock, LockBackendError } from "../../mod.ts";
 import { CLIENTS } from "./clients.ts";
 import { calls, test, untilQueued, World } from "./world.ts";
@@ -33,11 +34,18 @@ for (const [make, connect] of Object.entries(CLIENTS)) {
     ]);
     // The first alone, for it did not know of the others; the others by 32.
     assertEquals(await calls(client) - before, 3);
-    assertEquals(conflict, { ok: false, entries: [{ key: "old", value: "1", version: old.version }] });
+    const nobodyQueued = { key: queueKeyOf("old"), value: null, version: null };
+    assertEquals(conflict, {
+      ok: false,
+      entries: [{ key: "old", value: "1", version: old.version }, nobodyQueued],
+    });
     assertEquals(odd.transient, false);
     assert(renewed.ok && renewed.version > old.version);
     assert(deleted.ok && deleted.version > gone.version);
-    assertEquals(late, { ok: false, entries: [{ key: "old", value: "3", version: renewed.version }] });
+    assertEquals(late, {
+      ok: false,
+      entries: [{ key: "old", value: "3", version: renewed.version }, nobodyQueued],
+    });
     const entries = await Promise.all(made.map((_, i) => backend.read([`fresh:${i}`])));
     for (const [i, result] of made.entries()) {
       assert(result.ok);

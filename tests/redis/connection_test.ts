@@ -111,3 +111,29 @@ for (const [make, connect] of Object.entries(CLIENTS)) {
     assert(await (await waiting).release());
   });
 }
+
+for (const [make, connect] of Object.entries(CLIENTS)) {
+  test(`${make}: a connection for subscriptions that is deaf, not closed, is replaced`, async () => {
+    await using world = await World.start();
+    const a = await world.peer();
+    const b = await world.peer(await world.slowPort(0), connect);
+    const held = await acquire(a.backend);
+    const waiting = acquire(b.backend);
+    await untilQueued(b.backend, 1);
+    const before = await subscribers(world);
+    world.deafen();
+    assert(await held.release());
+    const next = await waiting;
+    assert(next.fencingToken > held.fencingToken);
+    // Who waits now is told by another connection than before.
+    const again = acquire(b.backend);
+    while ((await subscribers(world)).some((id) => before.includes(id))) await delay(20);
+    assert(await next.release());
+    assert(await (await again).release());
+  });
+}
+
+/** The connections for subscriptions, by number. */
+async function subscribers(world: World): Promise<string[]> {
+  return (await world.server.ask("CLIENT", "LIST", "TYPE", "pubsub")).match(/\bid=\d+/g) ?? [];
+}

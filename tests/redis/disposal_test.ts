@@ -2,7 +2,8 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type RedisBackend, redisBackend } from "../../backends/redis.ts";
-import { decode } from "../../core/record/codec.ts";
+import { queueKeyOf } from "../../core/identifier.ts";
+import { queueIn } from "../../core/record/codec.ts";
 import { LockBackendError } from "../../mod.ts";
 import { CLIENTS } from "./clients.ts";
 import { acquire, test, untilQueued, World } from "./world.ts";
@@ -31,13 +32,13 @@ test("a backend that is disposed of: a caller that waited, or has just given up,
     const { client, close } = await CLIENTS["node-redis 6"](world.server.port);
     const backend = redisBackend(client);
     const waiting = acquire(backend, { waitForMs: end === "waits" ? 60_000 : 100 }).catch((error) => error);
-    await untilQueued(a.backend, 1);
     if (end === "gave up") assertEquals(await waiting, null);
+    else await untilQueued(a.backend, 1);
     await backend[Symbol.asyncDispose]();
     await close();
     if (end === "waits") assert(await waiting instanceof LockBackendError);
-    const [{ key, value }] = await a.backend.read(["job"]);
-    assertEquals(decode(key, value).queue, []);
+    const [queue] = await a.backend.read([queueKeyOf("job")]);
+    assertEquals(queueIn(queue).record.entries, []);
   }
   assert(await held.release());
 });

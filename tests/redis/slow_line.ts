@@ -9,6 +9,9 @@ export class SlowLine {
   #target: number;
   readonly #server: ReturnType<typeof createServer>;
   readonly #sockets: Set<Socket>;
+  /** The connections on which somebody has subscribed, and those that nothing comes back on any more. */
+  readonly #subscribed = new Set<Socket>();
+  readonly #deaf = new Set<Socket>();
 
   private constructor(
     port: number,
@@ -32,6 +35,8 @@ export class SlowLine {
           from.destroy();
           return;
         }
+        if (!answers && /subscribe/i.test(String(data))) line.#subscribed.add(to);
+        if (line.#deaf.has(from)) return;
         setTimeout(() => to.writable && to.write(data), ms);
       });
       from.on("close", () => {
@@ -55,6 +60,11 @@ export class SlowLine {
   switchTo(target: number): void {
     this.#target = target;
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** Nothing comes back any more on connections for subscriptions; they stay open. Later ones are as they should be. */
+  deafen(): void {
+    for (const far of this.#subscribed) this.#deaf.add(far);
   }
 
   async close(): Promise<void> {

@@ -7,7 +7,8 @@ import { delay } from "@std/async";
 import type { Redis } from "ioredis5";
 import { redisBackend } from "../../backends/redis.ts";
 import type { LockBackend } from "../../core/backend.ts";
-import { decode } from "../../core/record/codec.ts";
+import { queueKeyOf } from "../../core/identifier.ts";
+import { queueIn } from "../../core/record/codec.ts";
 import { Lock, type LockLostError, type LockOptions } from "../../mod.ts";
 import { missingRedis, RedisServer, type RedisServerOptions } from "../support/redis_server.ts";
 import { CLIENTS } from "./clients.ts";
@@ -62,6 +63,11 @@ export class World implements AsyncDisposable {
     for (const line of this.#lines) line.cutting = true;
   }
 
+  /** On the lines' connections for subscriptions nothing comes back any more. */
+  deafen(): void {
+    for (const line of this.#lines) line.deafen();
+  }
+
   /** The port of a line to the server that takes `ms` each way. */
   async slowPort(ms: number): Promise<number> {
     const line = await SlowLine.open(this.server.port, ms);
@@ -103,8 +109,8 @@ export function lossOf({ signal }: Lock): Promise<LockLostError> {
 
 /** Until `count` processes are queued. */
 export async function untilQueued(backend: LockBackend, count: number, name = "job"): Promise<void> {
-  for await (const { key, value } of backend.watch(name, { signal: new AbortController().signal })) {
-    if (decode(key, value).queue.length === count) return;
+  for await (const entry of backend.watch(queueKeyOf(name), { signal: new AbortController().signal })) {
+    if (queueIn(entry).record.entries.length === count) return;
   }
 }
 

@@ -1,30 +1,48 @@
-// A short way to write records, requests and evidence, so that a rule is one line of a table.
+// A short way to write records, members and evidence, so that a rule is one line of a table.
 //
-// Record     `a:1000`          `a` holds the lock until 1000. Its lease is 1000, it was granted at 0.
-//            `a:1500#2(500)^9` … renewed twice, with a lease of 500, granted at 9.
-//            `a:1000 | b c`    … and the processes `b` and `c` are queued.
-//            `- | b; free 700` nobody holds it, `b` is queued, and it has been free since 700.
+// Records    `a:1000`          `a` holds the lock until 1000. Its lease is 1000, it was granted at 0.
+//            `a:1500#2(500)^9` … renewed twice, with a lease of 500, granted at 9. `a:?`: its process did not know the time.
+//            `a:1000/2 b:…/r`  `a` lets at most two hold it, `b` holds it shared.
+//            `B@b:75`          the lock is offered to the process `b`, under the token of its queue entry. Its lease is 75.
+//            `a:1000 | b c`    … and the processes `b` and `c` are queued; the tokens of their entries are `B` and `C`.
+//            `a:1000 |`        … and a queue is named of which nothing is there; `| 0`: it is empty; `| ?`: it is not known what is there;
+//                              `| (b)`: there is one of another name, which is void. `a:1000 (b)`: none is named;
+//                              `| !`: the store itself cannot read what is there, `| !!`: only we cannot.
+//                              `(?)`: none is named, and nobody has looked what is there.
+//            `- | b; free 700` nobody holds it, `b` is queued, and there has been room since 700; `free ?`: nobody knows.
 //            `…; x stolen 900` `x` has been evicted, and its notice stands until 900.
-//            `a:never`         … its process did not know the time; `free never+5` neither did the one that freed it.
-//            `-`               there is no record.
-// Request    `a`               a process asks, and may wait. `a2` is another request of the process `a`.
-//            `a try`           … may not wait. `steal=500` evicts a holder of that age, `ahead=1` has another before it
-//                              in its own process, `lease=500`. `unsure` does not know the time.
-// Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `grace` 50.
+//            `-`               there is nothing in the store.
+// Members    `a, a2 try`       the process `a` has two requests, `a` and `a2`, and `a2` may not wait. `steal=500` evicts a
+//                              holder of that age, `lease=500`, `shared`, `limit=2` say how it wants the lock.
+//            `renews a`        the hold `a` is due. `keeps a`: it is not. All others of the process are to leave.
+//            `idle a`          nobody in the process `a` wants anything.
+//            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
+// Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
 //            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all.
 //            `free=60`         for how long the lock has been watched while it was free.
-//            `unsure`          whoever renews, releases or leaves does not know the time.
-import type { View } from "../../core/record/evidence.ts";
+// Result     `*a:1000 | c`     both records are written, and `a` is a grant. `| new: c`: the queue has a new name.
+//            `= | c`           only the queue is written; `a:1000 | =` only the lock; `| none`: the queue is deleted.
+//            `wait 5`          nothing is written, and it is to be looked at again in 5. `nothing`: when there are news.
+//            `look`            the queue must be known before anything can be said.
+import type { Snapshot, Versioned, Writes } from "../../core/record/codec.ts";
+import type { Evidence } from "../../core/record/evidence.ts";
+import type { Claim, Intent, Members } from "../../core/record/members.ts";
+import { UnreadableRecordError } from "../../core/errors.ts";
+import type { Mode } from "../../core/record/modes.ts";
+import type { Plan } from "../../core/record/plan.ts";
 import {
   type EvictionReason,
   FREE,
   type Holder,
   type LockRecord,
-  NEVER_MS,
+  NO_QUEUE,
+  type QueueEntry,
+  type QueueRecord,
 } from "../../core/record/record.ts";
-import type { Want } from "../../core/record/rules.ts";
 
 const LEASE_MS = 1000;
+const OFFER_MS = 75;
+const QUEUE = "q";
 
 /** `name=5 other` as `{ name: "5", other: "" }`. */
 export function settings(text: string): Partial<Record<string, string>> {
@@ -37,91 +55,175 @@ function numberIn(text: string | undefined, otherwise: number): number {
   return text === undefined || text === "" ? otherwise : Number(text);
 }
 
-/** The process of a request: its first letter. */
+/** The process of a token: its first letter. */
 function processOf(token: string): string {
-  return token[0];
+  return token[0].toLowerCase();
 }
 
-/** `never+5` as a moment, and back. */
-function moment(text: string): number {
-  return text.startsWith("never") ? NEVER_MS + Number(text.slice("never".length)) : Number(text);
+function timeIn(text: string): number | null {
+  return text === "?" ? null : Number(text);
 }
 
-function shownMoment(ms: number): string {
-  if (Math.abs(ms) < NEVER_MS / 2) return `${ms}`;
-  return ms === NEVER_MS ? "never" : `never${ms > NEVER_MS ? "+" : ""}${ms - NEVER_MS}`;
+/** `r` or `2`, behind a slash. */
+function modeIn(text: string | undefined): Mode {
+  return text === "r" ? { mode: "shared", limit: 1 } : { mode: "exclusive", limit: numberIn(text, 1) };
 }
 
-export function record(text: string): LockRecord {
+function shownMode({ mode, limit }: Mode): string {
+  return mode === "shared" ? "/r" : limit === 1 ? "" : `/${limit}`;
+}
+
+/** What is there of a lock. */
+export function snapshot(text: string): Snapshot {
   const [main, ...more] = text.split("; ");
-  const [held, queued = ""] = main.split(" | ");
+  const [before, aside] = main.split(/ \(([^)]*)\)$/);
+  const [held, queued] = before.split(" |");
   const notices = more.filter((part) => !part.startsWith("free ")).map((part) => {
     const [token, reason, until] = part.split(" ");
     return { token, reason: reason as EvictionReason, until: Number(until) };
   });
   const free = more.find((part) => part.startsWith("free "));
-  if (text === "-") return FREE;
-  return {
+  const record: LockRecord = {
     v: 1,
-    holders: held === "-" ? [] : held.split(" ").map(holder),
-    queue: queued.split(" ").filter(Boolean).map((seat) => ({ seat, mode: "exclusive", limit: 1, since: 0 })),
-    evicted: notices.length > 0 ? notices : undefined,
-    freedAt: free === undefined ? undefined : moment(free.slice(5)),
+    holders: held === "-" ? [] : held.split(" ").map(holderIn),
+    queue: queued === undefined ? undefined : QUEUE,
+    notices: notices.length > 0 ? notices : undefined,
+    freedAt: free === undefined ? undefined : timeIn(free.slice(5)),
+  };
+  const isThere = before !== "-" || more.length > 0;
+  const entries = (aside ?? queued ?? "").split(" ").filter((word) => /[a-z]/i.test(word)).map(entryIn);
+  const queue: Versioned<QueueRecord> = entries.length > 0 || queued === " 0"
+    ? { version: "1", record: { v: 1, id: aside === undefined ? QUEUE : "another", entries } }
+    : { version: null, record: NO_QUEUE };
+  const unreadable = queued?.startsWith(" !") ? new UnreadableRecordError("a list is in the way") : undefined;
+  return {
+    key: "job",
+    lock: isThere ? { version: "1", record } : { version: null, record: FREE },
+    queue: queued === " ?" || aside === "?"
+      ? undefined
+      : { ...queue, unreadable, version: queued === " !!" ? "1" : queue.version },
   };
 }
 
-function holder(text: string): Holder {
-  const found = /^(\w+):(never|-?\d+)(?:#(\d+))?(?:\((\d+)\))?(?:\^(-?\d+))?$/.exec(text);
+/** What is written, from the notation. */
+export function writes(text: string): Writes {
+  const { lock, queue } = snapshot(text.replace(/^=/, "-").replace(" | =", ""));
+  const writtenQueue = queue!.version === null ? null : queue!.record;
+  return {
+    lock: text.startsWith("=") ? undefined : text === "-" ? null : lock.record,
+    queue: !text.includes(" |") || text.endsWith(" | =") ? undefined : writtenQueue,
+  };
+}
+
+export function record(text: string): LockRecord {
+  return snapshot(text).lock.record;
+}
+
+function holderIn(text: string): Holder {
+  const found = /^(\w+)(?:@(\w+))?:(\?|-?\d+)(?:#(\d+))?(?:\((\d+)\))?(?:\^(-?\d+))?(?:\/(\w+))?$/.exec(text);
   if (found === null) throw new Error(`no holder: ${text}`);
-  const [, token, expiresAt, renewals, leaseMs, since] = found;
+  const [, token, offeredTo, expiresAt, renewals, leaseMs, since, mode] = found;
   return {
     token,
-    mode: "exclusive",
-    limit: 1,
+    ...modeIn(mode),
     since: numberIn(since, 0),
-    leaseMs: numberIn(leaseMs, LEASE_MS),
-    expiresAt: moment(expiresAt),
+    leaseMs: numberIn(leaseMs, offeredTo === undefined ? LEASE_MS : OFFER_MS),
+    expiresAt: timeIn(expiresAt),
     renewals: numberIn(renewals, 0),
     fence: `fence of ${token}`,
+    offeredTo,
   };
 }
 
-/** A record in the notation. */
-export function shown(record: LockRecord | null): string {
-  if (record === null) return "-";
-  const { holders, queue, evicted = [], freedAt } = record;
-  const held = holders.map(({ token, expiresAt, renewals, leaseMs, since }) =>
-    `${token}:${shownMoment(expiresAt)}` + (renewals > 0 ? `#${renewals}` : "") +
-    (leaseMs === LEASE_MS ? "" : `(${leaseMs})`) +
-    (since === 0 ? "" : `^${since}`)
-  );
-  const parts = [held.length > 0 ? held.join(" ") : "-"];
-  if (queue.length > 0) parts[0] += ` | ${queue.map(({ seat }) => seat).join(" ")}`;
-  if (freedAt !== undefined) parts.push(`free ${shownMoment(freedAt)}`);
-  for (const { token, reason, until } of evicted) parts.push(`${token} ${reason} ${until}`);
+function entryIn(text: string): QueueEntry {
+  const [participant, mode] = text.split("/");
+  return { participant, token: participant.toUpperCase(), ...modeIn(mode), since: 0 };
+}
+
+function shownHolder(holder: Holder, isGranted: boolean): string {
+  const { token, offeredTo, expiresAt, renewals, leaseMs, since } = holder;
+  return (isGranted ? "*" : "") + token +
+    (offeredTo === undefined ? "" : `@${offeredTo}`) +
+    `:${expiresAt ?? "?"}` +
+    (renewals !== 0 ? `#${renewals}` : "") +
+    (leaseMs === (offeredTo === undefined ? LEASE_MS : OFFER_MS) ? "" : `(${leaseMs})`) +
+    (since === 0 ? "" : `^${since}`) +
+    shownMode(holder);
+}
+
+/** What is written, in the notation. */
+export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly grants?: undefined }): string {
+  const granted = grants.map(({ token }) => token);
+  const { holders = [], queue: named, notices = [], freedAt }: Partial<LockRecord> = lock ?? {};
+  const held = holders.map((holder) => shownHolder(holder, granted.includes(holder.token))).join(" ") || "-";
+  const parts = [lock === undefined ? "=" : held];
+  if (queue === null) parts[0] += " | none";
+  else if (queue !== undefined) {
+    const entries = queue.entries.map((entry) => entry.participant + shownMode(entry));
+    const isNamed = lock === undefined ? queue.id === QUEUE : queue.id === named;
+    const name = queue.id === QUEUE ? "" : `${queue.id}: `;
+    parts[0] += ` | ${isNamed ? "" : "void "}${name}${entries.join(" ") || "0"}`;
+  } else if (named !== undefined) parts[0] += " | =";
+  if (freedAt !== undefined) parts.push(`free ${freedAt ?? "?"}`);
+  for (const { token, reason, until } of notices) parts.push(`${token} ${reason} ${until}`);
   return parts.join("; ");
 }
 
-export function request(text: string): Want {
+/** A request, or a hold that stays. */
+export function claim(text: string): Claim {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, ahead, lease, unsure } = settings(rest.join(" "));
+  const { try: bails, steal, lease, shared, limit } = settings(rest.join(" "));
   return {
     token,
-    seat: processOf(token),
+    mode: shared === undefined ? "exclusive" : "shared",
+    limit: numberIn(limit, 1),
     leaseMs: numberIn(lease, LEASE_MS),
     label: undefined,
     stealAfterMs: steal === undefined ? undefined : Number(steal),
     mayWait: bails === undefined,
-    ahead: numberIn(ahead, 0),
-    unsure: unsure !== undefined,
   };
 }
 
-export function evidence(text: string): View {
-  const { now, skew, grace, unrenewed, held, free } = settings(text);
+/** All of one process. */
+export function members(text: string): Members {
+  const parts = text.split(", ");
+  const participant = processOf(parts[0].replace(/^(renews|keeps|idle) /, ""));
+  const saying = (verb: string) =>
+    parts.filter((part) => part.startsWith(verb + " ")).map((part) => claim(part.slice(verb.length + 1)));
+  const [renewing, keeping] = [saying("renews"), saying("keeps")];
+  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused)\b/.test(part)).map(claim);
+  const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
+  const patienceMs = Math.min(...patience);
+  const has = (claims: readonly Claim[], holder: Holder) =>
+    claims.some(({ token }) => token === holder.token);
+  return {
+    participant,
+    requests,
+    patienceMs: patienceMs === Infinity ? undefined : patienceMs,
+    queuedIn: parts.includes("queued") ? QUEUE : undefined,
+    leavesQueueOut: parts.includes("refused"),
+    intentOf(holder): Intent {
+      if (processOf(holder.token) !== participant) return "foreign";
+      if (has(renewing, holder)) return "renew";
+      if (has(keeping, holder)) return "keep";
+      const isWanted = holder.offeredTo === undefined ? has(requests, holder) : requests.length > 0;
+      return isWanted ? "confirm" : "leave";
+    },
+    claimOf({ token, offeredTo }) {
+      const own = [...renewing, ...requests].find((claim) => claim.token === token);
+      return own ?? (offeredTo === undefined ? undefined! : requests[0]);
+    },
+    newQueueId: () => "new",
+    newToken: () => participant.toUpperCase(),
+  };
+}
+
+export function evidence(text: string): Evidence {
+  const { now, skew, error, grace, unrenewed, held, free } = settings(text);
   return {
     now: numberIn(now, 0),
     skewMs: numberIn(skew, 100),
+    errorMs: numberIn(error, 0),
     graceMs: numberIn(grace, 50),
     holderSeenMs: () => numberIn(held, 0),
     leaseSeenMs: () => numberIn(unrenewed, 0),

@@ -95,10 +95,10 @@ async function workUnder(
     await process.pause(Math.min(stepMs, untilMs - process.now));
     if (written++ >= writes || !hold.held) continue;
     try {
-      const base = await participant.bounded(backend.readValue(key), leaseMs);
+      const base = await participant.store.bounded(backend.readValue(key), leaseMs);
       const proof = await proofOf(hold);
       const write = { base, fence: hold.fencingToken };
-      const answer = await participant.bounded(backend.commitGuarded(proof, write), leaseMs);
+      const answer = await participant.store.bounded(backend.commitGuarded(proof, write), leaseMs);
       invariants.check(
         answer !== "stale",
         2,

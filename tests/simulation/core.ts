@@ -1,33 +1,65 @@
 /** All that the simulation knows of the core's inside, in one place: what is rebuilt there is followed here. */
 
-import { Acquisition } from "../../core/acquisition.ts";
-import { peerOf } from "../../core/peer.ts";
 import type { LockBackend } from "../../core/backend.ts";
 import type { Clock } from "../../core/clock.ts";
 import type { Hold } from "../../core/hold.ts";
+import { type Participant, participantOf } from "../../core/participant.ts";
+import { Request } from "../../core/request.ts";
 
-export type { Hold };
+export type { Hold, Participant };
 
 export { cleanup } from "../../core/operators/cleanup.ts";
-export { keyOf } from "../../core/identifier.ts";
+export { keyOf, lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
 export { Lock } from "../../core/lock.ts";
 export { lock } from "../../core/forms.ts";
 export { forceRelease } from "../../core/operators/api.ts";
-export type { Peer as Participant } from "../../core/peer.ts";
 export { proofOf } from "../../core/guard.ts";
-export { decode } from "../../core/record/codec.ts";
-export { type Holder, type LockRecord, MAX_QUEUE } from "../../core/record/record.ts";
+export { lockIn, queueIn } from "../../core/record/codec.ts";
+export {
+  FREE,
+  type Holder,
+  type LockRecord,
+  MAX_QUEUE,
+  NO_QUEUE,
+  type QueueEntry,
+  type QueueRecord,
+} from "../../core/record/record.ts";
 
 /** Makes a participant that shares `backend`, on a clock of its own: all public forms find it by its backend. */
-export function participate(backend: LockBackend, clock: Clock) {
-  return peerOf(backend, clock);
+export function participate(backend: LockBackend, clock: Clock): Participant {
+  return participantOf(backend, clock);
 }
 
-/** The holds by the numbers of their acquisitions, from just before their grant is published: no form shows it. */
+/** The part of a token that names the participant whose request or entry it is of. */
+export function secretOf(token: string): string {
+  return token.slice(0, UUID_UNITS);
+}
+
+/** The number of the request that a token is of; none if it is the token of a queue entry. */
+export function requestOf(token: string): number | undefined {
+  return numbers.get(token);
+}
+
+const UUID_UNITS = 36;
+
+/** The holds by the numbers of their requests, from just before their grant is published: no form shows it. */
 export const granted = new Map<number, Hold>();
 
-const { grant } = Acquisition.prototype;
-Acquisition.prototype.grant = function (hold) {
+/** The numbers of the requests, by their tokens. */
+const numbers = new Map<string, number>();
+
+/** Forgets all requests and holds of a run. */
+export function forgetAll(): void {
+  granted.clear();
+  numbers.clear();
+}
+
+const { grant, start } = Request.prototype;
+Request.prototype.start = function () {
+  numbers.set(this.token, this.id);
+  start.call(this);
+};
+Request.prototype.grant = function (hold) {
   granted.set(this.id, hold);
   grant.call(this, hold);
 };

@@ -3,7 +3,7 @@
 
 import type { FamilyName, Mark, Marks } from "./marks.ts";
 import { FAIR } from "./network.ts";
-import type { Round, Schedule, Weather } from "./schedule.ts";
+import type { Fault, Round, Schedule, Weather } from "./schedule.ts";
 
 /** What a family makes of a schedule. */
 export interface Family {
@@ -69,6 +69,17 @@ function staged(schedule: Schedule, slow: number, callers: readonly Partial<Roun
 /** Up to 32 ms; the `n`th of a schedule. */
 const some = ({ seed }: Schedule, n: number) => (seed >>> (5 * n)) % 32;
 
+/** What happens to a process, or is done by an operator with a right clock near the store. */
+const fault = (kind: Fault["kind"], atMs: number, process = 0): Fault => ({
+  kind,
+  atMs,
+  process,
+  key: 0,
+  ms: 1,
+  offsetMs: 0,
+  distance: { thereMs: 4, backMs: 4 },
+});
+
 const TABLE: Record<FamilyName, Family> = {
   /** Commits land again long after their acquisitions are over; whoever held slept meanwhile, and does not know. */
   ghosts: {
@@ -91,6 +102,24 @@ const TABLE: Record<FamilyName, Family> = {
           stall: { share: 0.01, maxMs: 4000, kinds: ["pause"] },
         })),
       }, patient),
+  },
+  /**
+   * A holder's clocks stand still until its lease is over and the next one has been and gone. Before it wakes, the commit
+   * that granted its lock lands again.
+   */
+  "ghosts of sleepers": {
+    weathers: ["wild"],
+    oneOf: 25,
+    shownBy: "a guarded write refused",
+    change: (schedule) => ({
+      ...staged(schedule, 0, [
+        [{ leaseMs: 1000, holdMs: 2000, writes: 4 }],
+        [{ pauseMs: 50, leaseMs: 2000, holdMs: 60 + some(schedule, 0), writes: 1 }],
+      ]),
+      clock: "stated",
+      network: { ...FAIR, push: schedule.network.push, repeat: 0.5, lateMs: 3000 },
+      faults: [{ ...fault("pause", 60 + 4 * some(schedule, 1)), ms: 1400 + 20 * some(schedule, 2) }],
+    }),
   },
   /** The answers to one process are seconds on their way back, so that it cannot know the time; its leases are long. */
   "late answers": {
@@ -124,6 +153,28 @@ const TABLE: Record<FamilyName, Family> = {
           distance: i > 0 ? { thereMs: 4, backMs: 4 } : { thereMs: 4, backMs: 2000 + schedule.seed % 1000 },
           stall: { ...process.stall, share: 0 },
         })),
+      };
+    },
+  },
+  /** A process has learnt the time from answers that are seconds on their way, and holds a lock until its lease is over. */
+  "wrong time": {
+    weathers: ["rough"],
+    oneOf: 50,
+    shownBy: "lost: expired",
+    change: (schedule) => {
+      const late = staged(schedule, 0, [
+        [{ leaseMs: 9000, holdMs: 12_000, renew: false }],
+        [{ pauseMs: 9000, leaseMs: 2000, holdMs: 20 }],
+      ]);
+      const [holder, waiter] = late.processes;
+      const [[round]] = holder.callers;
+      const distance = { thereMs: 4, backMs: 2000 + schedule.seed % 1000 };
+      const callers = [[{ ...round, key: 1, holdMs: 50 }, round]];
+      return {
+        ...late,
+        clock: "datastore",
+        healMs: 9500,
+        processes: [{ ...holder, distance, callers }, waiter],
       };
     },
   },
@@ -197,6 +248,99 @@ const TABLE: Record<FamilyName, Family> = {
         { pauseMs: 17, waitForMs: 220 },
         { pauseMs: 20, stealAfterMs: 60, abortAfterMs: 40 + some(schedule, 0) },
       ]]),
+  },
+  /** The first in the queue is dead when its turn comes, and so may be the next. */
+  "dead first": {
+    weathers: ["rough"],
+    oneOf: 25,
+    shownBy: "a dead first in the queue passed within two graces",
+    change: (schedule) => ({
+      ...staged(schedule, 0, [
+        [{ holdMs: 400 }],
+        [{ pauseMs: 50 }],
+        [{ pauseMs: 100 }],
+        [{ pauseMs: 150 }, { pauseMs: 160 + some(schedule, 0) }],
+        [{ pauseMs: 200 }],
+      ]),
+      network: { ...FAIR },
+      faults: [
+        fault("kill", 300 + 4 * some(schedule, 1), 1),
+        ...some(schedule, 2) % 2 > 0 ? [fault("kill", 300 + 20 * some(schedule, 3), 2)] : [],
+      ],
+      prompt: true,
+    }),
+  },
+  /** Others join and leave while a hold is given back, again and again, and the first in the queue leaves just then, or is dead. */
+  "restless queues": {
+    weathers: ["rough"],
+    oneOf: 25,
+    shownBy: "an offer that left the queue out",
+    change: (schedule) => {
+      const dies = schedule.seed % 2 > 0;
+      const restless = staged(schedule, 0, [
+        [{ holdMs: 400 }],
+        [{ pauseMs: 50, abortAfterMs: dies ? undefined : 352 + some(schedule, 0) }],
+        [{ pauseMs: 100 }],
+        ...Array.from({ length: 5 }, (_, i) =>
+          Array.from({ length: 4 }, (_, j) => ({
+            pauseMs: 385 + 3 * i + 13 * j,
+            waitForMs: 2 + some(schedule, 1 + i) % 10,
+          }))),
+      ]);
+      return dies
+        ? { ...restless, faults: [fault("kill", 300 + 2 * some(schedule, 0), 1)], prompt: true }
+        : restless;
+    },
+  },
+  /** A lease that is over before the store's answers come. */
+  "short leases": {
+    weathers: ["rough"],
+    oneOf: 50,
+    shownBy: "a lease too short for the store",
+    change: (schedule) => {
+      const short = staged(schedule, 0, [[{ leaseMs: 100, holdMs: 50 }], [{ pauseMs: 150, leaseMs: 2000 }]]);
+      return {
+        ...short,
+        processes: short.processes.map((process) => ({ ...process, distance: { thereMs: 60, backMs: 90 } })),
+      };
+    },
+  },
+  /** Holds so brief that offers are taken without a confirmation, on whatever network and clocks there are. */
+  "brief holds": {
+    weathers: ["calm", "rough", "wild"],
+    oneOf: 12,
+    shownBy: "an offer adopted",
+    change: (schedule) => {
+      const brief = eachRound(schedule, (round) => ({
+        key: 0,
+        participant: 0,
+        pauseMs: round.pauseMs % 20,
+        holdMs: round.holdMs % 20 === 0 ? round.holdMs : round.holdMs % 4,
+        wait: true,
+        waitForMs: undefined,
+        writes: round.holdMs % 2,
+      }));
+      return {
+        ...brief,
+        processes: brief.processes.map((process) => ({
+          ...process,
+          callers: process.callers.map((rounds) => [...rounds, ...rounds, ...rounds]),
+        })),
+      };
+    },
+  },
+  /** All that have to do with a lock die. The store collects its record long before that of its queue. */
+  "void queues": {
+    weathers: ["rough"],
+    oneOf: 50,
+    shownBy: "a void queue swept",
+    change: (schedule) => ({
+      ...staged(schedule, 0, [[{ holdMs: 10_000 }], [{ pauseMs: 50 }], [{ pauseMs: 100 }]]),
+      faults: [
+        ...[0, 1, 2].map((process) => fault("kill", 500 + 8 * some(schedule, process), process)),
+        ...some(schedule, 3) % 2 > 0 ? [fault("cleanup", 200_000)] : [],
+      ],
+    }),
   },
   /** A hold is stolen by one of its own process, and whoever hears of that cancels the last one there. */
   "thieves at home": {

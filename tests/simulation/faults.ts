@@ -45,7 +45,7 @@ export function inject(scene: Scene, fault: Fault): void {
       invariants.mark("the store restarted");
       network.restart();
       if (schedule.store.forgets && store.forget(ms / 10) > 0) {
-        invariants.onForgotten((key) => store.recordOf(key));
+        invariants.onForgotten((key) => store.recordsOf(key));
       }
       return;
     case "silence":

@@ -1,17 +1,20 @@
 import process from "node:process";
 import { LockAcquisitionError, LockBackendError, LockLostError } from "../../core/errors.ts";
 import type { LockEvents } from "../../core/events.ts";
-import type { Hold, Holder, LockRecord, Participant } from "./core.ts";
-import { granted, MAX_QUEUE } from "./core.ts";
+import type { Hold, Holder, LockRecord, Participant, QueueEntry, QueueRecord } from "./core.ts";
+import { granted, lockKeyOf, MAX_QUEUE, requestOf, secretOf } from "./core.ts";
 import { type Rule, ruled } from "./exemptions.ts";
 import type { Mark, Marks } from "./marks.ts";
 import type { SimProcess } from "./process.ts";
 import type { Schedule, Weather } from "./schedule.ts";
-import type { Applied, Request } from "./store.ts";
+import type { Applied, Records, Request } from "./store.ts";
 import type { World } from "./world.ts";
 
 /** An error that the simulation itself throws, where a caller or a listener does. */
 export class PlannedError extends Error {}
+
+/** How much may happen in one schedule: the most that ever did is a tenth of this. */
+const MAX_EVENTS = 200_000;
 
 /** For how long every answer is waited for at least. */
 const LEAST_LIMIT_MS = 1000;
@@ -50,17 +53,25 @@ export interface Grant {
   removal?: Request;
 }
 
-/** What is known of one key. */
+/** What is known of one key. A hold is its token and its fencing token: `idOf` both. */
 interface Lock {
-  /** The grants of each token, the last one last. */
-  readonly named: Map<string, Applied[]>;
-  /** The commit that has put each participant in the queue. */
-  readonly joined: Map<string, Request>;
+  /** The commit that has made each hold, and the last one that has named its token. */
+  readonly named: Map<string, Applied>;
+  /** The commit that has put each participant in the queue, and when. */
+  readonly joined: Map<string, { readonly request: Request; readonly atMs: number }>;
+  /** The tokens that entries of the queue have had. */
+  readonly entryTokens: Set<string>;
+  /** What the callers have been granted, by hold, and the tokens of that. */
   readonly grants: Map<string, Grant>;
-  /** What became of grants that were taken away openly, by their fencing tokens. */
+  readonly grantedTokens: Set<string>;
+  /** Who has taken each hold out of the record. */
+  readonly removals: Map<string, SimProcess>;
+  /** What became of holds that were taken away openly. */
   readonly evictions: Map<string, "stolen" | "forced">;
   /** Grants that nobody in the record owes an end to, and that may still be believed in. */
   believed: Grant[];
+  /** When its last holder was named. */
+  namedMs: number;
   /** Since when nobody can believe to hold it, as far as the record tells. */
   freeMs: number;
   /** Until when the holder in the record may believe that it holds. */
@@ -120,6 +131,7 @@ export class Invariants {
   }
 
   throwViolation(): void {
+    this.check(this.#world.events < MAX_EVENTS, 5, `${MAX_EVENTS} things have happened, and there is no end`);
     if (this.#violation !== undefined) throw this.#violation;
   }
 
@@ -129,7 +141,7 @@ export class Invariants {
 
   onParticipant(participant: Participant, process: SimProcess): void {
     this.#participants.set(participant.secret, { participant, process });
-    this.#participants.set(participant.seatId, { participant, process });
+    this.#participants.set(participant.id, { participant, process });
   }
 
   /** Somebody is about to ask, in the same call. */
@@ -174,11 +186,11 @@ export class Invariants {
   }
 
   /** The store's records are those of some time ago. */
-  onForgotten(records: (key: string) => LockRecord): void {
+  onForgotten(records: (key: string) => Records): void {
     this.mark("the store forgot");
     this.#lastVersion = "";
     for (const [key, lock] of this.#locks) {
-      const { holders } = records(key);
+      const { lock: { holders } } = records(key);
       lock.freeMs = holders.length === 0 ? this.#world.now : Infinity;
       lock.leaseEndMs = this.#world.now;
     }
@@ -201,20 +213,20 @@ export class Invariants {
   }
 
   onSent(request: Request): void {
-    const { process, changes } = request;
+    const { process } = request;
     this.#underway.add(request);
-    const [{ key, value }] = changes;
-    if (!process.stalledThisTurn) return;
+    const written = lockWrittenBy(request);
+    if (!process.stalledThisTurn || written === undefined) return;
+    const { key, holders } = written;
     const lock = this.#lock(key);
-    const holders = value === null ? [] : (JSON.parse(value) as LockRecord).holders;
     const releasing = [...lock.grants.values()].some(({ ask, hold, releasingMs, removal }) =>
       ask.process === process && releasingMs !== undefined && removal === undefined &&
       holders.every(({ token }) => token !== hold.token)
     );
     if (releasing) return this.mark("stood still in a clock read while releasing");
-    const mine = holders.find(({ token }) => this.#participants.get(secretOf(token))?.process === process);
+    const mine = holders.find(({ token }) => this.#ownerOf({ token }) === process);
     if (mine === undefined) return;
-    if (lock.grants.has(mine.token)) this.mark("stood still in a clock read while renewing");
+    if (lock.grantedTokens.has(mine.token)) this.mark("stood still in a clock read while renewing");
     else this.mark("stood still in a clock read while claiming");
   }
 
@@ -261,7 +273,7 @@ export class Invariants {
     const { key, request, process, version, before, after } = applied;
     this.trace?.(
       `${process.name} writes ${key.slice(0, 10)} ${version.slice(4)}, sent at ${request.sentMs.toFixed(1)}`,
-      after,
+      { wrote: applied.wrote, ...after },
     );
     const lock = this.#lock(key);
     if (this.#asked("fences rise")) {
@@ -272,21 +284,35 @@ export class Invariants {
       );
     }
     this.#lastVersion = version;
-    for (const { token, reason } of after.evicted ?? []) {
-      const evicted = before.holders.some((holder) => holder.token === token);
-      if (!evicted || (reason !== "stolen" && reason !== "forced")) continue;
-      lock.evictions.set(lock.named.get(token)!.at(-1)!.version, reason);
+    if (before.isVoid && !after.isVoid) this.mark("a void queue swept");
+    if (applied.wrote.lock) this.#onLockWritten(lock, applied);
+    for (const { participant, token } of after.entries) {
+      lock.entryTokens.add(token);
+      if (!before.entries.some((entry) => entry.participant === participant)) {
+        lock.joined.set(participant, { request, atMs: this.#world.now });
+      }
     }
-    const granted = after.holders.filter(({ token }) => !before.holders.some((was) => was.token === token));
-    const removed = before.holders.filter(({ token }) => !after.holders.some((now) => now.token === token));
+    if (after.entries.length === MAX_QUEUE) this.mark("a queue of 64");
+    this.#checkBeliefs(key);
+  }
+
+  #onLockWritten(lock: Lock, applied: Applied): void {
+    const { key, request, process, before: { lock: before }, after: { lock: after } } = applied;
+    for (const { token, reason } of after.notices ?? []) {
+      const evicted = before.holders.find((holder) => holder.token === token);
+      if (evicted === undefined || (reason !== "stolen" && reason !== "forced")) continue;
+      lock.evictions.set(idOf(evicted), reason);
+    }
+    const granted = after.holders.filter((holder) => !before.holders.some(isSame(holder)));
+    const removed = before.holders.filter((holder) => !after.holders.some(isSame(holder)));
     for (const holder of granted) this.#checkOrder(lock, holder, applied);
     for (const holder of granted) this.#onNamed(lock, holder, applied);
     for (const holder of after.holders) {
-      const was = before.holders.find(({ token }) => token === holder.token);
+      const was = before.holders.find(isSame(holder));
       if (was === undefined) continue;
       if (this.#ownerOf(holder) === process) {
-        const unknown = !lock.grants.has(holder.token) && was.renewals !== holder.renewals;
-        if (unknown && lock.named.get(holder.token)?.at(-1)?.request.answer === "came") {
+        const unknown = !lock.grants.has(idOf(holder)) && was.renewals !== holder.renewals;
+        if (unknown && lock.named.get(idOf(holder))?.request.answer === "came") {
           this.mark("lease over when the answer came");
         }
         continue;
@@ -302,32 +328,31 @@ export class Invariants {
       if (lock.freeMs === Infinity) lock.freeMs = Math.min(request.madeMs, lock.leaseEndMs);
     } else {
       lock.freeMs = Infinity;
-      const was = before.holders.find(({ token }) => token === holder.token);
+      const was = before.holders.find(isSame(holder));
       if (was?.renewals !== holder.renewals) {
-        lock.leaseEndMs = request.madeMs + holder.leaseMs;
+        // An offer is over early where the time may be wrong: whoever watches it is not to see it lapse before.
+        const isEarly = holder.offeredTo !== undefined && holder.expiresAt !== null;
+        lock.leaseEndMs = request.madeMs + holder.leaseMs - (isEarly ? request.errorMs : 0);
         this.#busy(key);
       }
     }
-    for (const { seat } of after.queue) {
-      if (!before.queue.some((waiter) => waiter.seat === seat)) lock.joined.set(seat, request);
-    }
-    if (after.queue.length === MAX_QUEUE) this.mark("a queue of 64");
-    this.#checkBeliefs(key);
   }
 
   /** Nothing happens any more: those who live have left nothing, unless they could not know or the store failed. */
-  atRest(records: (key: string) => LockRecord): void {
+  atRest(records: (key: string) => Records): void {
     for (const [key, lock] of this.#locks) {
-      const { holders, queue } = records(key);
+      const { lock: { holders }, entries } = records(key);
       if (lock.failed) continue;
-      for (const { seat } of queue) {
-        const { process } = this.#participants.get(seat)!;
-        const by = lock.joined.get(seat);
+      for (const { participant } of entries) {
+        const { process } = this.#participants.get(participant)!;
+        const by = lock.joined.get(participant)?.request;
         this.check(!this.#knows(process, by), 6, `${process.name} has left itself in the queue`);
       }
-      for (const { token } of holders) {
-        const process = this.#ownerOf({ token })!;
-        const by = lock.named.get(token)?.at(-1)?.request;
+      for (const holder of holders) {
+        // What was offered to a process that has just left the queue may not be known to it: it is soon over.
+        if (holder.offeredTo !== undefined) continue;
+        const process = this.#ownerOf(holder)!;
+        const by = lock.named.get(idOf(holder))?.request;
         this.check(!this.#knows(process, by), 6, `${process.name} has left itself as the holder`);
       }
     }
@@ -340,7 +365,7 @@ export class Invariants {
         if (!process.alive) continue;
         this.check(end !== undefined, 2, `a hold of ${process.name} has neither been released nor lost`);
         const told = process.look(() => hold.lost !== undefined && hold.signal.aborted);
-        const reason = lock.evictions.get(hold.fencingToken);
+        const reason = lock.evictions.get(idOf(hold));
         if (released === false) this.check(told, 2, `${process.name} lost the lock and was not told`);
         if (released === true) this.check(!told, 2, `${process.name} released the lock and was told a loss`);
         if (reason !== undefined && this.#asked("evicted hear of it")) {
@@ -354,16 +379,11 @@ export class Invariants {
     }
     for (const { participant, process } of this.#participants.values()) {
       if (!process.alive) continue;
-      this.check(
-        participant.busy === 0,
-        6,
-        `${process.name} is still busy with ${participant.busy} acquisitions`,
-      );
-      this.check(
-        participant.queues.size === 0,
-        6,
-        `${process.name} still has ${participant.queues.size} queues`,
-      );
+      for (const key of this.#locks.keys()) {
+        const known = participant.known(key);
+        this.check(known?.isBusy !== true, 6, `${process.name} is still busy with a lock`);
+        this.check(known === undefined, 6, `${process.name} still knows a lock`);
+      }
     }
   }
 
@@ -399,13 +419,17 @@ export class Invariants {
       this.check(place === 0, 5, `${process.name} granted a waiter before one that came earlier`);
       waiting.splice(place, 1);
     }
-    const named = lock.named.get(hold.token) ?? [];
-    const by = named.find(({ version }) => version === hold.fencingToken);
+    const id = idOf(hold);
+    const by = lock.named.get(id);
     this.check(by !== undefined, 3, `fencing token ${hold.fencingToken} is not the version of its grant`);
     if (by !== undefined && by.request.answer !== "came" && by.process === process) {
       this.mark("granted by a commit whose answer was lost");
     }
-    lock.grants.set(hold.token, grant);
+    if (requestOf(hold.token) === undefined) this.mark("an offer adopted");
+    this.check(!lock.grants.has(id), 3, `${process.name} has granted the same hold twice`);
+    lock.grants.set(id, grant);
+    lock.grantedTokens.add(hold.token);
+    if (!lock.evictions.has(id)) grant.removedBy = lock.removals.get(id);
     lock.believed.push(grant);
     this.#busy(key, process.now);
     process.act(() => this.#checkBeliefs(key));
@@ -422,18 +446,21 @@ export class Invariants {
     if (outcome === "failed" && /cannot be read/.test(String(error))) {
       this.mark("no record: refused");
     }
+    if (outcome === "failed" && /is over before/.test(String(error))) {
+      this.mark("a lease too short for the store");
+    }
     if (outcome === "failed" && /no permission/.test(String(error))) this.mark("no permission: refused");
     if (outcome !== "cancelled") return;
     for (const request of this.#underway) {
       if (request.process !== process || request.answer !== "due") continue;
-      const [{ value }] = request.changes;
-      if (request.changes[0].key !== key || value === null) continue;
-      const { holders, queue } = JSON.parse(value) as LockRecord;
-      if (holders.some(({ token }) => token === `${participant.secret}:${ask.id}`)) {
+      const written = lockWrittenBy(request);
+      const joins = request.changes.some(({ key: at, value }) =>
+        at !== key && lockKeyOf(at) === key && value !== null &&
+        (JSON.parse(value) as QueueRecord).entries.some((entry) => entry.participant === participant.id)
+      );
+      if (written?.key === key && written.holders.some(({ token }) => requestOf(token) === ask.id)) {
         this.mark("cancelled while it was granted");
-      } else if (queue.some(({ seat }) => seat === participant.seatId)) {
-        this.mark("cancelled while it was joining the queue");
-      }
+      } else if (joins) this.mark("cancelled while it was joining the queue");
     }
   }
 
@@ -449,31 +476,86 @@ export class Invariants {
     this.#busy(ask.key, process.now);
   }
 
-  #onNamed(lock: Lock, { token }: Holder, applied: Applied): void {
+  #onNamed(lock: Lock, holder: Holder, applied: Applied): void {
     const { process, before } = applied;
-    const named = lock.named.get(token);
-    const ask = this.#asks.get(Number(token.slice(token.lastIndexOf(":") + 1)));
+    const { token, offeredTo } = holder;
+    const request = offeredTo === undefined ? requestOf(token) : undefined;
+    const ask = request === undefined ? undefined : this.#asks.get(request);
     if (ask !== undefined && ask.outcome === undefined) this.#checkDelay(ask);
-    if (lock.grants.has(token)) {
+    if (lock.grantedTokens.has(token) && request !== undefined) {
       this.mark("a ghost: a grant that landed when the same had been granted and released");
     } else if (ask?.outcome === "bailed") {
       this.mark("a ghost: a grant that landed when its acquisition was over");
     }
-    if (named === undefined) lock.named.set(token, [applied]);
-    else named.push(applied);
-    const owner = this.#ownerOf({ token });
-    if (before.holders.some((holder) => this.#ownerOf(holder) === process && owner === process)) {
+    const [was] = before.lock.holders;
+    if (was?.offeredTo !== undefined && this.#ownerOf(was)?.alive === false) {
+      this.#checkPrompt(
+        lock,
+        was,
+        before.entries.filter(({ participant }) => !this.#isAlive(participant)).length,
+      );
+    }
+    lock.named.set(idOf(holder), applied);
+    lock.named.set(token, applied);
+    lock.namedMs = this.#world.now;
+    const owner = this.#participants.get(secretOf(token));
+    const isAsked = offeredTo === undefined
+      ? owner?.process === process
+      : owner?.participant.id === offeredTo && lock.entryTokens.has(token);
+    this.check(isAsked, 4, `${process.name} made one the holder that has not asked for it`);
+    if (offeredTo !== undefined) {
+      if (applied.after.entries.some((entry) => entry.token === token)) {
+        this.mark("an offer that left the queue out");
+      }
+      return this.mark("handed on to another process");
+    }
+    if (before.lock.holders.some((was) => was.offeredTo !== undefined && this.#ownerOf(was) === process)) {
+      this.mark("an offer confirmed first");
+    } else if (before.lock.holders.some((was) => this.#ownerOf(was) === process)) {
       this.mark("handed on by its release");
     }
-    if (before.queue.length > 0 && before.holders.length === 0) this.mark("handed on to another process");
+  }
+
+  /** Where nothing else goes wrong, a dead process that is offered the lock delays the next by two graces at most. */
+  #checkPrompt(lock: Lock, { leaseMs }: Holder, dead: number): void {
+    if (!this.#schedule.prompt) return;
+    const { graceMs, telling } = this.#schedule;
+    // Where the next one is dead, too, those behind may not have been told: it is not them that an offer concerns.
+    if (dead > 0 && telling.drop + telling.late > 0) return;
+    // Each that has died meanwhile one more; and the next may have just asked something else.
+    const mostMs = (2.02 + dead) * graceMs + 50;
+    const forMs = this.#world.now - lock.namedMs;
+    this.check(
+      forMs <= mostMs,
+      5,
+      `an offer of ${leaseMs} ms to a dead process kept the next from the lock for ${
+        forMs.toFixed(0)
+      } ms, not ${mostMs.toFixed(0)}`,
+    );
+    this.mark("a dead first in the queue passed within two graces");
   }
 
   /** Law 4, and law 1 from the other side: only one's own, the lapsed and the openly evicted are removed. */
-  #onRemoved(lock: Lock, holder: Holder, { process, request }: Applied): void {
-    const grant = lock.grants.get(holder.token);
+  #onRemoved(lock: Lock, holder: Holder, applied: Applied): void {
+    const { process, request, after } = applied;
+    const id = idOf(holder);
+    const grant = lock.grants.get(id);
+    lock.removals.set(id, process);
+    if (holder.offeredTo !== undefined && grant === undefined && !lock.evictions.has(id)) {
+      const owner = this.#ownerOf(holder);
+      if (owner === process) {
+        if (after.lock.holders.some((next) => this.#ownerOf(next) !== process)) {
+          this.mark("an offer passed on");
+        }
+      } else if (owner?.alive === false) this.mark("an offer lapsed: its process is dead");
+    }
     if (grant === undefined) {
-      const by = lock.named.get(holder.token)?.at(-1);
-      if (by !== undefined && by.request.answer !== "came" && lock.evictions.get(by.version) === "stolen") {
+      const by = lock.named.get(id);
+      const ask = holder.offeredTo === undefined ? this.#asks.get(requestOf(holder.token)!) : undefined;
+      if (ask?.process === process && ask.outcome === "bailed") {
+        this.mark("a grant that nobody wanted any more was withdrawn");
+      }
+      if (by !== undefined && by.request.answer !== "came" && lock.evictions.get(id) === "stolen") {
         this.mark("granted unknown to its process, and stolen meanwhile");
       }
       return;
@@ -482,22 +564,32 @@ export class Invariants {
       grant.removal = request;
       return;
     }
-    const { fencingToken } = grant.hold;
-    if (lock.evictions.has(fencingToken) || lock.named.get(holder.token)!.at(-1)!.version !== fencingToken) {
-      return;
-    }
-    grant.removedBy = process;
+    if (!lock.evictions.has(id)) grant.removedBy = process;
   }
 
   /** Nobody overtakes a waiter that is alive and in the queue before its grace is over. */
-  #checkOrder(lock: Lock, { token }: Holder, { process, before }: Applied): void {
+  #checkOrder(lock: Lock, { token, offeredTo }: Holder, applied: Applied): void {
+    const { process, request, wrote, before: { lock: before, entries } } = applied;
     const claimant = this.#participants.get(secretOf(token))?.participant;
-    const place = before.queue.findIndex(({ seat }) => seat === claimant?.seatId);
-    const ahead = before.queue.slice(0, place < 0 ? undefined : place);
-    if (ahead.length === 0 || before.holders.some((holder) => holder.token === token)) return;
+    const place = entries.findIndex(({ participant }) => participant === claimant?.id);
+    // Who was offered the lock by a commit that left the queue out has had its turn.
+    const isNext = (entry: QueueEntry) => !lock.named.has(entry.token);
+    const ahead = entries.slice(0, place < 0 ? undefined : place).filter(isNext);
+    // What was offered to it, or granted before, is its own already.
+    const owned = before.holders.some((holder) =>
+      secretOf(holder.token) === claimant?.secret &&
+      (holder.offeredTo !== undefined || holder.token === token)
+    );
+    if (ahead.length === 0 || owned) return;
+    // Nor can it know who has just left.
+    if (place < 0 && offeredTo !== undefined && !wrote.queue) {
+      return this.mark("offered to a process that had just left the queue");
+    }
     let waiting = false;
-    for (const { seat } of ahead) {
-      const { process, participant } = this.#participants.get(seat)!;
+    for (const entry of ahead) {
+      // A commit that leaves the queue out, as it has moved again and again, cannot know who has just come.
+      if (!wrote.queue && lock.joined.get(entry.participant)!.atMs > request.queueSeenMs) continue;
+      const { process, participant } = this.#participants.get(entry.participant)!;
       if (!process.alive) this.mark("a dead waiter passed");
       else if (process.runs && this.#waitingOf(participant, this.#keyOf(lock)).length > 0) waiting = true;
     }
@@ -507,7 +599,7 @@ export class Invariants {
     this.check(this.#weather !== "calm", 5, "a grant passed over a live waiter");
     // Who has given up its hold, or found its lease over, knows before others can that the lock is free.
     const freeMs = before.holders.reduce((since, holder) => {
-      const grant = lock.grants.get(holder.token);
+      const grant = lock.grants.get(idOf(holder));
       return Math.min(since, grant?.releasingMs ?? Infinity, grant?.endMs ?? Infinity, lock.leaseEndMs);
     }, lock.freeMs);
     const forMs = this.#world.now - freeMs;
@@ -531,7 +623,7 @@ export class Invariants {
       // Looking may end the belief: it is done only where somebody else may believe the same.
       if (!process.runs || (removedBy === undefined && lock.believed.length === 1)) return true;
       if (!process.look(() => hold.held)) return false;
-      if (lock.evictions.has(hold.fencingToken)) return true;
+      if (lock.evictions.has(idOf(hold))) return true;
       if (removedBy !== undefined) {
         this.violate(1, `${removedBy.name} removed the hold that ${process.name} believes in`);
       }
@@ -568,6 +660,10 @@ export class Invariants {
     lock.busyMs = Math.max(lock.busyMs, nowMs);
   }
 
+  #isAlive(participant: string): boolean {
+    return this.#participants.get(participant)!.process.alive;
+  }
+
   #ownerOf({ token }: Pick<Holder, "token">): SimProcess | undefined {
     return this.#participants.get(secretOf(token))?.process;
   }
@@ -583,9 +679,13 @@ export class Invariants {
       lock = {
         named: new Map(),
         joined: new Map(),
+        entryTokens: new Set(),
         grants: new Map(),
+        grantedTokens: new Set(),
+        removals: new Map(),
         evictions: new Map(),
         believed: [],
+        namedMs: 0,
         freeMs: 0,
         leaseEndMs: 0,
         failed: false,
@@ -605,7 +705,19 @@ export class Invariants {
   }
 }
 
-/** The part of a token that names its participant. */
-function secretOf(token: string): string {
-  return token.slice(0, token.lastIndexOf(":"));
+/** What tells a hold from every other: its token and its fencing token. */
+function idOf(hold: Hold | Holder): string {
+  return `${hold.token} ${"fencingToken" in hold ? hold.fencingToken : hold.fence}`;
+}
+
+function isSame(holder: Holder): (other: Holder) => boolean {
+  return ({ token, fence }) => token === holder.token && fence === holder.fence;
+}
+
+/** The lock's record that a commit writes, and under which key. */
+function lockWrittenBy({ changes }: Request): Pick<LockRecord, "holders"> & { key: string } | undefined {
+  for (const { key, value } of changes) {
+    if (lockKeyOf(key) !== key) continue;
+    return { key, holders: value === null ? [] : (JSON.parse(value) as LockRecord).holders };
+  }
 }

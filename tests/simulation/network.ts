@@ -23,6 +23,8 @@ export interface Network {
   readonly fail: number;
   /** How many wake-ups come twice, the second time late and showing what was then. */
   readonly repeatWake: number;
+  /** How many wake-ups are forged: on some stores others may send them, too. They offer the lock to whoever watches. */
+  readonly forgeWake: number;
   /** How many watches fail, end by themselves, or never show anything. */
   readonly failWatch: number;
   readonly endWatch: number;
@@ -43,6 +45,7 @@ export const FAIR: Network = {
   refuse: 0,
   fail: 0,
   repeatWake: 0,
+  forgeWake: 0,
   failWatch: 0,
   endWatch: 0,
   silentWatch: 0,

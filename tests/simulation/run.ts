@@ -3,7 +3,7 @@ import type { LockEvents } from "../../core/events.ts";
 import { SimBackend } from "./backend.ts";
 import { play, type Seat } from "./callers.ts";
 import { timekeeper, TOLERANCES } from "./clocks.ts";
-import { granted, keyOf, lock, participate } from "./core.ts";
+import { cleanup, forgetAll, keyOf, lock, participate, queueKeyOf } from "./core.ts";
 import { inject } from "./faults.ts";
 import { type Ask, CANCELLED, Invariants, PlannedError } from "./invariants.ts";
 import { markOfFamily } from "./families.ts";
@@ -42,6 +42,9 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
   const world = new World();
   const invariants = new Invariants(world, weather, schedule);
   const random = randomFrom(schedule.seed);
+  // What the core draws at random is repeated with the schedule.
+  const systemRandom = Math.random;
+  Math.random = randomFrom(schedule.seed + 1);
   const network = new SimNetwork(world, schedule.network, random);
   const { rate, limitBytes } = schedule.store;
   const store = new SimStore(
@@ -59,16 +62,19 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
       network,
       process,
       distance,
+      telling: schedule.telling,
       time: timekeeper(schedule.clock, process, schedule.skewMs),
       graceMs: schedule.graceMs,
       onSent: (request) => invariants.onSent(request),
       onWrongClock: () => invariants.mark("a grant by a clock that was behind"),
+      onTold: (mark) => invariants.mark(mark),
       onWatch: (_, key, how) => {
         if (how === "failed") failed.add(process.name + key);
         else if (failed.delete(process.name + key)) invariants.mark("a watch failed and was opened again");
       },
     });
     const participant = participate(backend, process.clock);
+    backend.participant = participant.id;
     invariants.onParticipant(participant, process);
     return { process, backend, participant };
   };
@@ -151,7 +157,7 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
         `${count} callers of ${process.name} never finished`,
       );
     }
-    invariants.atRest((key) => store.recordOf(key));
+    invariants.atRest((key) => store.recordsOf(key));
     // What is left must not keep anybody from what comes after.
     const process = new SimProcess(world, { name: "a process that comes afterwards" });
     const { backend, participant } = seat(process, NEAR);
@@ -168,14 +174,19 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
           })().catch((error) => invariants.violate(5, `afterwards: ${error}`));
         }));
       if (key.length > 170) {
-        world.schedule(1, () => world.awaitOutside(() => participant.queues.size > 0 || got));
+        world.schedule(1, () => world.awaitOutside(() => participant.known(key) !== undefined || got));
       }
       quiet = await world.run(2 * HORIZON_MS, () => invariants.throwViolation()) && quiet;
       invariants.check(got, 5, "a process that comes afterwards does not get the lock");
-      const { holders, queue, evicted } = store.recordOf(key);
-      invariants.check(holders.length + queue.length === 0, 6, "the record is still there");
-      const notes = store.get(key).value === null || evicted !== undefined;
+      const { lock: { holders, notices }, entries } = store.recordsOf(key);
+      invariants.check(holders.length + entries.length === 0, 6, "the record is still there");
+      const notes = store.get(key).value === null || notices !== undefined;
       invariants.check(notes, 6, "a record that says nothing is still there");
+      if (store.get(queueKeyOf(key)).value === null) continue;
+      // The store has collected the lock's record: nobody who asks for the lock looks for what its queue said.
+      world.schedule(1, () => process.deliver(() => void cleanup({ backend }).catch(() => {})));
+      quiet = await world.run(3 * HORIZON_MS, () => invariants.throwViolation()) && quiet;
+      invariants.check(store.get(queueKeyOf(key)).value === null, 6, "a void queue is still there");
     }
     invariants.atEnd(processes, quiet);
     const watches = seats.reduce(
@@ -188,8 +199,9 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
     if (family !== undefined) invariants.mark(family);
     return invariants.marks;
   } finally {
+    Math.random = systemRandom;
     forget();
-    granted.clear();
+    forgetAll();
     for (const stop of events) stop();
   }
 }

@@ -76,10 +76,27 @@ export interface Schedule {
     readonly forgets: boolean;
   };
   readonly network: Network;
+  readonly telling: Telling;
   readonly faults: readonly Fault[];
   readonly listeners: readonly Listener[];
   /** When the faults are over. */
   readonly healMs: number;
+  /** Whether all that goes wrong is that processes die: those behind them wait for two graces at most. */
+  readonly prompt?: boolean;
+}
+
+/** Whom the store tells of what, and how much: all of it is left to stores. Shares are from 0 to 1. */
+export interface Telling {
+  /** How much news of commits that do not concern a watcher never comes, and how much of it comes long after. */
+  readonly drop: number;
+  readonly late: number;
+  /** How much news tells of the queue's record beside the lock's, and how many changes of the queue's alone are told. */
+  readonly beside: number;
+  readonly queueAlone: number;
+  /** How many refused commits are answered with the other record of the lock, too. */
+  readonly refusedWithBoth: number;
+  /** How much other news tells once more of the queue as it was. */
+  readonly oldQueue: number;
 }
 
 /** Which kind of run: what may go wrong decides which laws can be asked for. */
@@ -149,12 +166,23 @@ function networks(weather: Weather): fc.Arbitrary<Network> {
     refuse: mostly(0, share(0.1), 2),
     fail: mostly(0, share(0.02), 4),
     repeatWake: share(0.3),
+    forgeWake: mostly(0, share(0.3), 4),
     failWatch: mostly(0, share(0.1), 2),
     endWatch: mostly(0, share(0.1), 2),
     silentWatch: mostly(0, share(0.5), 2),
     push: fc.boolean(),
   });
 }
+
+const telling: fc.Arbitrary<Telling> = fc.tuple(
+  fc.constantFrom({ drop: 0, late: 0 }, { drop: 1, late: 0 }, { drop: 0, late: 1 }, { drop: 0.5, late: 0.3 }),
+  fc.record({
+    beside: fc.constantFrom(0, 0.5, 1),
+    queueAlone: fc.constantFrom(0, 0.5, 1),
+    refusedWithBoth: fc.constantFrom(0, 0.5, 1),
+    oldQueue: fc.constantFrom(0, 0.5),
+  }),
+).map(([unconcerned, more]) => ({ ...unconcerned, ...more }));
 
 const LISTENERS: fc.Arbitrary<Listener> = fc.record({
   event: fc.constantFrom("wait-start", "acquired", "bailed", "renewed", "lost", "released", "conflict"),
@@ -195,6 +223,7 @@ export function crowds(): fc.Arbitrary<Schedule> {
     })),
     store: { rate: 1, limitBytes: undefined, forgets: false },
     network: FAIR,
+    telling: { drop: seed % 2, late: 0, beside: 1, queueAlone: 0, refusedWithBoth: 1, oldQueue: 0 },
     faults: [],
     listeners: [],
     healMs: 0,
@@ -278,6 +307,7 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
         forgets: calm ? fc.constant(false) : mostly(false, fc.constant(true)),
       }),
       network: networks(weather),
+      telling,
       faults: calm ? fc.constant([]) : fc.array(fault, { maxLength: 6 }),
       listeners: mostly([], fc.array(LISTENERS, { minLength: 1, maxLength: 2 })),
       healMs: calm ? fc.constant(0) : integer(2000, 9000),

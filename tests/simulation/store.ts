@@ -1,6 +1,16 @@
 import type { Change, CommitResult, Entry } from "../../core/backend.ts";
 import { LockBackendError } from "../../core/errors.ts";
-import { decode, type LockRecord } from "./core.ts";
+import {
+  FREE,
+  lockIn,
+  lockKeyOf,
+  type LockRecord,
+  NO_QUEUE,
+  type QueueEntry,
+  queueIn,
+  queueKeyOf,
+  type QueueRecord,
+} from "./core.ts";
 import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
@@ -10,7 +20,13 @@ export interface Request {
   /** When its process began the turn in which it was made: what it says of the time may be as old as that. */
   readonly madeMs: number;
   readonly sentMs: number;
+  /** When the store was as its process knew the queue. */
+  readonly queueSeenMs: number;
   readonly changes: readonly Change[];
+  /** The names of the watchers that it concerns; none if that is everybody. */
+  readonly concerns?: readonly string[];
+  /** By how much its process may have been wrong about the time, as it says. */
+  readonly errorMs: number;
   /** What its caller has been told: `came` is that it was applied. */
   answer: "due" | "lost" | "refused" | "came";
   cameMs?: number;
@@ -18,20 +34,43 @@ export interface Request {
   applied: number;
 }
 
-/** One applied change, as the invariants look at it. */
+/** What a store has of one lock. */
+export interface Records {
+  /** Nobody holds or wants it if there is no record, or something else in its place. */
+  readonly lock: LockRecord;
+  /** Who is in the queue that the lock names. */
+  readonly entries: readonly QueueEntry[];
+  /** A queue that the lock does not name: what it says is void. */
+  readonly isVoid: boolean;
+}
+
+/** What an applied commit did to one lock, as the invariants look at it. */
 export interface Applied {
+  /** The lock's key. */
   readonly key: string;
+  /** Whether it wrote the lock's record, and whether the queue's. */
+  readonly wrote: { readonly lock: boolean; readonly queue: boolean };
   readonly request: Request;
   readonly process: SimProcess;
   readonly version: string;
-  readonly before: LockRecord;
-  readonly after: LockRecord;
+  readonly before: Records;
+  readonly after: Records;
 }
 
 /** A write to the data that a lock guards. */
 export interface GuardedWrite {
   readonly base: number;
   readonly fence: string;
+}
+
+/** What those hear who watch a key when something has changed. */
+export interface News {
+  /** The names of the watchers that it concerns; none if that is everybody. */
+  readonly concerns?: readonly string[];
+  /** What the same commit has made of other records of the lock. */
+  readonly beside: readonly Entry[];
+  /** Whether the record that is watched has not changed. */
+  readonly isBesideOnly: boolean;
 }
 
 /** What a lock guards: a counter, and the fencing token of its last writer. */
@@ -45,7 +84,8 @@ interface Stored extends Guarded {
   readonly version: string | null;
   readonly collectMs: number;
   /** The same as a record, if it is one. */
-  readonly record: LockRecord;
+  readonly lock: LockRecord;
+  readonly queue: QueueRecord;
 }
 
 /** What is particular about a store. */
@@ -58,8 +98,9 @@ export interface StoreOptions {
   readonly limitBytes?: number;
 }
 
-const FREE = decode("", null);
-const NOTHING: Stored = { text: null, version: null, collectMs: Infinity, record: FREE, value: 0, fence: "" };
+const NO_RECORD = { text: null, version: null, lock: FREE, queue: NO_QUEUE };
+const NOTHING: Stored = { ...NO_RECORD, collectMs: Infinity, value: 0, fence: "" };
+const CHANGED: News = { beside: [], isBesideOnly: false };
 const DIGITS = 16;
 
 /** The one store that all processes share: its records, its clock, and what it forgets. */
@@ -69,7 +110,7 @@ export class SimStore {
   readonly #onApplied: (applied: Applied) => void;
   readonly #onRefused: (why: "clock" | "size", request: Request) => void;
   readonly #records = new Map<string, Stored>();
-  readonly #subscribers = new Map<string, Set<() => void>>();
+  readonly #subscribers = new Map<string, Set<(news: News) => void>>();
   /** What was there before each change, the last one last. */
   readonly #past: { readonly atMs: number; readonly key: string; readonly stored: Stored }[] = [];
   #lastVersion = 0;
@@ -99,6 +140,11 @@ export class SimStore {
     this.#limitBytes = Infinity;
   }
 
+  /** A version that no record has had. */
+  get nextVersion(): string {
+    return String(Math.max(Math.floor(this.clockMs * 1000), this.#lastVersion + 1)).padStart(DIGITS, "0");
+  }
+
   /** Sets its clock. */
   step(ms: number): void {
     this.#aheadMs += ms;
@@ -109,9 +155,12 @@ export class SimStore {
     return { key, value: text, version };
   }
 
-  /** What it has under a key, as a record: none if it is something else. */
-  recordOf(key: string): LockRecord {
-    return this.#stored(key).record;
+  /** What it has of the lock with this key. */
+  recordsOf(key: string): Records {
+    const { lock } = this.#stored(key);
+    const { queue } = this.#stored(queueKeyOf(key));
+    const isNamed = lock.queue === queue.id;
+    return { lock, entries: isNamed ? queue.entries : [], isVoid: !isNamed && queue !== NO_QUEUE };
   }
 
   keys(prefix: string): string[] {
@@ -136,14 +185,26 @@ export class SimStore {
     this.#lastVersion = next;
     const version = String(next).padStart(DIGITS, "0");
     request.applied++;
-    changes.forEach(({ key, value, expireInMs = Infinity }) => {
-      const { record: before } = this.#stored(key);
-      const after = decode(key, value);
+    const locks = new Set(changes.map(({ key }) => lockKeyOf(key)));
+    const before = new Map([...locks].map((key) => [key, this.recordsOf(key)]));
+    for (const { key, value, expireInMs = Infinity } of changes) {
+      const entry = { key, value, version: value && version };
+      const record = locks.has(key) ? { lock: lockIn(entry).record } : { queue: queueIn(entry).record };
       const collectMs = this.world.now + expireInMs;
-      this.#put(key, { text: value, version: value && version, collectMs, record: after });
-      this.#onApplied({ key, request, process, version, before, after });
-      this.#notify(key);
-    });
+      this.#put(key, { ...NO_RECORD, ...record, text: value, version: entry.version, collectMs });
+    }
+    for (const key of locks) {
+      const written = (name: string) => changes.some((change) => change.key === name);
+      const wrote = { lock: written(key), queue: written(queueKeyOf(key)) };
+      const after = this.recordsOf(key);
+      this.#onApplied({ key, wrote, request, process, version, before: before.get(key)!, after });
+    }
+    const written = changes.map(({ key }) => this.get(key));
+    for (const key of new Set([...locks, ...changes.map(({ key }) => key)])) {
+      const beside = written.filter((entry) => entry.key !== key && lockKeyOf(entry.key) === lockKeyOf(key));
+      const isBesideOnly = written.every((entry) => entry.key !== key);
+      this.#notify(key, { concerns: request.concerns, beside, isBesideOnly });
+    }
     return { ok: true, version };
   }
 
@@ -179,17 +240,17 @@ export class SimStore {
     if (this.get(key).value !== null) return undefined;
     const junk = '{"v":1,"holders":"nobody"}';
     const version = String(++this.#lastVersion).padStart(DIGITS, "0");
-    this.#records.set(key, { ...this.#stored(key), text: junk, version, record: FREE, collectMs: Infinity });
+    this.#records.set(key, { ...this.#stored(key), ...NO_RECORD, text: junk, version, collectMs: Infinity });
     this.#notify(key);
     return () => {
       if (this.get(key).value !== junk) return;
-      this.#records.set(key, { ...this.#stored(key), text: null, version: null });
+      this.#records.set(key, { ...this.#stored(key), ...NO_RECORD });
       this.#notify(key);
     };
   }
 
   /** Calls `wake` after every change of `key`, until the returned function is called. */
-  subscribe(key: string, wake: () => void): () => void {
+  subscribe(key: string, wake: (news: News) => void): () => void {
     if (!this.#subscribers.has(key)) this.#subscribers.set(key, new Set());
     const subscribers = this.#subscribers.get(key)!.add(wake);
     return () => void subscribers.delete(wake);
@@ -198,7 +259,7 @@ export class SimStore {
   #stored(key: string): Stored {
     const stored = this.#records.get(key) ?? NOTHING;
     if (stored.text === null || stored.collectMs > this.world.now) return stored;
-    return { ...stored, text: null, version: null, record: FREE };
+    return { ...stored, ...NO_RECORD };
   }
 
   #put(key: string, change: Partial<Stored>): void {
@@ -207,8 +268,8 @@ export class SimStore {
     this.#records.set(key, { ...stored, ...change });
   }
 
-  #notify(key: string): void {
-    for (const wake of [...this.#subscribers.get(key) ?? []]) wake();
+  #notify(key: string, news = CHANGED): void {
+    for (const wake of [...this.#subscribers.get(key) ?? []]) wake(news);
   }
 }
 

@@ -20,6 +20,8 @@ export function randomFrom(seed: number): () => number {
 /** Virtual time: events run one by one in the order of their moments, however long that would really take. */
 export class World {
   now = 0;
+  /** How many events have run. */
+  events = 0;
   #awaited: (() => boolean)[] = [];
   readonly #events: Event[] = [];
 
@@ -55,6 +57,7 @@ export class World {
       if (event.cancelled) continue;
       if (event.atMs > horizonMs) return false;
       this.now = event.atMs;
+      this.events++;
       event.run();
       // Whatever follows from the event without more time passing.
       do {

@@ -2,10 +2,10 @@ import type { Entry } from "./backend.ts";
 import { LockBackendError } from "./errors.ts";
 
 /**
- * Follows a watch until it is aborted, or fails; that it ends by itself is a failure too. What `heard` throws is one
+ * Runs a watch until it is aborted, or fails; that it ends by itself is a failure too. What `heard` throws is one
  * of the watch.
  */
-export function follow(
+export function runWatch(
   watch: (signal: AbortSignal) => AsyncIterable<Entry>,
   heard: (entry: Entry) => unknown,
   failed: (error: unknown) => void,

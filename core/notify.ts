@@ -1,19 +1,19 @@
 import type { Clock, Timer } from "./clock.ts";
 
-/** Wakes one who sleeps. A ring while nobody sleeps is not lost: it ends the next sleep at once. */
-export class Bell {
-  #rung = false;
+/** Wakes one who sleeps. A call while nobody sleeps is not lost: it ends the next sleep at once. */
+export class Notify {
+  #isNotified = false;
   #wake: (() => void) | undefined;
 
   /** Ends the sleep, now or the next time. */
-  readonly ring = (): void => {
-    this.#rung = true;
+  readonly notify = (): void => {
+    this.#isNotified = true;
     this.#wake?.();
   };
 
-  /** Sleeps until the bell rings, but not for longer than `ms` on `clock`. */
+  /** Sleeps until it is notified, but not for longer than `ms` on `clock`. */
   async sleep(clock: Clock, ms = Infinity): Promise<void> {
-    if (!this.#rung) {
+    if (!this.#isNotified) {
       let timer: Timer | undefined;
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
@@ -22,6 +22,6 @@ export class Bell {
       clock.clear(timer);
     }
     this.#wake = undefined;
-    this.#rung = false;
+    this.#isNotified = false;
   }
 }

@@ -1,0 +1,145 @@
+import type { Entry } from "./backend.ts";
+import type { Moment } from "./clock.ts";
+import type { LocalMembers } from "./members.ts";
+import { evidenceOf, Observations } from "./observations.ts";
+import { lockIn, type Snapshot } from "./record/codec.ts";
+import { type Evidence, watchedLeaseMs } from "./record/evidence.ts";
+import { FREE, type LockRecord } from "./record/record.ts";
+import type { RecordWatch } from "./record_watch.ts";
+import type { Store } from "./store.ts";
+
+/** What this process knows of one lock: its records as they were last seen, and what messages have said since. */
+export class Knowledge {
+  /** Who held it when it was last seen. */
+  lastSeen: LockRecord = FREE;
+  /** When the question was sent whose answer the records are. */
+  askedMs = -Infinity;
+  seen: Observations | undefined;
+  readonly #store: Store;
+  readonly #members: LocalMembers;
+  readonly #key: string;
+  /** The records; `undefined` while they are not known. */
+  #snapshot: Snapshot | undefined;
+  /** Messages say that the records have changed since: by when at the latest they are read again. */
+  #outdatedMs = Infinity;
+
+  constructor(
+    store: Store,
+    { key, members, seen }: {
+      readonly key: string;
+      readonly members: LocalMembers;
+      readonly seen: Observations | undefined;
+    },
+  ) {
+    this.#store = store;
+    this.#members = members;
+    this.#key = key;
+    this.seen = seen;
+  }
+
+  get snapshot(): Snapshot | undefined {
+    return this.#snapshot;
+  }
+
+  get outdatedMs(): number {
+    return this.#outdatedMs;
+  }
+
+  /** Whether something has been told since that the records do not say. */
+  get isOutdated(): boolean {
+    return this.#outdatedMs < Infinity;
+  }
+
+  /** What the store has shown: the answer to a question that was sent at `askedMs`. */
+  learn(snapshot: Snapshot | undefined, askedMs: number): void {
+    this.#snapshot = snapshot;
+    this.askedMs = askedMs;
+    this.#outdatedMs = Infinity;
+    if (snapshot === undefined) return;
+    const { record } = snapshot.lock;
+    this.lastSeen = record;
+    if (this.#members.requests.size > 0 || record.queue !== undefined || this.seen !== undefined) {
+      (this.seen ??= new Observations(this.#store.clock)).note(snapshot);
+    }
+    this.#members.noteQueue(snapshot);
+  }
+
+  /** The records may have changed: they are to be read again. */
+  drop(): void {
+    this.#snapshot = undefined;
+  }
+
+  /** What follows from it at this moment. */
+  evidence({ lock: { version } }: Snapshot, at: Moment): Evidence {
+    return evidenceOf(this.seen, { store: this.#store, atMs: at.monotonic, version, members: this.#members });
+  }
+
+  /**
+   * Takes in the latest news. A message is a hint: on some stores whoever may send messages can forge them, so that they
+   * only make us look. An offer to us is taken at its word, because it repeats a token that only the store has seen: the
+   * records that it says are there are the answer.
+   */
+  hear(watch: RecordWatch): Snapshot | undefined {
+    this.#hearOfQueue(watch);
+    const news = watch.take();
+    const known = this.#snapshot?.lock;
+    if (news === undefined || known === undefined || news.version === known.version) return undefined;
+    // A late wake-up may show what was there before our own write.
+    if (news.version !== null && known.version !== null && news.version < known.version) return undefined;
+    const record = recordIn(news);
+    const members = this.#members;
+    if (record === undefined || members.holds.length > 0) this.drop();
+    else if (record.holders.some((holder) => members.isOfferWanted(holder))) {
+      // The queue only as the same commit has left it. What was told before may name an entry of ours that is no more: the
+      // offer would not be ours, and whoever it was passed on to may think the same of the next.
+      const told = watch.queue(record.queue);
+      const queue = told?.version === news.version ? told : undefined;
+      return { key: this.#key, lock: lockIn(news), queue };
+    } else if (this.#saysTheSame(record, known.record)) this.#lookLater(record, known.record);
+    else this.drop();
+    return undefined;
+  }
+
+  /**
+   * Who is queued behind a hold of ours is believed, until a commit that rests on it is refused. One that leaves the queue
+   * out is not refused, whatever it rests on: whoever can send messages could name the one that the lock is offered to.
+   */
+  #hearOfQueue(watch: RecordWatch): void {
+    const { holds, leavesQueueOut } = this.#members;
+    if (this.#snapshot === undefined || holds.length === 0 || leavesQueueOut) return;
+    const { key, lock, queue } = this.#snapshot;
+    const told = watch.queue(lock.record.queue);
+    if (told === undefined || (queue !== undefined && queue.version! > told.version!)) return;
+    this.#snapshot = { key, lock, queue: told };
+  }
+
+  /** Whether nothing has changed for us: it is still held, and we are in its queue. */
+  #saysTheSame(news: LockRecord, known: LockRecord): boolean {
+    return news.holders.length > 0 && known.holders.length > 0 && news.queue === this.#members.queuedIn;
+  }
+
+  /**
+   * What is told is looked at when it can be over, unless there is a reason before. Another holder may be dead: where only
+   * watching proves that, it must have been seen soon, unless the lock has been passed on by then.
+   */
+  #lookLater(news: LockRecord, known: LockRecord): void {
+    const { clock, backend } = this.#store;
+    const now = clock.monotonicMs();
+    for (const holder of news.holders) {
+      const isKnown = known.holders.some(({ token, fence }) =>
+        token === holder.token && fence === holder.fence
+      );
+      const laterMs = isKnown ? watchedLeaseMs(holder.leaseMs) : backend.graceMs / 4;
+      this.#outdatedMs = Math.min(this.#outdatedMs, now + laterMs);
+    }
+  }
+}
+
+/** What news says, if it can be read; if not, the store itself will say why. */
+function recordIn(news: Entry): LockRecord | undefined {
+  try {
+    return lockIn(news).record;
+  } catch {
+    return undefined;
+  }
+}

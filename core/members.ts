@@ -1,0 +1,217 @@
+import type { Departure, Hold } from "./hold.ts";
+import type { Snapshot } from "./record/codec.ts";
+import type { Claim, Intent, Members } from "./record/members.ts";
+import type { Holder, LockRecord } from "./record/record.ts";
+import type { Request } from "./request.ts";
+
+const NONE: readonly never[] = [];
+
+/** What the members of a lock need of the process that they are in: the names that it gives. */
+export interface NamingParticipant {
+  /** Names it in queues. */
+  readonly id: string;
+  /** Whether a token is of this process. */
+  owns(token: string): boolean;
+  newToken(): string;
+  newQueueId(): string;
+}
+
+/** All of this process that have to do with one lock: they want it, hold it, or are giving it back. */
+export class LocalMembers implements Members {
+  readonly requests = new Set<Request>();
+  holds: readonly Hold[] = NONE;
+  departures: readonly Departure[] = NONE;
+  queuedIn: string | undefined;
+  /** The token of our entry in the queue, or of the last that we have had. */
+  entryToken: string | undefined;
+  leavesQueueOut = false;
+  /** The fencing token of the last offer that was taken: each is taken once. */
+  #takenFence: string | undefined;
+  /** When the current look at the records began: a renewal that is due is due by this. */
+  atMs = 0;
+  /** When the last request came that may not wait. */
+  lastTryMs = -Infinity;
+  readonly #of: NamingParticipant;
+  /** How many requests may not wait. */
+  #tries = 0;
+  /** How many requests that may wait want a holder evicted after which time. */
+  #patience: Map<number, number> | undefined;
+
+  constructor(participant: NamingParticipant) {
+    this.#of = participant;
+  }
+
+  get participant(): string {
+    return this.#of.id;
+  }
+
+  get patienceMs(): number | undefined {
+    if (this.#patience === undefined) return undefined;
+    let least: number | undefined;
+    for (const ms of this.#patience.keys()) least = Math.min(least ?? ms, ms);
+    return least;
+  }
+
+  newQueueId(): string {
+    return this.#of.newQueueId();
+  }
+
+  newToken(): string {
+    return this.#of.newToken();
+  }
+
+  intentOf(holder: Holder): Intent {
+    const { token, offeredTo } = holder;
+    if (!this.#of.owns(token)) return "foreign";
+    const hold = this.holdOf(holder);
+    if (hold !== undefined) return hold.renewAtMs <= this.atMs ? "renew" : "keep";
+    if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
+    return this.#requestOf(token) === undefined ? "leave" : "confirm";
+  }
+
+  claimOf(holder: Holder): Claim {
+    const hold = this.holdOf(holder);
+    if (hold !== undefined) return hold.request;
+    return (holder.offeredTo === undefined ? this.#requestOf(holder.token) : this.firstRequest)!;
+  }
+
+  /** How long ago a hold of this process was granted. */
+  ageOf(holder: Holder): number | undefined {
+    return this.holdOf(holder)?.ageMs;
+  }
+
+  /** Sees whether the queue has an entry for us. */
+  noteQueue({ lock: { record }, queue }: Snapshot): void {
+    if (record.queue === undefined) this.queuedIn = undefined;
+    else if (queue !== undefined) {
+      const entries = queue.record.id === record.queue ? queue.record.entries : [];
+      const mine = entries.find(({ participant }) => participant === this.participant);
+      this.queuedIn = mine && record.queue;
+      if (mine !== undefined) this.entryToken = mine.token;
+    } else if (this.queuedIn !== record.queue) this.queuedIn = undefined;
+  }
+
+  /** Whether the queue, as it was seen here, has an entry for us. */
+  isQueuedBy({ queue }: Snapshot): boolean {
+    return queue?.record.entries.some(({ participant }) => participant === this.participant) === true;
+  }
+
+  // Those that want it.
+
+  get firstRequest(): Request | undefined {
+    const [first] = this.requests;
+    return first;
+  }
+
+  /** Whether some of them may not wait. */
+  get hasTries(): boolean {
+    return this.#tries > 0;
+  }
+
+  addRequest(request: Request): void {
+    this.requests.add(request);
+    this.#count(request, 1);
+    if (!request.mayWait) this.lastTryMs = request.startedMs;
+  }
+
+  /** Whether it was one of them. */
+  dropRequest(request: Request): boolean {
+    if (!this.requests.delete(request)) return false;
+    this.#count(request, -1);
+    return true;
+  }
+
+  #count({ mayWait, stealAfterMs }: Request, by: number): void {
+    if (!mayWait) this.#tries += by;
+    else if (stealAfterMs !== undefined) {
+      this.#patience ??= new Map();
+      const count = (this.#patience.get(stealAfterMs) ?? 0) + by;
+      if (count > 0) this.#patience.set(stealAfterMs, count);
+      else this.#patience.delete(stealAfterMs);
+    }
+  }
+
+  #requestOf(token: string): Request | undefined {
+    for (const request of this.requests) if (request.token === token) return request;
+  }
+
+  /**
+   * Whether this was offered to the entry that we have in the queue, and somebody here wants it. The entry may still be
+   * there when it has been taken, if the queue was left out.
+   */
+  isOfferWanted({ token, fence }: Holder): boolean {
+    return token === this.entryToken && fence !== this.#takenFence && this.requests.size > 0;
+  }
+
+  /** What was offered to us is held now. */
+  onOfferTaken({ fence }: Holder): void {
+    this.entryToken = undefined;
+    this.#takenFence = fence;
+    this.queuedIn = undefined;
+  }
+
+  /** Whether it is of this process, nobody here owns it, and nobody is giving it back. */
+  isLeft(holder: Holder): boolean {
+    return this.intentOf(holder) === "leave" && !this.departures.some(({ hold }) => isOf(hold, holder));
+  }
+
+  // Those that hold it.
+
+  addHold(hold: Hold): void {
+    this.holds = [...this.holds, hold];
+  }
+
+  dropHold(hold: Hold): void {
+    this.holds = without(this.holds, hold);
+  }
+
+  /** The hold that a record calls so: a hold is its token and its fence. */
+  holdOf(holder: Holder): Hold | undefined {
+    for (const hold of this.holds) if (isOf(hold, holder)) return hold;
+  }
+
+  /** A process that was frozen may come here before its timers: what has run out is over. */
+  expire(): void {
+    for (const hold of this.holds) void hold.held;
+  }
+
+  /** The shortest lease that anybody here counts on. */
+  get leastLeaseMs(): number {
+    let leastMs = this.firstRequest?.leaseMs ?? Infinity;
+    for (const { options } of this.holds) leastMs = Math.min(leastMs, options.leaseMs);
+    for (const { hold } of this.departures) leastMs = Math.min(leastMs, hold.options.leaseMs);
+    return leastMs;
+  }
+
+  // Those that give it back.
+
+  addDeparture(departure: Departure): void {
+    this.dropHold(departure.hold);
+    this.departures = [...this.departures, departure];
+  }
+
+  dropDeparture(departure: Departure): void {
+    this.departures = without(this.departures, departure);
+  }
+
+  /** Whether there is anything to ask the store for. */
+  get isBusy(): boolean {
+    return this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined;
+  }
+}
+
+function without<Item>(items: readonly Item[], item: Item): readonly Item[] {
+  // Most often it is the only one.
+  return items.length === 1 && items[0] === item ? NONE : items.filter((other) => other !== item);
+}
+
+/** Whether a record names this hold. */
+export function names({ holders }: LockRecord, hold: Hold): boolean {
+  for (const holder of holders) if (isOf(hold, holder)) return true;
+  return false;
+}
+
+/** Whether a holder in a record is this hold: a hold is its token and its fence. */
+function isOf({ token, fencingToken }: Hold, holder: Holder): boolean {
+  return holder.token === token && holder.fence === fencingToken;
+}

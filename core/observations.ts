@@ -1,0 +1,123 @@
+import { errorOf } from "./backend.ts";
+import type { Clock } from "./clock.ts";
+import type { Snapshot } from "./record/codec.ts";
+import type { Evidence } from "./record/evidence.ts";
+import type { Holder } from "./record/record.ts";
+import type { Store } from "./store.ts";
+
+/** Since when a grant has been seen here, and since when without a renewal. */
+interface Sighting {
+  readonly sinceMs: number;
+  readonly renewals: number;
+  readonly renewedMs: number;
+}
+
+/** One look at the record of a lock. */
+export interface Look {
+  readonly store: Store;
+  /** When the look began, on the monotonic clock. */
+  readonly atMs: number;
+  /** The version of the record. */
+  readonly version: string | null;
+  readonly members?: {
+    /** How long ago a holder was granted, if it is of this process. */
+    ageOf(holder: Holder): number | undefined;
+  };
+}
+
+/** What this process has seen of one lock, and since when: proof that time has passed without anybody's clock. */
+export class Observations {
+  readonly #clock: Clock;
+  /** By fencing token: one request may be granted twice, if the first answer was lost. */
+  #sightings = new Map<string | undefined, Sighting>();
+  /** The version of the record in which nobody holds the lock, and since when it has been seen. */
+  #free: { readonly version: string | null; readonly sinceMs: number } | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Whether anything has been seen that is worth to be remembered. */
+  get isEmpty(): boolean {
+    return this.#sightings.size === 0;
+  }
+
+  /** Takes note of what the store has just shown. */
+  note({ lock: { version, record } }: Snapshot): void {
+    const now = this.#clock.monotonicMs();
+    const before = this.#sightings;
+    this.#sightings = new Map();
+    for (const { fence, renewals } of record.holders) {
+      const seen = before.get(fence);
+      const renewedMs = seen?.renewals === renewals ? seen.renewedMs : now;
+      this.#sightings.set(fence, { sinceMs: seen?.sinceMs ?? now, renewals, renewedMs });
+    }
+    if (record.holders.length > 0) this.#free = undefined;
+    else if (this.#free?.version !== version) this.#free = { version, sinceMs: now };
+  }
+
+  /** Since when a holder has been seen. */
+  holderSinceMs({ fence }: Holder): number | undefined {
+    return this.#sightings.get(fence)?.sinceMs;
+  }
+
+  /** Since when it has been seen without a renewal. */
+  leaseSinceMs({ fence, renewals }: Holder): number | undefined {
+    const seen = this.#sightings.get(fence);
+    return seen?.renewals === renewals ? seen.renewedMs : undefined;
+  }
+
+  /** Since when the record of this version has been seen without a holder. */
+  freeSinceMs(version: string | null): number | undefined {
+    return this.#free?.version === version ? this.#free?.sinceMs : undefined;
+  }
+}
+
+/** What follows now from what was seen, if anything was. */
+export function evidenceOf(seen: Observations | undefined, look: Look): Evidence {
+  return new ObservedEvidence(seen, look);
+}
+
+class ObservedEvidence implements Evidence {
+  readonly #seen: Observations | undefined;
+  readonly #look: Look;
+  #now: number | undefined;
+
+  constructor(seen: Observations | undefined, look: Look) {
+    this.#seen = seen;
+    this.#look = look;
+  }
+
+  // A release needs no time; everything else sees the same.
+  get now(): number {
+    return this.#now ??= this.#look.store.now();
+  }
+
+  get skewMs(): number {
+    return this.#look.store.backend.skewMs;
+  }
+
+  get errorMs(): number {
+    return errorOf(this.#look.store.backend);
+  }
+
+  get graceMs(): number {
+    return this.#look.store.backend.graceMs;
+  }
+
+  holderSeenMs(holder: Holder): number {
+    return this.#look.members?.ageOf(holder) ?? this.#forMs(this.#seen?.holderSinceMs(holder));
+  }
+
+  leaseSeenMs(holder: Holder): number {
+    return this.#forMs(this.#seen?.leaseSinceMs(holder));
+  }
+
+  freeSeenMs(): number {
+    return this.#forMs(this.#seen?.freeSinceMs(this.#look.version));
+  }
+
+  #forMs(sinceMs: number | undefined): number {
+    return sinceMs === undefined ? 0 : this.#look.atMs - sinceMs;
+  }
+}

@@ -1,0 +1,63 @@
+/** Whom a commit concerns: the only place that knows who has to hear of what. */
+
+import type { Snapshot, Writes } from "./codec.ts";
+import type { Holder } from "./record.ts";
+
+/** Of how many units the beginning of a token names its process: too few to tell the rest, enough to tell processes apart. */
+const ADDRESS_UNITS = 8;
+/**
+ * For how long waiters need not hear of a lock that passes from one to the next, in milliseconds: where two of them in a
+ * row have died, the third knows nothing newer until its own next look.
+ */
+const SILENCE_MS = 1000;
+
+/** What a process is called that watches, by any token of its own. */
+export function addressOf(token: string): string {
+  return token.slice(0, ADDRESS_UNITS);
+}
+
+/**
+ * The addresses of those whom these writes concern; `undefined` if that is everybody who watches.
+ *
+ * Who joins or leaves the queue concerns those that hold the lock: they have to know whom to offer it to. An offer concerns
+ * the process that gets it, the holders beside it, and the one that is next now, which has to see it lapse if the
+ * first is dead; that it is taken up concerns the same. All others learn nothing from it. They have to hear of the lock
+ * only now and then: after a long hold they do.
+ */
+export function concernsOf(
+  before: Snapshot,
+  { lock, queue }: Writes,
+  now: () => number,
+): string[] | undefined {
+  const { holders } = before.lock.record;
+  if (lock === null || holders.length === 0) return undefined;
+  if (lock === undefined || isSame(holders, lock.holders)) return addresses(holders);
+  const gone = missingFrom(lock.holders, holders);
+  const come = missingFrom(holders, lock.holders);
+  const offers = come.some(({ offeredTo }) => offeredTo !== undefined);
+  const takesUp = gone.length > 0 && gone.every(({ offeredTo }) => offeredTo !== undefined);
+  if (come.length === 0 || !(offers || takesUp)) return undefined;
+  const atMs = now();
+  if (!gone.every(({ since }) => Math.abs(atMs - since) < SILENCE_MS)) return undefined;
+  const line = queue === undefined ? before.queue?.record : queue;
+  // An offer that leaves the queue out leaves the one that it is for there, as the first.
+  const next = line?.entries.find(({ token }) =>
+    [...holders, ...lock.holders].every((it) => it.token !== token)
+  );
+  return addresses(next === undefined ? lock.holders : [...lock.holders, next]);
+}
+
+/** The holders among `these` whom `others` do not name. */
+function missingFrom(others: readonly Holder[], these: readonly Holder[]): readonly Holder[] {
+  return these.filter(({ token }) => !others.some((other) => other.token === token));
+}
+
+/** Whether they are the same holders, none of them renewed. */
+function isSame(one: readonly Holder[], other: readonly Holder[]): boolean {
+  return one.length === other.length &&
+    one.every(({ token, renewals }, i) => token === other[i].token && renewals === other[i].renewals);
+}
+
+function addresses(tokens: readonly { readonly token: string }[]): string[] {
+  return [...new Set(tokens.map(({ token }) => addressOf(token)))];
+}

@@ -1,0 +1,55 @@
+/** What those of one process want of a lock. */
+
+import type { Mode } from "./modes.ts";
+import type { Holder } from "./record.ts";
+
+/** What one request asks for. */
+export interface Claim extends Mode {
+  readonly token: string;
+  readonly leaseMs: number;
+  readonly label: string | undefined;
+  /** Evict holders older than this; `undefined` = never. */
+  readonly stealAfterMs: number | undefined;
+  /** Whether it may be queued. */
+  readonly mayWait: boolean;
+}
+
+/** What is to become of a holder in the record. */
+export type Intent =
+  /** It is another process's. */
+  | "foreign"
+  /** It is ours, and stays as it is. */
+  | "keep"
+  /** It is ours, and its lease is to be renewed. */
+  | "renew"
+  /** It was offered to us, or granted by a commit whose answer was lost, and a request here wants it. */
+  | "confirm"
+  /** It is ours, and nobody here owns it: it was released or lost, or its request has been given up. */
+  | "leave";
+
+/** All of one process that have to do with the lock. */
+export interface Members {
+  /** Names the process in the queue. */
+  readonly participant: string;
+  /** Those that want the lock and have no outcome yet, first come first. */
+  readonly requests: Iterable<Claim>;
+  /** The shortest time after which one of those that may wait wants a holder evicted. */
+  readonly patienceMs: number | undefined;
+  /** The queue that has an entry for us, as far as is known. */
+  readonly queuedIn: string | undefined;
+  /** Whether the queue has moved so often that the truth is to be written without it. */
+  readonly leavesQueueOut: boolean;
+  intentOf(holder: Holder): Intent;
+  /** The claim behind a holder that is to be renewed or confirmed. */
+  claimOf(holder: Holder): Claim;
+  /** A name that no queue has had before. */
+  newQueueId(): string;
+  /** A token that nobody has had before or can guess, for an entry of ours. */
+  newToken(): string;
+}
+
+/** A request that a commit makes the holder, and under which token. */
+export interface Grant {
+  readonly claim: Claim;
+  readonly token: string;
+}

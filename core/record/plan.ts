@@ -1,0 +1,211 @@
+/**
+ * Every decision of those that hold a lock or want it: a pure function from what is stored to what is stored next.
+ *
+ * Nothing here knows a store, a clock or a promise. `plan` looks at the records, at what the members of one process want,
+ * and at the evidence, and says what that process is to write. It does not matter what went before: after a lost answer, a
+ * theft or a cancellation, the records and the members are all that counts.
+ */
+
+import type { Snapshot, Writes } from "./codec.ts";
+import { activeNotices, noticeFor } from "./eviction.ts";
+import { type Evidence, freeForMs, timeOf } from "./evidence.ts";
+import type { Claim, Grant, Members } from "./members.ts";
+import { admits, MAX_HOLDERS } from "./modes.ts";
+import {
+  entriesAfter,
+  entryOf,
+  mayJoin,
+  offersTo,
+  type Queue,
+  queueOf,
+  queueWrite,
+  turnOf,
+} from "./queue.ts";
+import {
+  type EvictionNotice,
+  type Holder,
+  type LockRecord,
+  type QueueEntry,
+  recordOrNull,
+} from "./record.ts";
+import {
+  grantOf,
+  holderOf,
+  makeRoom,
+  type Ours,
+  patienceOf,
+  renewOurs,
+  type Scene,
+  soonestMs,
+} from "./room.ts";
+
+/** What a process does next about a lock. */
+export interface Plan extends Writes {
+  /** Whether it cannot be told before the queue is known. */
+  readonly needsQueue?: boolean;
+  readonly grants?: readonly Grant[];
+  /** With nothing to write: after how long to look again, if nothing changes until then. */
+  readonly waitMs: number;
+  /** With nothing to write, as it is the turn of others in the queue: since how long the last holder's lease is over. */
+  readonly overForMs?: number;
+}
+
+const NEEDS_QUEUE: Plan = { needsQueue: true, waitMs: Infinity };
+const DELETE: Plan = { lock: null, isOwn: true, waitMs: Infinity };
+
+/** What a process writes next about a lock. */
+export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): Plan {
+  const { lock: { record } } = snapshot;
+  const scene: Scene = { record, members, evidence };
+  const plain = planPlain(scene);
+  if (plain !== undefined) return plain;
+
+  // Our own: who leaves goes, who is due is renewed.
+  const ours = renewOurs(scene);
+  const wanting = wantingOf(members.requests, ours.grants);
+  const queue = queueOf(snapshot, members);
+  if (queue === undefined) return planWithoutQueue(scene, ours, wanting);
+
+  // Others: who has surely lapsed goes, and who has overstayed for one of us, if that makes room for whoever is next.
+  const [first] = wanting;
+  const patienceMs = patienceOf(first, members, queue.ahead);
+  const next = queue.ahead > 0 ? queue.entries[0] : first;
+  const room = makeRoom(scene, ours, { next, patienceMs });
+  const { standing, evicted, frees } = room;
+
+  // The lock goes to us, if it is our turn, or is offered to the first in the queue, if we are the one who frees it.
+  const turnInMs = turnOf(scene, room, queue);
+  const admitted = turnInMs > 0 ? [] : admissible(wanting, standing, queue);
+  const patient = wanting.slice(admitted.length).find(({ mayWait }) => mayWait);
+  const staying = entriesAfter(queue, { admitted, patient, members });
+  const offers = frees && admitted.length === 0 ? offersTo(staying, standing, scene) : [];
+  const holders = [...standing, ...admitted.map((claim) => holderOf(claim, evidence)), ...offers];
+  const grants = [...ours.grants, ...admitted.map(grantOf)];
+
+  // Who still waits is queued.
+  const others = offers.length > 0 ? staying.slice(offers.length) : staying;
+  const holds = ours.holds || grants.length > 0;
+  const changes = frees || admitted.length > 0;
+  // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
+  const joinsLater = ours.holds && !changes && !ours.renews;
+  const joins = patient !== undefined && !joinsLater && mayJoin(others, { holds, members });
+  const entries = joins ? [...others, entryOf(patient, scene)] : others;
+
+  const names = entries.length > 0 && record.queue === undefined;
+  const isLeftOut = members.leavesQueueOut && !names;
+  const id = names ? members.newQueueId() : record.queue;
+  const named = entries.length > 0 || isLeftOut ? id : undefined;
+  // Nothing is left of a lock that nobody holds or is queued for.
+  const clears = record.holders.length === 0 && named !== record.queue;
+  const writesLock = changes || ours.renews || names || clears;
+  const lock = writesLock
+    ? recordOrNull({
+      holders: changes ? holders : ours.kept,
+      queue: named,
+      notices: noticesOf(scene, { grants, evicted }),
+      freedAt: changes ? freedAtOf(holders, entries, evidence) : record.freedAt,
+    })
+    : undefined;
+  const before = writesLock ? queue.stored : queue.entries;
+  const written = isLeftOut && writesLock
+    ? undefined
+    : queueWrite(snapshot, { entries, before, id, writesLock });
+  const waitMs = first === undefined || admitted.length > 0
+    ? Infinity
+    : Math.min(turnInMs > 0 ? turnInMs : Infinity, soonestMs(standing, scene, patienceMs));
+  const isOver = room.lapsed.length > 0 && turnInMs > 0 && turnInMs < Infinity;
+  const overForMs = isOver ? freeForMs(record, room.lapsed, evidence) : undefined;
+  return { lock, queue: written, grants, waitMs, overForMs };
+}
+
+/** What most often happens, without a look at anything else: a free lock is taken, or left by the only one that has it. */
+function planPlain({ record, members, evidence }: Scene): Plan | undefined {
+  const { holders, queue, notices } = record;
+  if (queue !== undefined || notices !== undefined || holders.length > 1) return undefined;
+  const [holder] = holders;
+  const first = firstOf(members.requests);
+  if (holder === undefined && first !== undefined) {
+    const lock: LockRecord = { v: 1, holders: [holderOf(first, evidence)] };
+    return { lock, grants: [grantOf(first)], waitMs: Infinity };
+  }
+  if (holder === undefined || first !== undefined) return undefined;
+  return members.intentOf(holder) === "leave" ? DELETE : undefined;
+}
+
+function firstOf(requests: Iterable<Claim>): Claim | undefined {
+  for (const claim of requests) return claim;
+}
+
+/** The first requests that are not granted yet: as many as could be admitted, and the next. */
+function wantingOf(requests: Iterable<Claim>, grants: readonly Grant[]): readonly Claim[] {
+  const wanting: Claim[] = [];
+  for (const claim of requests) {
+    if (wanting.length > MAX_HOLDERS) break;
+    if (!grants.some((grant) => grant.claim === claim)) wanting.push(claim);
+  }
+  return wanting;
+}
+
+/** What can be said before the queue is known that the lock names. */
+function planWithoutQueue(scene: Scene, ours: Ours, wanting: readonly Claim[]): Plan {
+  const { record, members } = scene;
+  const { kept, grants, left, renews, holds } = ours;
+  // Whoever leaves hands over to the first in the queue. A renewal has nothing to do with it, and may not wait.
+  if (left) return NEEDS_QUEUE;
+  if (renews) {
+    const notices = noticesOf(scene, { grants, evicted: [] });
+    return { lock: recordOrNull({ ...record, holders: kept, notices }), grants, waitMs: Infinity };
+  }
+  const isQueued = members.queuedIn === record.queue;
+  const [first] = wanting;
+  if (isQueued && !wanting.some(({ mayWait }) => mayWait)) return NEEDS_QUEUE;
+  if (first === undefined) return { waitMs: Infinity };
+  // Requests behind a hold of their own process are next when it ends, and need not be queued for that.
+  if (first.mayWait && !isQueued && !holds) return NEEDS_QUEUE;
+  const patienceMs = patienceOf(first, members, 0);
+  const { standing } = makeRoom(scene, ours, { next: first, patienceMs });
+  if (admits(standing, first)) return NEEDS_QUEUE;
+  return { waitMs: soonestMs(standing, scene, patienceMs) };
+}
+
+/**
+ * The first of our requests for which there is room. Processes take turns: while others are queued, a turn is one grant,
+ * or one of readers together.
+ */
+function admissible(
+  wanting: readonly Claim[],
+  standing: readonly Holder[],
+  { entries, isQueued }: Queue,
+): readonly Claim[] {
+  const othersWait = entries.length > (isQueued ? 1 : 0);
+  const admitted: Claim[] = [];
+  for (const claim of wanting) {
+    if (!admits([...standing, ...admitted], claim)) break;
+    if (admitted.length > 0 && claim.mode !== "shared" && othersWait) break;
+    admitted.push(claim);
+  }
+  return admitted;
+}
+
+/** The notices that are still of use, with those for the `evicted`. */
+function noticesOf(
+  { record, evidence }: Scene,
+  { grants, evicted }: { readonly grants: readonly Grant[]; readonly evicted: readonly Holder[] },
+): readonly EvictionNotice[] {
+  // A notice for one of ours is about a grant whose answer we never got.
+  const others = activeNotices(record, evidence.now).filter((notice) =>
+    !grants.some(({ token }) => token === notice.token)
+  );
+  return [...others, ...evicted.map((holder) => noticeFor(holder, "stolen", evidence))];
+}
+
+/** Since when there is room for the first in the queue, if there is. */
+function freedAtOf(
+  holders: readonly Holder[],
+  [first]: readonly QueueEntry[],
+  evidence: Evidence,
+): number | null | undefined {
+  // A queue that is left out may have somebody in it by now.
+  const hasRoom = first === undefined ? holders.length === 0 : admits(holders, first);
+  return hasRoom ? timeOf(evidence) : undefined;
+}

@@ -1,0 +1,201 @@
+import { onAbort } from "./abort.ts";
+import type { Clock, Timer } from "./clock.ts";
+import { backendError, type HolderInfo, LockAcquisitionError, LockBackendError } from "./errors.ts";
+import { type LockEvent, type LockEvents, publish } from "./events.ts";
+import type { Hold } from "./hold.ts";
+import type { CheckedOptions } from "./options.ts";
+import type { Claim } from "./record/members.ts";
+
+/** How long a store that is silent so far may take, however short the caller wants to wait. */
+const FIRST_ANSWER_MS = 1000;
+/** The same for a caller that does not wait at all, and so has set no limit: a first connection takes its time. */
+const TRY_TIMEOUT_MS = 5000;
+/** For how long at least a store may fail before those that wait for a lock give up. */
+const OUTAGE_MS = 3000;
+/** How often a request whose time is up looks whether a store that was silent has answered meanwhile. */
+const OVERDUE_LOOK_MS = 10;
+
+let requests = 0;
+
+/** Is told the outcome: the hold; or without one why, and whether that is only that the lock is taken. */
+export type Done = (hold: Hold | undefined, error?: unknown, taken?: boolean) => void;
+
+/** What a request needs to know of the lock that it asks for. */
+export interface RequestedLock {
+  readonly clock: Clock;
+  /** How the store has failed since it last answered, if it has. */
+  readonly failure: unknown;
+  /** For how long the store has owed the answer that says whether the lock is taken, if it has not been given since `sinceMs`. */
+  silentMs(sinceMs: number): number | undefined;
+  /** Who holds the lock, as far as is known here. */
+  holders(): readonly HolderInfo[];
+  /** The failure of a store that did not answer. */
+  silence(limitMs: number): LockBackendError;
+  /** The request has its outcome. */
+  onSettled(request: Request): void;
+}
+
+/** One call for the lock, from the call until it is granted, taken, failed or cancelled: exactly one of these. */
+export class Request implements Claim {
+  /** Names it, and the hold that comes of it, to those that listen. */
+  readonly id: number = ++requests;
+  /** Fresh per request, the same through all its tries: how a lost answer is settled. */
+  readonly token: string;
+  readonly identifier: string;
+  readonly options: CheckedOptions;
+  readonly mode = "exclusive";
+  readonly limit = 1;
+  readonly startedMs: number;
+  /** How many of its grants came after their lease had ended. */
+  lateGrants = 0;
+  readonly #lock: RequestedLock;
+  /** Absent once it has been told: through its promise it would keep the lock that came of it reachable. */
+  #done: Done | undefined;
+  #state: "waiting" | "granted" | "over" = "waiting";
+  /** Since when the store has not done what it was asked for it. */
+  #troubledMs: number | undefined;
+  #stopListening: (() => void) | undefined;
+  #timer: Timer | undefined;
+
+  constructor(
+    lock: RequestedLock,
+    { identifier, options, token, done }: {
+      readonly identifier: string;
+      readonly options: CheckedOptions;
+      readonly token: string;
+      readonly done: Done;
+    },
+  ) {
+    this.#lock = lock;
+    this.#done = done;
+    this.identifier = identifier;
+    this.options = options;
+    this.token = token;
+    this.startedMs = lock.clock.monotonicMs();
+  }
+
+  /** Begins to wait: from now on it may be cancelled, and its time runs. */
+  start(): void {
+    publish("holdfast:wait-start", () => this.event);
+    const { mayWait, waitForMs, leaseMs, signal } = this.options;
+    if (signal !== undefined) {
+      const cancel = () => this.#end("cancelled", () => signal.reason);
+      this.#stopListening = onAbort(signal, cancel);
+      // A listener of the start may have aborted it.
+      if (signal.aborted) return cancel();
+    }
+    if (!mayWait) this.#limit(Math.min(TRY_TIMEOUT_MS, leaseMs));
+    else if (waitForMs !== undefined) this.#limit(waitForMs);
+  }
+
+  get leaseMs(): number {
+    return this.options.leaseMs;
+  }
+
+  get label(): string | undefined {
+    return this.options.label;
+  }
+
+  get stealAfterMs(): number | undefined {
+    return this.options.stealAfterMs;
+  }
+
+  get mayWait(): boolean {
+    return this.options.mayWait;
+  }
+
+  /** Whether it has no outcome yet. */
+  get isWaiting(): boolean {
+    return this.#state === "waiting";
+  }
+
+  get isGranted(): boolean {
+    return this.#state === "granted";
+  }
+
+  /** What every message about it says. */
+  get event(): LockEvent {
+    const { id, identifier, options: { kind, label } } = this;
+    return { id, identifier, kind, label };
+  }
+
+  /** The lock is ours. */
+  grant(hold: Hold): void {
+    this.#settle("granted");
+    publish("holdfast:acquired", () => ({ ...hold.event, waitedMs: this.#waitedMs }));
+    this.#tell(hold);
+  }
+
+  /** The lock is taken, and the caller does not wait (any longer). */
+  refuse(): void {
+    const taken = () =>
+      new LockAcquisitionError(this.identifier, Math.round(this.#waitedMs), this.#lock.holders());
+    this.#end("taken", taken);
+  }
+
+  /** The store failed in a way that waiting does not cure. */
+  fail(cause: unknown): void {
+    this.#end("failed", () => backendError(this.identifier, "acquire", cause));
+  }
+
+  /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
+  onAnswer(): void {
+    this.#troubledMs = undefined;
+  }
+
+  /** The store has failed, which was asked at `sentMs`. A failure that does not pass, or lasts too long, is the outcome. */
+  retryOrFail(error: unknown, sentMs: number): void {
+    if (!(error instanceof LockBackendError && error.transient)) return this.fail(error);
+    this.#troubledMs ??= Math.max(sentMs, this.startedMs);
+    const patienceMs = this.mayWait ? Math.max(this.leaseMs, OUTAGE_MS) : FIRST_ANSWER_MS;
+    if (this.#lock.clock.monotonicMs() - this.#troubledMs >= patienceMs) this.fail(error);
+  }
+
+  get #waitedMs(): number {
+    return this.#lock.clock.monotonicMs() - this.startedMs;
+  }
+
+  #end(outcome: LockEvents["holdfast:bailed"]["outcome"], reason: () => unknown): void {
+    if (!this.isWaiting) return;
+    const error = made(reason);
+    this.#settle("over");
+    publish("holdfast:bailed", () => ({ ...this.event, waitedMs: this.#waitedMs, outcome, error }));
+    this.#tell(undefined, error, outcome === "taken");
+  }
+
+  #tell(...outcome: Parameters<Done>): void {
+    const done = this.#done!;
+    this.#done = undefined;
+    done(...outcome);
+  }
+
+  #limit(ms: number): void {
+    this.#timer = this.#lock.clock.after(ms - this.#waitedMs, () => {
+      const { failure } = this.#lock;
+      const silentMs = this.#lock.silentMs(this.startedMs);
+      if (failure !== undefined) this.fail(failure);
+      else if (silentMs === undefined) this.refuse();
+      else if (silentMs < FIRST_ANSWER_MS) this.#limit(this.#waitedMs + OVERDUE_LOOK_MS);
+      else this.fail(this.#lock.silence(silentMs));
+    });
+  }
+
+  #settle(state: "granted" | "over"): void {
+    this.#state = state;
+    this.#lock.clock.clear(this.#timer);
+    this.#stopListening?.();
+    this.#lock.onSettled(this);
+  }
+}
+
+/**
+ * The error to report, made before an outcome is settled. The caller waits for the report: whatever goes wrong while it
+ * is made, such as a signal whose reason cannot be read, is reported instead.
+ */
+function made(error: () => unknown): unknown {
+  try {
+    return error();
+  } catch (failure) {
+    return failure;
+  }
+}

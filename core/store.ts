@@ -1,0 +1,150 @@
+import type { CommitResult, Entry, LockBackend } from "./backend.ts";
+import type { Clock } from "./clock.ts";
+import { LockBackendError, UnreadableRecordError } from "./errors.ts";
+import { publish, publishBackendError } from "./events.ts";
+import { queueKeyOf } from "./identifier.ts";
+import {
+  changesOf,
+  lockIn,
+  queueIn,
+  type Snapshot,
+  snapshotAfter,
+  snapshotOf,
+  type Versioned,
+  voidQueue,
+  type Writes,
+} from "./record/codec.ts";
+import { concernsOf } from "./record/concerns.ts";
+import type { LockRecord, QueueRecord } from "./record/record.ts";
+import { within } from "./time_limit.ts";
+
+/** What became of writes: what is there now, as far as that is known. */
+export type Written =
+  | { readonly ok: true; readonly snapshot: Snapshot }
+  | { readonly ok: false; readonly snapshot: Snapshot | undefined };
+
+/** A backend whose answers are waited for with a limit, and that speaks of locks instead of entries. */
+export class Store {
+  readonly backend: LockBackend;
+  readonly clock: Clock;
+
+  constructor(backend: LockBackend, clock: Clock) {
+    this.backend = backend;
+    this.clock = clock;
+  }
+
+  /** What time it is, in whole milliseconds of the store's clock. */
+  now(): number {
+    return Math.ceil(this.backend.now());
+  }
+
+  /** The records of a lock, as they are. A queue that cannot be read is void. */
+  async read(key: string): Promise<Snapshot> {
+    try {
+      const [lock, queue] = await this.backend.read([key, queueKeyOf(key)]);
+      return told(snapshotOf(lock, queue));
+    } catch (error) {
+      if (!(error instanceof UnreadableRecordError)) throw error;
+      // One of the two is in the way. If it is the lock's, this fails, too.
+      return told({ ...await this.readAlone(key), queue: voidQueue(error) });
+    }
+  }
+
+  /** The same without the queue's. */
+  async readAlone(key: string): Promise<Snapshot> {
+    return { key, lock: await this.readLock(key), queue: undefined };
+  }
+
+  /** The lock's record alone. */
+  async readLock(key: string): Promise<Versioned<LockRecord>> {
+    const [entry] = await this.backend.read([key]);
+    return lockIn(entry);
+  }
+
+  /** The queue's record alone. One that cannot be read is void. */
+  async readQueue(key: string): Promise<Versioned<QueueRecord>> {
+    const reading = this.backend.read([queueKeyOf(key)]);
+    const queue = await reading.then(([entry]) => queueIn(entry), (error) => {
+      if (!(error instanceof UnreadableRecordError)) throw error;
+      return voidQueue(error);
+    });
+    if (queue.unreadable !== undefined) publishBackendError(key, queue.unreadable);
+    return queue;
+  }
+
+  /** Sends writes, which are applied if nothing that they change has been changed since `snapshot`. */
+  send(snapshot: Snapshot, writes: Writes): Promise<CommitResult> {
+    const now = writes.lock?.notices ? this.backend.now() : 0;
+    const concerns = concernsOf(snapshot, writes, () => this.backend.now());
+    const changes = changesOf(snapshot, writes, now, this.backend.graceMs);
+    return this.backend.commit(changes, concerns && { concerns });
+  }
+
+  /** What the answer to them says. */
+  written(snapshot: Snapshot, writes: Writes, answer: CommitResult): Written {
+    if (answer.ok) return { ok: true, snapshot: snapshotAfter(snapshot, writes, answer.version) };
+    publish("holdfast:conflict", () => ({ identifier: snapshot.key }));
+    return { ok: false, snapshot: answer.entries && told(foundIn(answer.entries, snapshot)) };
+  }
+
+  /**
+   * Replaces the records of a lock by what `next` makes of them, or of what others have made of them meanwhile. `false` if
+   * that is `undefined`: they are left alone then. `seen` is what they are, if that is known; the queue's is only looked at
+   * `withQueue`.
+   */
+  async change(
+    { key, limitMs, seen, withQueue = false }: {
+      readonly key: string;
+      readonly limitMs: number;
+      readonly seen?: Snapshot;
+      readonly withQueue?: boolean;
+    },
+    next: (snapshot: Snapshot) => Writes | undefined,
+  ): Promise<boolean> {
+    for (let snapshot = seen;;) {
+      snapshot ??= await this.bounded(withQueue ? this.read(key) : this.readAlone(key), limitMs);
+      const writes = next(snapshot);
+      if (writes === undefined) return false;
+      const written = this.written(
+        snapshot,
+        writes,
+        await this.bounded(this.send(snapshot, writes), limitMs),
+      );
+      if (written.ok) return true;
+      // The queue that was known may have gone with the record that named it.
+      snapshot = withQueue && written.snapshot?.queue === undefined ? undefined : written.snapshot;
+    }
+  }
+
+  /** The failure of a store that did not answer. */
+  silence(limitMs: number): LockBackendError {
+    const { name = "the store" } = this.backend;
+    return new LockBackendError(`${name} did not answer within ${Math.round(limitMs)} ms`, {
+      transient: true,
+    });
+  }
+
+  /** The store's answer; a failure with unknown outcome if that takes longer than `limitMs`. */
+  bounded<Answer>(answer: Promise<Answer>, limitMs: number): Promise<Answer> {
+    return within(answer, limitMs, { clock: this.clock, late: () => this.silence(limitMs) });
+  }
+}
+
+/** Tells whoever listens if a queue cannot be read: no caller is told, for none of them suffers from it. */
+function told(snapshot: Snapshot): Snapshot {
+  const { key, queue } = snapshot;
+  if (queue?.unreadable !== undefined) publishBackendError(key, queue.unreadable);
+  return snapshot;
+}
+
+/** What a refused commit has found, and what it did not ask for as it was before. */
+function foundIn(entries: readonly Entry[], { key, lock, queue }: Snapshot): Snapshot {
+  const ofLock = entries.find((entry) => entry.key === key);
+  const ofQueue = entries.find((entry) => entry.key !== key);
+  // A queue is not the one that was known if the lock has changed.
+  return {
+    key,
+    lock: ofLock === undefined ? lock : lockIn(ofLock),
+    queue: ofQueue !== undefined ? queueIn(ofQueue) : ofLock === undefined ? queue : undefined,
+  };
+}

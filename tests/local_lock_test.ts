@@ -1,0 +1,533 @@
+// One lock as a process sees it: who holds it for how long, and what is left behind; in virtual time.
+import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import type { Entry } from "../core/backend.ts";
+import { LockAcquisitionError, LockBackendError } from "../core/errors.ts";
+import type { Hold } from "../core/hold.ts";
+import { LocalMembers } from "../core/members.ts";
+import type { Participant } from "../core/participant.ts";
+import { snapshotOf } from "../core/record/codec.ts";
+import type { Holder } from "../core/record/record.ts";
+import { Request } from "../core/request.ts";
+import { memoryBackend } from "../backends/memory.ts";
+import { Lock } from "../mod.ts";
+import { fate, KEY, type Player, Scene } from "./simulation/scene.ts";
+
+/** How long an offer runs, at the scene's grace. */
+const OFFER_MS = 1200;
+
+const lost = () => new LockBackendError("connection lost", { transient: true });
+
+Deno.test("local lock: a lease is counted from when it was asked for, not from the answer", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  a.distance.backMs = 299;
+  await scene.play(async () => {
+    const hold = await a.acquire({ leaseMs: 400, renew: false });
+    assertEquals(hold.leftMs(), 100);
+  });
+});
+
+Deno.test("local lock: a hold that is over here makes way for the next here, whoever else cannot be sure yet", async () => {
+  const scene = new Scene();
+  const a = scene.enter({ skewMs: 10_000 });
+  await scene.play(async () => {
+    await a.acquire({ leaseMs: 300, renew: false });
+    await a.process.pause(301);
+    const before = scene.world.now;
+    await a.acquire();
+    assert(scene.world.now - before < 10);
+  });
+});
+
+Deno.test("local lock: grants that come after their lease are an error when they are five in a row, and leave nothing", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  a.distance.backMs = 600;
+  await scene.play(async () => {
+    const error = await assertRejects(() => a.acquire({ leaseMs: 400 }), LockBackendError);
+    assertEquals(
+      error.message,
+      `Cannot acquire lock "job": its lease of 400 ms is over before the store's answers come`,
+    );
+    await a.process.pause(5000);
+    assertEquals([scene.version, a.participant.known(KEY)], [null, undefined]);
+  });
+});
+
+Deno.test("local lock: what may have been left by one whose answer was lost is looked for until it is withdrawn", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  const landsUntold = async (apply: () => Promise<unknown>) => {
+    await apply();
+    throw lost();
+  };
+  // It lands, and two attempts to take it back do not.
+  fate(a, landsUntold, () => Promise.reject(lost()), () => Promise.reject(lost()));
+  await scene.play(async () => {
+    const ending = new AbortController();
+    const outcome = a.acquire({ signal: ending.signal }).catch((error) => error);
+    await a.process.pause(5);
+    assertEquals(scene.record.holders.length, 1);
+    ending.abort("enough");
+    assertEquals(await outcome, "enough");
+    await a.process.pause(500);
+    assertEquals(scene.version, null);
+  });
+});
+
+Deno.test("local lock: a store that throws at once owes no answer, whoever has left meanwhile", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  a.backend.commit = () => {
+    throw new Error("no such table");
+  };
+  await scene.play(async () => {
+    const ending = new AbortController();
+    const outcome = a.acquire({ signal: ending.signal }).catch((error) => error);
+    ending.abort("enough");
+    assertEquals(await outcome, "enough");
+    await a.process.pause(5000);
+    assertEquals(a.participant.owedAnswers, 0);
+  });
+});
+
+Deno.test("local lock: a renewal that hangs keeps nobody from being told at the lease's end", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  await scene.play(async () => {
+    const hold = await a.acquire({ leaseMs: 300 });
+    a.backend.commit = () => new Promise<never>(() => {});
+    await a.process.pause(310);
+    assertEquals(hold.lost?.reason, "expired");
+  });
+});
+
+Deno.test("local lock: who gives up leaves the queue, however the store fails, and is not idle before", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const held = await a.acquire();
+    const ending = new AbortController();
+    const outcome = b.acquire({ signal: ending.signal }).catch((error) => error);
+    await b.process.pause(100);
+    assert(scene.record.queue !== undefined);
+    fate(b, () => Promise.reject(lost()), () => Promise.reject(lost()));
+    ending.abort("enough");
+    assertEquals(await outcome, "enough");
+    await b.participant.whenIdle(5000);
+    assertEquals([scene.queued, b.participant.known(KEY)], [0, undefined]);
+    assertEquals(await held.release(), true);
+  });
+});
+
+Deno.test("local lock: an offer that crosses the leaving of its waiter is withdrawn at once", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const held = await a.acquire();
+    const ending = new AbortController();
+    const outcome = b.acquire({ signal: ending.signal }).catch((error) => error);
+    await b.process.pause(50);
+    // The offer is there before the entry is taken out of the queue.
+    b.distance.thereMs = 100;
+    ending.abort("enough");
+    assertEquals([await outcome, await held.release()], ["enough", true]);
+    b.distance.thereMs = 1;
+    assertEquals(scene.record.holders.map(({ offeredTo }) => offeredTo), [b.participant.id]);
+    await b.process.pause(200);
+    assertEquals(scene.version, null);
+  });
+});
+
+Deno.test("local lock: the patience of one that has gone evicts nobody", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const held = await a.acquire();
+    const waiting = b.acquire();
+    const ending = new AbortController();
+    const leaving = b.acquire({ signal: ending.signal, stealAfterMs: 5000 }).catch((error) => error);
+    await b.process.pause(1000);
+    ending.abort("enough");
+    assertEquals(await leaving, "enough");
+    await b.process.pause(20_000);
+    assertEquals(await held.release(), true);
+    await waiting;
+  });
+});
+
+Deno.test("local lock: thousands that may steal come and go, and each is looked at a few times", async () => {
+  const count = 40_000;
+  const getter = Object.getOwnPropertyDescriptor(Request.prototype, "stealAfterMs")!;
+  const atMost = 20 * count;
+  let looks = 0;
+  Object.defineProperty(Request.prototype, "stealAfterMs", {
+    ...getter,
+    get() {
+      if (++looks > atMost) throw new Error("each is looked at again and again");
+      return getter.get!.call(this);
+    },
+  });
+  try {
+    const backend = memoryBackend();
+    const held = await Lock.acquire("report", { backend });
+    const ending = new AbortController();
+    const waiting = Array.from(
+      { length: count },
+      (_, i) => Lock.acquire("report", { backend, signal: ending.signal, stealAfterMs: 600_000 + i % 10 }),
+    );
+    const settled = Promise.allSettled(waiting);
+    ending.abort("enough");
+    const outcomes = await settled;
+    assert(outcomes.every((outcome) => outcome.status === "rejected" && outcome.reason === "enough"));
+    assertEquals(await held?.release(), true);
+    assert(looks <= atMost);
+  } finally {
+    Object.defineProperty(Request.prototype, "stealAfterMs", getter);
+  }
+});
+
+Deno.test("local lock: a store that is silent while a lock is given back is no taken lock for one who waits behind it", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  await scene.play(async () => {
+    const held = await a.acquire();
+    const outcome = a.acquire({ waitForMs: 3000 }).catch((error) => error);
+    await a.process.pause(100);
+    a.backend.commit = a.backend.read = () => new Promise<never>(() => {});
+    held.release().catch(() => {});
+    assertInstanceOf(await outcome, LockBackendError);
+  });
+});
+
+Deno.test("local lock: who waits behind a hold of its own process that is evicted from outside hears of it", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const held = await a.acquire({ leaseMs: 600_000 });
+    const waiting = a.acquire();
+    await a.process.pause(5000);
+    const before = scene.world.now;
+    const stolen = await b.acquire({ stealAfterMs: 0 });
+    await a.process.pause(10);
+    assertEquals(held.lost?.reason, "stolen");
+    await stolen.release();
+    await waiting;
+    assert(scene.world.now - before < 1000);
+  });
+});
+
+Deno.test("local lock: a hold is its token and its fence: a grant that landed late proves no other", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const held = await a.acquire();
+    const [{ fence: _, ...ghost }] = scene.record.holders;
+    const { backend } = b;
+    await backend.commit([{ key: KEY, version: scene.version, value: null }]);
+    await backend.commit([{ key: KEY, version: null, value: JSON.stringify({ v: 1, holders: [ghost] }) }]);
+    assertEquals([await held.confirm(), held.held], [undefined, false]);
+  });
+});
+
+for (const how of ["fails", "ends"]) {
+  Deno.test(`local lock: where every watch ${how} at once, a waiter looks a few times a second`, async () => {
+    const scene = new Scene();
+    const [a, b] = [scene.enter(), scene.enter()];
+    let asked = 0;
+    const { backend } = b;
+    const { read } = backend;
+    backend.read = (keys) => {
+      asked++;
+      return read.call(backend, keys);
+    };
+    const end = () =>
+      how === "fails" ? Promise.reject(lost()) : Promise.resolve({ done: true, value: undefined });
+    backend.watch = () => {
+      asked++;
+      return { [Symbol.asyncIterator]: () => ({ next: end }) } as AsyncIterable<Entry>;
+    };
+    await scene.play(async () => {
+      const held = await a.acquire();
+      const waiting = b.acquire();
+      await b.process.pause(20_000);
+      assert(asked < 100, `${asked} questions in 20 seconds`);
+      await held.release();
+      await waiting;
+    });
+  });
+}
+
+Deno.test("local lock: many that join at once do not refuse each other's writes for long", async () => {
+  const count = 40;
+  const scene = new Scene();
+  const holder = scene.enter();
+  let commits = 0;
+  const crowd = Array.from({ length: count }, () => {
+    const player = scene.enter();
+    player.distance.thereMs = player.distance.backMs = 4;
+    const commit = player.backend.commit.bind(player.backend);
+    player.backend.commit = (changes) => {
+      commits++;
+      return commit(changes);
+    };
+    return player;
+  });
+  await scene.play(async () => {
+    const held = await holder.acquire();
+    const ending = new AbortController();
+    const waiting = crowd.map(({ acquire }) => acquire({ signal: ending.signal }).catch((error) => error));
+    await holder.process.pause(10_000);
+    ending.abort("enough");
+    await Promise.all(waiting);
+    await holder.process.pause(10_000);
+    // Each joins and leaves once. If they wrote at once again and again, there would be one success in each round.
+    assert(commits < count * count / 2 + 200, `${commits} commits`);
+    await held.release();
+    assertEquals(scene.version, null);
+  });
+});
+
+Deno.test("local lock: a participant is idle when the store owes it no answer any more", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  let isAnswered = false;
+  a.distance.backMs = 300;
+  fate(a, async (apply) => {
+    const answer = await apply();
+    isAnswered = true;
+    return answer;
+  });
+  await scene.play(async () => {
+    const ending = new AbortController();
+    const outcome = a.acquire({ signal: ending.signal }).catch((error) => error);
+    await a.process.pause(100);
+    // What it asks from now on is answered at once.
+    a.distance.backMs = 1;
+    ending.abort("enough");
+    assertEquals(await outcome, "enough");
+    await a.participant.whenIdle(5000);
+    assertEquals([isAnswered, scene.version], [true, null]);
+  });
+});
+
+Deno.test("local lock: one that is looked at when it is over is not watched", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  await scene.play(async () => {
+    const hold = await a.acquire();
+    await hold.release();
+    hold.startWatching();
+    await a.process.pause(5000);
+    assertEquals([a.backend.watches, a.participant.known(KEY)], [0, undefined]);
+  });
+});
+
+// Offers.
+
+/** Both have had the lock, briefly or not; now `a` has it, `b` waits, and `a` is about to give it back. */
+async function passing(
+  scene: Scene,
+  { a, b, isBrief = true }: { readonly a: Player; readonly b: Player; readonly isBrief?: boolean },
+): Promise<{ held: Hold; waiting: Promise<Hold> }> {
+  const first = await b.acquire();
+  const second = a.acquire();
+  await b.process.pause(isBrief ? 50 : 1000);
+  await first.release();
+  const held = await second;
+  const waiting = b.acquire();
+  await b.process.pause(50);
+  assertEquals(scene.record.queue === undefined, false);
+  return { held, waiting };
+}
+
+/** The offer that the store shows. */
+function offered(scene: Scene): Holder {
+  const [holder] = scene.record.holders;
+  assert(holder?.offeredTo !== undefined);
+  return holder;
+}
+
+Deno.test("offers: one is taken without a question, and its lease ends before the store's by what the clock may be wrong", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter({ skewMs: 200 }), scene.enter({ skewMs: 200 })];
+  await scene.play(async () => {
+    const { held, waiting } = await passing(scene, { a, b });
+    await held.release();
+    const hold = await waiting;
+    const { expiresAt } = offered(scene);
+    const endMs = b.process.clock.wallMs() + hold.leftMs();
+    assert(endMs > expiresAt! - 200 && endMs <= expiresAt! - 100);
+  });
+});
+
+Deno.test("offers: a process that is frozen while it takes an offer does not believe it holds what others see lapse", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const { held, waiting } = await passing(scene, { a, b });
+    const now = b.backend.now.bind(b.backend);
+    let freezes = true;
+    b.backend.now = () => {
+      const time = now();
+      if (freezes) b.process.hold(500);
+      freezes = false;
+      return time;
+    };
+    await held.release();
+    const hold = await waiting;
+    const { expiresAt } = offered(scene);
+    assert(!freezes);
+    assert(b.process.clock.wallMs() + hold.leftMs() <= expiresAt!);
+  });
+});
+
+Deno.test("offers: a machine that has slept since the store was asked knows less of its time", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const { held, waiting } = await passing(scene, { a, b });
+    b.process.hold(300, "suspend");
+    await a.process.pause(300);
+    await held.release();
+    const hold = await waiting;
+    const { expiresAt } = offered(scene);
+    assert(b.process.clock.wallMs() + hold.leftMs() <= expiresAt! - 300);
+  });
+});
+
+Deno.test("offers: where the last hold was long, one is confirmed before it is taken", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const { held, waiting } = await passing(scene, { a, b, isBrief: false });
+    await held.release();
+    assert((await waiting).leftMs() > OFFER_MS);
+  });
+});
+
+Deno.test("offers: one that comes late is confirmed before it is taken", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const { held, waiting } = await passing(scene, { a, b });
+    b.distance.backMs = 0.75 * OFFER_MS;
+    await held.release();
+    b.distance.backMs = 1;
+    assert((await waiting).leftMs() > OFFER_MS);
+  });
+});
+
+Deno.test("offers: an offer is for the first who waits here", async () => {
+  for (const isBrief of [true, false]) {
+    const scene = new Scene();
+    const [a, b] = [scene.enter(), scene.enter()];
+    await scene.play(async () => {
+      const { held, waiting } = await passing(scene, { a, b, isBrief });
+      let isSecondGranted = false;
+      const second = b.acquire();
+      second.then(() => isSecondGranted = true);
+      await b.process.pause(50);
+      await held.release();
+      const hold = await waiting;
+      assertEquals(isSecondGranted, false);
+      await hold.release();
+      await second;
+    });
+  }
+});
+
+Deno.test("offers: one is taken once, although its entry is still in the queue", () => {
+  const owner = { id: "me", owns: (token: string) => token.startsWith("mine/") } as Participant;
+  const members = new LocalMembers(owner);
+  const entry = { participant: "me", token: "mine/1", mode: "exclusive", limit: 1, since: 1 };
+  const seen = snapshotOf(
+    { key: KEY, version: "1", value: '{"v":1,"holders":[],"queue":"q","freedAt":1}' },
+    { key: `${KEY}#queue`, version: "1", value: JSON.stringify({ v: 1, id: "q", entries: [entry] }) },
+  );
+  members.addRequest({ mayWait: true } as Request);
+  members.noteQueue(seen);
+  const offer = { token: "mine/1", fence: "2", offeredTo: "me" } as Holder;
+  assertEquals(members.isOfferWanted(offer), true);
+  members.onOfferTaken(offer);
+  members.noteQueue(seen);
+  assertEquals(members.isOfferWanted(offer), false);
+});
+
+// News.
+
+/** A watch that shows what it is told to instead of the store's news. */
+function forging({ backend }: Player): (value: unknown, version: string) => void {
+  let wake = () => {};
+  const forged: { key: string; value: string; version: string }[] = [];
+  const { watch } = backend;
+  backend.watch = async function* (key, options) {
+    const rings = () => wake();
+    options.signal.addEventListener("abort", rings);
+    const real = watch.call(backend, key, options)[Symbol.asyncIterator]();
+    let next = real.next();
+    try {
+      for (;;) {
+        const woken = new Promise<undefined>((resolve) => wake = () => resolve(undefined));
+        while (forged.length > 0) yield forged.shift()!;
+        const come = await Promise.race([next, woken]);
+        if (options.signal.aborted || come?.done) return;
+        if (come === undefined) continue;
+        next = real.next();
+        yield come.value;
+      }
+    } finally {
+      await real.return?.();
+    }
+  };
+  return (value, version) => {
+    forged.push({ key: KEY, value: JSON.stringify(value), version });
+    wake();
+  };
+}
+
+Deno.test("news: a holder that is told of its end asks the store", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  const forge = forging(a);
+  await scene.play(async () => {
+    const held = await a.acquire();
+    held.startWatching();
+    await a.process.pause(2000);
+    forge({ v: 1, holders: [], queue: "q", freedAt: 1 }, scene.nextVersion);
+    await a.process.pause(100);
+    assertEquals(held.lost, undefined);
+    assertEquals(await held.release(), true);
+  });
+});
+
+Deno.test("news: an offer that does not repeat the token of the entry grants nothing", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  const forge = forging(b);
+  await scene.play(async () => {
+    const { held, waiting } = await passing(scene, { a, b });
+    let isGranted = false;
+    waiting.then(() => isGranted = true);
+    const [holder] = scene.record.holders;
+    const { id, secret } = b.participant;
+    const forged = { ...holder, token: `${secret}/9999`, fence: scene.nextVersion, offeredTo: id };
+    forge({ ...scene.record, holders: [forged] }, scene.nextVersion);
+    await b.process.pause(100);
+    assertEquals(isGranted, false);
+    assertEquals(await held.release(), true);
+    await waiting;
+  });
+});
+
+Deno.test("local lock: one who may not wait is refused while the lock is given back to others", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const { held, waiting } = await passing(scene, { a, b });
+    const trying = a.acquire({ wait: false }).catch((error) => error);
+    assertEquals(await held.release(), true);
+    assertInstanceOf(await trying, LockAcquisitionError);
+    await (await waiting).release();
+  });
+});

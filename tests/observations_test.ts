@@ -1,0 +1,62 @@
+// What a process has seen of a lock, and since when.
+import { assertEquals } from "@std/assert";
+import type { Clock } from "../core/clock.ts";
+import { Observations } from "../core/observations.ts";
+import { snapshotOf } from "../core/record/codec.ts";
+
+/** A holder as the tests name it: `fence#renewals`. */
+function holderOf(name: string) {
+  const [fence, renewals = "0"] = name.split("#");
+  return {
+    token: "t",
+    mode: "exclusive",
+    limit: 1,
+    since: 0,
+    leaseMs: 1000,
+    expiresAt: 1000,
+    renewals: Number(renewals),
+    fence,
+  } as const;
+}
+
+/** Observations at a time that the test says. */
+function observing() {
+  let now = 0;
+  const clock = { monotonicMs: () => now } as Clock;
+  const seen = new Observations(clock);
+  const look = (atMs: number, version: string, ...holders: string[]) => {
+    now = atMs;
+    const value = JSON.stringify({ v: 1, holders: holders.map(holderOf), queue: "q", freedAt: 1 });
+    seen.note(snapshotOf({ key: "job", version, value }, undefined));
+  };
+  return { seen, look };
+}
+
+Deno.test("observations: a lease that was renewed is watched anew, its holder is not", () => {
+  const { seen, look } = observing();
+  look(10, "1", "f");
+  look(20, "1", "f");
+  assertEquals([seen.leaseSinceMs(holderOf("f")), seen.holderSinceMs(holderOf("f"))], [10, 10]);
+  look(30, "2", "f#1");
+  assertEquals([seen.leaseSinceMs(holderOf("f#1")), seen.holderSinceMs(holderOf("f#1"))], [30, 10]);
+  assertEquals(seen.leaseSinceMs(holderOf("f")), undefined);
+});
+
+Deno.test("observations: another grant of the same request is another holder", () => {
+  const { seen, look } = observing();
+  look(10, "1", "f");
+  look(20, "2", "g");
+  assertEquals(seen.holderSinceMs(holderOf("f")), undefined);
+  assertEquals([seen.leaseSinceMs(holderOf("g")), seen.holderSinceMs(holderOf("g"))], [20, 20]);
+});
+
+Deno.test("observations: a lock is free since its record has been seen so", () => {
+  const { seen, look } = observing();
+  look(10, "1");
+  look(20, "1");
+  assertEquals([seen.freeSinceMs("1"), seen.freeSinceMs("2"), seen.isEmpty], [10, undefined, true]);
+  look(30, "2");
+  assertEquals([seen.freeSinceMs("1"), seen.freeSinceMs("2")], [undefined, 30]);
+  look(40, "3", "f");
+  assertEquals([seen.freeSinceMs("2"), seen.isEmpty], [undefined, false]);
+});
