@@ -78,7 +78,7 @@ export interface LockEvents {
    * very long identifier, the beginning and a hash.
    */
   "holdfast:conflict": { readonly identifier: string };
-  /** The store failed where no caller can be told: his own outcome goes first, or nothing is lost yet. */
+  /** The store failed where no caller can be told: the caller has an outcome of its own, or nothing is lost yet. */
   "holdfast:backend-error": { readonly identifier: string; readonly error: unknown };
 }
 

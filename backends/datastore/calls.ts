@@ -1,6 +1,7 @@
 /** How the server is called: within a limit, without the client's own repetitions, and with an eye on its clock. */
 
 import { systemClock } from "../../core/clock.ts";
+import { publishBackendError } from "../../core/events.ts";
 import { within } from "../../core/time_limit.ts";
 import type { ServerClock } from "../server_clock.ts";
 import { answerOf, type Found, lookedUp, timeOf } from "./answers.ts";
@@ -69,8 +70,15 @@ export class DatastoreCalls {
     return all;
   }
 
-  /** Gives a transaction up; that this fails harms nobody, for the server does so by itself, only later. */
-  async rollback(transaction: unknown): Promise<void> {
-    await this.call("rollback", { transaction }).catch(() => {});
+  /**
+   * Gives a transaction up that was begun for the lock of `identifier`. A failure is published and not thrown: the server
+   * gives the transaction up by itself, only later, and the caller has an outcome of its own.
+   */
+  async rollback(transaction: unknown, identifier: string): Promise<void> {
+    try {
+      await this.call("rollback", { transaction });
+    } catch (error) {
+      publishBackendError(identifier, error);
+    }
   }
 }

@@ -83,7 +83,7 @@ export class DatastoreStore implements LockBackend {
         if (codeOf(error) !== ABORTED || performance.now() - started > ABORTED_MS) throw error;
       } finally {
         // Some servers hold writes back until a transaction that has read them is over.
-        await this.#calls.rollback(transaction);
+        await this.#calls.rollback(transaction, keys[0]);
       }
     }
   }
@@ -152,7 +152,7 @@ export class DatastoreStore implements LockBackend {
     build: (tx: DatastoreTransaction) => unknown,
   ): Promise<DatastoreCommit | undefined> {
     const proof = { key: this.#keyOf(key), version };
-    return transact(this.#calls, { proof, partition: this.#partition, build });
+    return transact(this.#calls, { identifier: key, proof, partition: this.#partition, build });
   }
 
   #keyOf(key: string): DatastoreKey {

@@ -8,6 +8,8 @@ import { ALREADY_EXISTS, codeOf, NOT_FOUND } from "./failures.ts";
 
 /** What is committed, and on what condition. */
 export interface Guarded {
+  /** The lock that guards it, as messages call it. */
+  readonly identifier: string;
   /** The lock's record, and the version that it must have. */
   readonly proof: { readonly key: DatastoreKey; readonly version: string | null };
   /** Where the caller's keys are, if they do not say so themselves. */
@@ -18,7 +20,7 @@ export interface Guarded {
 /** Runs and commits a guarded transaction; `undefined` if the record has changed, and nothing is written. */
 export async function transact(
   calls: DatastoreCalls,
-  { proof, partition, build }: Guarded,
+  { identifier, proof, partition, build }: Guarded,
 ): Promise<DatastoreCommit | undefined> {
   const transaction = begun(await calls.call("beginTransaction", { transactionOptions: { readWrite: {} } }));
   let open = true;
@@ -62,6 +64,6 @@ export async function transact(
     throw error;
   } finally {
     // What was read stays locked otherwise, until the server gives the transaction up.
-    if (open) await calls.rollback(transaction);
+    if (open) await calls.rollback(transaction, identifier);
   }
 }

@@ -12,12 +12,14 @@
  */
 
 import type { Entry, WatchOptions } from "../../core/backend.ts";
+import { publishBackendError } from "../../core/events.ts";
 import { Notify } from "../../core/notify.ts";
 import { systemClock } from "../../core/clock.ts";
 import { Backoff } from "../../core/retry.ts";
 import { poll } from "../polling.ts";
 import type { KvCommit, KvDatabase, KvEntry, KvKeyPart } from "./api.ts";
 import type { KvOrigin } from "./clients.ts";
+import { failureOf } from "./failures.ts";
 
 /** The bounds between which an unpushed waiter polls; within them, a share of the time since the last news. */
 const POLL_MS = { least: 4, most: 22, share: 1 / 8 };
@@ -99,9 +101,11 @@ export class KvWatcher {
     let reader: ReadableStreamDefaultReader<readonly KvEntry[]> | undefined;
     let stopped = false;
     const wakeUp = new Notify();
+    // The waiters look for themselves meanwhile, and nobody's call fails: it can only be published.
+    const report = (error: unknown) => publishBackendError(String(name.at(-1)), failureOf(error));
     const read = async () => {
       reader = open(name).getReader();
-      const forget = memoryOfWatch(this.#kv);
+      const forget = memoryOfWatch(this.#kv, report);
       try {
         for (let current = true;; current = false) {
           const { done, value } = await reader.read();
@@ -113,14 +117,14 @@ export class KvWatcher {
           tell(version);
         }
       } finally {
+        reader = undefined;
         forget(!stopped);
       }
     };
     const listen = async () => {
       const backoff = new Backoff(REOPEN_BACKOFF);
       while (!stopped) {
-        // A failure of the database's own is met by the reading.
-        await read().catch(() => {});
+        await read().catch((error) => stopped || report(error));
         if (stopped) return;
         this.#pushes = false;
         tell();
@@ -131,7 +135,7 @@ export class KvWatcher {
     return async () => {
       stopped = true;
       wakeUp.notify();
-      await reader?.cancel().catch(() => {});
+      await reader?.cancel().catch(report);
       await listening;
     };
   }
@@ -148,7 +152,7 @@ export class KvWatcher {
  * What npm:@deno/kv keeps of the watch that was just opened, until the database is closed: that is too long, and
  * one that has broken would then end the process. One that was cancelled may still be about to connect again.
  */
-function memoryOfWatch(kv: object): (broken: boolean) => void {
+function memoryOfWatch(kv: object, report: (error: unknown) => void): (broken: boolean) => void {
   const { watches } = kv as { watches?: Map<number, { onFinalize(): Promise<void> }> };
   if (!(watches instanceof Map)) return () => {};
   let id = -1;
@@ -158,7 +162,7 @@ function memoryOfWatch(kv: object): (broken: boolean) => void {
     if (broken) watches.delete(id);
     else {
       const timer = systemClock.after(RECONNECT_MS, () => {
-        if (watches.delete(id)) watch?.onFinalize().catch(() => {});
+        if (watches.delete(id)) watch?.onFinalize().catch(report);
       });
       timer.unref();
     }

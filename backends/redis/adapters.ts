@@ -64,6 +64,8 @@ export interface NodeRedisClient {
 
 /** What the backend needs of the duplicate of a `redis` (node-redis) client. */
 export interface NodeRedisSubscriber {
+  /** Whether it has been connected, and not been closed. */
+  readonly isOpen: boolean;
   /** Connects. */
   connect(): Promise<unknown>;
   /** Subscribes to channels. */
@@ -223,17 +225,19 @@ class NodeRedisAdapter implements ClientAdapter {
   ): Promise<Subscriber> {
     const socket = { ...this.#client.options?.socket, reconnectStrategy: false } as const;
     const redis = this.#client.duplicate({ socket });
-    // deno-lint-ignore require-await -- What it throws is a rejection: the client is closed already.
-    const close = async () => redis.destroy();
+    const close = () => {
+      // What has ended by itself refuses to be ended.
+      if (redis.isOpen) redis.destroy();
+    };
     redis.on("error", () => {
-      close().catch(() => {});
+      close();
       onEnd();
     });
     await redis.connect();
     return {
       subscribe: (channels) => redis.subscribe(channels, (message, channel) => onMessage(channel, message)),
       unsubscribe: (channels) => redis.unsubscribe(channels),
-      close: () => close().catch(() => {}),
+      close: () => Promise.resolve(close()),
     };
   }
 

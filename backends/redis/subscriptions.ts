@@ -4,6 +4,7 @@ import type { Change, Entry } from "../../core/backend.ts";
 import { Notify } from "../../core/notify.ts";
 import { systemClock, type Timer } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
+import { publishBackendError } from "../../core/events.ts";
 import { Backoff } from "../../core/retry.ts";
 import { within } from "../../core/time_limit.ts";
 import type { ClientAdapter, Subscriber } from "./adapters.ts";
@@ -271,7 +272,8 @@ export class Subscriptions {
         const error = this.#backend.failure(cause);
         if (subscriber === this.#subscriber) this.#lose();
         void subscriber?.close();
-        if (!error.transient) {
+        if (error.transient) this.#report(missing.map(({ key }) => key), error);
+        else {
           for (const watched of missing) this.#drop(watched);
           for (const watched of missing) watched.fail(error);
         }
@@ -293,7 +295,8 @@ export class Subscriptions {
     try {
       const { silentChannel } = this.#backend;
       await inTime(subscriber.subscribe([silentChannel]).then(() => subscriber.unsubscribe([silentChannel])));
-    } catch {
+    } catch (cause) {
+      this.#report(this.#watched.keys(), cause);
       void subscriber.close();
       if (subscriber === this.#subscriber) this.#lose();
     } finally {
@@ -330,6 +333,12 @@ export class Subscriptions {
     for (const channel of watched.channels) this.#byChannel.delete(channel);
   }
 
+  /** The connection for subscriptions has failed, which no caller is told: its waiters ask the store themselves. */
+  #report([identifier]: Iterable<string>, cause: unknown): void {
+    if (identifier === undefined || this.#closed) return;
+    publishBackendError(identifier, this.#backend.failure(cause));
+  }
+
   #sweepLater(): void {
     if (this.#sweepTimer !== undefined || this.#closed) return;
     this.#sweepTimer = systemClock.after(LINGER_MS, () => {
@@ -345,7 +354,8 @@ export class Subscriptions {
     for (const watched of leaving) this.#drop(watched);
     const channels = leaving.filter(({ subscribed }) => subscribed).flatMap(({ channels }) => [...channels]);
     // If it fails the connection is gone, and with it the subscriptions.
-    if (channels.length > 0) this.#subscriber?.unsubscribe(channels).catch(() => {});
+    const report = (cause: unknown) => this.#report(leaving.map(({ key }) => key), cause);
+    if (channels.length > 0) this.#subscriber?.unsubscribe(channels).catch(report);
     if (leaving.length < unused.length) this.#sweepLater();
   }
 }

@@ -67,6 +67,7 @@ Deno.test("Redis: subscriptions whose connection fails, and says so again later,
         }, 50);
         return Promise.reject(new Error("ERR max number of clients reached"));
       },
+      isOpen: true,
       subscribe: nothing,
       unsubscribe: nothing,
       destroy: () => {},
