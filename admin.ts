@@ -46,14 +46,7 @@ const MAX_STREAMS = 100;
 
 export { basicSecret, bearerSecret } from "./http/authorize.ts";
 export type { Authorize } from "./http/authorize.ts";
-export type {
-  Change,
-  CommitOptions,
-  CommitResult,
-  Entry,
-  LockBackend,
-  WatchOptions,
-} from "./core/backend.ts";
+export type * from "./core/backend.ts";
 export type { StoreOptions } from "./core/operators/api.ts";
 export type { LockKind } from "./core/options.ts";
 

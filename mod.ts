@@ -37,11 +37,4 @@ export type { ListedHolder, ListedLock, ListedWaiter } from "./core/operators/li
 export type { HoldEvent, LockEvent, LockEvents } from "./core/events.ts";
 export { LockAcquisitionError, LockBackendError, LockLostError } from "./core/errors.ts";
 export type { HolderInfo, LossReason } from "./core/errors.ts";
-export type {
-  Change,
-  CommitOptions,
-  CommitResult,
-  Entry,
-  LockBackend,
-  WatchOptions,
-} from "./core/backend.ts";
+export type * from "./core/backend.ts";

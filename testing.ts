@@ -22,11 +22,4 @@
 export { CASES, testBackend } from "./testing/suite.ts";
 export type { BackendTest } from "./testing/suite.ts";
 export type { TestPeer } from "./testing/stage.ts";
-export type {
-  Change,
-  CommitOptions,
-  CommitResult,
-  Entry,
-  LockBackend,
-  WatchOptions,
-} from "./core/backend.ts";
+export type * from "./core/backend.ts";

@@ -4,8 +4,6 @@
  * @module
  */
 
-import { describe, refuse } from "./validate.ts";
-
 /** One record as a store holds it. */
 export interface Entry {
   /** The record's key. */
@@ -135,29 +133,4 @@ export interface LockBackend {
    * neither costs safety.
    */
   readonly graceMs: number;
-}
-
-/** By how much a backend's clock may be wrong at the moment. */
-export function errorOf({ errorMs, skewMs }: LockBackend): number {
-  return errorMs ?? skewMs / 2;
-}
-
-const known = new WeakSet<object>();
-
-/** What a backend must have: methods, and times. */
-const MEMBERS = ["read", "commit", "watch", "list", "now", "skewMs", "graceMs"];
-
-/** Refuses what is not a backend, naming the option it came in. */
-export function assertBackend(value: unknown, option: string): asserts value is LockBackend {
-  const candidate = value as Partial<Record<string, unknown>> | null | undefined;
-  const rule = `Cannot use '${option}': it must be a lock backend such as kvBackend(kv)`;
-  if (typeof candidate !== "object" || candidate === null) refuse(rule, value);
-  // Every lock asks.
-  if (known.has(candidate)) return;
-  for (const name of MEMBERS) {
-    const member = candidate[name];
-    if (name.endsWith("Ms") ? typeof member === "number" : typeof member === "function") continue;
-    throw new TypeError(`${rule}, current value lacks '${name}': ${describe(value)}`);
-  }
-  known.add(candidate);
 }

@@ -1,7 +1,7 @@
-import { assertBackend, type LockBackend } from "./backend.ts";
+import type { LockBackend } from "./backend.ts";
 import { printable } from "./printable.ts";
 import { refuse } from "./validate.ts";
-import type { CheckedOptions } from "./options.ts";
+import { assertBackend, type CheckedOptions } from "./options.ts";
 
 /** Which backend serves which kind. */
 export interface Backends {

@@ -1,4 +1,4 @@
-import { type CommitResult, errorOf } from "./backend.ts";
+import type { CommitResult } from "./backend.ts";
 import { Alarm, type Clock, type Moment, momentOf, spanMs } from "./clock.ts";
 import { backendError, type HolderInfo, LockBackendError } from "./errors.ts";
 import { publish, publishBackendError } from "./events.ts";
@@ -424,9 +424,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     if (!this.#isBrief || fence === undefined || expiresAt === null || !members.isOfferWanted(holder)) return;
     if (members.holdOf(holder) !== undefined) return;
     const from = momentOf(this.clock);
-    const { backend } = this.store;
+    const { backend, clockErrorMs } = this.store;
     const request = members.firstRequest!;
-    const leftMs = expiresAt - errorOf(backend) - backend.now() - this.#sleptMs(from);
+    const leftMs = expiresAt - clockErrorMs - backend.now() - this.#sleptMs(from);
     const forMs = Math.min(leftMs, request.leaseMs);
     if (!(forMs > leaseMs / 3)) return;
     members.onOfferTaken(holder);

@@ -1,4 +1,3 @@
-import { errorOf } from "./backend.ts";
 import type { Clock } from "./clock.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { Evidence } from "./record/evidence.ts";
@@ -98,7 +97,7 @@ class ObservedEvidence implements Evidence {
   }
 
   get errorMs(): number {
-    return errorOf(this.#look.store.backend);
+    return this.#look.store.clockErrorMs;
   }
 
   get graceMs(): number {

@@ -1,5 +1,5 @@
-import { assertBackend, type LockBackend } from "./backend.ts";
-import { ownOptions, refuse, time } from "./validate.ts";
+import type { LockBackend } from "./backend.ts";
+import { describe, ownOptions, refuse, time } from "./validate.ts";
 
 /**
  * The kinds of lock. They choose the backend: `STRONG` for what must never run twice, `WEAK` for what
@@ -144,4 +144,24 @@ function label(value: unknown): string | undefined {
     refuse(rule, value, RangeError);
   }
   return value;
+}
+
+const checkedBackends = new WeakSet<object>();
+
+/** What a backend must have: methods, and times. */
+const MEMBERS = ["read", "commit", "watch", "list", "now", "skewMs", "graceMs"];
+
+/** Refuses what is not a backend, naming the option it came in. */
+export function assertBackend(value: unknown, option: string): asserts value is LockBackend {
+  const candidate = value as Partial<Record<string, unknown>> | null | undefined;
+  const rule = `Cannot use '${option}': it must be a lock backend such as kvBackend(kv)`;
+  if (typeof candidate !== "object" || candidate === null) refuse(rule, value);
+  // Every lock asks.
+  if (checkedBackends.has(candidate)) return;
+  for (const name of MEMBERS) {
+    const member = candidate[name];
+    if (name.endsWith("Ms") ? typeof member === "number" : typeof member === "function") continue;
+    throw new TypeError(`${rule}, current value lacks '${name}': ${describe(value)}`);
+  }
+  checkedBackends.add(candidate);
 }

@@ -33,6 +33,12 @@ export class Store {
     this.clock = clock;
   }
 
+  /** By how much the store's clock may be wrong here at the moment. */
+  get clockErrorMs(): number {
+    const { errorMs, skewMs } = this.backend;
+    return errorMs ?? skewMs / 2;
+  }
+
   /** What time it is, in whole milliseconds of the store's clock. */
   now(): number {
     return Math.ceil(this.backend.now());

@@ -47,7 +47,7 @@ export const PROMISES: readonly Mutant[] = [
   {
     law: "offers: its lease ends before the store's by what the clock may be wrong",
     file: "core/local_lock.ts",
-    from: "expiresAt - errorOf(backend) - backend",
+    from: "expiresAt - clockErrorMs - backend",
     to: "expiresAt - backend",
     test: "tests/local_lock_test.ts",
     filter: "what the clock may be wrong",

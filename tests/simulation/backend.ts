@@ -1,11 +1,10 @@
-import {
-  type Change,
-  type CommitOptions,
-  type CommitResult,
-  type Entry,
-  errorOf,
-  type LockBackend,
-  type WatchOptions,
+import type {
+  Change,
+  CommitOptions,
+  CommitResult,
+  Entry,
+  LockBackend,
+  WatchOptions,
 } from "../../core/backend.ts";
 import { LockBackendError } from "../../core/errors.ts";
 import { Notify } from "../../core/notify.ts";
@@ -80,7 +79,7 @@ export class SimBackend implements LockBackend {
       queueSeenMs: this.#queueSeenMs,
       changes,
       concerns,
-      errorMs: errorOf(this),
+      errorMs: this.skewMs / 2,
       answer: "due",
       applied: 0,
     };

@@ -176,9 +176,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 5000,
     edits: [{
       file: "core/local_lock.ts",
-      from: "const leftMs = expiresAt - errorOf(backend) - backend.now() - this.#sleptMs(from);",
-      to:
-        "const leftMs = leaseMs + 0 * (expiresAt - errorOf(backend) - backend.now() - this.#sleptMs(from));",
+      from: "const leftMs = expiresAt - clockErrorMs - backend.now() - this.#sleptMs(from);",
+      to: "const leftMs = leaseMs + 0 * (expiresAt - clockErrorMs - backend.now() - this.#sleptMs(from));",
     }],
   },
   {
