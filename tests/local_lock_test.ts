@@ -106,9 +106,7 @@ Deno.test("local lock: who gives up leaves the queue, however the store fails, a
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];
   await scene.play(async () => {
-    const held = await a.acquire();
-    const ending = new AbortController();
-    const outcome = b.acquire({ signal: ending.signal }).catch((error) => error);
+    const { held, ending, outcome } = await waitBehind(a, b);
     await b.process.pause(100);
     assert(scene.record.queue !== undefined);
     fate(b, () => Promise.reject(lost()), () => Promise.reject(lost()));
@@ -124,9 +122,7 @@ Deno.test("local lock: an offer that crosses the leaving of its waiter is withdr
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];
   await scene.play(async () => {
-    const held = await a.acquire();
-    const ending = new AbortController();
-    const outcome = b.acquire({ signal: ending.signal }).catch((error) => error);
+    const { held, ending, outcome } = await waitBehind(a, b);
     await b.process.pause(50);
     // The offer is there before the entry is taken out of the queue.
     b.distance.thereMs = 100;
@@ -531,3 +527,11 @@ Deno.test("local lock: one who may not wait is refused while the lock is given b
     await (await waiting).release();
   });
 });
+
+/** One process holds the lock, and another waits for it until `ending` aborts. */
+async function waitBehind(holder: Player, waiter: Player) {
+  const held = await holder.acquire();
+  const ending = new AbortController();
+  const outcome = waiter.acquire({ signal: ending.signal }).catch((error) => error);
+  return { held, ending, outcome };
+}
