@@ -13,7 +13,7 @@ import { type IoRedisClient, type NodeRedisClient, redisBackend } from "../backe
 import { keepSecret } from "./terminal.ts";
 import { UsageError } from "./usage.ts";
 
-/** How long one who leaves waits for what he left in the store to be cleared away. */
+/** How long a process that leaves waits for what it left in the store to be cleared away. */
 const LEAVE_MS = 5000;
 
 /** After how long a Redis that went away is tried again. */

@@ -50,7 +50,7 @@ export interface LockForms<Options> extends LockWrapper<Options> {
  *
  * `identifier` is a non-empty string of any length, case matters; for wrapper and decorator it may also
  * be a function that makes one from the call's arguments. A lock is not re-entrant: whoever asks for it
- * again while holding it waits for himself.
+ * again while holding it waits for itself.
  *
  * Throws TypeError or RangeError for bad input, before anything is sent.
  *

@@ -258,7 +258,7 @@ export const operatorCases: Cases = {
     assert.deepEqual(await cleanup({ backend: a, prefix: id }), counts({}));
   },
 
-  "cleanup: olderThanMs evicts who holds for longer, and tells him why": async (stage) => {
+  "cleanup: olderThanMs evicts who holds for longer, and says why": async (stage) => {
     const { a, b, id } = stage;
     // A store that tells no time: the age of a hold is judged by what its process has written of it.
     a.skewMs = 0;
@@ -266,7 +266,7 @@ export const operatorCases: Cases = {
     const lost = lossOf(old);
     const waiting = stage.acquire(b);
     await stage.untilWaiting(1);
-    // In another process, so that only the store can tell him.
+    // In another process, so that only the store can tell it.
     const backend = stage.another();
     assert.deepEqual(
       await cleanup({ backend, prefix: id, olderThanMs: 3_600_000 }),

@@ -46,8 +46,8 @@ export interface CleanupOptions extends StoreOptions {
   /** Only identifiers that begin with this. Default: `""`, all. */
   prefix?: string;
   /**
-   * Take the lock away from everyone who has held it for this many milliseconds, even if he is alive and
-   * renews it: his `signal` aborts with the reason `forced`. Choose it longer than any honest hold; 0 evicts
+   * Take the lock away from every holder that has held it for this many milliseconds, even if it is alive and
+   * renews it: its `signal` aborts with the reason `forced`. Choose it longer than any honest hold; 0 evicts
    * every holder. Default: never, live holders are left alone.
    */
   olderThanMs?: number;
