@@ -49,8 +49,8 @@ export interface LockForms<Options> extends LockWrapper<Options> {
  * holds no state, so one can be kept and used by many callers at once.
  *
  * `identifier` is a non-empty string of any length, case matters; for wrapper and decorator it may also
- * be a function that makes one from the call's arguments. A lock is not re-entrant: whoever asks for it
- * again while holding it waits for itself.
+ * be a function that makes one from the call's arguments. A lock is not re-entrant: a caller that asks for
+ * it again while holding it waits for itself.
  *
  * Throws TypeError or RangeError for bad input, before anything is sent.
  *
