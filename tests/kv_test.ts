@@ -301,26 +301,69 @@ Deno.test(
 );
 
 Deno.test(
-  "kv: neither a renewal nor a new waiter makes commitIfHeld fail",
+  "kv: commitIfHeld builds once, however many renewals and waiters come before it has committed",
   withKv(async (kv) => {
-    const held = await lock("x", { backend: kvBackend(kv), leaseMs: 1500 }).acquire();
-    const ending = new AbortController();
-    const waiting = lock("x", { backend: kvBackend(kv), signal: ending.signal }).acquire();
     const record = async () =>
       await recordOf(kv, ["holdfast", "x"]) as { holders: { renewals: number }[]; queue?: string };
     const renewals = async () => (await record()).holders[0].renewals;
+    const untilRenewed = async () => {
+      for (const before = await renewals(); await renewals() === before;);
+    };
+    let tries = 0;
+    const backend = kvBackend(like(kv, {
+      atomic() {
+        const atomic = kv.atomic();
+        const [set, commit] = [atomic.set.bind(atomic), atomic.commit.bind(atomic)];
+        let isGuarded = false;
+        return Object.assign(atomic, {
+          set(...args: Parameters<typeof set>) {
+            isGuarded ||= args[0][0] === "done";
+            return set(...args);
+          },
+          async commit() {
+            // The record is another one than that which proved the hold.
+            if (isGuarded && ++tries <= 2) await untilRenewed();
+            return commit();
+          },
+        }) as unknown as ReturnType<KvDatabase["atomic"]>;
+      },
+    }));
+    const held = await lock("x", { backend, leaseMs: 600 }).acquire();
+    const ending = new AbortController();
+    let waiting: Promise<unknown>;
     let builds = 0;
     const { ok } = await commitIfHeld(held, async (atomic) => {
-      // The first two are overtaken: by the first waiter, which names its queue, then by a renewal.
-      if (++builds === 1) { while ((await record()).queue === undefined); }
-      const before = await renewals();
-      if (builds === 2) { while (await renewals() === before); }
-      atomic.set(["done"], builds);
+      atomic.set(["done"], ++builds).sum(["times"], 1n);
+      // For longer than it takes until the lock is renewed, and somebody is queued.
+      waiting = lock("x", { backend: kvBackend(kv), signal: ending.signal }).acquire();
+      while ((await record()).queue === undefined);
+      await untilRenewed();
+      await untilRenewed();
     });
-    assert(ok && builds >= 2);
-    assertEquals((await kv.get(["done"])).value, builds);
+    assertEquals([ok, builds, tries], [true, 1, 3]);
+    assertEquals((await kv.get(["done"])).value, 1);
+    assertEquals((await kv.get<Deno.KvU64>(["times"])).value?.value, 1n);
     ending.abort();
     await assertRejects(() => waiting);
+    await held.release();
+  }),
+);
+
+Deno.test(
+  "kv: what is wrong in a build is refused where it is built",
+  withKv(async (kv) => {
+    const held = await lock("x", { backend: kvBackend(kv) }).acquire();
+    let line = "";
+    const building = commitIfHeld(held, (atomic) => {
+      try {
+        atomic.set(["a"], 1, { expireIn: NaN });
+      } catch (error) {
+        line = `${error}`;
+        throw error;
+      }
+    });
+    await assertRejects(() => building, TypeError);
+    assertStringIncludes(line, "TypeError");
     await held.release();
   }),
 );

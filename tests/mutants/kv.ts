@@ -110,7 +110,7 @@ export const KV: readonly Mutant[] = [
       "a changed record is no refusal",
       "if (now.version === proof.version) return result;",
       "return result;",
-      "neither a renewal nor a new waiter",
+      "commitIfHeld builds once",
       "kv",
     ],
     [
@@ -122,10 +122,10 @@ export const KV: readonly Mutant[] = [
     ],
     [
       "a build may be async",
-      "await build(draftOf(atomic));",
-      "await build(atomic);",
+      "await build(draft.view);",
+      "await build(draft.take());",
       "commitIfHeld writes all of it",
-      "kv/guarded",
+      "kv",
     ],
     [
       "a closed database is no outage",
