@@ -283,7 +283,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     if (mine !== undefined) members.entryToken = mine.token;
     // What may be left in the store if nobody here learns of the outcome.
     const joining = mine && (members.firstRequest ?? members.holds[0]?.request);
-    this.#ask({
+    const inquiry: Inquiry<CommitResult> = {
       at,
       dueMs: this.#dueMsOf(at),
       trace: (grants[0]?.claim as Request | undefined) ?? joining,
@@ -294,6 +294,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
         this.#conflicts = written.ok ? 0 : this.#conflicts + 1;
         members.leavesQueueOut = this.#conflicts >= QUEUE_MOVES;
         if (!written.ok) {
+          if (written.mayBeEcho) this.#onUnknown(inquiry);
           // Who is no longer in the queue may have been offered the lock, whose record has not been asked for.
           const isOut = next.lock === undefined && written.snapshot !== undefined &&
             members.isQueuedBy(snapshot) && !members.isQueuedBy(written.snapshot);
@@ -311,7 +312,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
           if (isTakenOut(departure.hold, record, next.lock)) departure.isUnknown = true;
         }
       },
-    });
+    };
+    this.#ask(inquiry);
   }
 
   /**
@@ -480,11 +482,16 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     this.#continue();
   }
 
-  onFailure({ at, trace, onUnknown }: Inquiry<unknown>, error: unknown): void {
+  onFailure(inquiry: Inquiry<unknown>, error: unknown): void {
     this.#question = undefined;
+    this.#onUnknown(inquiry);
+    this.#retryOrFail(error, inquiry.at.monotonic);
+  }
+
+  /** What was asked may have been done or not: that is looked for. */
+  #onUnknown({ trace, onUnknown }: Pick<Inquiry<unknown>, "trace" | "onUnknown">): void {
     onUnknown?.();
     if (trace !== undefined) this.#leaveFootprint(trace);
-    this.#retryOrFail(error, at.monotonic);
   }
 
   onLate({ trace }: Inquiry<unknown>, error?: unknown): void {

@@ -3,6 +3,7 @@ import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncl
 import { delay } from "@std/async";
 import { commitIfHeld, kvBackend, type KvDatabase } from "../backends/kv.ts";
 import type { Entry } from "../core/backend.ts";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { DatabaseSync } from "node:sqlite";
 import { cleanup } from "../core/operators/cleanup.ts";
 import { Lock, lock, LockBackendError, LockLostError, locks } from "../mod.ts";
@@ -365,6 +366,49 @@ Deno.test(
     await assertRejects(() => building, TypeError);
     assertStringIncludes(line, "TypeError");
     await held.release();
+  }),
+);
+
+Deno.test(
+  "kv: far away, a refusal may be an echo: it is no failure, and all who ask at once get the lock",
+  withKv(async (kv) => {
+    const failures: unknown[] = [];
+    const note = (event: unknown) => void failures.push(event);
+    subscribe("holdfast:backend-error", note);
+    let refused = 0;
+    /** A database of the runtime's own, half of `ms` away. */
+    const away = (ms: number) => {
+      const far = like(kv, {
+        atomic() {
+          const atomic = kv.atomic();
+          const commit = atomic.commit.bind(atomic);
+          atomic.commit = async () => {
+            await delay(ms);
+            const result = await commit();
+            if (!result.ok) refused++;
+            return result;
+          };
+          return atomic as unknown as ReturnType<KvDatabase["atomic"]>;
+        },
+      });
+      return Object.setPrototypeOf(far, Deno.Kv.prototype);
+    };
+    try {
+      const change = [{ key: "y", version: null, value: "{}" }];
+      assert((await kvBackend(away(200)).commit(change)).ok);
+      assertEquals(await kvBackend(away(200)).commit(change), { ok: false, mayBeEcho: true });
+      assertEquals(await kvBackend(away(0)).commit(change), { ok: false });
+      refused = 0;
+      // Each in a process of its own, as far as they know.
+      await Promise.all(Array.from({ length: 6 }, async () => {
+        const held = await lock("x", { backend: kvBackend(away(200)), leaseMs: 10_000 }).acquire();
+        await held.release();
+      }));
+      assert(refused > 0);
+      assertEquals(failures, []);
+    } finally {
+      unsubscribe("holdfast:backend-error", note);
+    }
   }),
 );
 

@@ -28,8 +28,8 @@ export const KV: readonly Mutant[] = [
     ],
     [
       "7: over KV Connect, a refusal that may be of a second sending is an unknown outcome",
-      "if (result.ok || !late || !this.#repeats) return result;",
-      "return result;",
+      "return isLate && this.#repeats ?",
+      "return isLate && false ?",
       "a release that is sent twice has released",
       "store",
     ],
