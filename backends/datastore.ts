@@ -20,11 +20,9 @@
  */
 
 import type { LockBackend } from "../core/backend.ts";
-import { pause, systemClock } from "../core/clock.ts";
 import { LockBackendError } from "../core/errors.ts";
 import { guardOf } from "../core/guard.ts";
 import type { Lock } from "../core/lock.ts";
-import { Backoff } from "../core/retry.ts";
 import { refuse } from "../core/validate.ts";
 import type { DatastoreApi, DatastoreCommit, DatastoreTransaction } from "./datastore/api.ts";
 import { ABORTED, codeOf } from "./datastore/failures.ts";
@@ -40,8 +38,7 @@ export type {
 } from "./datastore/api.ts";
 export { datastoreClient, type DatastoreClientOptions } from "./datastore/client.ts";
 
-/** For how long a guarded commit that the server aborts is tried again. */
-const GUARDED_MS = 30_000;
+/** A guarded commit that the server aborts competes with others for what it reads. */
 const GUARDED_BACKOFF = { leastMs: 20, mostMs: 500, jitter: true };
 
 /** Options of {@linkcode datastoreBackend}. */
@@ -95,13 +92,16 @@ export function datastoreBackend(client: DatastoreApi, options: DatastoreBackend
  *
  * `build` receives a fresh transaction, reads in it and adds to it; it may be called again when the server
  * aborts the transaction, so let it have no other effects. Until it is done the server may hold back other
- * writes to what it has read, the renewal of the lock among them: be quick. The entities must be in the
+ * writes to what it has read: be quick. The lock is read last, so that it is renewed meanwhile. A database with
+ * optimistic concurrency may abort the transaction because of such a renewal: there, let `build` take less than a
+ * third of the lease. The entities must be in the
  * database that keeps the lock, in any namespace. Resolves to whether they are written; `{ ok: false }` only
  * because of an `insert` or `update` of the caller's own.
  *
  * Rejects with `LockLostError` if the lock is no longer held, with what `build` throws (both write nothing),
  * with TypeError if `held` is not a lock on a Datastore backend, and with `LockBackendError` if the server
- * failed: only then the outcome is unknown.
+ * failed: only then the outcome is unknown. It also rejects with `LockBackendError`, and nothing is written, if the
+ * server has aborted every try for 30 seconds.
  *
  * @example
  * ```ts
@@ -124,18 +124,18 @@ export async function commitIfHeld(
 ): Promise<DatastoreCommit> {
   const guard = guardOf(held, { Backend: DatastoreStore, name: "a Datastore" });
   if (typeof build !== "function") refuse("Cannot commit: 'build' must be a function", build);
-  const backoff = new Backoff(GUARDED_BACKOFF);
-  for (const started = performance.now();;) {
-    const proof = await guard.prove();
+  for (const tries = guard.tries(GUARDED_BACKOFF);;) {
+    let aborted: LockBackendError | undefined;
+    // Who has lost it builds nothing.
+    await guard.prove();
     try {
-      const done = await guard.backend.guarded(proof, build);
+      const done = await guard.backend.guarded(guard, build);
       if (done !== undefined) return done;
     } catch (error) {
       if (!(error instanceof LockBackendError)) throw error;
-      if (codeOf(error) !== ABORTED || performance.now() - started > GUARDED_MS) {
-        throw guard.failure(error);
-      }
+      if (codeOf(error) !== ABORTED) throw guard.failure(error);
+      aborted = error;
     }
-    await pause(systemClock, backoff.pauseMs());
+    await tries.again(aborted);
   }
 }

@@ -28,7 +28,7 @@ import { describe, ownOptions, refuse } from "../core/validate.ts";
 import { causeOf } from "./causes.ts";
 import type { KvAtomic, KvCommit, KvDatabase, KvKeyPart } from "./kv/api.ts";
 import { defaultSkewMs, denoGlobal, MACHINES_SKEW_MS } from "./kv/clients.ts";
-import { commitUnder } from "./kv/guarded.ts";
+import { commitUnder, Draft } from "./kv/guarded.ts";
 import { KvStore } from "./kv/store.ts";
 
 export type { KvAtomic, KvCommit, KvDatabase, KvEntry, KvKeyPart, KvMutation } from "./kv/api.ts";
@@ -130,9 +130,10 @@ export async function openDefaultKvBackend(): Promise<LockBackend> {
  * Commits the caller's own mutations in one atomic operation that also proves that the lock is still held:
  * a holder that has lost its lock, without knowing it yet, writes nothing.
  *
- * `build` receives a fresh atomic operation and adds to it; it may be called again when the lock's record
- * has changed meanwhile (a renewal, a new waiter), which never makes the commit fail. Keep the data in the
- * database that keeps the lock. Resolves to what Deno KV answers; `{ ok: false }` only if a check of the
+ * `build` receives a fresh atomic operation and adds to it. It is called once and may take its time: the lock is
+ * renewed meanwhile, and proven to be held when it is done. Do not change the values that it hands over before all is
+ * written: where a renewal or a new waiter comes in between, which never makes the commit fail, they are sent once
+ * more. Keep the data in the database that keeps the lock. Resolves to what Deno KV answers; `{ ok: false }` only if a check of the
  * caller's own failed. It adds two checks of its own to the caller's; Deno KV takes 100 in all on a local
  * database, 10 over KV Connect and with npm:@deno/kv.
  *
@@ -141,7 +142,8 @@ export async function openDefaultKvBackend(): Promise<LockBackend> {
  *
  * Rejects with `LockLostError` if the lock is no longer held, with what `build` throws (both write nothing),
  * with TypeError if `held` is not a lock on a Deno KV backend, and with `LockBackendError` if the database
- * failed: only then the outcome is unknown.
+ * failed: only then the outcome is unknown. It also rejects with `LockBackendError`, and nothing is written, if the
+ * lock's record has changed during every try for 30 seconds.
  *
  * @example
  * ```ts
@@ -163,13 +165,19 @@ export async function commitIfHeld(
 ): Promise<KvCommit> {
   const guard = guardOf(held, { Backend: KvStore, name: "a Deno KV" });
   if (typeof build !== "function") refuse("Cannot commit: 'build' must be a function", build);
-  for (;;) {
-    const proof = await guard.prove();
-    const result = await commitUnder(guard, proof, build);
+  // Who has lost it builds nothing.
+  await guard.prove();
+  const draft = new Draft(guard.backend.kv);
+  await build(draft.view);
+  const tries = guard.tries();
+  for (let proof = await guard.prove();;) {
+    const result = await commitUnder(guard, proof, draft.take());
     if (result.ok) return result;
     // Either a check of the caller's own has failed, or the record has changed: only then it is tried again.
     const now = await guard.prove();
     if (now.version === proof.version) return result;
+    proof = now;
+    await tries.again();
   }
 }
 

@@ -106,7 +106,8 @@ const MAX_WORDS = { command: 7000, total: 50_000 };
  * Rejects with `LockLostError` if the lock is no longer held (nothing is then run), with TypeError if `held` is
  * not a lock on a Redis backend or `commands` are not commands, with RangeError if one of them has more than 7000
  * words or all have more than 50 000, and with `LockBackendError` if Redis failed or
- * refused a command: only then the outcome is unknown. An `ioredis` client that resends commands after a broken
+ * refused a command: only then the outcome is unknown. It also rejects with `LockBackendError`, and nothing is run, if
+ * the lock's record has changed during every try for 30 seconds. An `ioredis` client that resends commands after a broken
  * connection (`autoResendUnfulfilledCommands`, its default) may then have run them twice.
  *
  * @example
@@ -125,7 +126,7 @@ const MAX_WORDS = { command: 7000, total: 50_000 };
 export async function commitIfHeld(held: Lock, commands: readonly RedisCommand[]): Promise<unknown[]> {
   const guard = guardOf(held, REDIS);
   assertCommands(commands);
-  for (;;) {
+  for (const tries = guard.tries();; await tries.again()) {
     const proof = await guard.prove();
     const replies = await guard.backend.guarded(proof, commands).catch((error) => {
       throw guard.failure(error);

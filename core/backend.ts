@@ -40,8 +40,17 @@ export interface Change {
 export type CommitResult =
   /** All changes are applied, under this new version. */
   | { readonly ok: true; readonly version: string }
-  /** Nothing is applied. `entries` are the ones now there, if the store gives them for free, of other records of the lock, too. */
-  | { readonly ok: false; readonly entries?: readonly Entry[] };
+  /** Nothing is applied, unless it `mayBeEcho`. */
+  | {
+    readonly ok: false;
+    /** The ones now there, if the store gives them for free, of other records of the lock, too. */
+    readonly entries?: readonly Entry[];
+    /**
+     * Whether the client may have sent the commit twice unasked, so that the second copy may have been refused because of
+     * what the first has written. Reading settles that. It is no failure: the store has answered. Default: `false`.
+     */
+    readonly mayBeEcho?: boolean;
+  };
 
 /** How `commit` is asked. */
 export interface CommitOptions {
@@ -92,7 +101,8 @@ export interface LockBackend {
    *
    * Versions rise strictly per key in the order of strings, across deletion, expiry, clean-up and
    * restarts: the version of the commit that grants a lock is its fencing token. Where the outcome is
-   * unknown (the answer was lost) it throws, and it does not repeat the commit by itself. A store with a
+   * unknown (the answer was lost) it throws, and it does not repeat the commit by itself; where a client does that
+   * unasked, a refusal says that it `mayBeEcho`. A store with a
    * clock may also refuse a commit that was made while `now()` here was wrong; it is right afterwards.
    */
   commit(changes: readonly Change[], options?: CommitOptions): Promise<CommitResult>;

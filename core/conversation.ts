@@ -112,7 +112,13 @@ export class Conversation {
     this.#participant.owedAnswers++;
     this.question = undefined;
     this.#knowledge.drop();
-    this.#mayHaveDone(question);
+    if (question instanceof Commit && question.trace !== undefined) this.leaveFootprint(question.trace);
+  }
+
+  /** A commit may have been applied or not: that is looked for. */
+  mayHaveDone(commit: Commit): void {
+    this.#lock.onUnknown(commit);
+    if (commit.trace !== undefined) this.leaveFootprint(commit.trace);
   }
 
   /** The store has failed: whoever cannot wait until it has recovered is told. */
@@ -180,8 +186,7 @@ export class Conversation {
   /** It has failed, or was not answered in time. */
   #onFailure(question: Question<unknown>, error: unknown): void {
     this.question = undefined;
-    if (question instanceof Commit) this.#lock.onUnknown(question);
-    this.#mayHaveDone(question);
+    if (question instanceof Commit) this.mayHaveDone(question);
     this.fail(error, question.at.monotonic);
   }
 
@@ -191,10 +196,6 @@ export class Conversation {
     if (!(question instanceof Commit) || question.trace === undefined) return;
     if (error !== undefined && !isTransient(error)) return;
     this.#participant.lock(this.#lock.key).mayHaveLeft(question.trace);
-  }
-
-  #mayHaveDone(question: Question<unknown>): void {
-    if (question instanceof Commit && question.trace !== undefined) this.leaveFootprint(question.trace);
   }
 
   /** What may have been left could not be cleared away; it ends with its lease. */

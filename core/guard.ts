@@ -1,7 +1,16 @@
-import type { LockBackend } from "./backend.ts";
-import { backendError, type LockBackendError, LockLostError } from "./errors.ts";
+import type { Entry, LockBackend } from "./backend.ts";
+import { pause } from "./clock.ts";
+import { backendError, LockBackendError, LockLostError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
 import { holdOf, type Lock } from "./lock.ts";
+import { names } from "./members.ts";
+import { lockIn } from "./record/codec.ts";
+import { Backoff, type BackoffOptions } from "./retry.ts";
+
+/** For how long a guarded commit is tried again that changes of the lock's record have refused. */
+const TRIED_MS = 30_000;
+/** The record has changed just now, and does so seldom: the next try can be soon. */
+const TRIES: BackoffOptions = { leastMs: 1, mostMs: 100, jitter: true };
 
 /** What a backend's `commitIfHeld` needs of a held lock: nothing else of a hold is its business. */
 export interface Guard<Backend extends LockBackend> {
@@ -15,10 +24,23 @@ export interface Guard<Backend extends LockBackend> {
    * LockLostError, or with LockBackendError if the store does not answer.
    */
   prove(): Promise<Proof>;
+  /** Whether this record of the lock names the hold: a transaction that has read it may write. */
+  isProof(entry: Entry): boolean;
+  /** Begins to count how long one commit is tried. */
+  tries(backoff?: BackoffOptions): Tries;
   /** The store's answer; a failure with unknown outcome if that takes longer than a lease. */
   bounded<Answer>(answer: Promise<Answer>): Promise<Answer>;
   /** The store's failure, under the name of the lock. */
   failure(cause: unknown): LockBackendError;
+}
+
+/** The tries of one guarded commit. */
+export interface Tries {
+  /**
+   * Resolves when it may be tried again: it was refused because the lock's record has changed, or because of `cause`.
+   * Rejects with LockBackendError when it has been tried for half a minute.
+   */
+  again(cause?: LockBackendError): Promise<void>;
 }
 
 /** The record that proves a hold: as long as it has this version, the lock is held. */
@@ -51,6 +73,8 @@ export function guardOf<Backend extends LockBackend>(
     key,
     leaseMs,
     prove: () => proofOf(hold),
+    isProof: (entry) => names(lockIn(entry).record, hold),
+    tries: (backoff) => triesOf(hold, backoff),
     bounded: (answer) => store.bounded(answer, leaseMs),
     failure: (cause) => backendError(identifier, "commit under", cause),
   };
@@ -64,4 +88,22 @@ export async function proofOf(hold: Hold): Promise<Proof> {
   });
   if (version !== undefined && hold.held) return { key, version };
   throw hold.lost ?? new LockLostError(identifier, "released", fencingToken);
+}
+
+function triesOf({ identifier, lock: { clock } }: Hold, options = TRIES): Tries {
+  const startedMs = clock.monotonicMs();
+  const backoff = new Backoff(options);
+  return {
+    async again(cause) {
+      if (clock.monotonicMs() - startedMs >= TRIED_MS) {
+        const changed = () =>
+          new LockBackendError(
+            `nothing was written: the lock's record has changed during every try, for ${TRIED_MS} ms`,
+            { transient: true },
+          );
+        throw backendError(identifier, "commit under", cause ?? changed());
+      }
+      await pause(clock, backoff.pauseMs());
+    },
+  };
 }

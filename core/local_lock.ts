@@ -272,13 +272,15 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     this.#know(snapshot, at.monotonic);
   }
 
-  onDecided({ at, snapshot, plan: next }: Commit, answer: CommitResult): void {
+  onDecided(commit: Commit, answer: CommitResult): void {
+    const { at, snapshot, plan: next } = commit;
     const members = this.#members;
     const written = this.store.written(snapshot, next, answer);
     this.#onDone();
     this.#conflicts = written.ok ? 0 : this.#conflicts + 1;
     members.leavesQueueOut = this.#conflicts >= QUEUE_MOVES;
     if (!written.ok) {
+      if (written.mayBeEcho) this.#conversation.mayHaveDone(commit);
       // Who is no longer in the queue may have been offered the lock, whose record has not been asked for.
       const isOut = next.lock === undefined && written.snapshot !== undefined &&
         members.isQueuedBy(snapshot) && !members.isQueuedBy(written.snapshot);

@@ -21,7 +21,12 @@ import { within } from "./time_limit.ts";
 /** What became of writes: what is there now, as far as that is known. */
 export type Written =
   | { readonly ok: true; readonly snapshot: Snapshot }
-  | { readonly ok: false; readonly snapshot: Snapshot | undefined };
+  | {
+    readonly ok: false;
+    readonly snapshot: Snapshot | undefined;
+    /** They may have been applied all the same. */
+    readonly mayBeEcho: boolean;
+  };
 
 /** A backend whose answers are waited for with a limit, and that speaks of locks instead of entries. */
 export class Store {
@@ -90,13 +95,15 @@ export class Store {
   written(snapshot: Snapshot, writes: Writes, answer: CommitResult): Written {
     if (answer.ok) return { ok: true, snapshot: snapshotAfter(snapshot, writes, answer.version) };
     publish("holdfast:conflict", () => ({ identifier: snapshot.key }));
-    return { ok: false, snapshot: answer.entries && told(foundIn(answer.entries, snapshot)) };
+    const { entries, mayBeEcho = false } = answer;
+    const isKnown = entries !== undefined && !mayBeEcho;
+    return { ok: false, snapshot: isKnown ? told(foundIn(entries, snapshot)) : undefined, mayBeEcho };
   }
 
   /**
    * Replaces the records of a lock by what `next` makes of them, or of what others have made of them meanwhile. `false` if
    * that is `undefined`: they are left alone then. `seen` is what they are, if that is known; the queue's is only looked at
-   * `withQueue`.
+   * `withQueue`. `mayBeDone` says that what was made of them before may have been written although it was refused.
    */
   async change(
     { key, limitMs, seen, withQueue = false }: {
@@ -105,11 +112,12 @@ export class Store {
       readonly seen?: Snapshot;
       readonly withQueue?: boolean;
     },
-    next: (snapshot: Snapshot) => Writes | undefined,
+    next: (snapshot: Snapshot, mayBeDone: boolean) => Writes | undefined,
   ): Promise<boolean> {
+    let mayBeDone = false;
     for (let snapshot = seen;;) {
       snapshot ??= await this.bounded(withQueue ? this.read(key) : this.readAlone(key), limitMs);
-      const writes = next(snapshot);
+      const writes = next(snapshot, mayBeDone);
       if (writes === undefined) return false;
       const written = this.written(
         snapshot,
@@ -117,6 +125,7 @@ export class Store {
         await this.bounded(this.send(snapshot, writes), limitMs),
       );
       if (written.ok) return true;
+      mayBeDone ||= written.mayBeEcho;
       // The queue that was known may have gone with the record that named it.
       snapshot = withQueue && written.snapshot?.queue === undefined ? undefined : written.snapshot;
     }

@@ -3,6 +3,7 @@ import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncl
 import { delay } from "@std/async";
 import { commitIfHeld, kvBackend, type KvDatabase } from "../backends/kv.ts";
 import type { Entry } from "../core/backend.ts";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { DatabaseSync } from "node:sqlite";
 import { cleanup } from "../core/operators/cleanup.ts";
 import { Lock, lock, LockBackendError, LockLostError, locks } from "../mod.ts";
@@ -301,27 +302,113 @@ Deno.test(
 );
 
 Deno.test(
-  "kv: neither a renewal nor a new waiter makes commitIfHeld fail",
+  "kv: commitIfHeld builds once, however many renewals and waiters come before it has committed",
   withKv(async (kv) => {
-    const held = await lock("x", { backend: kvBackend(kv), leaseMs: 1500 }).acquire();
-    const ending = new AbortController();
-    const waiting = lock("x", { backend: kvBackend(kv), signal: ending.signal }).acquire();
     const record = async () =>
       await recordOf(kv, ["holdfast", "x"]) as { holders: { renewals: number }[]; queue?: string };
     const renewals = async () => (await record()).holders[0].renewals;
+    const untilRenewed = async () => {
+      for (const before = await renewals(); await renewals() === before;);
+    };
+    let tries = 0;
+    const backend = kvBackend(like(kv, {
+      atomic() {
+        const atomic = kv.atomic();
+        const [set, commit] = [atomic.set.bind(atomic), atomic.commit.bind(atomic)];
+        let isGuarded = false;
+        return Object.assign(atomic, {
+          set(...args: Parameters<typeof set>) {
+            isGuarded ||= args[0][0] === "done";
+            return set(...args);
+          },
+          async commit() {
+            // The record is another one than that which proved the hold.
+            if (isGuarded && ++tries <= 2) await untilRenewed();
+            return commit();
+          },
+        }) as unknown as ReturnType<KvDatabase["atomic"]>;
+      },
+    }));
+    const held = await lock("x", { backend, leaseMs: 600 }).acquire();
+    const ending = new AbortController();
+    let waiting: Promise<unknown>;
     let builds = 0;
     const { ok } = await commitIfHeld(held, async (atomic) => {
-      // The first two are overtaken: by the first waiter, which names its queue, then by a renewal.
-      if (++builds === 1) { while ((await record()).queue === undefined); }
-      const before = await renewals();
-      if (builds === 2) { while (await renewals() === before); }
-      atomic.set(["done"], builds);
+      atomic.set(["done"], ++builds).sum(["times"], 1n);
+      // For longer than it takes until the lock is renewed, and somebody is queued.
+      waiting = lock("x", { backend: kvBackend(kv), signal: ending.signal }).acquire();
+      while ((await record()).queue === undefined);
+      await untilRenewed();
+      await untilRenewed();
     });
-    assert(ok && builds >= 2);
-    assertEquals((await kv.get(["done"])).value, builds);
+    assertEquals([ok, builds, tries], [true, 1, 3]);
+    assertEquals((await kv.get(["done"])).value, 1);
+    assertEquals((await kv.get<Deno.KvU64>(["times"])).value?.value, 1n);
     ending.abort();
     await assertRejects(() => waiting);
     await held.release();
+  }),
+);
+
+Deno.test(
+  "kv: what is wrong in a build is refused where it is built",
+  withKv(async (kv) => {
+    const held = await lock("x", { backend: kvBackend(kv) }).acquire();
+    let line = "";
+    const building = commitIfHeld(held, (atomic) => {
+      try {
+        atomic.set(["a"], 1, { expireIn: NaN });
+      } catch (error) {
+        line = `${error}`;
+        throw error;
+      }
+    });
+    await assertRejects(() => building, TypeError);
+    assertStringIncludes(line, "TypeError");
+    await held.release();
+  }),
+);
+
+Deno.test(
+  "kv: far away, a refusal may be an echo: it is no failure, and all who ask at once get the lock",
+  withKv(async (kv) => {
+    const failures: unknown[] = [];
+    const note = (event: unknown) => void failures.push(event);
+    subscribe("holdfast:backend-error", note);
+    let refused = 0;
+    /** A database of the runtime's own, half of `ms` away. */
+    const away = (ms: number) => {
+      const far = like(kv, {
+        atomic() {
+          const atomic = kv.atomic();
+          const commit = atomic.commit.bind(atomic);
+          atomic.commit = async () => {
+            await delay(ms);
+            const result = await commit();
+            if (!result.ok) refused++;
+            return result;
+          };
+          return atomic as unknown as ReturnType<KvDatabase["atomic"]>;
+        },
+      });
+      return Object.setPrototypeOf(far, Deno.Kv.prototype);
+    };
+    try {
+      const change = [{ key: "y", version: null, value: "{}" }];
+      assert((await kvBackend(away(200)).commit(change)).ok);
+      assertEquals(await kvBackend(away(200)).commit(change), { ok: false, mayBeEcho: true });
+      assertEquals(await kvBackend(away(0)).commit(change), { ok: false });
+      refused = 0;
+      // Each in a process of its own, as far as they know.
+      await Promise.all(Array.from({ length: 6 }, async () => {
+        const held = await lock("x", { backend: kvBackend(away(200)), leaseMs: 10_000 }).acquire();
+        await held.release();
+      }));
+      assert(refused > 0);
+      assertEquals(failures, []);
+    } finally {
+      unsubscribe("holdfast:backend-error", note);
+    }
   }),
 );
 

@@ -3,6 +3,7 @@
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
 import { pause, systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
+import type { Guard } from "../../core/guard.ts";
 import { Backoff } from "../../core/retry.ts";
 import { poll } from "../polling.ts";
 import { errorOf, ServerClock } from "../server_clock.ts";
@@ -144,15 +145,15 @@ export class DatastoreStore implements LockBackend {
   }
 
   /**
-   * Runs `build` in a transaction that has read the lock's record under this version, and commits it. `undefined` if the
-   * record has changed meanwhile: nothing is written then.
+   * Runs `build` in a transaction that then reads the lock's record, and commits it. `undefined` if the record does not
+   * name the hold any more: nothing is written then.
    */
   guarded(
-    { key, version }: Pick<Entry, "key" | "version">,
+    { key, isProof }: Pick<Guard<DatastoreStore>, "key" | "isProof">,
     build: (tx: DatastoreTransaction) => unknown,
   ): Promise<DatastoreCommit | undefined> {
-    const proof = { key: this.#keyOf(key), version };
-    return transact(this.#calls, { identifier: key, proof, partition: this.#partition, build });
+    const lock = this.#keyOf(key);
+    return transact(this.#calls, { identifier: key, lock, isProof, partition: this.#partition, build });
   }
 
   #keyOf(key: string): DatastoreKey {

@@ -1,35 +1,34 @@
 /** A transaction of the caller's own that the server commits only if the lock's record has not changed. */
 
+import type { Entry } from "../../core/backend.ts";
 import { begun } from "./answers.ts";
 import type { DatastoreCommit, DatastoreEntity, DatastoreKey, DatastoreTransaction } from "./api.ts";
 import type { DatastoreCalls } from "./calls.ts";
-import { textOf } from "./entities.ts";
+import { entryOf, textOf } from "./entities.ts";
 import { ALREADY_EXISTS, codeOf, NOT_FOUND } from "./failures.ts";
 
 /** What is committed, and on what condition. */
 export interface Guarded {
   /** The lock that guards it, as messages call it. */
   readonly identifier: string;
-  /** The lock's record, and the version that it must have. */
-  readonly proof: { readonly key: DatastoreKey; readonly version: string | null };
+  /** Where the lock's record is. */
+  readonly lock: DatastoreKey;
+  /** Whether this is a record that names the hold. */
+  readonly isProof: (entry: Entry) => boolean;
   /** Where the caller's keys are, if they do not say so themselves. */
   readonly partition: NonNullable<DatastoreKey["partitionId"]>;
   readonly build: (tx: DatastoreTransaction) => unknown;
 }
 
-/** Runs and commits a guarded transaction; `undefined` if the record has changed, and nothing is written. */
+/** Runs and commits a guarded transaction; `undefined` if the record does not name the hold: nothing is written then. */
 export async function transact(
   calls: DatastoreCalls,
-  { identifier, proof, partition, build }: Guarded,
+  { identifier, lock, isProof, partition, build }: Guarded,
 ): Promise<DatastoreCommit | undefined> {
   const transaction = begun(await calls.call("beginTransaction", { transactionOptions: { readWrite: {} } }));
   let open = true;
   try {
     const readOptions = { transaction };
-    const [lock] = await calls.lookup([proof.key], readOptions);
-    // What the transaction has read cannot change before it commits: the server sees to that.
-    if (lock === undefined || lock.version !== proof.version) return undefined;
-
     const mutations: object[] = [];
     const here = (key: DatastoreKey | null | undefined): DatastoreKey => ({
       path: key?.path,
@@ -55,6 +54,10 @@ export async function transact(
       },
     };
     await build(draft);
+    // The last of what is read: what a transaction has read cannot change before it commits, the server sees to that, and
+    // a renewal must not wait for what the caller does.
+    const [found] = await calls.lookup([lock], readOptions);
+    if (found === undefined || !isProof(entryOf(found))) return undefined;
     open = false;
     await calls.call("commit", { mode: "TRANSACTIONAL", transaction, mutations });
     return { ok: true };

@@ -2,7 +2,7 @@
 
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
 import { systemClock } from "../../core/clock.ts";
-import { LockBackendError, quote, UnreadableRecordError } from "../../core/errors.ts";
+import { type LockBackendError, quote, UnreadableRecordError } from "../../core/errors.ts";
 import { describe } from "../../core/validate.ts";
 import type { KvCommit, KvDatabase, KvEntry, KvKeyPart } from "./api.ts";
 import { originOf } from "./clients.ts";
@@ -66,8 +66,11 @@ export class KvStore implements LockBackend {
   }
 
   async commit(changes: readonly Change[]): Promise<CommitResult> {
-    const result = await this.#watcher.committing(() => retried(() => this.#send(this.#atomic(changes))));
-    return result.ok ? { ok: true, version: result.versionstamp } : { ok: false };
+    const { result, isLate } = await this.#watcher.committing(() =>
+      retried(() => send(this.#atomic(changes)))
+    );
+    if (result.ok) return { ok: true, version: result.versionstamp };
+    return isLate && this.#repeats ? { ok: false, mayBeEcho: true } : { ok: false };
   }
 
   watch(key: string, options: WatchOptions): AsyncIterable<Entry> {
@@ -111,18 +114,19 @@ export class KvStore implements LockBackend {
     }
     return atomic;
   }
+}
 
-  /** Commits, and throws if what the answer says may be about a commit that was sent again. */
-  async #send(atomic: ReturnType<KvDatabase["atomic"]>): Promise<KvCommit> {
-    let late = false;
-    // In two steps, so that a process that has been frozen meanwhile does not take that for a late answer.
-    let timer = systemClock.after(0.45 * REPEAT_MS, () => {
-      timer = systemClock.after(0.45 * REPEAT_MS, () => late = true);
-    });
-    const result = await atomic.commit().finally(() => systemClock.clear(timer));
-    if (result.ok || !late || !this.#repeats) return result;
-    throw new LockBackendError("a commit that may have been sent twice was refused", { transient: true });
-  }
+/** Commits. An answer is late if the client may have sent the commit again before it came. */
+async function send(
+  atomic: ReturnType<KvDatabase["atomic"]>,
+): Promise<{ readonly result: KvCommit; readonly isLate: boolean }> {
+  let isLate = false;
+  // In two steps, so that a process that has been frozen meanwhile does not take that for a late answer.
+  let timer = systemClock.after(0.45 * REPEAT_MS, () => {
+    timer = systemClock.after(0.45 * REPEAT_MS, () => isLate = true);
+  });
+  const result = await atomic.commit().finally(() => systemClock.clear(timer));
+  return { result, isLate };
 }
 
 /** The entry of a record. Throws LockBackendError for what is none. */

@@ -50,15 +50,16 @@ export class KvWatcher {
   }
 
   /** Makes a commit of this process known, so that its echo is not taken for another process's news. */
-  async committing(commit: () => Promise<KvCommit>): Promise<KvCommit> {
+  async committing<Sent extends { readonly result: KvCommit }>(commit: () => Promise<Sent>): Promise<Sent> {
     this.#committing++;
     try {
-      const result = await commit();
+      const sent = await commit();
+      const { result } = sent;
       if (result.ok) {
         this.#own.add(result.versionstamp);
         if (this.#own.size > OWN_COMMITS) this.#own.delete(first(this.#own));
       }
-      return result;
+      return sent;
     } finally {
       this.#committing--;
     }

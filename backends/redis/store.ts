@@ -122,11 +122,8 @@ export class RedisStore implements LockBackend, AsyncDisposable {
         // The scripts for one record tell of the queue's, too.
         if (keys.length === 1 && reply.length === 3) keys.push(queueKeyOf(keys[0]));
         const entries = this.#entriesOf(keys, reply, sent);
-        if (reconnects !== this.adapter.reconnects) {
-          throw new LockBackendError("the connection broke, and the client may have sent this commit twice", {
-            transient: true,
-          });
-        }
+        // The connection broke meanwhile, and some clients then send again what was not answered.
+        if (reconnects !== this.adapter.reconnects) return { ok: false, mayBeEcho: true };
         notify?.(entries);
         return { ok: false, entries };
       }

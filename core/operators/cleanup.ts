@@ -303,10 +303,12 @@ export async function sweepOne(
     // With the lock goes its queue, which has to be known for that.
     const known = snapshot?.lock.record.queue === undefined ? snapshot : undefined;
     const where = { key, limitMs: OPERATOR_TIMEOUT_MS, withQueue: true };
-    await store.change({ ...where, seen: known }, (snapshot) => {
+    await store.change({ ...where, seen: known }, (snapshot, mayBeDone) => {
       const { version } = snapshot.lock;
-      outcome = "gone";
-      if (version === null) return undefined;
+      if (version === null) {
+        if (!mayBeDone) outcome = "gone";
+        return undefined;
+      }
       seen.note(snapshot);
       const look = { store, atMs: participant.clock.monotonicMs(), version };
       const step = sweep(snapshot, olderThanMs, evidenceOf(seen, look));

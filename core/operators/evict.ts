@@ -4,7 +4,7 @@ import type { LockBackend } from "../backend.ts";
 import { backendError } from "../errors.ts";
 import { keyOf } from "../identifier.ts";
 import { type Participant, participantOf } from "../participant.ts";
-import { evict } from "../record/eviction.ts";
+import { evict, lossOf } from "../record/eviction.ts";
 import type { Holder } from "../record/record.ts";
 import { OPERATOR_TIMEOUT_MS } from "./listing.ts";
 
@@ -18,18 +18,21 @@ export async function evictHolders(
   const { store } = participant;
   const key = await keyOf(identifier);
   // Only those that are there at the first look: whoever comes after them has nothing to do with it.
-  let targets: Set<string | undefined> | undefined;
+  let targets: readonly Holder[] | undefined;
+  let wasDone = false;
   try {
-    const evicted = await store.change({ key, limitMs: OPERATOR_TIMEOUT_MS }, ({ lock: { record } }) => {
-      targets ??= new Set(
-        record.holders.map(({ fence }) => fence).filter((fence) => fence === (fencingToken ?? fence)),
-      );
-      const which = ({ fence }: Holder) => targets!.has(fence);
+    const where = { key, limitMs: OPERATOR_TIMEOUT_MS };
+    const evicted = await store.change(where, ({ lock: { record } }, mayBeDone) => {
+      targets ??= record.holders.filter(({ fence }) => fence === (fencingToken ?? fence));
+      // If it was refused by its own echo, the notices are there.
+      wasDone = mayBeDone && targets.some(({ token }) => lossOf(record, token) === "forced");
+      const which = ({ fence }: Holder) => targets!.some((target) => target.fence === fence);
       const evidence = { now: store.now(), skewMs: backend.skewMs };
       return evict(record, { which, reason: "forced", evidence }) ?? undefined;
     });
-    if (evicted) notifyForced(participant, key, targets!);
-    return evicted;
+    if (!evicted && !wasDone) return false;
+    notifyForced(participant, key, new Set(targets!.map(({ fence }) => fence)));
+    return true;
   } catch (error) {
     throw backendError(identifier, "force the release of", error);
   }

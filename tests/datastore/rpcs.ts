@@ -273,25 +273,45 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     assertEquals(await after.release(), true);
   },
 
-  "a guarded commit of one who is robbed just before its transaction writes nothing": async (scene) => {
-    let rob = async () => {};
-    const client = Object.assign(Object.create(scene.client), {
-      async beginTransaction(request: object, options: object) {
-        await rob();
-        return await scene.client.beginTransaction(request, options);
-      },
+  "a guarded commit of one who is robbed just before its transaction, or its commit, writes nothing": async (
+    scene,
+  ) => {
+    for (const method of ["beginTransaction", "commit"] as const) {
+      let rob = async () => {};
+      const client = Object.assign(Object.create(scene.client), {
+        async [method](request: { transaction?: unknown }, options: object) {
+          if (method !== "commit" || request.transaction !== undefined) await rob();
+          return await scene.client[method](request, options);
+        },
+      });
+      const held = (await Lock.acquire(scene.id, { backend: datastoreBackend(client, { projectId }) }))!;
+      const thieves: (Lock | null)[] = [];
+      rob = async () => {
+        if (thieves.length > 0) return;
+        thieves.push(await Lock.acquire(scene.id, { backend: scene.backend(), stealAfterMs: 0 }));
+      };
+      const key = scene.key(`robbed before ${method}`);
+      const error = await assertRejects(() => commitIfHeld(held, (tx) => tx.upsert({ key })), LockLostError);
+      assertEquals(error.reason, "stolen");
+      await commitIfHeld(thieves[0]!, async (tx) => assertEquals(await tx.lookup(key), [undefined]));
+      await thieves[0]!.release();
+    }
+  },
+
+  "a guarded commit that takes long: the lock is renewed meanwhile, and it is built once": async (scene) => {
+    const backend = scene.backend();
+    const held = (await Lock.acquire(scene.id, { backend, leaseMs: 900 }))!;
+    const renewals = async () => JSON.parse((await backend.read([scene.id]))[0].value!).holders[0].renewals;
+    const key = scene.key("long");
+    let built = 0;
+    const long = commitIfHeld(held, async (tx) => {
+      built++;
+      assertEquals(await tx.lookup(key), [undefined]);
+      for (const before = await renewals(); await renewals() < before + 2;) await setTimeout(20);
+      tx.upsert({ key });
     });
-    const held = (await Lock.acquire(scene.id, { backend: datastoreBackend(client, { projectId }) }))!;
-    const thieves: (Lock | null)[] = [];
-    rob = async () => {
-      if (thieves.length > 0) return;
-      thieves.push(await Lock.acquire(scene.id, { backend: scene.backend(), stealAfterMs: 0 }));
-    };
-    const key = scene.key("robbed");
-    const error = await assertRejects(() => commitIfHeld(held, (tx) => tx.upsert({ key })), LockLostError);
-    assertEquals(error.reason, "stolen");
-    await commitIfHeld(thieves[0]!, async (tx) => assertEquals(await tx.lookup(key), [undefined]));
-    await thieves[0]!.release();
+    assertEquals([await long, built, held.held], [{ ok: true }, 1, true]);
+    await held.release();
   },
 
   "a guarded commit is tried anew when the server aborts it, not when nobody knows": async (scene) => {

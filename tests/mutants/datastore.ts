@@ -34,7 +34,7 @@ export const DATASTORE: readonly Mutant[] = [
     ],
     [
       "2: Datastore's commitIfHeld reads the lock in its transaction",
-      "if (lock === undefined || lock.version !== proof.version) return undefined;",
+      "if (found === undefined || !isProof(entryOf(found))) return undefined;",
       "",
       "robbed just before its transaction",
       "datastore/transaction",
@@ -43,7 +43,7 @@ export const DATASTORE: readonly Mutant[] = [
       "2: Datastore's commitIfHeld reads in its transaction",
       "const readOptions = { transaction };",
       "const readOptions = {};",
-      "a guarded commit of a robbed holder",
+      "robbed just before its transaction",
       "datastore/transaction",
     ],
     [

@@ -28,8 +28,8 @@ export const KV: readonly Mutant[] = [
     ],
     [
       "7: over KV Connect, a refusal that may be of a second sending is an unknown outcome",
-      "if (result.ok || !late || !this.#repeats) return result;",
-      "return result;",
+      "return isLate && this.#repeats ?",
+      "return isLate && false ?",
       "a release that is sent twice has released",
       "store",
     ],
@@ -110,7 +110,7 @@ export const KV: readonly Mutant[] = [
       "a changed record is no refusal",
       "if (now.version === proof.version) return result;",
       "return result;",
-      "neither a renewal nor a new waiter",
+      "commitIfHeld builds once",
       "kv",
     ],
     [
@@ -122,10 +122,10 @@ export const KV: readonly Mutant[] = [
     ],
     [
       "a build may be async",
-      "await build(draftOf(atomic));",
-      "await build(atomic);",
+      "await build(draft.view);",
+      "await build(draft.take());",
       "commitIfHeld writes all of it",
-      "kv/guarded",
+      "kv",
     ],
     [
       "a closed database is no outage",

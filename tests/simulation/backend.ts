@@ -71,7 +71,7 @@ export class SimBackend implements LockBackend {
   }
 
   commit(changes: readonly Change[], { concerns }: CommitOptions = {}): Promise<CommitResult> {
-    const { store, network, process, time, onSent } = this.parts;
+    const { store, network, process, time, onSent, onTold } = this.parts;
     const request: Request = {
       process,
       madeMs: process.world.now,
@@ -89,8 +89,15 @@ export class SimBackend implements LockBackend {
     const senderMs = makes ? undefined : time.senderMs();
     onSent?.(request);
     const refused = network.chance(network.state.refuse);
+    const isEcho = network.chance(network.state.echo);
+    const apply = (): CommitResult => {
+      if (refused) return { ok: false };
+      const result = this.#withBoth(store.commit(request, senderMs));
+      if (isEcho && result.ok) onTold?.("refused by its own echo");
+      return isEcho ? { ok: false, mayBeEcho: true } : result;
+    };
     return this.#ask<CommitResult>(
-      () => refused ? { ok: false } : this.#withBoth(store.commit(request, senderMs)),
+      apply,
       { request, wrote, shows: (result) => (result.ok ? changes : result.entries ?? []).some(isOfQueue) },
     );
   }
@@ -263,7 +270,8 @@ export class SimBackend implements LockBackend {
         heard: ({ answer, storeMs, atMs }) => {
           if (shows?.(answer)) this.#queueSeenMs = atMs;
           if (request !== undefined) {
-            request.answer = (answer as CommitResult).ok ? "came" : "refused";
+            const result = answer as CommitResult;
+            request.answer = result.ok ? "came" : result.mayBeEcho ? "lost" : "refused";
             request.cameMs = process.now;
           }
           try {

@@ -29,6 +29,7 @@ export const MARKS = {
   "told of the queue": EVERY,
   "told once more of the queue as it was": EVERY,
   "refused, and told of both records": EVERY,
+  "refused by its own echo": EVERY,
   "an offer lapsed: its process is dead": FAULTY,
   "an offer that left the queue out": FAULTY,
   "a dead first in the queue passed within two graces": ["rough"],

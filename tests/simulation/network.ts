@@ -19,6 +19,8 @@ export interface Network {
   readonly tellLoss: number;
   /** How many commits are refused although nothing has changed, without saying what is there. */
   readonly refuse: number;
+  /** How many commits the client sends twice by itself: it hears of the second only, which the first one has made stale. */
+  readonly echo: number;
   /** How many requests fail in a way that waiting does not cure. */
   readonly fail: number;
   /** How many wake-ups come twice, the second time late and showing what was then. */
@@ -43,6 +45,7 @@ export const FAIR: Network = {
   repeat: 0,
   tellLoss: 0,
   refuse: 0,
+  echo: 0,
   fail: 0,
   repeatWake: 0,
   forgeWake: 0,

@@ -153,7 +153,8 @@ const far = fc.oneof(
 
 function networks(weather: Weather): fc.Arbitrary<Network> {
   if (weather === "calm") {
-    return fc.record({ repeatWake: share(0.3), push: fc.boolean() }).map((some) => ({ ...FAIR, ...some }));
+    return fc.record({ repeatWake: share(0.3), push: fc.boolean(), echo: mostly(0, share(0.3), 2) })
+      .map((some) => ({ ...FAIR, ...some }));
   }
   return fc.record({
     slow: share(0.1),
@@ -164,6 +165,7 @@ function networks(weather: Weather): fc.Arbitrary<Network> {
     repeat: mostly(0, share(0.1), 2),
     tellLoss: share(1),
     refuse: mostly(0, share(0.1), 2),
+    echo: mostly(0, share(0.3), 2),
     fail: mostly(0, share(0.02), 4),
     repeatWake: share(0.3),
     forgeWake: mostly(0, share(0.3), 4),
