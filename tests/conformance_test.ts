@@ -1,9 +1,10 @@
 import { kvBackend } from "@holdfast/lock/backends/kv";
 import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
 import { testBackend, type TestPeer } from "@holdfast/lock/testing";
+import { SideBySide } from "./support/side_by_side.ts";
 
-const { test } = Deno;
-const skip = test.ignore;
+const stores = new SideBySide();
+const { test, skip } = stores;
 /** For a machine that is busy with other things: only what hangs runs into it. */
 const limitMs = 30_000;
 
@@ -66,3 +67,5 @@ testBackend({
     return { backend: kvBackend(kv), close: () => kv.close() };
   },
 });
+
+stores.register("KV and memory");

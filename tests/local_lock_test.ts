@@ -319,6 +319,21 @@ Deno.test("local lock: one that is looked at when it is over is not watched", as
   });
 });
 
+Deno.test("local lock: one that is looked at when it is over, as the store failed, starts no timer", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  await scene.play(async () => {
+    const hold = await a.acquire({ leaseMs: 1000 });
+    const fails = () => Promise.reject(new LockBackendError("no answer", { transient: true }));
+    fate(a, ...Array.from({ length: 50 }, () => fails));
+    a.backend.read = fails;
+    await a.process.pause(1000);
+    assertEquals([hold.held, a.participant.known(KEY)], [false, undefined]);
+    hold.startWatching();
+    assertEquals(a.process.timers.size, 0);
+  });
+});
+
 // Offers.
 
 /** Both have had the lock, briefly or not; now `a` has it, `b` waits, and `a` is about to give it back. */

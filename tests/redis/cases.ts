@@ -6,16 +6,16 @@ import { CLIENTS } from "./clients.ts";
 
 type Register = Parameters<typeof testBackend>[0]["test"];
 
-/** Registers the suite for each client, or for `only` one, on the server at `port`; `stretch` as in `testBackend`. */
+/** Registers the suite for the clients of these names on the server at `port`; `stretch` as in `testBackend`. */
 export function testRedisClients(
   port: number,
   test: Register,
   skip: Register,
-  only?: string,
+  names: readonly string[],
   stretch = 1,
 ): void {
-  for (const [name, connect] of Object.entries(CLIENTS)) {
-    if (only !== undefined && name !== only) continue;
+  for (const name of names) {
+    const connect = CLIENTS[name];
     testBackend({
       name: `Redis, ${name}`,
       test,

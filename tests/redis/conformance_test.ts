@@ -1,10 +1,9 @@
-/** The conformance suite on a real Redis server, with every client that the backend takes, under Deno and Node. */
+/** The conformance suite on a real Redis server: with ioredis under Deno, and with every client under Node. */
 
-import { assert, assertEquals } from "@std/assert";
-import { CASES } from "@holdfast/lock/testing";
 import { testRedisClients } from "./cases.ts";
-import { CLIENTS } from "./clients.ts";
+import { UnderNode } from "./under_node.ts";
 import { missingRedis, RedisServer } from "../support/redis_server.ts";
+import { SideBySide } from "../support/side_by_side.ts";
 
 const missing = missingRedis();
 if (missing !== undefined) {
@@ -12,39 +11,24 @@ if (missing !== undefined) {
 } else {
   const server = await RedisServer.start();
   globalThis.addEventListener("unload", () => server.stop());
-  Deno.test("Redis: the suite under Node, with every client", () => testUnderNode(server.port));
   // The parser of ioredis keeps an interval for a while after a reply that came in pieces. So its cases are not asked
-  // about timers, and come last, where no other case meets what they left; node-redis shows what the backend leaves.
+  // about timers, and have this file for themselves; node-redis, in the other, shows what the backend leaves.
   // Deno looks at timers unless both of its sanitizers are off.
-  const test = (name: string, fn: () => Promise<void>) => {
-    const sanitized = !name.startsWith("Redis, ioredis");
-    Deno.test({ name, fn, sanitizeOps: sanitized, sanitizeResources: sanitized });
-  };
-  testRedisClients(server.port, test, Deno.test.ignore);
-}
-
-/** Bundled, clients and all, so that the oldest Node needs neither packages nor TypeScript. */
-async function testUnderNode(port: number): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "holdfast-node-" });
-  try {
-    const bundle = `${folder}/suite.mjs`;
-    const entry = new URL("./node.ts", import.meta.url).href;
-    await run(Deno.execPath(), ["bundle", "--quiet", "--output", bundle, entry]);
-    await Promise.all(
-      Object.keys(CLIENTS).map(async (client) => {
-        const report = await run("node", ["--test-reporter=tap", bundle, `${port}`, client]);
-        assertEquals(Number(/^# pass (\d+)$/m.exec(report)?.[1]), CASES.length, client);
-      }),
-    );
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
-
-async function run(command: string, args: string[]): Promise<string> {
-  const { success, stdout, stderr } = await new Deno.Command(command, { args }).output();
-  const text = new TextDecoder().decode(stdout);
-  const failures = text.split("\n").filter((line) => line.startsWith("not ok")).join("\n");
-  assert(success, `${command} failed: ${failures || new TextDecoder().decode(stderr) || text}`);
-  return text;
+  const unsanitized = { sanitizeOps: false, sanitizeResources: false };
+  const clients = new SideBySide();
+  const underNode = new UnderNode(server.port);
+  globalThis.addEventListener("unload", () => underNode.stop());
+  // What runs under Node waits for most of its time, too, and does so meanwhile.
+  const begin: typeof clients.test = (name, play) =>
+    clients.test(name, () => {
+      void underNode.start();
+      return play();
+    });
+  testRedisClients(server.port, begin, clients.skip, ["ioredis 6", "ioredis 5"]);
+  clients.register("Redis, ioredis 6 and ioredis 5", unsanitized);
+  Deno.test({
+    name: "Redis: the suite under Node, with every client",
+    fn: () => underNode.start(),
+    ...unsanitized,
+  });
 }
