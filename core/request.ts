@@ -1,4 +1,5 @@
 import { onAbort } from "./abort.ts";
+import { shared } from "./brand.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { backendError, type HolderInfo, LockAcquisitionError, LockBackendError } from "./errors.ts";
 import { type LockEvent, type LockEvents, publish } from "./events.ts";
@@ -15,7 +16,7 @@ const OUTAGE_MS = 3000;
 /** How often a request whose time is up looks whether a store that was silent has answered meanwhile. */
 const OVERDUE_LOOK_MS = 10;
 
-let requests = 0;
+const acquisitions: { count: number } = shared("acquisitions/1", () => ({ count: 0 }));
 
 /** Is told the outcome: the hold; or without one why, and whether that is only that the lock is taken. */
 export type Done = (hold: Hold | undefined, error?: unknown, taken?: boolean) => void;
@@ -38,7 +39,7 @@ export interface RequestedLock {
 /** One call for the lock, from the call until it is granted, taken, failed or cancelled: exactly one of these. */
 export class Request implements Claim {
   /** Names it, and the hold that comes of it, to those that listen. */
-  readonly id: number = ++requests;
+  readonly id: number = ++acquisitions.count;
   /** Fresh per request, the same through all its tries: how a lost answer is settled. */
   readonly token: string;
   readonly identifier: string;
