@@ -27,7 +27,7 @@ const WATCH_AFTER_MS = 1000;
 /** After how many refusals in a row the lock's record is written without the queue's, which has moved each time. */
 const QUEUE_MOVES = 2;
 /** Of how many that write at once the writes are spread, in times that one of them takes. */
-const MOST_RIVALS = 16;
+const MOST_RIVALS = 64;
 /** How many grants that came after their lease had ended are taken for bad luck. */
 const LATE_GRANTS = 5;
 
@@ -322,7 +322,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     const { holds, departures } = this.#members;
     if (this.#conflicts < 2 || holds.length + departures.length > 0) return;
     const answerMs = this.#answeredMs - at.monotonic;
-    const pauseMs = Math.random() * answerMs * Math.min(this.#conflicts, MOST_RIVALS);
+    const pauseMs = Math.random() * answerMs * Math.min(2 ** this.#conflicts, MOST_RIVALS);
     if (pauseMs < 1) return;
     this.#knowledge.drop();
     this.#outage.retryMs = this.#answeredMs + pauseMs;
@@ -347,7 +347,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
   #rest({ lock: { record } }: Snapshot, dueMs: number): void {
     const members = this.#members;
     this.#onDone();
-    this.#dueMs = Math.min(dueMs, this.#knowledge.outdatedMs);
+    this.#dueMs = Math.min(dueMs, this.#knowledge.staleMs);
     if (members.hasTries) {
       for (const request of [...members.requests]) {
         if (!request.mayWait && request.startedMs <= this.#knowledge.askedMs) request.refuse();
@@ -610,7 +610,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     }
     if (now >= this.#dueMs) {
       this.#dueMs = Infinity;
-      if (now >= this.#knowledge.outdatedMs) this.#knowledge.drop();
+      if (now >= this.#knowledge.staleMs) this.#knowledge.drop();
     }
     if (question === undefined) this.run();
     else this.arm();

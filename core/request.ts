@@ -123,14 +123,14 @@ export class Request implements Claim {
   /** The lock is ours. */
   grant(hold: Hold): void {
     this.#settle("granted");
-    publish("holdfast:acquired", () => ({ ...hold.event, waitedMs: this.#waitedMs }));
+    publish("holdfast:acquired", () => ({ ...hold.event, waitedMs: this.waitedMs }));
     this.#tell(hold);
   }
 
   /** The lock is taken, and the caller does not wait (any longer). */
   refuse(): void {
     const taken = () =>
-      new LockAcquisitionError(this.identifier, Math.round(this.#waitedMs), this.#lock.holders());
+      new LockAcquisitionError(this.identifier, Math.round(this.waitedMs), this.#lock.holders());
     this.#end("taken", taken);
   }
 
@@ -152,7 +152,7 @@ export class Request implements Claim {
     if (this.#lock.clock.monotonicMs() - this.#troubledMs >= patienceMs) this.fail(error);
   }
 
-  get #waitedMs(): number {
+  get waitedMs(): number {
     return this.#lock.clock.monotonicMs() - this.startedMs;
   }
 
@@ -160,7 +160,7 @@ export class Request implements Claim {
     if (!this.isWaiting) return;
     const error = made(reason);
     this.#settle("over");
-    publish("holdfast:bailed", () => ({ ...this.event, waitedMs: this.#waitedMs, outcome, error }));
+    publish("holdfast:bailed", () => ({ ...this.event, waitedMs: this.waitedMs, outcome, error }));
     this.#tell(undefined, error, outcome === "taken");
   }
 
@@ -171,12 +171,12 @@ export class Request implements Claim {
   }
 
   #limit(ms: number): void {
-    this.#timer = this.#lock.clock.after(ms - this.#waitedMs, () => {
+    this.#timer = this.#lock.clock.after(ms - this.waitedMs, () => {
       const { failure } = this.#lock;
       const silentMs = this.#lock.silentMs(this.startedMs);
       if (failure !== undefined) this.fail(failure);
       else if (silentMs === undefined) this.refuse();
-      else if (silentMs < FIRST_ANSWER_MS) this.#limit(this.#waitedMs + OVERDUE_LOOK_MS);
+      else if (silentMs < FIRST_ANSWER_MS) this.#limit(this.waitedMs + OVERDUE_LOOK_MS);
       else this.fail(this.#lock.silence(silentMs));
     });
   }

@@ -319,6 +319,55 @@ Deno.test("local lock: one that is looked at when it is over is not watched", as
   });
 });
 
+Deno.test("local lock: who has had its turn lines up behind the others, however long ago it asked for the next", async () => {
+  const scene = new Scene();
+  const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
+  const order: string[] = [];
+  const take = async (name: string, player: Player) => {
+    const hold = await player.acquire();
+    order.push(name);
+    await player.process.pause(10);
+    await hold.release();
+  };
+  await scene.play(async () => {
+    // It looks at the records while nobody is queued yet, to renew its lease.
+    const held = await a.acquire({ leaseMs: 300 });
+    held.keep();
+    const turns = [take("a", a)];
+    await a.process.pause(250);
+    for (const [name, player] of [["b", b], ["c", c]] as const) {
+      await a.process.pause(100);
+      turns.push(take(name, player));
+      turns.push(take(name + "2", player));
+    }
+    await a.process.pause(100);
+    await held.release();
+    await Promise.all(turns);
+    assertEquals(order, ["b", "c", "a", "b2", "c2"]);
+  });
+});
+
+Deno.test("local lock: of those that join at once, the first to ask is the first in the queue", async () => {
+  const scene = new Scene();
+  const [holder, far, near] = [scene.enter(), scene.enter(), scene.enter()];
+  far.distance.thereMs = far.distance.backMs = 40;
+  await scene.play(async () => {
+    const held = await holder.acquire();
+    const waiting = [far.acquire()];
+    // It has looked at the lock when the near one comes, and joins the queue after that.
+    await holder.process.pause(60);
+    waiting.push(near.acquire());
+    await holder.process.pause(2000);
+    assertEquals(
+      scene.queue.map(({ participant }) => participant),
+      [far, near].map(({ participant }) => participant.id),
+    );
+    await held.release();
+    await (await waiting[0]).release();
+    await (await waiting[1]).release();
+  });
+});
+
 // Offers.
 
 /** Both have had the lock, briefly or not; now `a` has it, `b` waits, and `a` is about to give it back. */

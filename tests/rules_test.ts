@@ -64,6 +64,11 @@ table("joining the queue", [
   ["how it wants the lock is written down",                    "b:1000 | c",            "a shared",    "",            "= | c a/r"],
   ["it is the first of those that may wait",                   "b:1000 | c",            "a try, a2, a3 shared", "",   "= | c a"],
   ["and with how many others",                                 "b:1000 | c",            "a limit=3",   "",            "= | c a/3"],
+  ["one that asked before others that have come since its first look goes before them", "b:1000 | c d e", "a waited=5, saw c", "", "= | c a d e"],
+  ["and before all of them",                                   "b:1000 | c d",          "a waited=5, saw -", "",      "= | a c d"],
+  ["but not before those that it saw",                         "b:1000 | c d",          "a waited=5, saw d", "",      "= | c d a"],
+  ["nor before those that asked when it did",                  "b:1000 | c d",          "a, saw -",    "",            "= | c d a"],
+  ["nor where it asked, by its clock, after them",             "b:1000 | c d",          "a waited=5, saw -", "now=6", "= | c d a"],
 ], act);
 
 // deno-fmt-ignore

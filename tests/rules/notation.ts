@@ -16,6 +16,8 @@
 //                              holder of that age, `lease=500`, `shared`, `limit=2` say how it wants the lock.
 //            `renews a`        the hold `a` is due. `keeps a`: it is not. All others of the process are to leave.
 //            `idle a`          nobody in the process `a` wants anything.
+//            `waited=5`        it asked 5 ago; entries say that theirs asked at 0. `saw b c`: when it looked at the queue first,
+//                              these were in it; default: all.
 //            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
 //            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all.
@@ -172,7 +174,7 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
 /** A request, or a hold that stays. */
 export function claim(text: string): Claim {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, lease, shared, limit } = settings(rest.join(" "));
+  const { try: bails, steal, lease, shared, limit, waited } = settings(rest.join(" "));
   return {
     token,
     mode: shared === undefined ? "exclusive" : "shared",
@@ -181,17 +183,19 @@ export function claim(text: string): Claim {
     label: undefined,
     stealAfterMs: steal === undefined ? undefined : Number(steal),
     mayWait: bails === undefined,
+    waitedMs: numberIn(waited, 0),
   };
 }
 
 /** All of one process. */
 export function members(text: string): Members {
   const parts = text.split(", ");
+  const ahead = parts.find((part) => part.startsWith("saw "))?.slice(4) ?? "bcdefgh";
   const participant = processOf(parts[0].replace(/^(renews|keeps|idle) /, ""));
   const saying = (verb: string) =>
     parts.filter((part) => part.startsWith(verb + " ")).map((part) => claim(part.slice(verb.length + 1)));
   const [renewing, keeping] = [saying("renews"), saying("keeps")];
-  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused)\b/.test(part)).map(claim);
+  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused|saw)\b/.test(part)).map(claim);
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
   const patienceMs = Math.min(...patience);
   const has = (claims: readonly Claim[], holder: Holder) =>
@@ -213,6 +217,7 @@ export function members(text: string): Members {
       const own = [...renewing, ...requests].find((claim) => claim.token === token);
       return own ?? (offeredTo === undefined ? undefined! : requests[0]);
     },
+    isAhead: ({ participant }) => ahead.includes(participant),
     newQueueId: () => "new",
     newToken: () => participant.toUpperCase(),
   };
