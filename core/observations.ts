@@ -29,8 +29,10 @@ export class Observations {
   readonly #clock: Clock;
   /** By fencing token: one request may be granted twice, if the first answer was lost. */
   #sightings = new Map<string | undefined, Sighting>();
-  /** The version of the record in which nobody holds the lock, and since when it has been seen. */
-  #free: { readonly version: string | null; readonly sinceMs: number } | undefined;
+  /** The version of the record in which nobody holds the lock, since when it has been seen, and whether as another before. */
+  #free:
+    | { readonly version: string | null; readonly sinceMs: number; readonly isNew: boolean }
+    | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -52,7 +54,9 @@ export class Observations {
       this.#sightings.set(fence, { sinceMs: seen?.sinceMs ?? now, renewals, renewedMs });
     }
     if (record.holders.length > 0) this.#free = undefined;
-    else if (this.#free?.version !== version) this.#free = { version, sinceMs: now };
+    else if (this.#free?.version !== version) {
+      this.#free = { version, sinceMs: now, isNew: before.size > 0 || this.#free !== undefined };
+    }
   }
 
   /** Since when a holder has been seen. */
@@ -69,6 +73,11 @@ export class Observations {
   /** Since when the record of this version has been seen without a holder. */
   freeSinceMs(version: string | null): number | undefined {
     return this.#free?.version === version ? this.#free?.sinceMs : undefined;
+  }
+
+  /** Whether the record of this version, without a holder, is another than was seen before. */
+  sawFreed(version: string | null): boolean {
+    return this.#free?.version === version && this.#free?.isNew === true;
   }
 }
 
@@ -114,6 +123,10 @@ class ObservedEvidence implements Evidence {
 
   freeSeenMs(): number {
     return this.#forMs(this.#seen?.freeSinceMs(this.#look.version));
+  }
+
+  sawFreed(): boolean {
+    return this.#seen?.sawFreed(this.#look.version) === true;
   }
 
   #forMs(sinceMs: number | undefined): number {

@@ -4,6 +4,7 @@ import type { Entry } from "../core/backend.ts";
 import { LockAcquisitionError, LockBackendError } from "../core/errors.ts";
 import type { Hold } from "../core/hold.ts";
 import { LocalMembers } from "../core/members.ts";
+import { evictHolders } from "../core/operators/evict.ts";
 import type { Participant } from "../core/participant.ts";
 import { snapshotOf } from "../core/record/codec.ts";
 import type { Holder } from "../core/record/record.ts";
@@ -365,6 +366,30 @@ Deno.test("local lock: of those that join at once, the first to ask is the first
     await held.release();
     await (await waiting[0]).release();
     await (await waiting[1]).release();
+  });
+});
+
+Deno.test("local lock: however long a release without an offer is under way, the first in the queue goes before the second", async () => {
+  const scene = new Scene();
+  const [a, b, c, operator] = [scene.enter(), scene.enter(), scene.enter(), scene.enter()];
+  // The second is nearer, and hears of it first.
+  b.distance.thereMs = b.distance.backMs = 20;
+  const order: string[] = [];
+  const take = async (name: string, player: Player) => {
+    const hold = await player.acquire();
+    order.push(name);
+    await hold.release();
+  };
+  await scene.play(async () => {
+    await a.acquire();
+    const turns = [take("b", b)];
+    await b.process.pause(200);
+    turns.push(take("c", c));
+    await c.process.pause(200);
+    operator.distance.thereMs = 3000;
+    assertEquals(await evictHolders(KEY, undefined, operator.backend), true);
+    await Promise.all(turns);
+    assertEquals(order, ["b", "c"]);
   });
 });
 

@@ -60,3 +60,17 @@ Deno.test("observations: a lock is free since its record has been seen so", () =
   look(40, "3", "f");
   assertEquals([seen.freeSinceMs("2"), seen.isEmpty], [undefined, false]);
 });
+
+Deno.test("observations: a lock has been seen to become free if it was seen before as something else", () => {
+  const { seen, look } = observing();
+  look(10, "1");
+  look(20, "1");
+  assertEquals([seen.sawFreed("1"), seen.sawFreed("2")], [false, false]);
+  // It has been held meanwhile.
+  look(30, "2");
+  assertEquals([seen.sawFreed("1"), seen.sawFreed("2")], [false, true]);
+  look(40, "3", "f");
+  assertEquals([seen.sawFreed("2"), seen.sawFreed("3")], [false, false]);
+  look(50, "4");
+  assertEquals([seen.sawFreed("4"), seen.freeSinceMs("4")], [true, 50]);
+});

@@ -238,6 +238,8 @@ table("turns", [
   ["where that is not written, it has always been free",                      "- | b",                 "a try", "now=149",                     "wait 1"],
   ["a lock that is free since an unknown moment is judged by watching",       "- | b a; free ?",       "a",     "now=99999 free=49",           "wait 1"],
   ["and then the first is passed, too",                                       "- | b a; free ?",       "a",     "free=50",                     "*a:1000 | none"],
+  ["who has seen it become free counts from there, whatever is written",      "- | b a; free 0",       "a",     "now=99999 freed free=49",     "wait 1"],
+  ["and needs no clock",                                                      "- | b a; free 0",       "a",     "freed free=50",               "*a:1000 | none"],
   ["an empty queue that the lock names holds up nobody",                      "- | 0; free 0",         "a",     "",                            "*a:1000 | none"],
   ["nor does one that is gone",                                               "- |; free 0",           "a",     "",                            "*a:1000"],
   ["nor does one that is void, which goes",                                   "- | (b c); free 0",     "a",     "",                            "*a:1000 | none"],

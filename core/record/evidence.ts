@@ -19,6 +19,8 @@ export interface Evidence {
   leaseSeenMs(holder: Holder): number;
   /** For how long this record has been seen here without a holder. */
   freeSeenMs(record: LockRecord): number;
+  /** Whether this process has seen the lock become free, and so knows since when without anybody's clock. */
+  sawFreed(record: LockRecord): boolean;
 }
 
 /** How long a lease that is watched must stand unrenewed: two clocks that differ a little must not disagree on it. */
@@ -51,7 +53,11 @@ export function freeForMs(record: LockRecord, lapsed: readonly Holder[], evidenc
   if (freeMs !== Infinity) return freeMs;
   const { freedAt = 0 } = record;
   const seenMs = evidence.freeSeenMs(record);
-  return freedAt === null ? seenMs : Math.max(evidence.now - freedAt - evidence.skewMs, seenMs);
+  // Whoever frees it says when that was sent. Where it was under way for long, the second in the queue would believe that the
+  // first has had its grace, and both have just heard of it.
+  return freedAt === null || evidence.sawFreed(record)
+    ? seenMs
+    : Math.max(evidence.now - freedAt - evidence.skewMs, seenMs);
 }
 
 /** The time, as a process writes it that may not know it. */

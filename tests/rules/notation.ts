@@ -21,7 +21,7 @@
 //            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
 //            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all.
-//            `free=60`         for how long the lock has been watched while it was free.
+//            `free=60`         for how long the lock has been watched while it was free; `freed`: it was seen to become free.
 // Result     `*a:1000 | c`     both records are written, and `a` is a grant. `| new: c`: the queue has a new name.
 //            `= | c`           only the queue is written; `a:1000 | =` only the lock; `| none`: the queue is deleted.
 //            `wait 5`          nothing is written, and it is to be looked at again in 5. `nothing`: when there are news.
@@ -224,7 +224,7 @@ export function members(text: string): Members {
 }
 
 export function evidence(text: string): Evidence {
-  const { now, skew, error, grace, unrenewed, held, free } = settings(text);
+  const { now, skew, error, grace, unrenewed, held, free, freed } = settings(text);
   return {
     now: numberIn(now, 0),
     skewMs: numberIn(skew, 100),
@@ -233,5 +233,6 @@ export function evidence(text: string): Evidence {
     holderSeenMs: () => numberIn(held, 0),
     leaseSeenMs: () => numberIn(unrenewed, 0),
     freeSeenMs: () => numberIn(free, 0),
+    sawFreed: () => freed !== undefined,
   };
 }
