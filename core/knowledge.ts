@@ -62,7 +62,8 @@ export class Knowledge {
     if (snapshot === undefined) return;
     const { record } = snapshot.lock;
     this.lastSeen = record;
-    if (this.#members.requests.size > 0 || record.queue !== undefined || this.seen !== undefined) {
+    const isShared = record.queue !== undefined || record.notices !== undefined;
+    if (this.#members.requests.size > 0 || isShared || this.seen !== undefined) {
       (this.seen ??= new Observations(this.#store.clock)).note(snapshot);
     }
     const members = this.#members;

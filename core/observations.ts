@@ -1,7 +1,7 @@
 import type { Clock } from "./clock.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { Evidence } from "./record/evidence.ts";
-import type { Holder } from "./record/record.ts";
+import type { EvictionNotice, Holder } from "./record/record.ts";
 import type { Store } from "./store.ts";
 
 /** Since when a grant has been seen here, and since when without a renewal. */
@@ -29,6 +29,8 @@ export class Observations {
   readonly #clock: Clock;
   /** By fencing token: one request may be granted twice, if the first answer was lost. */
   #sightings = new Map<string | undefined, Sighting>();
+  /** Since when a notice has been seen, by its token. */
+  #notices = new Map<string, number>();
   /** The version of the record in which nobody holds the lock, since when it has been seen, and whether as another before. */
   #free:
     | { readonly version: string | null; readonly sinceMs: number; readonly isNew: boolean }
@@ -40,7 +42,7 @@ export class Observations {
 
   /** Whether anything has been seen that is worth to be remembered. */
   get isEmpty(): boolean {
-    return this.#sightings.size === 0;
+    return this.#sightings.size + this.#notices.size === 0;
   }
 
   /** Takes note of what the store has just shown. */
@@ -53,6 +55,8 @@ export class Observations {
       const renewedMs = seen?.renewals === renewals ? seen.renewedMs : now;
       this.#sightings.set(fence, { sinceMs: seen?.sinceMs ?? now, renewals, renewedMs });
     }
+    const notices = this.#notices;
+    this.#notices = new Map(record.notices?.map(({ token }) => [token, notices.get(token) ?? now]));
     if (record.holders.length > 0) this.#free = undefined;
     else if (this.#free?.version !== version) {
       this.#free = { version, sinceMs: now, isNew: before.size > 0 || this.#free !== undefined };
@@ -68,6 +72,11 @@ export class Observations {
   leaseSinceMs({ fence, renewals }: Holder): number | undefined {
     const seen = this.#sightings.get(fence);
     return seen?.renewals === renewals ? seen.renewedMs : undefined;
+  }
+
+  /** Since when a notice has been seen. */
+  noticeSinceMs({ token }: EvictionNotice): number | undefined {
+    return this.#notices.get(token);
   }
 
   /** Since when the record of this version has been seen without a holder. */
@@ -119,6 +128,10 @@ class ObservedEvidence implements Evidence {
 
   leaseSeenMs(holder: Holder): number {
     return this.#forMs(this.#seen?.leaseSinceMs(holder));
+  }
+
+  noticeSeenMs(notice: EvictionNotice): number {
+    return this.#forMs(this.#seen?.noticeSinceMs(notice));
   }
 
   freeSeenMs(): number {

@@ -7,7 +7,7 @@ import { LocalMembers } from "../core/members.ts";
 import { evictHolders } from "../core/operators/evict.ts";
 import type { Participant } from "../core/participant.ts";
 import { snapshotOf } from "../core/record/codec.ts";
-import type { Holder } from "../core/record/record.ts";
+import { type Holder, MAX_NOTICES } from "../core/record/record.ts";
 import { Request } from "../core/request.ts";
 import { memoryBackend } from "../backends/memory.ts";
 import { Lock } from "../mod.ts";
@@ -390,6 +390,74 @@ Deno.test("local lock: however long a release without an offer is under way, the
     assertEquals(await evictHolders(KEY, undefined, operator.backend), true);
     await Promise.all(turns);
     assertEquals(order, ["b", "c"]);
+  });
+});
+
+// A release whose first answer was lost, and that never landed: the lock is stolen before it is repeated.
+
+/** What a release says whose first try is lost while `b` steals the lock and `meanwhile` happens. */
+async function robbed(
+  scene: Scene,
+  { a, b, meanwhile }: {
+    readonly a: Player;
+    readonly b: Player;
+    readonly meanwhile: (thief: Hold) => Promise<unknown>;
+  },
+): Promise<unknown> {
+  const held = await a.acquire({ leaseMs: 60_000 });
+  held.keep();
+  fate(a, () => new Promise<never>(() => {}));
+  const released = held.release().catch((error) => error);
+  await meanwhile(await b.acquire({ leaseMs: 60_000, stealAfterMs: 0 }));
+  const outcome = await released;
+  assertEquals(scene.version === null, false);
+  return outcome;
+}
+
+Deno.test("local lock: a release that was never done is none, however wrong the clocks are where they mean nothing", async () => {
+  const scene = new Scene();
+  const enter = () => scene.enter({ clock: "watching" });
+  const [a, b, c] = [enter(), enter(), enter()];
+  c.process.step(24 * 3_600_000);
+  await scene.play(async () => {
+    const meanwhile = async (thief: Hold) => {
+      await thief.release();
+      await (await c.acquire()).release();
+    };
+    assertEquals(await robbed(scene, { a, b, meanwhile }), false);
+  });
+});
+
+Deno.test("local lock: whether a release was done is not known when too many were evicted since", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const meanwhile = async () => {
+      for (let i = 0; i < MAX_NOTICES; i++) await b.acquire({ leaseMs: 60_000, stealAfterMs: 0 });
+    };
+    const outcome = await robbed(scene, { a, b, meanwhile });
+    assertInstanceOf(outcome, LockBackendError);
+    assertEquals(
+      outcome.message,
+      'Cannot release lock "job": the answer to the release was lost, and too many have been evicted since',
+    );
+  });
+});
+
+Deno.test("local lock: notices go when they have been watched for two leases, also by one that comes and goes", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter({ clock: "watching" }), scene.enter({ clock: "watching" })];
+  await scene.play(async () => {
+    await a.acquire({ leaseMs: 1000 });
+    const thief = await b.acquire({ leaseMs: 1000, stealAfterMs: 0 });
+    await thief.release();
+    assertEquals(scene.record.notices?.length, 1);
+    await b.process.pause(1500);
+    await (await b.acquire()).release();
+    assertEquals(scene.record.notices?.length, 1);
+    await b.process.pause(600);
+    await (await b.acquire()).release();
+    assertEquals(scene.version, null);
   });
 });
 

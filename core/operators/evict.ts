@@ -25,7 +25,8 @@ export async function evictHolders(
         record.holders.map(({ fence }) => fence).filter((fence) => fence === (fencingToken ?? fence)),
       );
       const which = ({ fence }: Holder) => targets!.has(fence);
-      const evidence = { now: store.now(), skewMs: backend.skewMs };
+      // Nothing has been watched here: the notices of others stay, unless the clock proves that they have been read.
+      const evidence = { now: store.now(), skewMs: backend.skewMs, noticeSeenMs: () => 0 };
       return evict(record, { which, reason: "forced", evidence }) ?? undefined;
     });
     if (evicted) notifyForced(participant, key, targets!);

@@ -194,7 +194,7 @@ function noticesOf(
   { grants, evicted }: { readonly grants: readonly Grant[]; readonly evicted: readonly Holder[] },
 ): readonly EvictionNotice[] {
   // A notice for one of ours is about a grant whose answer we never got.
-  const others = activeNotices(record, evidence.now).filter((notice) =>
+  const others = activeNotices(record, evidence).filter((notice) =>
     !grants.some(({ token }) => token === notice.token)
   );
   return [...others, ...evicted.map((holder) => noticeFor(holder, "stolen", evidence))];

@@ -10,7 +10,8 @@
 //                              `| !`: the store itself cannot read what is there, `| !!`: only we cannot.
 //                              `(?)`: none is named, and nobody has looked what is there.
 //            `- | b; free 700` nobody holds it, `b` is queued, and there has been room since 700; `free ?`: nobody knows.
-//            `…; x stolen 900` `x` has been evicted, and its notice stands until 900.
+//            `…; x stolen 900` `x` has been evicted, whose lease was 1000, and its notice stands until 900; `x stolen ?(500)`: nobody
+//                              knows until when, and its lease was 500.
 //            `-`               there is nothing in the store.
 // Members    `a, a2 try`       the process `a` has two requests, `a` and `a2`, and `a2` may not wait. `steal=500` evicts a
 //                              holder of that age, `lease=500`, `shared`, `limit=2` say how it wants the lock.
@@ -20,7 +21,8 @@
 //                              these were in it; default: all.
 //            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
-//            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all.
+//            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all; `noticed=900`: for how
+//                              long each notice has.
 //            `free=60`         for how long the lock has been watched while it was free; `freed`: it was seen to become free.
 // Result     `*a:1000 | c`     both records are written, and `a` is a grant. `| new: c`: the queue has a new name.
 //            `= | c`           only the queue is written; `a:1000 | =` only the lock; `| none`: the queue is deleted.
@@ -81,8 +83,13 @@ export function snapshot(text: string): Snapshot {
   const [before, aside] = main.split(/ \(([^)]*)\)$/);
   const [held, queued] = before.split(" |");
   const notices = more.filter((part) => !part.startsWith("free ")).map((part) => {
-    const [token, reason, until] = part.split(" ");
-    return { token, reason: reason as EvictionReason, until: Number(until) };
+    const [, token, reason, until, leaseMs] = /^(\w+) (\w+) (\?|-?\d+)(?:\((\d+)\))?$/.exec(part)!;
+    return {
+      token,
+      reason: reason as EvictionReason,
+      leaseMs: numberIn(leaseMs, LEASE_MS),
+      until: timeIn(until),
+    };
   });
   const free = more.find((part) => part.startsWith("free "));
   const record: LockRecord = {
@@ -167,7 +174,9 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
     parts[0] += ` | ${isNamed ? "" : "void "}${name}${entries.join(" ") || "0"}`;
   } else if (named !== undefined) parts[0] += " | =";
   if (freedAt !== undefined) parts.push(`free ${freedAt ?? "?"}`);
-  for (const { token, reason, until } of notices) parts.push(`${token} ${reason} ${until}`);
+  for (const { token, reason, leaseMs, until } of notices) {
+    parts.push(`${token} ${reason} ${until ?? "?"}${leaseMs === LEASE_MS ? "" : `(${leaseMs})`}`);
+  }
   return parts.join("; ");
 }
 
@@ -224,7 +233,7 @@ export function members(text: string): Members {
 }
 
 export function evidence(text: string): Evidence {
-  const { now, skew, error, grace, unrenewed, held, free, freed } = settings(text);
+  const { now, skew, error, grace, unrenewed, held, noticed, free, freed } = settings(text);
   return {
     now: numberIn(now, 0),
     skewMs: numberIn(skew, 100),
@@ -232,6 +241,7 @@ export function evidence(text: string): Evidence {
     graceMs: numberIn(grace, 50),
     holderSeenMs: () => numberIn(held, 0),
     leaseSeenMs: () => numberIn(unrenewed, 0),
+    noticeSeenMs: () => numberIn(noticed, 0),
     freeSeenMs: () => numberIn(free, 0),
     sawFreed: () => freed !== undefined,
   };
