@@ -22,6 +22,7 @@
  */
 
 import { onAbort } from "../core/abort.ts";
+import { brand } from "../core/brand.ts";
 import { Notify } from "../core/notify.ts";
 import { systemClock } from "../core/clock.ts";
 import { ownOptions } from "../core/validate.ts";
@@ -35,6 +36,10 @@ interface Stored {
 
 /** The memory that several memory backends share, as processes share a database. */
 export class MemoryStore {
+  static {
+    brand(this, "MemoryStore/1");
+  }
+
   readonly #records = new Map<string, Stored>();
   readonly #watchers = new Map<string, Set<() => void>>();
   #commits = 0;

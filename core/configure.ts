@@ -17,7 +17,7 @@ let openDefault: (() => Promise<LockBackend>) | undefined;
 let opening: Promise<LockBackend> | undefined;
 
 /**
- * Sets the backends that serve the kinds from now on, in this process. What is omitted stays as it
+ * Sets the backends that serve the kinds from now on, in this process (and in this copy of the library, if there are more). What is omitted stays as it
  * was; `undefined` goes back to the default. Call it once, at start, with the same stores in every
  * process: two processes that lock in different stores do not exclude each other.
  *

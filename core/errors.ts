@@ -1,3 +1,4 @@
+import { brand } from "./brand.ts";
 import { printable } from "./printable.ts";
 
 /** What is known of a holder without its secret token. */
@@ -32,6 +33,10 @@ export interface HolderInfo {
  * ```
  */
 export class LockAcquisitionError extends Error {
+  static {
+    brand(this, "LockAcquisitionError/1");
+  }
+
   /** Always `"LockAcquisitionError"`. */
   override readonly name = "LockAcquisitionError";
   /** The identifier that was asked for. */
@@ -83,6 +88,10 @@ export type LossReason = "expired" | "stolen" | "forced" | "released";
  * ```
  */
 export class LockLostError extends Error {
+  static {
+    brand(this, "LockLostError/1");
+  }
+
   /** Always `"LockLostError"`. */
   override readonly name = "LockLostError";
   /** The identifier of the lost lock. */
@@ -136,6 +145,10 @@ const LOSSES: Record<LossReason, string> = {
  * ```
  */
 export class LockBackendError extends Error {
+  static {
+    brand(this, "LockBackendError/1");
+  }
+
   /** Always `"LockBackendError"`. */
   override readonly name = "LockBackendError";
   /** The identifier of the lock concerned, where one is. */
@@ -162,7 +175,11 @@ export class LockBackendError extends Error {
  * What a store holds under a key is no record that this version can read: nobody may take the lock for free, and nobody
  * who looks at many locks fails for it. The core's own, and the backends', where they see that it is none.
  */
-export class UnreadableRecordError extends LockBackendError {}
+export class UnreadableRecordError extends LockBackendError {
+  static {
+    brand(this, "UnreadableRecordError/1");
+  }
+}
 
 /** The store's failure, told to the caller under the name of the lock that it concerns. */
 export function backendError(identifier: string, doing: string, cause: unknown): LockBackendError {

@@ -2,15 +2,21 @@ import type { Entry, LockBackend } from "./backend.ts";
 import { pause } from "./clock.ts";
 import { backendError, LockBackendError, LockLostError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
-import { holdOf, type Lock } from "./lock.ts";
 import { names } from "./members.ts";
 import { lockIn } from "./record/codec.ts";
 import { Backoff, type BackoffOptions } from "./retry.ts";
+import { refuse } from "./validate.ts";
 
 /** For how long a guarded commit is tried again that changes of the lock's record have refused. */
 const TRIED_MS = 30_000;
 /** The record has changed just now, and does so seldom: the next try can be soon. */
 const TRIES: BackoffOptions = { leastMs: 1, mostMs: 100, jitter: true };
+
+/**
+ * Under this name a held lock tells its guard, also to backends of another copy of the library. The number goes up when a
+ * member of {@linkcode Guard} changes what it means.
+ */
+export const GUARD: unique symbol = Symbol.for("holdfast.guard/1");
 
 /** What a backend's `commitIfHeld` needs of a held lock: nothing else of a hold is its business. */
 export interface Guard<Backend extends LockBackend> {
@@ -58,17 +64,22 @@ export interface GuardedBackend<Backend extends LockBackend> {
 
 /** The guard of `held`. Throws TypeError for what is no held lock, or one on another backend. */
 export function guardOf<Backend extends LockBackend>(
-  held: Lock,
+  held: object,
   { Backend, name }: GuardedBackend<Backend>,
 ): Guard<Backend> {
-  const hold = holdOf(held);
-  const { identifier, options: { leaseMs }, lock: { key, store } } = hold;
-  const { backend } = store;
-  if (!(backend instanceof Backend)) {
+  const guard = (held as { [GUARD]?(): Guard<LockBackend> | undefined } | null | undefined)?.[GUARD]?.();
+  if (guard === undefined) refuse("Cannot commit: 'held' must be a held Lock", held);
+  if (!(guard.backend instanceof Backend)) {
     throw new TypeError(`Cannot commit: 'held' must be a lock on ${name} backend, it is on another one`);
   }
+  return guard as Guard<Backend>;
+}
+
+/** What a held lock tells of itself. */
+export function guardFor(hold: Hold): Guard<LockBackend> {
+  const { identifier, options: { leaseMs }, lock: { key, store } } = hold;
   return {
-    backend,
+    backend: store.backend,
     identifier,
     key,
     leaseMs,

@@ -5,7 +5,7 @@ import { type HoldEvent, type LockEvent, publish, publishBackendError } from "./
 import type { CheckedOptions } from "./options.ts";
 import { lossOf } from "./record/eviction.ts";
 import type { Claim } from "./record/members.ts";
-import type { LockRecord } from "./record/record.ts";
+import { type LockRecord, MAX_NOTICES } from "./record/record.ts";
 import type { Store } from "./store.ts";
 
 /** How long a caller that has an outcome of its own waits for a release that meets difficulties. */
@@ -256,10 +256,12 @@ export class Departure {
     const reason = lossOf(record, hold.token);
     if (this.isUnknown && reason === "expired") {
       // The answer to our release was lost, and our token is gone. While the lease runs an eviction would have left a
-      // notice, so it was the release. Afterwards the notice may have been collected: the outcome is unknown.
-      if (hold.leftMs() > 0) return this.onReleased();
-      const message = "the answer to the release was lost, and the lease has ended since";
-      return this.onFailed(new LockBackendError(message));
+      // notice, so it was the release. Afterwards the notice may have been collected, and before if too many others were
+      // evicted: the outcome is unknown.
+      const isFull = record.notices?.length === MAX_NOTICES;
+      if (hold.leftMs() > 0 && !isFull) return this.onReleased();
+      const since = isFull ? "too many have been evicted" : "the lease has ended";
+      return this.onFailed(new LockBackendError(`the answer to the release was lost, and ${since} since`));
     }
     hold.markLost(reason);
     this.#done.resolve(false);

@@ -2,6 +2,7 @@ import type { Entry } from "./backend.ts";
 import type { Moment } from "./clock.ts";
 import type { LocalMembers } from "./members.ts";
 import { evidenceOf, Observations } from "./observations.ts";
+import { Outside } from "./outside.ts";
 import { lockIn, type Snapshot } from "./record/codec.ts";
 import { type Evidence, watchedLeaseMs } from "./record/evidence.ts";
 import { FREE, type LockRecord } from "./record/record.ts";
@@ -23,6 +24,7 @@ export class Knowledge {
   #snapshot: Snapshot | undefined;
   /** Messages say that the records have changed since: by when at the latest they are read again. */
   #outdatedMs = Infinity;
+  readonly #outside: Outside;
 
   constructor(
     store: Store,
@@ -31,14 +33,16 @@ export class Knowledge {
     this.#store = store;
     this.#members = members;
     this.#key = key;
+    this.#outside = new Outside(store.backend.graceMs);
   }
 
   get snapshot(): Snapshot | undefined {
     return this.#snapshot;
   }
 
-  get outdatedMs(): number {
-    return this.#outdatedMs;
+  /** By when at the latest the records are read again, although nothing is told. */
+  get staleMs(): number {
+    return Math.min(this.#outdatedMs, this.#outside.lookMs);
   }
 
   /** Whether something has been told since that the records do not say. */
@@ -54,10 +58,18 @@ export class Knowledge {
     if (snapshot === undefined) return;
     const { record } = snapshot.lock;
     this.lastSeen = record;
-    if (this.#members.requests.size > 0 || record.queue !== undefined || this.seen !== undefined) {
+    const isShared = record.queue !== undefined || record.notices !== undefined;
+    if (this.#members.requests.size > 0 || isShared || this.seen !== undefined) {
       (this.seen ??= new Observations(this.#store.clock)).note(snapshot);
     }
-    this.#members.noteQueue(snapshot);
+    const members = this.#members;
+    members.noteQueue(snapshot);
+    const { queue } = snapshot;
+    if (queue === undefined && record.queue !== undefined) return;
+    const isOutside = members.requests.size > 0 && members.holds.length === 0 &&
+      members.queuedIn === undefined;
+    const entries = isOutside && queue?.record.id === record.queue ? queue?.record.entries : undefined;
+    this.#outside.note(entries, this.#store.clock.monotonicMs());
   }
 
   /** The records may have changed: they are to be read again. */
@@ -120,9 +132,15 @@ export class Knowledge {
     this.#snapshot = { key, lock, queue: told };
   }
 
-  /** Whether nothing has changed for us: it is still held, and we are in its queue. */
+  /** Whether nothing has changed for us: it is still held, and we are in its queue, or wait beside it. */
   #saysTheSame(news: LockRecord, known: LockRecord): boolean {
-    return news.holders.length > 0 && known.holders.length > 0 && news.queue === this.#members.queuedIn;
+    if (news.holders.length === 0 || known.holders.length === 0) return false;
+    return news.queue === (this.#isOutside ? known.queue : this.#members.queuedIn);
+  }
+
+  /** Whether the queue has no place for us. */
+  get #isOutside(): boolean {
+    return this.#outside.lookMs < Infinity;
   }
 
   /**
@@ -130,6 +148,8 @@ export class Knowledge {
    * watching proves that, it must have been seen soon, unless the lock has been passed on by then.
    */
   #lookLater(news: LockRecord, known: LockRecord): void {
+    // Those that are queued see to it before us.
+    if (this.#isOutside) return;
     const { clock, backend } = this.#store;
     const now = clock.monotonicMs();
     for (const holder of news.holders) {

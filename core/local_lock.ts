@@ -22,7 +22,7 @@ const WATCH_AFTER_MS = 1000;
 /** After how many refusals in a row the lock's record is written without the queue's, which has moved each time. */
 const QUEUE_MOVES = 2;
 /** Of how many that write at once the writes are spread, in times that one of them takes. */
-const MOST_RIVALS = 16;
+const MOST_RIVALS = 64;
 
 /** What a lock needs of the process that it is in. */
 export interface LockingParticipant extends NamingParticipant, AskingParticipant {
@@ -309,7 +309,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { answeredMs, outage } = this.#conversation;
     if (this.#conflicts < 2 || holds.length + departures.length > 0) return;
     const tookMs = answeredMs - at.monotonic;
-    const pauseMs = Math.random() * tookMs * Math.min(this.#conflicts, MOST_RIVALS);
+    const pauseMs = Math.random() * tookMs * Math.min(2 ** this.#conflicts, MOST_RIVALS);
     if (pauseMs < 1) return;
     this.#knowledge.drop();
     outage.retryMs = answeredMs + pauseMs;
@@ -319,7 +319,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   #rest({ lock: { record } }: Snapshot, dueMs: number): void {
     const members = this.#members;
     this.#onDone();
-    this.#dueMs = Math.min(dueMs, this.#knowledge.outdatedMs);
+    this.#dueMs = Math.min(dueMs, this.#knowledge.staleMs);
     if (members.hasTries) {
       for (const request of [...members.requests]) {
         if (!request.mayWait && request.startedMs <= this.#knowledge.askedMs) request.refuse();
@@ -418,7 +418,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     }
     if (now >= this.#dueMs) {
       this.#dueMs = Infinity;
-      if (now >= this.#knowledge.outdatedMs) this.#knowledge.drop();
+      if (now >= this.#knowledge.staleMs) this.#knowledge.drop();
     }
     if (this.#conversation.question === undefined) this.run();
     else this.arm();

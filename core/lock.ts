@@ -1,9 +1,10 @@
 import type { LockBackend } from "./backend.ts";
+import { brand } from "./brand.ts";
 import { backendError, LockBackendError } from "./errors.ts";
+import { GUARD, guardFor } from "./guard.ts";
 import { Hold } from "./hold.ts";
 import { assertIdentifier, keyOf, plainKeyOf } from "./identifier.ts";
 import { printable } from "./printable.ts";
-import { refuse } from "./validate.ts";
 import { backendFor } from "./configure.ts";
 import { type CheckedOptions, checkOptions, type LockKind, type LockOptions } from "./options.ts";
 import { participantOf } from "./participant.ts";
@@ -37,6 +38,12 @@ export class Lock {
   static {
     lockOf = (hold) => new Lock(hold);
     holdBehind = (lock) => #hold in lock ? lock.#hold : undefined;
+    brand(this, "Lock/1");
+    Object.defineProperty(this.prototype, GUARD, {
+      value(this: Lock) {
+        return #hold in this ? guardFor(this.#hold) : undefined;
+      },
+    });
   }
 
   private constructor(hold: Hold) {
@@ -184,9 +191,7 @@ async function opened(backend: LockBackend | Promise<LockBackend>, identifier: s
   }
 }
 
-/** For the backends' `commitIfHeld`: what is behind a held lock. Throws TypeError for anything else. */
+/** What is behind a held lock that this copy of the library has made. */
 export function holdOf(held: Lock): Hold {
-  const hold = typeof held === "object" && held !== null ? holdBehind(held) : undefined;
-  if (hold === undefined) refuse("Cannot commit: 'held' must be a held Lock", held);
-  return hold;
+  return holdBehind(held)!;
 }

@@ -1,7 +1,7 @@
 import type { Departure, Hold } from "./hold.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { Claim, Intent, Members } from "./record/members.ts";
-import type { Holder, LockRecord } from "./record/record.ts";
+import type { Holder, LockRecord, QueueEntry } from "./record/record.ts";
 import type { Request } from "./request.ts";
 
 const NONE: readonly never[] = [];
@@ -27,6 +27,8 @@ export class LocalMembers implements Members {
   leavesQueueOut = false;
   /** The fencing token of the last offer that was taken: each is taken once. */
   #takenFence: string | undefined;
+  /** Who was queued when we looked first, without a place of our own or a hold. */
+  #ahead: ReadonlySet<string> | undefined;
   /** When the current look at the records began: a renewal that is due is due by this. */
   atMs = 0;
   /** When the last request came that may not wait. */
@@ -82,13 +84,27 @@ export class LocalMembers implements Members {
 
   /** Sees whether the queue has an entry for us. */
   noteQueue({ lock: { record }, queue }: Snapshot): void {
-    if (record.queue === undefined) this.queuedIn = undefined;
-    else if (queue !== undefined) {
+    if (record.queue === undefined) {
+      this.queuedIn = undefined;
+      this.#noteAhead([]);
+    } else if (queue !== undefined) {
       const entries = queue.record.id === record.queue ? queue.record.entries : [];
       const mine = entries.find(({ participant }) => participant === this.participant);
       this.queuedIn = mine && record.queue;
       if (mine !== undefined) this.entryToken = mine.token;
+      this.#noteAhead(entries);
     } else if (this.queuedIn !== record.queue) this.queuedIn = undefined;
+  }
+
+  /** Takes note of who is queued, if somebody here waits without a place of ours or a hold, at the first look. */
+  #noteAhead(entries: readonly QueueEntry[]): void {
+    const isOut = this.queuedIn === undefined && this.holds.length + this.departures.length === 0;
+    if (!isOut || this.requests.size === 0) this.#ahead = undefined;
+    else this.#ahead ??= new Set(entries.map(({ participant }) => participant));
+  }
+
+  isAhead({ participant }: QueueEntry): boolean {
+    return this.#ahead === undefined || this.#ahead.has(participant);
   }
 
   /** Whether the queue, as it was seen here, has an entry for us. */
@@ -159,6 +175,8 @@ export class LocalMembers implements Members {
 
   addHold(hold: Hold): void {
     this.holds = [...this.holds, hold];
+    // Who has had its turn lines up behind the others again.
+    this.#ahead = undefined;
   }
 
   dropHold(hold: Hold): void {

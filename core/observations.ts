@@ -1,7 +1,7 @@
 import type { Clock } from "./clock.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { Evidence } from "./record/evidence.ts";
-import type { Holder } from "./record/record.ts";
+import type { EvictionNotice, Holder } from "./record/record.ts";
 import type { Store } from "./store.ts";
 
 /** Since when a grant has been seen here, and since when without a renewal. */
@@ -29,8 +29,12 @@ export class Observations {
   readonly #clock: Clock;
   /** By fencing token: one request may be granted twice, if the first answer was lost. */
   #sightings = new Map<string | undefined, Sighting>();
-  /** The version of the record in which nobody holds the lock, and since when it has been seen. */
-  #free: { readonly version: string | null; readonly sinceMs: number } | undefined;
+  /** Since when a notice has been seen, by its token. */
+  #notices = new Map<string, number>();
+  /** The version of the record in which nobody holds the lock, since when it has been seen, and whether as another before. */
+  #free:
+    | { readonly version: string | null; readonly sinceMs: number; readonly isNew: boolean }
+    | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -38,7 +42,7 @@ export class Observations {
 
   /** Whether anything has been seen that is worth to be remembered. */
   get isEmpty(): boolean {
-    return this.#sightings.size === 0;
+    return this.#sightings.size + this.#notices.size === 0;
   }
 
   /** Takes note of what the store has just shown. */
@@ -51,8 +55,12 @@ export class Observations {
       const renewedMs = seen?.renewals === renewals ? seen.renewedMs : now;
       this.#sightings.set(fence, { sinceMs: seen?.sinceMs ?? now, renewals, renewedMs });
     }
+    const notices = this.#notices;
+    this.#notices = new Map(record.notices?.map(({ token }) => [token, notices.get(token) ?? now]));
     if (record.holders.length > 0) this.#free = undefined;
-    else if (this.#free?.version !== version) this.#free = { version, sinceMs: now };
+    else if (this.#free?.version !== version) {
+      this.#free = { version, sinceMs: now, isNew: before.size > 0 || this.#free !== undefined };
+    }
   }
 
   /** Since when a holder has been seen. */
@@ -66,9 +74,19 @@ export class Observations {
     return seen?.renewals === renewals ? seen.renewedMs : undefined;
   }
 
+  /** Since when a notice has been seen. */
+  noticeSinceMs({ token }: EvictionNotice): number | undefined {
+    return this.#notices.get(token);
+  }
+
   /** Since when the record of this version has been seen without a holder. */
   freeSinceMs(version: string | null): number | undefined {
     return this.#free?.version === version ? this.#free?.sinceMs : undefined;
+  }
+
+  /** Whether the record of this version, without a holder, is another than was seen before. */
+  sawFreed(version: string | null): boolean {
+    return this.#free?.version === version && this.#free?.isNew === true;
   }
 }
 
@@ -112,8 +130,16 @@ class ObservedEvidence implements Evidence {
     return this.#forMs(this.#seen?.leaseSinceMs(holder));
   }
 
+  noticeSeenMs(notice: EvictionNotice): number {
+    return this.#forMs(this.#seen?.noticeSinceMs(notice));
+  }
+
   freeSeenMs(): number {
     return this.#forMs(this.#seen?.freeSinceMs(this.#look.version));
+  }
+
+  sawFreed(): boolean {
+    return this.#seen?.sawFreed(this.#look.version) === true;
   }
 
   #forMs(sinceMs: number | undefined): number {

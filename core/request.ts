@@ -1,4 +1,5 @@
 import { onAbort } from "./abort.ts";
+import { shared } from "./brand.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { backendError, type HolderInfo, LockAcquisitionError, LockBackendError } from "./errors.ts";
 import { type LockEvent, type LockEvents, publish } from "./events.ts";
@@ -15,7 +16,7 @@ const OUTAGE_MS = 3000;
 /** How often a request whose time is up looks whether a store that was silent has answered meanwhile. */
 const OVERDUE_LOOK_MS = 10;
 
-let requests = 0;
+const acquisitions: { count: number } = shared("acquisitions/1", () => ({ count: 0 }));
 
 /** Is told the outcome: the hold; or without one why, and whether that is only that the lock is taken. */
 export type Done = (hold: Hold | undefined, error?: unknown, taken?: boolean) => void;
@@ -38,7 +39,7 @@ export interface RequestedLock {
 /** One call for the lock, from the call until it is granted, taken, failed or cancelled: exactly one of these. */
 export class Request implements Claim {
   /** Names it, and the hold that comes of it, to those that listen. */
-  readonly id: number = ++requests;
+  readonly id: number = ++acquisitions.count;
   /** Fresh per request, the same through all its tries: how a lost answer is settled. */
   readonly token: string;
   readonly identifier: string;
@@ -122,14 +123,14 @@ export class Request implements Claim {
   /** The lock is ours. */
   grant(hold: Hold): void {
     this.#settle("granted");
-    publish("holdfast:acquired", () => ({ ...hold.event, waitedMs: this.#waitedMs }));
+    publish("holdfast:acquired", () => ({ ...hold.event, waitedMs: this.waitedMs }));
     this.#tell(hold);
   }
 
   /** The lock is taken, and the caller does not wait (any longer). */
   refuse(): void {
     const taken = () =>
-      new LockAcquisitionError(this.identifier, Math.round(this.#waitedMs), this.#lock.holders());
+      new LockAcquisitionError(this.identifier, Math.round(this.waitedMs), this.#lock.holders());
     this.#end("taken", taken);
   }
 
@@ -151,7 +152,7 @@ export class Request implements Claim {
     if (this.#lock.clock.monotonicMs() - this.#troubledMs >= patienceMs) this.fail(error);
   }
 
-  get #waitedMs(): number {
+  get waitedMs(): number {
     return this.#lock.clock.monotonicMs() - this.startedMs;
   }
 
@@ -159,7 +160,7 @@ export class Request implements Claim {
     if (!this.isWaiting) return;
     const error = made(reason);
     this.#settle("over");
-    publish("holdfast:bailed", () => ({ ...this.event, waitedMs: this.#waitedMs, outcome, error }));
+    publish("holdfast:bailed", () => ({ ...this.event, waitedMs: this.waitedMs, outcome, error }));
     this.#tell(undefined, error, outcome === "taken");
   }
 
@@ -170,12 +171,12 @@ export class Request implements Claim {
   }
 
   #limit(ms: number): void {
-    this.#timer = this.#lock.clock.after(ms - this.#waitedMs, () => {
+    this.#timer = this.#lock.clock.after(ms - this.waitedMs, () => {
       const { failure } = this.#lock;
       const silentMs = this.#lock.silentMs(this.startedMs);
       if (failure !== undefined) this.fail(failure);
       else if (silentMs === undefined) this.refuse();
-      else if (silentMs < FIRST_ANSWER_MS) this.#limit(this.#waitedMs + OVERDUE_LOOK_MS);
+      else if (silentMs < FIRST_ANSWER_MS) this.#limit(this.waitedMs + OVERDUE_LOOK_MS);
       else this.fail(this.#lock.silence(silentMs));
     });
   }

@@ -85,9 +85,8 @@ export class Store {
 
   /** Sends writes, which are applied if nothing that they change has been changed since `snapshot`. */
   send(snapshot: Snapshot, writes: Writes): Promise<CommitResult> {
-    const now = writes.lock?.notices ? this.backend.now() : 0;
     const concerns = concernsOf(snapshot, writes, () => this.backend.now());
-    const changes = changesOf(snapshot, writes, now, this.backend.graceMs);
+    const changes = changesOf(snapshot, writes, this.backend.graceMs);
     return this.backend.commit(changes, concerns && { concerns });
   }
 

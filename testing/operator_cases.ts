@@ -140,7 +140,7 @@ export const operatorCases: Cases = {
       since: now - long,
     } as const;
     const queue = { v: 1, id: "gone/1", entries: [waiter] } as const;
-    const notice = { token: "gone", reason: "forced" } as const;
+    const notice = { token: "gone", reason: "forced", leaseMs: 1000 } as const;
     await leaveRecord(stage, "dead", { holders: [holder(now - long)] });
     await leaveRecord(stage, "dead with a queue", { holders: [holder(now - long)], queue: queue.id }, queue);
     await leaveRecord(stage, "queue only", { queue: queue.id, freedAt: now - long }, queue);

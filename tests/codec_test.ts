@@ -28,7 +28,7 @@ const HOLDER = {
   label: "host 1",
   offeredTo: undefined,
 } as const;
-const NOTICE = { token: "c", reason: "stolen", until: 900 } as const;
+const NOTICE = { token: "c", reason: "stolen", leaseMs: 400, until: 900 } as const;
 const RECORD: LockRecord = { v: 1, holders: [HOLDER], queue: "q", notices: [NOTICE], freedAt: 4 };
 const ENTRY = {
   participant: "b",
@@ -125,7 +125,8 @@ const REFUSED_LOCKS: readonly [text: string, says: string][] = [
     notice({ reason: "expired" }),
     'notices[0].reason must be "stolen" or "forced", it is a string of 7 characters',
   ],
-  [notice({ until: null }), `notices[0].until must be ${MOMENT} null`],
+  [notice({ until: undefined }), `notices[0].until must be ${MOMENT} undefined`],
+  [notice({ leaseMs: undefined }), `notices[0].leaseMs must be ${LEASE} undefined`],
 ];
 
 /** What a store holds instead of a queue's record, and what is wrong with it. */
@@ -291,37 +292,35 @@ Deno.test("codec: a snapshot after writes shows them, and what they left alone",
 });
 
 Deno.test("codec: a commit names only the records that it changes", () => {
-  assertEquals(changesOf(SEEN, {}, 100, 10), []);
-  assertEquals(changesOf(SEEN, { lock: RECORD }, 100, 10), [
+  assertEquals(changesOf(SEEN, {}, 10), []);
+  assertEquals(changesOf(SEEN, { lock: RECORD }, 10), [
     { key: "job", version: "7", value: encodeLock(RECORD), expireInMs: 61_640, isOwn: undefined },
   ]);
-  assertEquals(changesOf(SEEN, { queue: QUEUE }, 100, 10), [
+  assertEquals(changesOf(SEEN, { queue: QUEUE }, 10), [
     { key: "job#queue", version: "8", value: JSON.stringify(QUEUE), expireInMs: 24 * 3_600_000 },
   ]);
   const deleted = { value: null, expireInMs: undefined };
-  assertEquals(changesOf(SEEN, { lock: null, queue: null }, 100, 10), [
+  assertEquals(changesOf(SEEN, { lock: null, queue: null }, 10), [
     { key: "job", version: "7", ...deleted, isOwn: undefined },
     { key: "job#queue", version: "8", ...deleted },
   ]);
   // Whoever takes back its own says so, of the lock: that no clock had a say in it.
-  assertEquals(changesOf(SEEN, { lock: null, queue: null, isOwn: true }, 100, 10).map(({ isOwn }) => isOwn), [
+  assertEquals(changesOf(SEEN, { lock: null, queue: null, isOwn: true }, 10).map(({ isOwn }) => isOwn), [
     true,
     undefined,
   ]);
   // Of a queue that nobody has looked at nothing is known: whoever writes it takes it for new.
-  const [{ version }] = changesOf({ ...SEEN, queue: undefined }, { queue: QUEUE }, 100, 10);
+  const [{ version }] = changesOf({ ...SEEN, queue: undefined }, { queue: QUEUE }, 10);
   assertEquals(version, null);
 });
 
 Deno.test("codec: a store keeps a record for a minute after its last use, and a queue's for its graces more", () => {
-  const now = 100;
-  const keptMs = (parts: Parts) => collectAfterMs({ ...FREE, ...parts }, now, 2.26);
+  const keptMs = (parts: Parts) => collectAfterMs({ ...FREE, ...parts }, 2.26);
   assertEquals(keptMs({}), 60_000);
   assertEquals(keptMs({ holders: [HOLDER, { ...HOLDER, leaseMs: 500 }] }), 61_000);
   assertEquals(keptMs({ holders: [{ ...HOLDER, leaseMs: 500 }, HOLDER] }), 61_000);
-  assertEquals(keptMs({ notices: [NOTICE, { ...NOTICE, until: 800 }] }), 60_800);
-  assertEquals(keptMs({ notices: [{ ...NOTICE, until: 800 }, NOTICE] }), 60_800);
-  assertEquals(keptMs({ notices: [{ ...NOTICE, until: 8.64e15 }] }), 2 ** 31 + 60_000 - 1);
-  assertEquals(keptMs({ notices: [{ ...NOTICE, until: 50 }] }), 60_000);
+  assertEquals(keptMs({ notices: [NOTICE, { ...NOTICE, leaseMs: 300 }] }), 60_800);
+  assertEquals(keptMs({ notices: [{ ...NOTICE, leaseMs: 300 }, NOTICE] }), 60_800);
+  assertEquals(keptMs({ notices: [{ ...NOTICE, leaseMs: 2 ** 31 - 1 }] }), 2 ** 31 + 60_000 - 1);
   assertEquals(keptMs({ queue: "q" }), 60_145);
 });

@@ -4,9 +4,10 @@ import type { Entry } from "../core/backend.ts";
 import { LockAcquisitionError, LockBackendError } from "../core/errors.ts";
 import type { Hold } from "../core/hold.ts";
 import { LocalMembers } from "../core/members.ts";
+import { evictHolders } from "../core/operators/evict.ts";
 import type { Participant } from "../core/participant.ts";
 import { snapshotOf } from "../core/record/codec.ts";
-import type { Holder } from "../core/record/record.ts";
+import { type Holder, MAX_NOTICES } from "../core/record/record.ts";
 import { Request } from "../core/request.ts";
 import { memoryBackend } from "../backends/memory.ts";
 import { Lock } from "../mod.ts";
@@ -331,6 +332,144 @@ Deno.test("local lock: one that is looked at when it is over, as the store faile
     assertEquals([hold.held, a.participant.known(KEY)], [false, undefined]);
     hold.startWatching();
     assertEquals(a.process.timers.size, 0);
+Deno.test("local lock: who has had its turn lines up behind the others, however long ago it asked for the next", async () => {
+  const scene = new Scene();
+  const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
+  const order: string[] = [];
+  const take = async (name: string, player: Player) => {
+    const hold = await player.acquire();
+    order.push(name);
+    await player.process.pause(10);
+    await hold.release();
+  };
+  await scene.play(async () => {
+    // It looks at the records while nobody is queued yet, to renew its lease.
+    const held = await a.acquire({ leaseMs: 300 });
+    held.keep();
+    const turns = [take("a", a)];
+    await a.process.pause(250);
+    for (const [name, player] of [["b", b], ["c", c]] as const) {
+      await a.process.pause(100);
+      turns.push(take(name, player));
+      turns.push(take(name + "2", player));
+    }
+    await a.process.pause(100);
+    await held.release();
+    await Promise.all(turns);
+    assertEquals(order, ["b", "c", "a", "b2", "c2"]);
+  });
+});
+
+Deno.test("local lock: of those that join at once, the first to ask is the first in the queue", async () => {
+  const scene = new Scene();
+  const [holder, far, near] = [scene.enter(), scene.enter(), scene.enter()];
+  far.distance.thereMs = far.distance.backMs = 40;
+  await scene.play(async () => {
+    const held = await holder.acquire();
+    const waiting = [far.acquire()];
+    // It has looked at the lock when the near one comes, and joins the queue after that.
+    await holder.process.pause(60);
+    waiting.push(near.acquire());
+    await holder.process.pause(2000);
+    assertEquals(
+      scene.queue.map(({ participant }) => participant),
+      [far, near].map(({ participant }) => participant.id),
+    );
+    await held.release();
+    await (await waiting[0]).release();
+    await (await waiting[1]).release();
+  });
+});
+
+Deno.test("local lock: however long a release without an offer is under way, the first in the queue goes before the second", async () => {
+  const scene = new Scene();
+  const [a, b, c, operator] = [scene.enter(), scene.enter(), scene.enter(), scene.enter()];
+  // The second is nearer, and hears of it first.
+  b.distance.thereMs = b.distance.backMs = 20;
+  const order: string[] = [];
+  const take = async (name: string, player: Player) => {
+    const hold = await player.acquire();
+    order.push(name);
+    await hold.release();
+  };
+  await scene.play(async () => {
+    await a.acquire();
+    const turns = [take("b", b)];
+    await b.process.pause(200);
+    turns.push(take("c", c));
+    await c.process.pause(200);
+    operator.distance.thereMs = 3000;
+    assertEquals(await evictHolders(KEY, undefined, operator.backend), true);
+    await Promise.all(turns);
+    assertEquals(order, ["b", "c"]);
+  });
+});
+
+// A release whose first answer was lost, and that never landed: the lock is stolen before it is repeated.
+
+/** What a release says whose first try is lost while `b` steals the lock and `meanwhile` happens. */
+async function robbed(
+  scene: Scene,
+  { a, b, meanwhile }: {
+    readonly a: Player;
+    readonly b: Player;
+    readonly meanwhile: (thief: Hold) => Promise<unknown>;
+  },
+): Promise<unknown> {
+  const held = await a.acquire({ leaseMs: 60_000 });
+  held.keep();
+  fate(a, () => new Promise<never>(() => {}));
+  const released = held.release().catch((error) => error);
+  await meanwhile(await b.acquire({ leaseMs: 60_000, stealAfterMs: 0 }));
+  const outcome = await released;
+  assertEquals(scene.version === null, false);
+  return outcome;
+}
+
+Deno.test("local lock: a release that was never done is none, however wrong the clocks are where they mean nothing", async () => {
+  const scene = new Scene();
+  const enter = () => scene.enter({ clock: "watching" });
+  const [a, b, c] = [enter(), enter(), enter()];
+  c.process.step(24 * 3_600_000);
+  await scene.play(async () => {
+    const meanwhile = async (thief: Hold) => {
+      await thief.release();
+      await (await c.acquire()).release();
+    };
+    assertEquals(await robbed(scene, { a, b, meanwhile }), false);
+  });
+});
+
+Deno.test("local lock: whether a release was done is not known when too many were evicted since", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const meanwhile = async () => {
+      for (let i = 0; i < MAX_NOTICES; i++) await b.acquire({ leaseMs: 60_000, stealAfterMs: 0 });
+    };
+    const outcome = await robbed(scene, { a, b, meanwhile });
+    assertInstanceOf(outcome, LockBackendError);
+    assertEquals(
+      outcome.message,
+      'Cannot release lock "job": the answer to the release was lost, and too many have been evicted since',
+    );
+  });
+});
+
+Deno.test("local lock: notices go when they have been watched for two leases, also by one that comes and goes", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter({ clock: "watching" }), scene.enter({ clock: "watching" })];
+  await scene.play(async () => {
+    await a.acquire({ leaseMs: 1000 });
+    const thief = await b.acquire({ leaseMs: 1000, stealAfterMs: 0 });
+    await thief.release();
+    assertEquals(scene.record.notices?.length, 1);
+    await b.process.pause(1500);
+    await (await b.acquire()).release();
+    assertEquals(scene.record.notices?.length, 1);
+    await b.process.pause(600);
+    await (await b.acquire()).release();
+    assertEquals(scene.version, null);
   });
 });
 

@@ -60,3 +60,35 @@ Deno.test("observations: a lock is free since its record has been seen so", () =
   look(40, "3", "f");
   assertEquals([seen.freeSinceMs("2"), seen.isEmpty], [undefined, false]);
 });
+
+Deno.test("observations: a lock has been seen to become free if it was seen before as something else", () => {
+  const { seen, look } = observing();
+  look(10, "1");
+  look(20, "1");
+  assertEquals([seen.sawFreed("1"), seen.sawFreed("2")], [false, false]);
+  // It has been held meanwhile.
+  look(30, "2");
+  assertEquals([seen.sawFreed("1"), seen.sawFreed("2")], [false, true]);
+  look(40, "3", "f");
+  assertEquals([seen.sawFreed("2"), seen.sawFreed("3")], [false, false]);
+  look(50, "4");
+  assertEquals([seen.sawFreed("4"), seen.freeSinceMs("4")], [true, 50]);
+});
+
+Deno.test("observations: a notice has been seen since it came, and is remembered while it is there", () => {
+  let now = 0;
+  const seen = new Observations({ monotonicMs: () => now } as Clock);
+  const notice = (token: string) => ({ token, reason: "stolen", leaseMs: 1000, until: null }) as const;
+  const look = (atMs: number, ...tokens: string[]) => {
+    now = atMs;
+    const value = JSON.stringify({ v: 1, holders: [], notices: tokens.map(notice) });
+    seen.note(snapshotOf({ key: "job", version: `${atMs}`, value }, undefined));
+    return ["a", "b"].map((token) => seen.noticeSinceMs(notice(token)));
+  };
+  assertEquals(look(10, "a"), [10, undefined]);
+  assertEquals(seen.isEmpty, false);
+  assertEquals(look(20, "a", "b"), [10, 20]);
+  assertEquals(look(30, "b"), [undefined, 20]);
+  seen.note(snapshotOf({ key: "job", version: null, value: null }, undefined));
+  assertEquals(seen.isEmpty, true);
+});

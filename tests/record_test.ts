@@ -15,7 +15,7 @@ const grant: Holder = {
   fence: undefined,
   label: undefined,
 };
-const eviction = { token: "a", reason: "stolen", until: 1_764_000_000_000 } as const;
+const eviction = { token: "a", reason: "stolen", leaseMs: 1000, until: 1_764_000_000_000 } as const;
 
 Deno.test("record: what is written out by hand is the same JSON", () => {
   const records: Record<string, Partial<LockRecord>> = {

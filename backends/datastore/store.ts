@@ -1,5 +1,6 @@
 /** Datastore in the dialect of backends. */
 
+import { brand } from "../../core/brand.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
 import { pause, systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
@@ -29,6 +30,10 @@ const MAX_READ = 1000;
 
 /** The backend: what it promises stands where it is made, in `datastoreBackend`. */
 export class DatastoreStore implements LockBackend {
+  static {
+    brand(this, "DatastoreStore/1");
+  }
+
   readonly graceMs: number;
   readonly #calls: DatastoreCalls;
   readonly #partition: NonNullable<DatastoreKey["partitionId"]>;

@@ -1,5 +1,6 @@
 /** Deno KV in the dialect of backends. */
 
+import { brand } from "../../core/brand.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
 import { systemClock } from "../../core/clock.ts";
 import { type LockBackendError, quote, UnreadableRecordError } from "../../core/errors.ts";
@@ -25,6 +26,10 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** The backend: what it promises stands where it is made, in `kvBackend`. */
 export class KvStore implements LockBackend {
+  static {
+    brand(this, "KvStore/1");
+  }
+
   readonly kv: KvDatabase;
   readonly skewMs: number;
   readonly graceMs = 250;

@@ -1,5 +1,6 @@
 /** Redis in the dialect of backends. */
 
+import { brand } from "../../core/brand.ts";
 import { onAbort } from "../../core/abort.ts";
 import type {
   Change,
@@ -44,6 +45,10 @@ export type RedisCommand = readonly (string | number)[];
 
 /** The backend: what it promises stands where it is made, in `redisBackend`. */
 export class RedisStore implements LockBackend, AsyncDisposable {
+  static {
+    brand(this, "RedisStore/1");
+  }
+
   readonly adapter: ClientAdapter;
   readonly graceMs = 200;
   readonly #prefix: string;

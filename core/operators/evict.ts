@@ -27,7 +27,8 @@ export async function evictHolders(
       // If it was refused by its own echo, the notices are there.
       wasDone = mayBeDone && targets.some(({ token }) => lossOf(record, token) === "forced");
       const which = ({ fence }: Holder) => targets!.some((target) => target.fence === fence);
-      const evidence = { now: store.now(), skewMs: backend.skewMs };
+      // Nothing has been watched here: the notices of others stay, unless the clock proves that they have been read.
+      const evidence = { now: store.now(), skewMs: backend.skewMs, noticeSeenMs: () => 0 };
       return evict(record, { which, reason: "forced", evidence }) ?? undefined;
     });
     if (!evicted && !wasDone) return false;

@@ -29,9 +29,9 @@ export interface ListedWaiter {
   readonly label: string | undefined;
   /** How it wants to hold the lock. */
   readonly mode: "exclusive" | "shared";
-  /** Since when it is in line, by the store's clock. */
+  /** When the first that waits in it asked, by the store's clock. */
   readonly since: Date;
-  /** For how many milliseconds it has been in line. */
+  /** For how many milliseconds that one has been waiting. */
   readonly waitingForMs: number;
 }
 

@@ -102,13 +102,12 @@ export function snapshotAfter({ key, lock, queue }: Snapshot, writes: Writes, ve
 export function changesOf(
   { key, lock, queue }: Snapshot,
   writes: Writes,
-  now: number,
   graceMs: number,
 ): Change[] {
   const { lock: record, queue: line } = writes;
   if (record === undefined) return line === undefined ? [] : [queueChange(key, queue, line)];
   const value = record && encodeLock(record);
-  const expireInMs = record === null ? undefined : collectAfterMs(record, now, graceMs);
+  const expireInMs = record === null ? undefined : collectAfterMs(record, graceMs);
   const change = { key, version: lock.version, value, expireInMs, isOwn: writes.isOwn };
   return line === undefined ? [change] : [change, queueChange(key, queue, line)];
 }
@@ -127,14 +126,10 @@ function queueChange(
  * After how long a store may collect a lock's record. Counted in durations only, never by comparing clocks: a store must
  * not delete a live hold because somebody's clock is wrong.
  */
-export function collectAfterMs(
-  { holders, notices, queue }: LockRecord,
-  now: number,
-  graceMs: number,
-): number {
+export function collectAfterMs({ holders, notices, queue }: LockRecord, graceMs: number): number {
   let longestMs = 0;
   for (const { leaseMs } of holders) longestMs = Math.max(longestMs, leaseMs);
-  for (const { until } of notices ?? []) longestMs = Math.max(longestMs, Math.min(until - now, MAX_MS));
+  for (const { leaseMs } of notices ?? []) longestMs = Math.max(longestMs, Math.min(2 * leaseMs, MAX_MS));
   return Math.ceil(longestMs + GARBAGE_AFTER_MS + (queue === undefined ? 0 : MAX_QUEUE * graceMs));
 }
 

@@ -109,9 +109,14 @@ function entryIn(found: unknown, at: string): QueueEntry {
 }
 
 function noticeIn(found: unknown, at: string): EvictionNotice {
-  const { token, reason, until } = object(found, at);
+  const { token, reason, leaseMs, until } = object(found, at);
   if (reason !== "stolen" && reason !== "forced") flaw(`${at}.reason`, '"stolen" or "forced"', reason);
-  return { token: name(token, `${at}.token`), reason, until: time(until, `${at}.until`) };
+  return {
+    token: name(token, `${at}.token`),
+    reason,
+    leaseMs: leaseIn(leaseMs, `${at}.leaseMs`),
+    until: timeOrNull(until, `${at}.until`),
+  };
 }
 
 /** Says what is wrong, without a value that may be a secret. */

@@ -1,16 +1,18 @@
 /** How a holder is evicted, and told why. */
 
 import type { LossReason } from "../errors.ts";
-import { type Evidence, timeOf } from "./evidence.ts";
+import { endOf, type Evidence, noticeLeftMs, timeOf } from "./evidence.ts";
 import {
   type EvictionNotice,
   type EvictionReason,
-  GARBAGE_AFTER_MS,
   type Holder,
   type LockRecord,
   MAX_TIME,
   recordOrNull,
 } from "./record.ts";
+
+/** What it takes to judge notices. */
+export type NoticeEvidence = Pick<Evidence, "now" | "skewMs" | "noticeSeenMs">;
 
 /** Evicts every holder that `which` selects, leaving each a notice; `null` if there is none. */
 export function evict(
@@ -18,14 +20,14 @@ export function evict(
   { which, reason, evidence }: {
     readonly which: (holder: Holder) => boolean;
     readonly reason: EvictionReason;
-    readonly evidence: Pick<Evidence, "now" | "skewMs">;
+    readonly evidence: NoticeEvidence;
   },
 ): { readonly lock: LockRecord | null } | null {
   const leaving = record.holders.filter(which);
   if (leaving.length === 0) return null;
   const holders = record.holders.filter((holder) => !leaving.includes(holder));
   const notices = [
-    ...activeNotices(record, evidence.now),
+    ...activeNotices(record, evidence),
     ...leaving.map((holder) => noticeFor(holder, reason, evidence)),
   ];
   return { lock: recordOrNull({ holders, queue: record.queue, notices, freedAt: timeOf(evidence) }) };
@@ -40,14 +42,13 @@ export function lossOf(record: LockRecord, token: string): LossReason {
 export function noticeFor(
   { token, expiresAt, leaseMs }: Holder,
   reason: EvictionReason,
-  { now, skewMs }: Pick<Evidence, "now" | "skewMs">,
+  evidence: Pick<Evidence, "now" | "skewMs">,
 ): EvictionNotice {
-  const end = expiresAt ?? now + leaseMs;
-  const until = end + leaseMs + Math.min(skewMs, GARBAGE_AFTER_MS);
-  return { token, reason, until: Math.min(until, MAX_TIME) };
+  const end = expiresAt ?? endOf(leaseMs, evidence);
+  return { token, reason, leaseMs, until: end === null ? null : Math.min(end + leaseMs, MAX_TIME) };
 }
 
 /** The notices whose addressees may still not have read them. */
-export function activeNotices(record: LockRecord, now: number): readonly EvictionNotice[] {
-  return record.notices?.filter(({ until }) => until > now) ?? [];
+export function activeNotices(record: LockRecord, evidence: NoticeEvidence): readonly EvictionNotice[] {
+  return record.notices?.filter((notice) => noticeLeftMs(notice, evidence) > 0) ?? [];
 }

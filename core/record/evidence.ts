@@ -1,6 +1,6 @@
 /** What surely is, given what was seen of a record and when. Every judgement errs on the late side. */
 
-import type { Holder, LockRecord } from "./record.ts";
+import type { EvictionNotice, Holder, LockRecord } from "./record.ts";
 
 /**
  * From where a record is looked at: the store's clock, and what this process has watched on its own monotonic one.
@@ -17,8 +17,12 @@ export interface Evidence {
   holderSeenMs(holder: Holder): number;
   /** For how long it has been seen here without a renewal. */
   leaseSeenMs(holder: Holder): number;
+  /** For how long this notice has been seen here. */
+  noticeSeenMs(notice: EvictionNotice): number;
   /** For how long this record has been seen here without a holder. */
   freeSeenMs(record: LockRecord): number;
+  /** Whether this process has seen the lock become free, and so knows since when without anybody's clock. */
+  sawFreed(record: LockRecord): boolean;
 }
 
 /** How long a lease that is watched must stand unrenewed: two clocks that differ a little must not disagree on it. */
@@ -31,6 +35,16 @@ export function lapsesInMs(holder: Holder, evidence: Evidence): number {
   const { expiresAt, leaseMs } = holder;
   const watchedMs = watchedLeaseMs(leaseMs) - evidence.leaseSeenMs(holder);
   return expiresAt === null ? watchedMs : Math.min(expiresAt + evidence.skewMs - evidence.now, watchedMs);
+}
+
+/** In how long a notice has surely been read by whom it is for, or is of no use to it any more; 0 or less = it has. */
+export function noticeLeftMs(
+  notice: EvictionNotice,
+  evidence: Pick<Evidence, "now" | "skewMs" | "noticeSeenMs">,
+): number {
+  const { leaseMs, until } = notice;
+  const watchedMs = 2 * watchedLeaseMs(leaseMs) - evidence.noticeSeenMs(notice);
+  return until === null ? watchedMs : Math.min(until + evidence.skewMs - evidence.now, watchedMs);
 }
 
 /** In how long the holder has surely held for `afterMs`, and may be evicted for it; 0 or less = it has. */
@@ -51,7 +65,11 @@ export function freeForMs(record: LockRecord, lapsed: readonly Holder[], evidenc
   if (freeMs !== Infinity) return freeMs;
   const { freedAt = 0 } = record;
   const seenMs = evidence.freeSeenMs(record);
-  return freedAt === null ? seenMs : Math.max(evidence.now - freedAt - evidence.skewMs, seenMs);
+  // Whoever frees it says when that was sent. Where it was under way for long, the second in the queue would believe that the
+  // first has had its grace, and both have just heard of it.
+  return freedAt === null || evidence.sawFreed(record)
+    ? seenMs
+    : Math.max(evidence.now - freedAt - evidence.skewMs, seenMs);
 }
 
 /** The time, as a process writes it that may not know it. */
@@ -60,6 +78,6 @@ export function timeOf({ now, skewMs }: Pick<Evidence, "now" | "skewMs">): numbe
 }
 
 /** When a lease ends that begins now, as a process writes it that may not know the time. */
-export function endOf(leaseMs: number, { now, skewMs }: Evidence): number | null {
+export function endOf(leaseMs: number, { now, skewMs }: Pick<Evidence, "now" | "skewMs">): number | null {
   return skewMs === Infinity ? null : now + leaseMs;
 }

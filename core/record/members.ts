@@ -1,7 +1,7 @@
 /** What those of one process want of a lock. */
 
 import type { Mode } from "./modes.ts";
-import type { Holder } from "./record.ts";
+import type { Holder, QueueEntry } from "./record.ts";
 
 /** What one request asks for. */
 export interface Claim extends Mode {
@@ -12,6 +12,8 @@ export interface Claim extends Mode {
   readonly stealAfterMs: number | undefined;
   /** Whether it may be queued. */
   readonly mayWait: boolean;
+  /** How long ago it was asked for. */
+  readonly waitedMs: number;
 }
 
 /** What is to become of a holder in the record. */
@@ -42,6 +44,8 @@ export interface Members {
   intentOf(holder: Holder): Intent;
   /** The claim behind a holder that is to be renewed or confirmed. */
   claimOf(holder: Holder): Claim;
+  /** Whether a process had its place already when this one looked at the queue first. */
+  isAhead(entry: QueueEntry): boolean;
   /** A name that no queue has had before. */
   newQueueId(): string;
   /** A token that nobody has had before or can guess, for an entry of ours. */

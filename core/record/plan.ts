@@ -14,6 +14,7 @@ import { admits, MAX_HOLDERS } from "./modes.ts";
 import {
   entriesAfter,
   entryOf,
+  joinedBy,
   mayJoin,
   offersTo,
   type Queue,
@@ -89,7 +90,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
   const joinsLater = ours.holds && !changes && !ours.renews;
   const joins = patient !== undefined && !joinsLater && mayJoin(others, { holds, members });
-  const entries = joins ? [...others, entryOf(patient, scene)] : others;
+  const entries = joins ? joinedBy(others, entryOf(patient, scene), members) : others;
 
   const names = entries.length > 0 && record.queue === undefined;
   const isLeftOut = members.leavesQueueOut && !names;
@@ -193,7 +194,7 @@ function noticesOf(
   { grants, evicted }: { readonly grants: readonly Grant[]; readonly evicted: readonly Holder[] },
 ): readonly EvictionNotice[] {
   // A notice for one of ours is about a grant whose answer we never got.
-  const others = activeNotices(record, evidence.now).filter((notice) =>
+  const others = activeNotices(record, evidence).filter((notice) =>
     !grants.some(({ token }) => token === notice.token)
   );
   return [...others, ...evicted.map((holder) => noticeFor(holder, "stolen", evidence))];

@@ -98,9 +98,25 @@ export function queueWrite(
   return isThere && entries !== before ? { v: 1, id: id!, entries } : undefined;
 }
 
-export function entryOf({ mode, limit, label }: Claim, { members, evidence }: Scene): QueueEntry {
+/**
+ * The queue when one more has joined it. Many that ask at about the same time refuse each other's writes, and whoever is
+ * near the store would win: one that asked before another is queued before it, if that has come since its first look. So
+ * nobody is passed by more than those who were joining when it joined.
+ */
+export function joinedBy(
+  others: readonly QueueEntry[],
+  entry: QueueEntry,
+  members: Members,
+): readonly QueueEntry[] {
+  let place = others.length;
+  while (place > 0 && others[place - 1].since > entry.since && !members.isAhead(others[place - 1])) place--;
+  return [...others.slice(0, place), entry, ...others.slice(place)];
+}
+
+export function entryOf({ mode, limit, label, waitedMs }: Claim, { members, evidence }: Scene): QueueEntry {
   const { participant } = members;
-  return { participant, token: members.newToken(), mode, limit, since: evidence.now, label };
+  const since = Math.floor(evidence.now - waitedMs);
+  return { participant, token: members.newToken(), mode, limit, since, label };
 }
 
 /** A hold for another process: short, so that one that is dead does not delay the next for long. */

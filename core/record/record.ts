@@ -42,6 +42,7 @@ export interface QueueEntry extends Mode {
   readonly participant: string;
   /** Unguessable, fresh per entry: what an offer to this entry must carry, for it to be believed. */
   readonly token: string;
+  /** When the first who waits in it asked, by its view of the store's clock. */
   readonly since: number;
   readonly label?: string;
 }
@@ -50,8 +51,10 @@ export interface QueueEntry extends Mode {
 export interface EvictionNotice {
   readonly token: string;
   readonly reason: EvictionReason;
-  /** When the notice may go: a lease later than the evicted one would have ended, it has surely been read. */
-  readonly until: number;
+  /** The lease of the evicted one. A notice that has been seen for two of these has surely been read. */
+  readonly leaseMs: number;
+  /** When it surely has been read: a lease later than the evicted one would have ended; `null` if the time was not known. */
+  readonly until: number | null;
 }
 
 /** The truth about one lock. A lock that is free and has no queue has no record. */

@@ -1,8 +1,8 @@
 /** What a cleanup does about a lock. */
 
 import type { Snapshot, Writes } from "./codec.ts";
-import { activeNotices, evict } from "./eviction.ts";
-import { evictableInMs, type Evidence, freeForMs, lapsesInMs } from "./evidence.ts";
+import { evict } from "./eviction.ts";
+import { evictableInMs, type Evidence, freeForMs, lapsesInMs, noticeLeftMs } from "./evidence.ts";
 import { GARBAGE_AFTER_MS, type Holder, MAX_QUEUE } from "./record.ts";
 
 /** What a cleanup does about a lock. */
@@ -41,7 +41,7 @@ export function sweep(
   // A live waiter takes a free lock when the graces of those before it have passed, or queues again.
   const staleMs = GARBAGE_AFTER_MS + MAX_QUEUE * evidence.graceMs;
   let forMs = record.queue === undefined ? 0 : staleMs - freeForMs(record, holders, evidence);
-  for (const { until } of activeNotices(record, evidence.now)) forMs = Math.max(forMs, until - evidence.now);
+  for (const notice of record.notices ?? []) forMs = Math.max(forMs, noticeLeftMs(notice, evidence));
   if (forMs > 0) return { kind: "keep", forMs };
   const writes: Writes = {
     lock: version === null ? undefined : null,

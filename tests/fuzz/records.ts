@@ -25,13 +25,14 @@ const moment = fc.oneof(
   fc.integer({ min: MOMENT - 100_000, max: MOMENT + 100_000 }),
   fc.constantFrom(0, -1, MAX_MOMENT, -MAX_MOMENT, 0.5),
 );
+const lease = fc.oneof(fc.integer({ min: 1, max: 100_000 }), fc.constantFrom(0.5, MAX_LEASE_MS));
 
 const holder = fc.record({
   token: name,
   mode: fc.constant("exclusive"),
   limit: fc.constant(1),
   since: moment,
-  leaseMs: fc.oneof(fc.integer({ min: 1, max: 100_000 }), fc.constantFrom(0.5, MAX_LEASE_MS)),
+  leaseMs: lease,
   expiresAt: fc.option(moment, { freq: 10 }),
   renewals: fc.oneof(fc.nat(10), fc.constant(Number.MAX_SAFE_INTEGER)),
   fence: fc.option(name, { nil: undefined }),
@@ -46,7 +47,12 @@ const entry = fc.record({
   since: moment,
   label,
 });
-const notice = fc.record({ token: name, reason: fc.constantFrom("stolen", "forced"), until: moment });
+const notice = fc.record({
+  token: name,
+  reason: fc.constantFrom("stolen", "forced"),
+  leaseMs: lease,
+  until: fc.option(moment, { freq: 10 }),
+});
 
 /** What the queue of the lock is called in most of these records. */
 const QUEUE = "a queue";
@@ -80,7 +86,7 @@ const NAMES: Record<List, string> = { holders: "token", notices: "token", entrie
 /** An item of each list that is in order, but for its name. */
 const ITEMS: Record<List, Fields> = {
   holders: { mode: "exclusive", limit: 1, since: MOMENT, leaseMs: 1000, expiresAt: MOMENT, renewals: 0 },
-  notices: { reason: "stolen", until: MOMENT },
+  notices: { reason: "stolen", leaseMs: 1000, until: MOMENT },
   entries: { token: "an entry's", mode: "exclusive", limit: 1, since: MOMENT },
 };
 
@@ -90,6 +96,7 @@ const NOT_NAMES = [...NOT_STRINGS, "", "x".repeat(257), "\ud800"];
 const NOT_LABELS = [...NOT_STRINGS, "", "x".repeat(129), "\udfff"];
 const NOT_MOMENTS = [...NOT_NUMBERS, MAX_MOMENT + 2, -1e300];
 const NOT_MOMENTS_OR_NULL = NOT_MOMENTS.filter((value) => value !== null);
+const NOT_LEASES = [undefined, ...NOT_NUMBERS, 0, -1, MAX_LEASE_MS + 1, 1e300];
 const NOT_OBJECTS = [null, true, 5, "x", []];
 
 const NOT_LISTS: readonly Json[] = [null, true, 5, "x", {}, { length: 0 }];
@@ -125,7 +132,7 @@ const PARTS: readonly Part[] = [
       mode: NOT_MODES,
       limit: NOT_LIMITS,
       since: [undefined, ...NOT_MOMENTS],
-      leaseMs: [undefined, ...NOT_NUMBERS, 0, -1, MAX_LEASE_MS + 1, 1e300],
+      leaseMs: NOT_LEASES,
       expiresAt: [undefined, ...NOT_MOMENTS_OR_NULL],
       renewals: [undefined, ...NOT_NUMBERS, -1, 0.5, 2 ** 53, 1e300],
       fence: NOT_NAMES,
@@ -139,7 +146,8 @@ const PARTS: readonly Part[] = [
     wrong: {
       token: [undefined, ...NOT_NAMES],
       reason: [undefined, null, true, 5, "", "expired", "released", "Stolen"],
-      until: [undefined, ...NOT_MOMENTS],
+      leaseMs: NOT_LEASES,
+      until: [undefined, ...NOT_MOMENTS_OR_NULL],
     },
   },
   {

@@ -4,6 +4,30 @@ import { CONFORMANCE, type Mutant } from "./mutant.ts";
 
 export const CORE: readonly Mutant[] = [
   {
+    law: "5: who asked first, and was refused, is queued before whoever came after its first look",
+    file: "core/members.ts",
+    from: "else this.#ahead ??= new Set(entries.map(({ participant }) => participant));",
+    to: "",
+    test: "tests/local_lock_test.ts",
+    filter: "join at once, the first",
+  },
+  {
+    law: "5: who has had its turn lines up behind the others",
+    file: "core/members.ts",
+    from: "this.queuedIn === undefined && this.holds.length + this.departures.length === 0;",
+    to: "this.queuedIn === undefined;",
+    test: "tests/local_lock_test.ts",
+    filter: "lines up behind",
+  },
+  {
+    law: "5: those beside a full queue are not woken by every hand-over",
+    file: "core/knowledge.ts",
+    from: "return news.queue === (this.#isOutside ? known.queue : this.#members.queuedIn);",
+    to: "return news.queue === this.#members.queuedIn;",
+    test: "tests/crowd_test.ts",
+    filter: "of 100",
+  },
+  {
     law: "1: the lease is counted from before the write was sent",
     file: "core/outcomes.ts",
     from: "const lease = { from: at, forMs };",
@@ -316,7 +340,7 @@ export const CORE: readonly Mutant[] = [
   {
     law: "7: an answer after the limit ends the wait",
     file: "core/request.ts",
-    from: "this.#limit(this.#waitedMs + OVERDUE_LOOK_MS);",
+    from: "this.#limit(this.waitedMs + OVERDUE_LOOK_MS);",
     to: "this.#limit(FIRST_ANSWER_MS);",
     test: "tests/wait_limit_test.ts",
   },

@@ -97,8 +97,8 @@ export const RECORD: readonly Mutant[] = [
   {
     law: "2: a cleanup leaves a notice that may be unread",
     file: "core/record/sweep.ts",
-    from: "forMs = Math.max(forMs, until - evidence.now);",
-    to: "void until;",
+    from: "forMs = Math.max(forMs, noticeLeftMs(notice, evidence));",
+    to: "void notice;",
     ...CONFORMANCE,
     filter: "memory: cleanup:",
   },

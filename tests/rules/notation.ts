@@ -10,16 +10,20 @@
 //                              `| !`: the store itself cannot read what is there, `| !!`: only we cannot.
 //                              `(?)`: none is named, and nobody has looked what is there.
 //            `- | b; free 700` nobody holds it, `b` is queued, and there has been room since 700; `free ?`: nobody knows.
-//            `…; x stolen 900` `x` has been evicted, and its notice stands until 900.
+//            `…; x stolen 900` `x` has been evicted, whose lease was 1000, and its notice stands until 900; `x stolen ?(500)`: nobody
+//                              knows until when, and its lease was 500.
 //            `-`               there is nothing in the store.
 // Members    `a, a2 try`       the process `a` has two requests, `a` and `a2`, and `a2` may not wait. `steal=500` evicts a
 //                              holder of that age, `lease=500`, `shared`, `limit=2` say how it wants the lock.
 //            `renews a`        the hold `a` is due. `keeps a`: it is not. All others of the process are to leave.
 //            `idle a`          nobody in the process `a` wants anything.
+//            `waited=5`        it asked 5 ago; entries say that theirs asked at 0. `saw b c`: when it looked at the queue first,
+//                              these were in it; default: all.
 //            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
-//            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all.
-//            `free=60`         for how long the lock has been watched while it was free.
+//            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all; `noticed=900`: for how
+//                              long each notice has.
+//            `free=60`         for how long the lock has been watched while it was free; `freed`: it was seen to become free.
 // Result     `*a:1000 | c`     both records are written, and `a` is a grant. `| new: c`: the queue has a new name.
 //            `= | c`           only the queue is written; `a:1000 | =` only the lock; `| none`: the queue is deleted.
 //            `wait 5`          nothing is written, and it is to be looked at again in 5. `nothing`: when there are news.
@@ -79,8 +83,13 @@ export function snapshot(text: string): Snapshot {
   const [before, aside] = main.split(/ \(([^)]*)\)$/);
   const [held, queued] = before.split(" |");
   const notices = more.filter((part) => !part.startsWith("free ")).map((part) => {
-    const [token, reason, until] = part.split(" ");
-    return { token, reason: reason as EvictionReason, until: Number(until) };
+    const [, token, reason, until, leaseMs] = /^(\w+) (\w+) (\?|-?\d+)(?:\((\d+)\))?$/.exec(part)!;
+    return {
+      token,
+      reason: reason as EvictionReason,
+      leaseMs: numberIn(leaseMs, LEASE_MS),
+      until: timeIn(until),
+    };
   });
   const free = more.find((part) => part.startsWith("free "));
   const record: LockRecord = {
@@ -165,14 +174,16 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
     parts[0] += ` | ${isNamed ? "" : "void "}${name}${entries.join(" ") || "0"}`;
   } else if (named !== undefined) parts[0] += " | =";
   if (freedAt !== undefined) parts.push(`free ${freedAt ?? "?"}`);
-  for (const { token, reason, until } of notices) parts.push(`${token} ${reason} ${until}`);
+  for (const { token, reason, leaseMs, until } of notices) {
+    parts.push(`${token} ${reason} ${until ?? "?"}${leaseMs === LEASE_MS ? "" : `(${leaseMs})`}`);
+  }
   return parts.join("; ");
 }
 
 /** A request, or a hold that stays. */
 export function claim(text: string): Claim {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, lease, shared, limit } = settings(rest.join(" "));
+  const { try: bails, steal, lease, shared, limit, waited } = settings(rest.join(" "));
   return {
     token,
     mode: shared === undefined ? "exclusive" : "shared",
@@ -181,17 +192,19 @@ export function claim(text: string): Claim {
     label: undefined,
     stealAfterMs: steal === undefined ? undefined : Number(steal),
     mayWait: bails === undefined,
+    waitedMs: numberIn(waited, 0),
   };
 }
 
 /** All of one process. */
 export function members(text: string): Members {
   const parts = text.split(", ");
+  const ahead = parts.find((part) => part.startsWith("saw "))?.slice(4) ?? "bcdefgh";
   const participant = processOf(parts[0].replace(/^(renews|keeps|idle) /, ""));
   const saying = (verb: string) =>
     parts.filter((part) => part.startsWith(verb + " ")).map((part) => claim(part.slice(verb.length + 1)));
   const [renewing, keeping] = [saying("renews"), saying("keeps")];
-  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused)\b/.test(part)).map(claim);
+  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused|saw)\b/.test(part)).map(claim);
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
   const patienceMs = Math.min(...patience);
   const has = (claims: readonly Claim[], holder: Holder) =>
@@ -213,13 +226,14 @@ export function members(text: string): Members {
       const own = [...renewing, ...requests].find((claim) => claim.token === token);
       return own ?? (offeredTo === undefined ? undefined! : requests[0]);
     },
+    isAhead: ({ participant }) => ahead.includes(participant),
     newQueueId: () => "new",
     newToken: () => participant.toUpperCase(),
   };
 }
 
 export function evidence(text: string): Evidence {
-  const { now, skew, error, grace, unrenewed, held, free } = settings(text);
+  const { now, skew, error, grace, unrenewed, held, noticed, free, freed } = settings(text);
   return {
     now: numberIn(now, 0),
     skewMs: numberIn(skew, 100),
@@ -227,6 +241,8 @@ export function evidence(text: string): Evidence {
     graceMs: numberIn(grace, 50),
     holderSeenMs: () => numberIn(held, 0),
     leaseSeenMs: () => numberIn(unrenewed, 0),
+    noticeSeenMs: () => numberIn(noticed, 0),
     freeSeenMs: () => numberIn(free, 0),
+    sawFreed: () => freed !== undefined,
   };
 }

@@ -60,11 +60,6 @@ export const EXEMPTIONS: readonly Exemption[] = [
     when: (schedule) => schedule.store.forgets && has(schedule, "restart"),
   },
   {
-    rules: ["order", "evicted hear of it"],
-    why: "the order goes by the clock, which means nothing where only watching counts",
-    when: ({ clock }, weather) => clock === "watching" && weather === "wild",
-  },
-  {
     rules: ["order"],
     why:
       "a server's clock is kept by the monotonic one, which stands still while a machine sleeps: since when a lock " +

@@ -7,11 +7,12 @@ import { holdOf } from "../../core/lock.ts";
 import type { LockOptions } from "../../core/options.ts";
 import { type Participant, participantOf } from "../../core/participant.ts";
 import { lockIn } from "../../core/record/codec.ts";
-import type { LockRecord } from "../../core/record/record.ts";
+import type { LockRecord, QueueEntry } from "../../core/record/record.ts";
 import { SimBackend } from "./backend.ts";
 import { type ClockKind, timekeeper } from "./clocks.ts";
 import { FAIR, SimNetwork } from "./network.ts";
 import { SimProcess } from "./process.ts";
+import type { Telling } from "./schedule.ts";
 import { SimStore } from "./store.ts";
 import { World } from "./world.ts";
 
@@ -37,20 +38,26 @@ type Fate = (apply: () => Promise<CommitResult>) => Promise<CommitResult>;
 export class Scene {
   readonly world: World = new World();
   readonly #store = new SimStore(this.world, { rate: 1 }, () => {});
-  readonly #network = new SimNetwork(this.world, FAIR, () => 0.5);
+  readonly #network: SimNetwork;
+
+  /** With `random`, messages take more or less time than usual. */
+  constructor({ random = () => 0.5 }: { readonly random?: () => number } = {}) {
+    this.#network = new SimNetwork(this.world, FAIR, random);
+  }
 
   /** One more process. */
   enter(
-    { clock = "stated", skewMs = 0, graceMs = 800 }: {
+    { clock = "stated", skewMs = 0, graceMs = 800, telling }: {
       readonly clock?: ClockKind;
       readonly skewMs?: number;
       readonly graceMs?: number;
+      readonly telling?: Telling;
     } = {},
   ): Player {
     const process = new SimProcess(this.world, { name: "a process" });
     const time = timekeeper(clock, process, skewMs);
     const distance = { thereMs: 1, backMs: 1 };
-    const parts = { store: this.#store, network: this.#network, process, time, distance, graceMs };
+    const parts = { store: this.#store, network: this.#network, process, time, distance, graceMs, telling };
     const backend = new SimBackend(parts);
     const participant = participantOf(backend, process.clock);
     const acquire = async (options: LockOptions = {}) =>
@@ -65,7 +72,12 @@ export class Scene {
 
   /** How many are queued. */
   get queued(): number {
-    return this.#store.recordsOf(KEY).entries.length;
+    return this.queue.length;
+  }
+
+  /** Who is queued. */
+  get queue(): readonly QueueEntry[] {
+    return this.#store.recordsOf(KEY).entries;
   }
 
   /** The record's version. */
