@@ -332,6 +332,9 @@ Deno.test("local lock: one that is looked at when it is over, as the store faile
     assertEquals([hold.held, a.participant.known(KEY)], [false, undefined]);
     hold.startWatching();
     assertEquals(a.process.timers.size, 0);
+  });
+});
+
 Deno.test("local lock: who has had its turn lines up behind the others, however long ago it asked for the next", async () => {
   const scene = new Scene();
   const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
