@@ -75,6 +75,10 @@ export class LocalMembers implements Members {
     return (holder.offeredTo === undefined ? this.#requestOf(holder.token) : this.firstRequest)!;
   }
 
+  changeOf(_holder: Holder): undefined {
+    return undefined;
+  }
+
   /** How long ago a hold of this process was granted. */
   ageOf(holder: Holder): number | undefined {
     return this.holdOf(holder)?.ageMs;
