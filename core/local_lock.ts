@@ -5,7 +5,8 @@ import { publish, publishBackendError } from "./events.ts";
 import { type Departure, type HeldLock, Hold } from "./hold.ts";
 import { Footprint, type Tracked } from "./footprint.ts";
 import { Knowledge } from "./knowledge.ts";
-import { LocalMembers, names, type NamingParticipant } from "./members.ts";
+import { holderIn, LocalMembers, names, type NamingParticipant } from "./members.ts";
+import type { ModeChange } from "./mode_change.ts";
 import type { Observations } from "./observations.ts";
 import { Outage } from "./outage.ts";
 import type { CheckedOptions } from "./options.ts";
@@ -14,8 +15,10 @@ import { nothingAt, type Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
 import type { Grant } from "./record/members.ts";
 import { type Plan, plan } from "./record/plan.ts";
+import { isSameMode } from "./record/modes.ts";
 import { offerMs } from "./record/queue.ts";
 import type { Holder, LockRecord } from "./record/record.ts";
+import { isOursAlone } from "./record/room.ts";
 import { RecordWatch, type Watcher } from "./record_watch.ts";
 import { type Done, Request, type RequestedLock } from "./request.ts";
 import type { Store } from "./store.ts";
@@ -172,15 +175,16 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
   }
 
   holders(): readonly HolderInfo[] {
-    const { holds } = this.#members;
-    if (holds.length > 0) {
-      return holds.map(({ options: { label }, ageMs }) => ({ label, heldForMs: Math.round(ageMs) }));
-    }
-    const now = this.store.backend.now();
-    return this.#knowledge.lastSeen.holders.map(({ label, since }) => ({
+    const ours = this.#members.holds.map(({ options: { label }, ageMs }) => ({
       label,
-      heldForMs: Math.max(0, Math.round(now - since)),
+      heldForMs: Math.round(ageMs),
     }));
+    return [...ours, ...this.others()];
+  }
+
+  #infoOf(holders: readonly Holder[]): HolderInfo[] {
+    const now = this.store.backend.now();
+    return holders.map(({ label, since }) => ({ label, heldForMs: Math.max(0, Math.round(now - since)) }));
   }
 
   silence(limitMs: number): LockBackendError {
@@ -190,7 +194,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
   async confirm(hold: Hold): Promise<string | undefined> {
     const { store } = this;
     const { record, version } = await store.bounded(store.readLock(this.key), answerMs(hold.options.leaseMs));
-    if (version !== null && names(record, hold)) return version;
+    if (version !== null && this.#recognise(record, hold)) return version;
     hold.lose(lossOf(record, hold.token));
     return undefined;
   }
@@ -211,7 +215,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     if (this.#footprint.isOpen && isQueueUnknown) return this.#read({ withQueue: true });
     // Before the record's own time is read: a process may be frozen between the two, and must count its lease from here.
     const at = momentOf(this.clock);
-    members.atMs = at.monotonic;
+    members.lookAt(at.monotonic);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, at));
     if (next.needsQueue) return this.#read({ withQueue: true });
     if (next.lock !== undefined || next.queue !== undefined) {
@@ -223,7 +227,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     if (overForMs !== undefined && at.monotonic - overForMs > this.#knowledge.askedMs) {
       return this.#read({ withQueue: true });
     }
-    this.#rest(snapshot, at.monotonic + next.waitMs);
+    this.#rest(snapshot, next, at);
   }
 
   /** Nobody here has to do with the lock, as far as is known. */
@@ -339,22 +343,32 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
       departure.onReleased();
     }
     for (const hold of members.holds) {
-      if (hold.renewAtMs <= at.monotonic) this.#onRenewed(hold, at);
+      const [was, is] = [holderIn(before, hold), holderIn(after, hold)];
+      if (is !== undefined && (was?.renewals !== is.renewals || was.fence !== is.fence)) {
+        this.#onRenewed(hold, at);
+      }
     }
   }
 
-  /** There is nothing to write: requests that may not wait are refused, the others wait. */
-  #rest({ lock: { record } }: Snapshot, dueMs: number): void {
+  /** There is nothing to write: those that may not wait are refused, the others wait. */
+  #rest({ lock: { record } }: Snapshot, { waitMs, refusesUpgrade }: Plan, at: Moment): void {
     const members = this.#members;
+    const { changes } = members;
+    const { askedMs } = this.#knowledge;
     this.#onDone();
-    this.#dueMs = Math.min(dueMs, this.#knowledge.outdatedMs);
+    if (refusesUpgrade && changes.some(({ startedMs }) => startedMs > askedMs)) return this.#read();
+    this.#dueMs = Math.min(at.monotonic + waitMs, this.#knowledge.outdatedMs);
     if (members.hasTries) {
       for (const request of [...members.requests]) {
-        if (!request.mayWait && request.startedMs <= this.#knowledge.askedMs) request.refuse();
+        if (!request.mayWait && request.startedMs <= askedMs) request.refuse();
       }
     }
-    const isOurs = record.holders.some((holder) => members.holdOf(holder) !== undefined);
-    if (members.requests.size > 0 && !isOurs) {
+    for (const change of changes) {
+      if (refusesUpgrade) change.refuseAsSecond();
+      else if (!change.mayWait && change.startedMs <= askedMs) change.refuse();
+    }
+    const isAlone = isOursAlone(record.holders, (holder) => members.holdOf(holder) !== undefined);
+    if ((members.requests.size > 0 && !isAlone) || members.changes.length > 0) {
       const { startMs } = this.#startWatch({ isIdle: false });
       this.#dueMs = Math.min(this.#dueMs, startMs);
     } else if (members.requests.size === 0) this.#watch?.stopWaiting();
@@ -364,7 +378,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
   /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
   #onDone(): void {
     if (!this.#outage.end()) return;
-    for (const request of this.#members.requests) request.onAnswer();
+    const { requests, changes } = this.#members;
+    for (const request of requests) request.onAnswer();
+    for (const change of changes) change.onAnswer();
   }
 
   /** What the store has shown. What of ours it does not name is over. */
@@ -387,11 +403,40 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
       members.dropDeparture(departure);
       departure.onGone(record);
     }
-    for (const hold of members.holds) if (!names(record, hold)) hold.lose(lossOf(record, hold.token));
+    for (const hold of members.holds) {
+      if (!this.#recognise(record, hold)) hold.lose(lossOf(record, hold.token));
+    }
     for (const holder of record.holders) if (holder.offeredTo !== undefined) this.#adopt(holder);
   }
 
   // Holds.
+
+  /** Whether a record names this hold, perhaps under a new fencing token, because its mode was changed. */
+  #recognise(record: LockRecord, hold: Hold): boolean {
+    const holder = holderIn(record, hold);
+    if (holder !== undefined && holder.fence !== hold.fencingToken) hold.regrant(holder);
+    return holder !== undefined;
+  }
+
+  changeMode(hold: Hold): void {
+    const { change } = hold;
+    const isSecond = this.#members.holds.some((other) => other !== hold && other.change?.to === "exclusive");
+    if (isSecond && change?.to === "exclusive") return change.refuseAsSecond();
+    if (change?.mayWait === false) this.#members.lastTryMs = change.startedMs;
+    this.run();
+  }
+
+  onChangeSettled(change: ModeChange): void {
+    for (const hold of this.#members.holds) hold.onChangeSettled(change);
+    this.#schedule();
+  }
+
+  others(): readonly HolderInfo[] {
+    const others = this.#knowledge.lastSeen.holders.filter((holder) =>
+      this.#members.holdOf(holder) === undefined
+    );
+    return this.#infoOf(others);
+  }
 
   /** A commit of ours has made this request the holder. */
   #grant({ claim, token }: Grant, record: LockRecord, at: Moment): void {
@@ -428,6 +473,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     const request = members.firstRequest!;
     const leftMs = expiresAt - clockErrorMs - backend.now() - this.#sleptMs(from);
     const forMs = Math.min(leftMs, request.leaseMs);
+    // One that wants it in another way than the one that was queued may not have it; readers have it together.
+    if (!isSameMode(holder, request) || (request.mode === "shared" && members.requests.size > 1)) return;
     if (!(forMs > leaseMs / 3)) return;
     members.onOfferTaken(holder);
     const lease = { from, forMs };
@@ -534,6 +581,10 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     for (const request of [...members.requests]) {
       // A request that came after the question was sent will have its own.
       if (request.startedMs <= sentMs) request.retryOrFail(error, sentMs);
+      else this.#outage.hasten(0);
+    }
+    for (const change of members.changes) {
+      if (change.startedMs <= sentMs) change.retryOrFail(error, sentMs);
       else this.#outage.hasten(0);
     }
     if (members.requests.size === 0) {

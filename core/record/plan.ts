@@ -10,7 +10,7 @@ import type { Snapshot, Writes } from "./codec.ts";
 import { activeNotices, noticeFor } from "./eviction.ts";
 import { type Evidence, freeForMs, timeOf } from "./evidence.ts";
 import type { Claim, Grant, Members } from "./members.ts";
-import { admits, MAX_HOLDERS } from "./modes.ts";
+import { admits, isFull, MAX_HOLDERS } from "./modes.ts";
 import { entryOf, mayJoin, queueOf, queueWrite, takeTurns, turnOf, withOurs } from "./queue.ts";
 import {
   type EvictionNotice,
@@ -188,6 +188,6 @@ function freedAtOf(
   evidence: Evidence,
 ): number | null | undefined {
   // A queue that is left out may have somebody in it by now.
-  const hasRoom = first === undefined ? holders.length === 0 : admits(holders, first);
+  const hasRoom = first === undefined ? !isFull(holders) : admits(holders, first);
   return hasRoom ? timeOf(evidence) : undefined;
 }

@@ -72,7 +72,7 @@ export function takeTurns(
     if (at === ahead) {
       const othersWait = entries.length > (isQueued ? ahead + 1 : ahead);
       admitted = admissible(wanting, beside, othersWait);
-      granted.push(...admitted.map((claim) => holderOf(claim, scene.evidence)));
+      for (const claim of admitted) granted.push(holderOf(claim, scene.evidence));
       // Who cannot be queued is not waited for.
       if (!isQueued || (admitted.length === 0 && wanting.some(({ mayWait }) => mayWait))) break;
     } else if (entry !== undefined && admits(beside, entry)) granted.push(offerTo(entry, scene.evidence));

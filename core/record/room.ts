@@ -79,8 +79,9 @@ function nextOf(
     const others = change.to === "shared" ? [] : besides(holder, scene);
     if (others.length === 0) {
       // A change of mode is a grant of its own: a resource may have seen the tokens of other readers.
-      const granted = holderOf({ ...claim, mode: change.to }, evidence);
-      return { holder: { ...granted, token: holder.token, formerFence: holder.fence } };
+      const { leaseMs, label } = claim;
+      const granted = holderOf({ token: holder.token, mode: change.to, limit: 1, leaseMs, label }, evidence);
+      return { holder: { ...granted, formerFence: holder.fence } };
     }
     upgrade = others.some(({ upgrades }) => upgrades) ? "refused" : "waits";
   }
@@ -184,7 +185,10 @@ export function grantOf(claim: Claim): Grant {
   return { claim, token: claim.token };
 }
 
-export function holderOf({ token, mode, limit, permits, leaseMs, label }: Claim, evidence: Evidence): Holder {
+export function holderOf(
+  { token, mode, limit, permits, leaseMs, label }: Mode & Pick<Claim, "token" | "leaseMs" | "label">,
+  evidence: Evidence,
+): Holder {
   const expiresAt = endOf(leaseMs, evidence);
   return { token, mode, limit, permits, since: evidence.now, leaseMs, expiresAt, renewals: 0, label };
 }
