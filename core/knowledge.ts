@@ -17,6 +17,7 @@ export class Knowledge {
   lastSeen: LockRecord = FREE;
   /** When the question was sent whose answer the records are. */
   askedMs = -Infinity;
+  /** Since when what has stood unchanged, if anybody has looked on. */
   seen: Observations | undefined;
   readonly #store: Store;
   readonly #members: LocalMembers;
@@ -28,16 +29,11 @@ export class Knowledge {
 
   constructor(
     store: Store,
-    { key, members, seen }: {
-      readonly key: string;
-      readonly members: LocalMembers;
-      readonly seen: Observations | undefined;
-    },
+    { key, members }: { readonly key: string; readonly members: LocalMembers },
   ) {
     this.#store = store;
     this.#members = members;
     this.#key = key;
-    this.seen = seen;
   }
 
   get snapshot(): Snapshot | undefined {
@@ -70,6 +66,17 @@ export class Knowledge {
   /** The records may have changed: they are to be read again. */
   drop(): void {
     this.#snapshot = undefined;
+  }
+
+  /**
+   * Nobody here has to do with the lock for now. Where clocks mean nothing, what was seen is kept: requests that never wait
+   * could otherwise never see that a lease has lapsed.
+   */
+  forget(): void {
+    this.#snapshot = undefined;
+    this.lastSeen = FREE;
+    this.#outdatedMs = Infinity;
+    if (this.#store.backend.skewMs !== Infinity || this.seen?.isEmpty) this.seen = undefined;
   }
 
   /** What follows from it at this moment. */

@@ -219,7 +219,7 @@ export class LocalMembers implements Members {
   /** Whether there is anything to ask the store for. */
   get isBusy(): boolean {
     return this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined ||
-      this.changes.length > 0;
+      this.holds.some(({ wantedMode }) => wantedMode !== undefined);
   }
 }
 

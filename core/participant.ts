@@ -1,14 +1,13 @@
 import type { LockBackend } from "./backend.ts";
 import { type Clock, pause, systemClock } from "./clock.ts";
 import { LocalLock, type LockingParticipant } from "./local_lock.ts";
-import type { Observations } from "./observations.ts";
 import type { CheckedOptions } from "./options.ts";
 import { addressOf } from "./record/concerns.ts";
 import type { Done } from "./request.ts";
 import { Store } from "./store.ts";
 
-/** Of how many locks it is remembered what was seen of them. */
-const MAX_REMEMBERED = 1000;
+/** How many locks there may be before those are forgotten that nobody here has to do with. */
+const MOST_LOCKS = 1000;
 /** How often `whenIdle` looks. */
 const IDLE_LOOK_MS = 5;
 
@@ -32,16 +31,14 @@ export class Participant implements LockingParticipant {
   readonly store: Store;
   /** How many answers the store still owes to those that do not wait for them any more: what they asked may yet be done. */
   owedAnswers = 0;
+  /** Also those that nobody here has to do with at the moment: what was wanted once is often wanted again. */
   readonly #locks = new Map<string, LocalLock>();
-  /** What was seen of locks that nobody here wants at the moment. */
-  readonly #remembered = new Map<string, Observations>();
+  /** How many locks there are when the idle ones are forgotten. */
+  #mostLocks = MOST_LOCKS;
 
   constructor(backend: LockBackend, clock: Clock) {
     this.store = new Store(backend, clock);
   }
-
-  /** Of which contended locks the last hold here was brief: offers of them need no confirmation. */
-  readonly #brief = new Set<string>();
 
   /** How many names this process has given. */
   #names = 0;
@@ -93,43 +90,25 @@ export class Participant implements LockingParticipant {
   lock(key: string): LocalLock {
     let lock = this.#locks.get(key);
     if (lock === undefined) {
-      this.#locks.set(key, lock = new LocalLock(this, key, this.#remembered.get(key)));
-      this.#remembered.delete(key);
+      if (this.#locks.size >= this.#mostLocks) this.#forgetIdle();
+      this.#locks.set(key, lock = new LocalLock(this, key));
     }
     return lock;
   }
 
   /** The lock of a key, if anybody here has to do with it. */
   known(key: string): LocalLock | undefined {
-    return this.#locks.get(key);
+    const lock = this.#locks.get(key);
+    return lock?.isIdle ? undefined : lock;
   }
 
-  /** Whether the last hold of a contended lock was brief here, as far as that is remembered. */
-  wasBrief(key: string): boolean {
-    return this.#brief.has(key);
-  }
-
-  /** Remembers it. */
-  noteBrief(key: string, isBrief: boolean): void {
-    this.#brief.delete(key);
-    if (!isBrief) return;
-    this.#brief.add(key);
-    if (this.#brief.size <= MAX_REMEMBERED) return;
-    const [oldest] = this.#brief;
-    this.#brief.delete(oldest);
-  }
-
-  /** Nobody here has to do with this lock any more. */
-  forget(lock: LocalLock, seen: Observations | undefined): void {
-    const { key } = lock;
-    if (this.#locks.get(key) !== lock) return;
-    this.#locks.delete(key);
-    // Where clocks mean nothing, requests that never wait could otherwise never see that a lease has lapsed.
-    if (this.backend.skewMs !== Infinity || seen === undefined || seen.isEmpty) return;
-    this.#remembered.set(key, seen);
-    if (this.#remembered.size <= MAX_REMEMBERED) return;
-    const [oldest] = this.#remembered.keys();
-    this.#remembered.delete(oldest);
+  /** Forgets those that nobody here has to do with; what was seen of some of them only if they are too many. */
+  #forgetIdle(): void {
+    const locks = this.#locks;
+    for (const [key, lock] of locks) if (lock.isIdle && !lock.remembers) locks.delete(key);
+    if (locks.size >= MOST_LOCKS) { for (const [key, lock] of locks) if (lock.isIdle) locks.delete(key); }
+    // Not at every new one, if most are in use.
+    this.#mostLocks = Math.max(MOST_LOCKS, 2 * locks.size);
   }
 
   /** Until nobody here waits for a lock, releases one or clears up; for `limitMs` at most. */

@@ -1,69 +1,79 @@
+import type { CommitResult } from "./backend.ts";
 import type { Moment } from "./clock.ts";
 import type { Tracked } from "./footprint.ts";
+import type { Snapshot } from "./record/codec.ts";
+import type { Plan } from "./record/plan.ts";
+import type { Store } from "./store.ts";
 
-/** What is asked of a store, and what to do with the answer. */
-export interface Inquiry<Answer> {
+/** Who is told what a question came to. */
+export interface Asker {
+  /** The store has shown the records of the lock. */
+  onShown(look: Look, snapshot: Snapshot): void;
+  /** The store has applied a commit, or refused it. */
+  onDecided(commit: Commit, answer: CommitResult): void;
+}
+
+/** What a store is asked about a lock, once. */
+export abstract class Question<Answer> {
   /** When it is sent. */
   readonly at: Moment;
   /** Until when its answer is waited for. */
-  readonly dueMs: number;
+  dueMs = Infinity;
+
+  constructor(at: Moment) {
+    this.at = at;
+  }
+
+  abstract send(store: Store): Promise<Answer>;
+  abstract tell(asker: Asker, answer: Answer): void;
+}
+
+/** Looks at the lock's record, and at the queue's if that is needed: two are dearer than one on some stores. */
+export class Look extends Question<Snapshot> {
+  readonly #key: string;
+  readonly #withQueue: boolean;
+
+  constructor(at: Moment, { key, withQueue }: { readonly key: string; readonly withQueue: boolean }) {
+    super(at);
+    this.#key = key;
+    this.#withQueue = withQueue;
+  }
+
+  send(store: Store): Promise<Snapshot> {
+    return this.#withQueue ? store.read(this.#key) : store.readAlone(this.#key);
+  }
+
+  tell(asker: Asker, snapshot: Snapshot): void {
+    asker.onShown(this, snapshot);
+  }
+}
+
+/** Writes what is planned, if the records are still as they were seen. */
+export class Commit extends Question<CommitResult> {
+  readonly snapshot: Snapshot;
+  readonly plan: Plan;
   /** Whose token or entry it may leave in the store. */
-  readonly trace?: Tracked | undefined;
-  send(): Promise<Answer>;
-  onAnswer(answer: Answer): void;
-  /** The outcome is not known: what was asked may have been done or not. */
-  onUnknown?(): void;
-}
+  readonly trace: Tracked | undefined;
 
-/** Who asks the store, and goes on with what comes of it. */
-export interface Asker {
-  onAnswer<Answer>(inquiry: Inquiry<Answer>, answer: Answer): void;
-  /** It has failed, or was not answered in time. */
-  onFailure(inquiry: Inquiry<unknown>, error: unknown): void;
-  /** It has an outcome that nobody waits for any more: what was asked has perhaps been done just now. */
-  onLate(inquiry: Inquiry<unknown>, error?: unknown): void;
-}
-
-/** What a store has been asked, until it answers, fails or is not waited for any more: exactly one of these. */
-export class Question<Answer> {
-  readonly inquiry: Inquiry<Answer>;
-  readonly #asker: Asker;
-  #isOpen = true;
-
-  constructor(asker: Asker, inquiry: Inquiry<Answer>) {
-    this.#asker = asker;
-    this.inquiry = inquiry;
+  constructor(
+    at: Moment,
+    { snapshot, plan, trace }: {
+      readonly snapshot: Snapshot;
+      readonly plan: Plan;
+      readonly trace: Tracked | undefined;
+    },
+  ) {
+    super(at);
+    this.snapshot = snapshot;
+    this.plan = plan;
+    this.trace = trace;
   }
 
-  send(): void {
-    try {
-      this.inquiry.send().then((answer) => this.#onAnswer(answer), (error) => this.#onError(error));
-    } catch (error) {
-      // Not within the call of whoever asks: the next one would fail within it, too, and so on.
-      queueMicrotask(() => this.#onError(error));
-    }
+  send(store: Store): Promise<CommitResult> {
+    return store.send(this.snapshot, this.plan);
   }
 
-  /** Takes it for failed. */
-  fail(error: unknown): void {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
-    this.#asker.onFailure(this.inquiry, error);
-  }
-
-  /** Nobody needs the answer any more. */
-  abandon(): void {
-    this.#isOpen = false;
-  }
-
-  #onAnswer(answer: Answer): void {
-    if (!this.#isOpen) return this.#asker.onLate(this.inquiry);
-    this.#isOpen = false;
-    this.#asker.onAnswer(this.inquiry, answer);
-  }
-
-  #onError(error: unknown): void {
-    if (this.#isOpen) this.fail(error);
-    else this.#asker.onLate(this.inquiry, error);
+  tell(asker: Asker, answer: CommitResult): void {
+    asker.onDecided(this, answer);
   }
 }

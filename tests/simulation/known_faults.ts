@@ -48,8 +48,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     weather: "rough",
     within: 5000,
     edits: [{
-      file: "core/local_lock.ts",
-      from: "this.#participant.lock(this.key).#mayHaveLeft(trace);",
+      file: "core/conversation.ts",
+      from: "this.#participant.lock(this.#lock.key).mayHaveLeft(question.trace);",
       to: "",
     }],
   },
@@ -59,7 +59,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     weather: "rough",
     within: 1000,
     edits: [{
-      file: "core/local_lock.ts",
+      file: "core/outcomes.ts",
       from: "if (!request.isWaiting || fence === undefined) return;",
       to: "if (fence === undefined) return;",
     }],
@@ -175,9 +175,9 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     weather: "rough",
     within: 5000,
     edits: [{
-      file: "core/local_lock.ts",
-      from: "const leftMs = expiresAt - clockErrorMs - backend.now() - this.#sleptMs(from);",
-      to: "const leftMs = leaseMs + 0 * (expiresAt - clockErrorMs - backend.now() - this.#sleptMs(from));",
+      file: "core/outcomes.ts",
+      from: "const leftMs = expiresAt - clockErrorMs - backend.now() - sleptMs(asked, from);",
+      to: "const leftMs = leaseMs + 0 * (expiresAt - clockErrorMs - backend.now() - sleptMs(asked, from));",
     }],
   },
   {
@@ -198,7 +198,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 2000,
     edits: [{
       file: "core/local_lock.ts",
-      from: "if (version !== null && this.#recognise(record, hold)) return version;",
+      from: "if (version !== null && this.#outcomes.recognise(record, hold)) return version;",
       to: "if (version !== null && record.holders.some(({ token }) => token === hold.token)) return version;",
     }],
   },
@@ -232,9 +232,9 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     weather: "rough",
     within: 50_000,
     edits: [{
-      file: "core/local_lock.ts",
-      from: "backend.now() - this.#sleptMs(from);",
-      to: "backend.now() - 0 * this.#sleptMs(from);",
+      file: "core/outcomes.ts",
+      from: "backend.now() - sleptMs(asked, from);",
+      to: "backend.now() - 0 * sleptMs(asked, from);",
     }],
   },
   {
@@ -257,7 +257,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 5000,
     edits: [{
       file: "core/local_lock.ts",
-      from: "const isOld = this.#footprint.isYoungerThan(askedMs) || (",
+      from: "const isOld = footprint.isYoungerThan(askedMs) || (",
       to: "const isOld = (",
     }],
   },
@@ -328,7 +328,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     weather: "rough",
     within: 20_000,
     edits: [{
-      file: "core/local_lock.ts",
+      file: "core/outcomes.ts",
       from: '|| lossOf(after, hold.token) !== "expired") continue;',
       to: ") continue;",
     }],

@@ -1,0 +1,146 @@
+import { type Moment, momentOf, spanMs } from "./clock.ts";
+import { LockBackendError } from "./errors.ts";
+import { publish } from "./events.ts";
+import { type HeldLock, Hold } from "./hold.ts";
+import { holderIn, type LocalMembers, names } from "./members.ts";
+import type { Commit } from "./question.ts";
+import { lossOf } from "./record/eviction.ts";
+import type { Grant } from "./record/members.ts";
+import { isSameMode } from "./record/modes.ts";
+import { offerMs } from "./record/queue.ts";
+import type { Holder, LockRecord } from "./record/record.ts";
+import type { Request } from "./request.ts";
+
+/** How many grants that came after their lease had ended are taken for bad luck. */
+const LATE_GRANTS = 5;
+
+/** What becomes of the members of a lock by what the store has done or shown: grants, renewals, releases and losses. */
+export class Outcomes {
+  readonly #lock: HeldLock;
+  readonly #members: LocalMembers;
+  /** Whether the last hold here was over in less time than it takes until an offer is confirmed. */
+  #isBrief = false;
+
+  constructor(lock: HeldLock, members: LocalMembers) {
+    this.#lock = lock;
+    this.#members = members;
+  }
+
+  /** A hold is given back that has lasted so long. */
+  noteHeld(heldMs: number): void {
+    this.#isBrief = heldMs < offerMs(this.#lock.store.backend.graceMs) / 3;
+  }
+
+  /** A commit of ours has replaced one record by another. */
+  onWritten(before: LockRecord, after: LockRecord, at: Moment): void {
+    const members = this.#members;
+    for (const departure of members.departures) {
+      // One that was stolen here, and let go of while that was under way, was not released.
+      const { hold } = departure;
+      if (!isTakenOut(hold, before, after) || lossOf(after, hold.token) !== "expired") continue;
+      members.dropDeparture(departure);
+      departure.onReleased();
+    }
+    for (const hold of members.holds) {
+      const [was, is] = [holderIn(before, hold), holderIn(after, hold)];
+      const isWritten = was !== undefined && is !== undefined &&
+        (was.renewals !== is.renewals || was.fence !== is.fence);
+      if (isWritten) this.#onRenewed(hold, at);
+    }
+  }
+
+  /** A commit of ours may have been applied. */
+  onUnknown({ snapshot: { lock: { record } }, plan: { lock } }: Commit): void {
+    if (lock === undefined) return;
+    for (const departure of this.#members.departures) {
+      if (isTakenOut(departure.hold, record, lock)) departure.isUnknown = true;
+    }
+  }
+
+  /** A commit of ours has made this request the holder. */
+  onGranted({ claim, token }: Grant, record: LockRecord, at: Moment): void {
+    const request = claim as Request;
+    const fence = record.holders.find((holder) => holder.token === token)?.fence;
+    // What was granted to one that has gone is taken out again: nobody here owns it.
+    if (!request.isWaiting || fence === undefined) return;
+    const now = momentOf(this.#lock.clock);
+    const forMs = request.leaseMs;
+    if (spanMs(at, now) >= forMs) return this.#onLateGrant(request);
+    const lease = { from: at, forMs };
+    this.#hold(request, new Hold(this.#lock, { request, token, fence, lease, grantedMs: now.monotonic }));
+  }
+
+  /** The store has shown this record: what of ours it does not name is over, and what it offers to us is taken. */
+  onShown(record: LockRecord, asked: Moment | undefined): void {
+    const members = this.#members;
+    for (const departure of members.departures) {
+      if (names(record, departure.hold)) continue;
+      members.dropDeparture(departure);
+      departure.onGone(record);
+    }
+    for (const hold of members.holds) {
+      if (!this.recognise(record, hold)) hold.lose(lossOf(record, hold.token));
+    }
+    for (const holder of record.holders) if (holder.offeredTo !== undefined) this.#adopt(holder, asked);
+  }
+
+  /** Whether a record names this hold, perhaps under a new fencing token, because its mode was changed. */
+  recognise(record: LockRecord, hold: Hold): boolean {
+    const holder = holderIn(record, hold);
+    if (holder !== undefined && holder.fence !== hold.fencingToken) hold.regrant(holder);
+    return holder !== undefined;
+  }
+
+  /** The lease was over before its grant was answered. It is looked at again, but not for ever. */
+  #onLateGrant(request: Request): void {
+    if (++request.lateGrants < LATE_GRANTS) return;
+    const { leaseMs } = request;
+    request.fail(new LockBackendError(`its lease of ${leaseMs} ms is over before the store's answers come`));
+  }
+
+  /**
+   * Takes a lock that was offered to us, if our clock proves that the offer still runs, with enough left to confirm it,
+   * and if the last hold here was so brief that it would not have been confirmed. Otherwise it is confirmed first, see
+   * `plan`: work that blocks the process for longer than an offer must not lose its lock before it can be renewed.
+   */
+  #adopt(holder: Holder, asked: Moment | undefined): void {
+    const members = this.#members;
+    const { token, fence, expiresAt, leaseMs } = holder;
+    if (!this.#isBrief || fence === undefined || expiresAt === null || !members.isOfferWanted(holder)) return;
+    if (members.holdOf(holder) !== undefined) return;
+    const from = momentOf(this.#lock.clock);
+    const { backend, clockErrorMs } = this.#lock.store;
+    const request = members.firstRequest!;
+    const leftMs = expiresAt - clockErrorMs - backend.now() - sleptMs(asked, from);
+    const forMs = Math.min(leftMs, request.leaseMs);
+    // One that wants it in another way than the one that was queued may not have it; readers have it together.
+    if (!isSameMode(holder, request) || (request.mode === "shared" && members.requests.size > 1)) return;
+    if (!(forMs > leaseMs / 3)) return;
+    members.onOfferTaken(holder);
+    const lease = { from, forMs };
+    this.#hold(request, new Hold(this.#lock, { request, token, fence, lease, grantedMs: from.monotonic }));
+  }
+
+  #hold(request: Request, hold: Hold): void {
+    this.#members.addHold(hold);
+    request.grant(hold);
+  }
+
+  #onRenewed(hold: Hold, at: Moment): void {
+    if (!hold.held) return;
+    const { lateMs } = hold;
+    publish("holdfast:renewed", () => ({ ...hold.event, lateMs }));
+    hold.extend({ from: at, forMs: hold.options.leaseMs });
+    hold.checkOwner();
+  }
+}
+
+/** Whether the hold was in the record, and is not any more. */
+function isTakenOut(hold: Hold, before: LockRecord, after: LockRecord | null): boolean {
+  return names(before, hold) && (after === null || !names(after, hold));
+}
+
+/** How long this machine may have slept since the store was last asked: it then knows less of the store's time. */
+function sleptMs(asked: Moment | undefined, now: Moment): number {
+  return asked === undefined ? Infinity : spanMs(asked, now) - (now.monotonic - asked.monotonic);
+}
