@@ -28,7 +28,15 @@ export { lock } from "./core/forms.ts";
 export type { Bailed, LockForms, LockWrapper } from "./core/forms.ts";
 export { Lock } from "./core/lock.ts";
 export { LOCK_KINDS } from "./core/options.ts";
-export type { LockKind, LockOptions } from "./core/options.ts";
+export type {
+  CommonLockOptions,
+  ExclusiveLockOptions,
+  LockKind,
+  LockMode,
+  LockOptions,
+  SharedLockOptions,
+  UpgradeOptions,
+} from "./core/options.ts";
 export { configure } from "./core/configure.ts";
 export type { Backends } from "./core/configure.ts";
 export { forceRelease, locks } from "./core/operators/api.ts";

@@ -208,6 +208,11 @@ export function instrument<Context>(
       instruments?.wait.record(event.waitedMs / 1000, measured(event, outcome));
       endOf(event, outcome, said(event.error));
     },
+    "holdfast:mode-changed": ({ id, mode, fencingToken }) =>
+      open.get(id)?.span?.setAttributes({
+        "holdfast.lock.mode": mode,
+        "holdfast.lock.fencing_token": fencingToken,
+      }),
     "holdfast:renewed": (event) => instruments?.renewal.record(event.lateMs / 1000, measured(event)),
     // It is held until its lease ends, and then lost: the span says from when on nobody could release it.
     "holdfast:forgotten": ({ id }) => open.get(id)?.span?.setAttributes({ "holdfast.lock.forgotten": true }),

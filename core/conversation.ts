@@ -145,6 +145,10 @@ export class Conversation {
       if (request.startedMs <= sentMs) request.retryOrFail(error, sentMs);
       else this.outage.hasten(0);
     }
+    for (const change of members.changes) {
+      if (change.startedMs <= sentMs) change.retryOrFail(error, sentMs);
+      else this.outage.hasten(0);
+    }
     if (members.requests.size === 0) {
       if (this.footprint.isOpen && (isFatal || this.footprint.isOver(now))) this.#giveUp(error);
       if (isFatal) members.queuedIn = undefined;

@@ -47,12 +47,17 @@ export class LockAcquisitionError extends Error {
   readonly holders: readonly HolderInfo[];
 
   /** Made by the library; there is no need to make one by hand. */
-  constructor(identifier: string, waitedMs: number, holders: readonly HolderInfo[]) {
-    const who = holders.length === 0 ? "others are first in line" : "held by " +
+  constructor(
+    identifier: string,
+    waitedMs: number,
+    holders: readonly HolderInfo[],
+    { doing = "acquire", because }: { doing?: string; because?: string } = {},
+  ) {
+    const who = because ?? (holders.length === 0 ? "others are first in line" : "held by " +
       holders.map(({ label, heldForMs }) =>
         `${label === undefined ? "a holder without label" : quote(label)} for ${heldForMs} ms`
-      ).join(", ");
-    super(`Cannot acquire lock ${quote(identifier)}: waited ${waitedMs} ms, ${who}`);
+      ).join(", "));
+    super(`Cannot ${doing} lock ${quote(identifier)}: waited ${waitedMs} ms, ${who}`);
     this.identifier = identifier;
     this.waitedMs = waitedMs;
     this.holders = holders;

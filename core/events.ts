@@ -1,6 +1,6 @@
 import { type Channel, channel } from "node:diagnostics_channel";
 import type { LockBackendError, LossReason } from "./errors.ts";
-import type { LockKind } from "./options.ts";
+import type { LockKind, LockMode } from "./options.ts";
 
 /** What all messages of one acquisition, and of the hold that came of it, have in common. */
 export interface LockEvent {
@@ -58,6 +58,14 @@ export interface LockEvents {
     readonly waitedMs: number;
     readonly outcome: "taken" | "cancelled" | "failed";
     readonly error: unknown;
+  };
+  /**
+   * The hold was upgraded or downgraded: it is held in this `mode` now, under a new `fencingToken` instead of the
+   * `formerFencingToken`.
+   */
+  "holdfast:mode-changed": HoldEvent & {
+    readonly mode: LockMode;
+    readonly formerFencingToken: string;
   };
   /** The lease is renewed, `lateMs` milliseconds after that was due: at a third of the lease. */
   "holdfast:renewed": HoldEvent & { readonly lateMs: number };

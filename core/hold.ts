@@ -2,17 +2,18 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { type Clock, type Moment, momentOf, spanMs } from "./clock.ts";
 import { backendError, LockBackendError, LockLostError, type LossReason } from "./errors.ts";
 import { type HoldEvent, type LockEvent, publish, publishBackendError } from "./events.ts";
-import type { CheckedOptions } from "./options.ts";
+import { type ChangedLock, type ChangeOptions, ModeChange, secondUpgrade } from "./mode_change.ts";
+import type { CheckedOptions, LockMode } from "./options.ts";
 import { lossOf } from "./record/eviction.ts";
-import type { Claim } from "./record/members.ts";
-import { type LockRecord, MAX_NOTICES } from "./record/record.ts";
+import type { Claim, ModeChange as WantedMode } from "./record/members.ts";
+import { type Holder, type LockRecord, MAX_NOTICES } from "./record/record.ts";
 import type { Store } from "./store.ts";
 
 /** How long a caller that has an outcome of its own waits for a release that meets difficulties. */
 const RELEASE_DETACH_MS = 2000;
 
 /** What a hold needs of its lock, which talks to the store for it. */
-export interface HeldLock {
+export interface HeldLock extends ChangedLock {
   readonly key: string;
   readonly store: Store;
   readonly clock: Clock;
@@ -25,6 +26,8 @@ export interface HeldLock {
   onLost(hold: Hold): void;
   /** It is lost, and its owner has let go of it: nothing of it need stay in the store. */
   withdraw(hold: Hold): void;
+  /** It is to be held in another way. */
+  changeMode(hold: Hold): void;
 }
 
 /** What a hold needs of the request that it came of. */
@@ -49,8 +52,15 @@ export class Hold {
   readonly identifier: string;
   readonly options: CheckedOptions;
   readonly token: string;
-  readonly fencingToken: string;
-  readonly grantedMs: number;
+  fencingToken: string;
+  grantedMs: number;
+  /** How it is held. */
+  mode: LockMode;
+  /** What is under way to hold it in another way. */
+  change: ModeChange | undefined;
+  #changing: Promise<void> | undefined;
+  /** How its owner has it, when nothing is under way: what was given up may have landed all the same. */
+  #settledMode: LockMode;
   /** When the lease is to be renewed. */
   renewAtMs = Infinity;
   /** Whether somebody looks at it: it then watches its own record, to notice a loss at once. */
@@ -82,6 +92,7 @@ export class Hold {
     this.token = token;
     this.fencingToken = fence;
     this.grantedMs = grantedMs;
+    this.mode = this.#settledMode = request.mode;
     this.extend(lease);
   }
 
@@ -147,6 +158,51 @@ export class Hold {
     this.renewAtMs = renews ? lease.from.monotonic + lease.forMs / 3 : Infinity;
   }
 
+  /** How it is to be held from now on, if that is not so yet. */
+  get wantedMode(): WantedMode | undefined {
+    if (this.change !== undefined) return this.change;
+    return this.mode === this.#settledMode ? undefined : { to: this.#settledMode, mayWait: true };
+  }
+
+  /** Holds it in another way as soon as that can be. */
+  changeMode(to: LockMode, options: ChangeOptions): Promise<void> {
+    const { lock, identifier, fencingToken, options: { leaseMs } } = this;
+    if (!this.held) {
+      return Promise.reject(this.lost ?? new LockLostError(identifier, "released", fencingToken));
+    }
+    // To share it is done as soon as the store answers.
+    if (this.change?.to === "shared") {
+      return to === "shared" ? this.#changing! : this.#changing!.then(() => this.changeMode(to, options));
+    }
+    if (to === this.mode) return Promise.resolve();
+    if (this.change !== undefined) return Promise.reject(secondUpgrade(lock, { identifier, waitedMs: 0 }));
+    if (to === "shared") this.#settledMode = to;
+    return this.#changing = new Promise((resolve, reject) => {
+      const done = { resolve, reject };
+      this.change = new ModeChange(lock, { to, identifier, leaseMs, options, done });
+      lock.changeMode(this);
+    });
+  }
+
+  /** The record says that it is held in this way, by a grant that is known by its former fencing token to be its own. */
+  regrant({ mode, fence }: Holder): void {
+    const formerFencingToken = this.fencingToken;
+    this.fencingToken = fence!;
+    this.grantedMs = this.lock.clock.monotonicMs();
+    this.mode = mode;
+    publish("holdfast:mode-changed", () => ({ ...this.event, mode, formerFencingToken }));
+    const { change } = this;
+    if (change?.to !== mode) return;
+    this.#settledMode = mode;
+    this.change = undefined;
+    change.resolve();
+  }
+
+  /** What was under way to hold it in another way has an outcome. */
+  onChangeSettled(change: ModeChange): void {
+    if (this.change === change) this.change = undefined;
+  }
+
   /** Only through `owner` can it be given back: if nobody can reach that any more, it is not renewed. */
   ownedBy(owner: object): void {
     this.#owner = owner;
@@ -180,6 +236,7 @@ export class Hold {
   markLost(reason: LossReason): void {
     this.#state = new LockLostError(this.identifier, reason, this.fencingToken);
     publish("holdfast:lost", () => ({ ...this.event, heldMs: this.ageMs, reason }));
+    this.change?.reject(this.lost);
     if (this.#signal !== undefined) this.#inContext!(() => this.#signal!.abort(this.lost));
   }
 
@@ -199,6 +256,7 @@ export class Hold {
   #end(): Promise<boolean> {
     if (this.held) {
       this.#state = "released";
+      this.change?.reject(new LockLostError(this.identifier, "released", this.fencingToken));
       return new Promise((resolve, reject) => this.lock.release(new Departure(this, { resolve, reject })));
     }
     // After a loss there is nothing to give back, but the record may still name it.

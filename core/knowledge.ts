@@ -1,6 +1,6 @@
 import type { Entry } from "./backend.ts";
 import type { Moment } from "./clock.ts";
-import type { LocalMembers } from "./members.ts";
+import { holderIn, type LocalMembers } from "./members.ts";
 import { evidenceOf, Observations } from "./observations.ts";
 import { Outside } from "./outside.ts";
 import { lockIn, type Snapshot } from "./record/codec.ts";
@@ -8,6 +8,9 @@ import { type Evidence, watchedLeaseMs } from "./record/evidence.ts";
 import { FREE, type LockRecord } from "./record/record.ts";
 import type { RecordWatch } from "./record_watch.ts";
 import type { Store } from "./store.ts";
+
+/** Later than anything else: what is outdated by then is only read again for the next write. */
+const NEVER_MS = Number.MAX_VALUE;
 
 /** What this process knows of one lock: its records as they were last seen, and what messages have said since. */
 export class Knowledge {
@@ -107,7 +110,9 @@ export class Knowledge {
     if (news.version !== null && known.version !== null && news.version < known.version) return undefined;
     const record = recordIn(news);
     const members = this.#members;
-    if (record === undefined || members.holds.length > 0) this.drop();
+    if (record === undefined || this.#concernsHolds(record, known.record)) this.drop();
+    // Whoever only holds it does not ask how others do: what it writes next is written on what there is by then.
+    else if (members.requests.size === 0) this.#outdatedMs = NEVER_MS;
     else if (record.holders.some((holder) => members.isOfferWanted(holder))) {
       // The queue only as the same commit has left it. What was told before may name an entry of ours that is no more: the
       // offer would not be ours, and whoever it was passed on to may think the same of the next.
@@ -132,9 +137,17 @@ export class Knowledge {
     this.#snapshot = { key, lock, queue: told };
   }
 
-  /** Whether nothing has changed for us: it is still held, and we are in its queue, or wait beside it. */
+  /** Whether a hold of ours may be lost, or may be the only one now, or may have a queue behind it that is not known. */
+  #concernsHolds(news: LockRecord, known: LockRecord): boolean {
+    const { holds, changes } = this.#members;
+    if (holds.length === 0) return false;
+    return changes.length > 0 || news.queue !== known.queue ||
+      !holds.every((hold) => holderIn(news, hold)?.fence === hold.fencingToken);
+  }
+
+  /** Whether nothing has changed for us: there is no room for the first in the queue, and we are in it, or wait beside it. */
   #saysTheSame(news: LockRecord, known: LockRecord): boolean {
-    if (news.holders.length === 0 || known.holders.length === 0) return false;
+    if (news.freedAt !== undefined || news.holders.length === 0 || known.holders.length === 0) return false;
     return news.queue === (this.#isOutside ? known.queue : this.#members.queuedIn);
   }
 

@@ -6,13 +6,16 @@ import { publishBackendError } from "./events.ts";
 import type { Tracked } from "./footprint.ts";
 import type { Departure, HeldLock, Hold } from "./hold.ts";
 import { Knowledge } from "./knowledge.ts";
-import { LocalMembers, names, type NamingParticipant } from "./members.ts";
+import { LocalMembers, type NamingParticipant } from "./members.ts";
+import type { ModeChange } from "./mode_change.ts";
 import type { CheckedOptions } from "./options.ts";
 import { Outcomes } from "./outcomes.ts";
 import { Commit, Look, type Question } from "./question.ts";
 import { nothingAt, type Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
 import { type Plan, plan } from "./record/plan.ts";
+import type { Holder } from "./record/record.ts";
+import { isOursAlone } from "./record/room.ts";
 import { RecordWatch, type Watcher } from "./record_watch.ts";
 import { type Done, Request, type RequestedLock } from "./request.ts";
 import type { Store } from "./store.ts";
@@ -53,6 +56,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** When there is something to do although nothing changes. */
   #dueMs = Infinity;
   #isScheduled = false;
+  /** Whether somebody here waits for what others do: its watch may then cost something. */
+  #waits = false;
   #watch: RecordWatch | undefined;
   /** Before this a watch that has failed is not tried again for a hold that is only looked at. */
   #rewatchMs = -Infinity;
@@ -156,15 +161,33 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   }
 
   holders(): readonly HolderInfo[] {
-    const { holds } = this.#members;
-    if (holds.length > 0) {
-      return holds.map(({ options: { label }, ageMs }) => ({ label, heldForMs: Math.round(ageMs) }));
-    }
+    const ours = this.#members.holds.map(({ options: { label }, ageMs }) => ({
+      label,
+      heldForMs: Math.round(ageMs),
+    }));
+    return [...ours, ...this.others()];
+  }
+
+  others(): readonly HolderInfo[] {
+    const isForeign = (holder: Holder) => this.#members.holdOf(holder) === undefined;
     const now = this.store.backend.now();
-    return this.#knowledge.lastSeen.holders.map(({ label, since }) => ({
+    return this.#knowledge.lastSeen.holders.filter(isForeign).map(({ label, since }) => ({
       label,
       heldForMs: Math.max(0, Math.round(now - since)),
     }));
+  }
+
+  changeMode(hold: Hold): void {
+    const change = hold.change!;
+    const isSecond = this.#members.changes.some((other) => other !== change && other.to === "exclusive");
+    if (isSecond && change.to === "exclusive") return change.refuseAsSecond();
+    if (!change.mayWait) this.#members.lastTryMs = change.startedMs;
+    this.run();
+  }
+
+  onChangeSettled(change: ModeChange): void {
+    for (const hold of this.#members.holds) hold.onChangeSettled(change);
+    this.schedule();
   }
 
   silence(limitMs: number): LockBackendError {
@@ -174,7 +197,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   async confirm(hold: Hold): Promise<string | undefined> {
     const { store } = this;
     const { record, version } = await store.bounded(store.readLock(this.key), answerMs(hold.options.leaseMs));
-    if (version !== null && names(record, hold)) return version;
+    if (version !== null && this.#outcomes.recognise(record, hold)) return version;
     hold.lose(lossOf(record, hold.token));
     return undefined;
   }
@@ -201,7 +224,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (footprint.isOpen && isQueueUnknown) return this.#look({ withQueue: true });
     // Before the record's own time is read: a process may be frozen between the two, and must count its lease from here.
     const at = momentOf(this.clock);
-    members.atMs = at.monotonic;
+    members.lookAt(at.monotonic);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, at));
     if (next.needsQueue) return this.#look({ withQueue: true });
     if (next.lock !== undefined || next.queue !== undefined) {
@@ -213,7 +236,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (overForMs !== undefined && at.monotonic - overForMs > this.#knowledge.askedMs) {
       return this.#look({ withQueue: true });
     }
-    this.#rest(snapshot, at.monotonic + next.waitMs);
+    this.#rest(snapshot, next, at);
   }
 
   schedule(): void {
@@ -315,18 +338,26 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     outage.retryMs = answeredMs + pauseMs;
   }
 
-  /** There is nothing to write: requests that may not wait are refused, the others wait. */
-  #rest({ lock: { record } }: Snapshot, dueMs: number): void {
+  /** There is nothing to write: those that may not wait are refused, the others wait. */
+  #rest({ lock: { record } }: Snapshot, { waitMs, refusesUpgrade }: Plan, at: Moment): void {
     const members = this.#members;
+    const { changes } = members;
+    const { askedMs } = this.#knowledge;
     this.#onDone();
-    this.#dueMs = Math.min(dueMs, this.#knowledge.staleMs);
+    if (refusesUpgrade && changes.some(({ startedMs }) => startedMs > askedMs)) return this.#look();
+    this.#dueMs = Math.min(at.monotonic + waitMs, this.#knowledge.staleMs);
     if (members.hasTries) {
       for (const request of [...members.requests]) {
-        if (!request.mayWait && request.startedMs <= this.#knowledge.askedMs) request.refuse();
+        if (!request.mayWait && request.startedMs <= askedMs) request.refuse();
       }
     }
-    const isOurs = record.holders.some((holder) => members.holdOf(holder) !== undefined);
-    if (members.requests.size > 0 && !isOurs) {
+    for (const change of changes) {
+      if (refusesUpgrade) change.refuseAsSecond();
+      else if (!change.mayWait && change.startedMs <= askedMs) change.refuse();
+    }
+    const isAlone = isOursAlone(record.holders, (holder) => members.holdOf(holder) !== undefined);
+    this.#waits = (members.requests.size > 0 && !isAlone) || members.changes.length > 0;
+    if (this.#waits) {
       const { startMs } = this.#startWatch({ isIdle: false });
       this.#dueMs = Math.min(this.#dueMs, startMs);
     } else if (members.requests.size === 0) this.#watch?.stopWaiting();
@@ -336,7 +367,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
   #onDone(): void {
     if (!this.#conversation.outage.end()) return;
-    for (const request of this.#members.requests) request.onAnswer();
+    const { requests, changes } = this.#members;
+    for (const request of requests) request.onAnswer();
+    for (const change of changes) change.onAnswer();
   }
 
   /** What the store has shown. What of ours it does not name is over. */
@@ -377,6 +410,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     this.#watch?.stop();
     this.#watch = undefined;
     this.#isFresh = true;
+    this.#waits = false;
     this.#conflicts = 0;
     this.#dueMs = Infinity;
     this.#members.leavesQueueOut = false;
@@ -399,7 +433,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     for (const hold of this.#members.holds) {
       dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));
       if (!isAsking) dueMs = Math.min(dueMs, Math.max(hold.renewAtMs, pauseMs));
-      if (this.#matters(hold) && !this.#watch?.isIdle) dueMs = Math.min(dueMs, this.#watchAtMs(hold));
+      if (this.#matters(hold) && !this.#waits && !this.#watch?.isIdle) {
+        dueMs = Math.min(dueMs, this.#watchAtMs(hold));
+      }
     }
     if (dueMs === Infinity) return this.#alarm.stop();
     // A lock that was forgotten must lapse, not keep its process alive; one that is waited for keeps it.
@@ -411,7 +447,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const now = this.clock.monotonicMs();
     members.expire();
     if (this.#conversation.expire(now)) return;
-    if (members.holds.some((hold) => this.#matters(hold) && now >= this.#watchAtMs(hold))) {
+    if (!this.#waits && members.holds.some((hold) => this.#matters(hold) && now >= this.#watchAtMs(hold))) {
       // Who waited before it held goes on watching as before, for holds are mostly brief; this one is not.
       this.#watch?.stopWaiting();
       this.#startWatch({ isIdle: true });

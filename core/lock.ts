@@ -6,7 +6,15 @@ import { Hold } from "./hold.ts";
 import { assertIdentifier, keyOf, plainKeyOf } from "./identifier.ts";
 import { printable } from "./printable.ts";
 import { backendFor } from "./configure.ts";
-import { type CheckedOptions, checkOptions, type LockKind, type LockOptions } from "./options.ts";
+import {
+  type CheckedOptions,
+  checkOptions,
+  checkUpgrade,
+  type LockKind,
+  type LockMode,
+  type LockOptions,
+  type UpgradeOptions,
+} from "./options.ts";
 import { participantOf } from "./participant.ts";
 
 /** Makes the public face of a hold; the class itself shows no way to. */
@@ -90,6 +98,11 @@ export class Lock {
     return this.#hold.options.kind;
   }
 
+  /** How the lock is held: `"exclusive"`, also with a `limit`, or `"shared"`. */
+  get mode(): LockMode {
+    return this.#hold.mode;
+  }
+
   /**
    * Rises with every grant of this identifier, in the order of strings. A resource that keeps the highest
    * one it has seen can refuse whoever comes with a lower one.
@@ -117,6 +130,55 @@ export class Lock {
   }
 
   /**
+   * Makes a shared lock exclusive, without letting go of it. Resolves once all others that share it have left; from the
+   * call on nobody else is let in, and it goes before those that wait. It is a grant of its own: `fencingToken` is a new
+   * one. Of an exclusive lock it does nothing.
+   *
+   * Rejects with `LockAcquisitionError` if others share the lock and the options do not let it wait (any longer), or at
+   * once if another holder is upgrading it already: each would wait for the other. Rejects with the signal's reason when
+   * that aborts, with `LockLostError` when the lock is lost or released, and with `LockBackendError` if the store fails.
+   * The lock is then held as before.
+   *
+   * @example
+   * ```ts
+   * import { lock } from "@holdfast/lock";
+   * import { memoryBackend } from "@holdfast/lock/backends/memory";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const backend = memoryBackend();
+   * await lock("report", { backend, mode: "shared" }).run(async (held) => {
+   *   const isOutdated = true; // read it, together with others
+   *   if (isOutdated) await held.upgrade({ waitForMs: 5000 });
+   *   assertEquals(held.mode, "exclusive"); // write it
+   *   await held.downgrade();
+   *   assertEquals(held.mode, "shared");
+   * });
+   * ```
+   */
+  upgrade(options?: UpgradeOptions): Promise<void> {
+    try {
+      return this.#hold.startWatching().changeMode("exclusive", checkUpgrade(options));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Makes an exclusive lock shared, without letting go of it, and lets those in that are next and share it. It is a grant
+   * of its own: `fencingToken` is a new one. Of a shared lock it does nothing.
+   *
+   * Rejects with TypeError for a lock with a `limit`, which others may hold at the same time, with `LockLostError` when the
+   * lock is lost or released, and with `LockBackendError` if the store fails; it is then shared as soon as the store answers.
+   */
+  downgrade(): Promise<void> {
+    const { limit } = this.#hold.options;
+    if (limit > 1) {
+      return Promise.reject(new TypeError("Cannot downgrade: a lock with a 'limit' cannot be shared"));
+    }
+    return this.#hold.changeMode("shared", checkUpgrade());
+  }
+
+  /**
    * Releases the lock. `true` if it was ours and is now free, or handed to the next in line; `false` if it
    * had been lost. Calling it again repeats the outcome and touches nothing.
    *
@@ -139,7 +201,7 @@ export class Lock {
     const state = this.held ? "held" : this.#hold.lost ? `lost, ${this.#hold.lost.reason}` : "released";
     const text = `${
       JSON.stringify(this.identifier)
-    }, ${this.kind}, ${state}, fencingToken: ${this.fencingToken}`;
+    }, ${this.kind}, ${this.mode}, ${state}, fencingToken: ${this.fencingToken}`;
     return `Lock { ${printable(text)} }`;
   }
 

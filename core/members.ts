@@ -1,6 +1,7 @@
 import type { Departure, Hold } from "./hold.ts";
 import type { Snapshot } from "./record/codec.ts";
-import type { Claim, Intent, Members } from "./record/members.ts";
+import type { ModeChange as Change } from "./mode_change.ts";
+import type { Claim, Intent, Members, ModeChange } from "./record/members.ts";
 import type { Holder, LockRecord, QueueEntry } from "./record/record.ts";
 import type { Request } from "./request.ts";
 
@@ -29,8 +30,8 @@ export class LocalMembers implements Members {
   #takenFence: string | undefined;
   /** Who was queued when we looked first, without a place of our own or a hold. */
   #ahead: ReadonlySet<string> | undefined;
-  /** When the current look at the records began: a renewal that is due is due by this. */
-  atMs = 0;
+  /** Whether one of our holds is to be renewed by the current plan: those beside it are renewed with it. */
+  #renews = false;
   /** When the last request came that may not wait. */
   lastTryMs = -Infinity;
   readonly #of: NamingParticipant;
@@ -66,7 +67,7 @@ export class LocalMembers implements Members {
     const { token, offeredTo } = holder;
     if (!this.#of.owns(token)) return "foreign";
     const hold = this.holdOf(holder);
-    if (hold !== undefined) return hold.renewAtMs <= this.atMs ? "renew" : "keep";
+    if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.#requestOf(token) === undefined ? "leave" : "confirm";
   }
@@ -75,6 +76,27 @@ export class LocalMembers implements Members {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return hold.request;
     return (holder.offeredTo === undefined ? this.#requestOf(holder.token) : this.firstRequest)!;
+  }
+
+  changeOf(holder: Holder): ModeChange | undefined {
+    return this.holdOf(holder)?.wantedMode;
+  }
+
+  /** A look at the records begins: what is due by now is to be renewed. */
+  lookAt(atMs: number): void {
+    this.#renews = false;
+    for (const { renewAtMs } of this.holds) this.#renews ||= renewAtMs <= atMs;
+  }
+
+  /** What is under way to change how a hold is held. */
+  get changes(): readonly Change[] {
+    // Most often there is none, and nobody holds it in more than one way.
+    if (this.holds.length === 0 || (this.holds.length === 1 && this.holds[0].change === undefined)) {
+      return NONE;
+    }
+    const changes: Change[] = [];
+    for (const { change } of this.holds) if (change !== undefined) changes.push(change);
+    return changes;
   }
 
   /** How long ago a hold of this process was granted. */
@@ -121,7 +143,7 @@ export class LocalMembers implements Members {
 
   /** Whether some of them may not wait. */
   get hasTries(): boolean {
-    return this.#tries > 0;
+    return this.#tries > 0 || this.changes.some(({ mayWait }) => !mayWait);
   }
 
   addRequest(request: Request): void {
@@ -214,7 +236,8 @@ export class LocalMembers implements Members {
 
   /** Whether there is anything to ask the store for. */
   get isBusy(): boolean {
-    return this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined;
+    return this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined ||
+      this.holds.some(({ wantedMode }) => wantedMode !== undefined);
   }
 }
 
@@ -224,12 +247,15 @@ function without<Item>(items: readonly Item[], item: Item): readonly Item[] {
 }
 
 /** Whether a record names this hold. */
-export function names({ holders }: LockRecord, hold: Hold): boolean {
-  for (const holder of holders) if (isOf(hold, holder)) return true;
-  return false;
+export function names(record: LockRecord, hold: Hold): boolean {
+  return holderIn(record, hold) !== undefined;
 }
 
-/** Whether a holder in a record is this hold: a hold is its token and its fence. */
-function isOf({ token, fencingToken }: Hold, holder: Holder): boolean {
-  return holder.token === token && holder.fence === fencingToken;
+/** The holder in a record that is this hold: a hold is its token and its fence, or the one that it had before its mode was changed. */
+export function holderIn({ holders }: LockRecord, hold: Hold): Holder | undefined {
+  for (const holder of holders) if (isOf(hold, holder)) return holder;
+}
+
+function isOf({ token, fencingToken }: Hold, { token: named, fence, formerFence }: Holder): boolean {
+  return named === token && (fence === fencingToken || formerFence === fencingToken);
 }

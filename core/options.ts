@@ -1,4 +1,6 @@
 import type { LockBackend } from "./backend.ts";
+import type { ChangeOptions } from "./mode_change.ts";
+import { MAX_LIMIT, type Mode } from "./record/modes.ts";
 import { describe, ownOptions, refuse, time } from "./validate.ts";
 
 /**
@@ -17,7 +19,43 @@ export const LOCK_KINDS: {
 export type LockKind = "strong" | "weak";
 
 /** Options of every form of lock. All times are whole milliseconds up to 2 147 483 647 (24.8 days). */
-export interface LockOptions {
+export type LockOptions = CommonLockOptions & (ExclusiveLockOptions | SharedLockOptions);
+
+/** The modes of a lock: held by one at a time (or by as many as a `limit` says), or by any number that share it. */
+export type LockMode = Mode["mode"];
+
+/** The options of a lock that is held by one at a time, or by so many at a time: a semaphore. */
+export interface ExclusiveLockOptions {
+  /** Nobody else holds the lock, unless `limit` says otherwise. Default: `"exclusive"`. */
+  mode?: "exclusive";
+  /**
+   * How many may hold the lock at once, on all machines: from 1 to 1 000 000. If callers say different limits, the least
+   * that is in force counts: one's own, and those of all who hold it. At most 64 hold a lock at once, whatever the limit;
+   * the next one waits. Default: 1.
+   */
+  limit?: number;
+  /**
+   * How much of the `limit` this call takes, up to all of it. Callers are served in the order of the queue, so one that
+   * wants much is not passed over by those that want little. Default: 1.
+   */
+  permits?: number;
+}
+
+/** The options of a lock that is shared. */
+export interface SharedLockOptions {
+  /**
+   * Any number may hold the lock together as long as each says `"shared"`, up to 64; nobody may hold it exclusively at the
+   * same time. Whoever comes behind a waiting exclusive caller waits, too, so neither starves.
+   */
+  mode: "shared";
+  /** A shared lock has no limit. */
+  limit?: undefined;
+  /** A shared lock has no permits. */
+  permits?: undefined;
+}
+
+/** Options of every form of lock, however it is held. */
+export interface CommonLockOptions {
   /**
    * Whether to wait while the lock is taken. `false` asks the store once and bails, as
    * `waitForMs: 0` does; `false` wins over any `waitForMs`. A store that is silent for five
@@ -64,8 +102,18 @@ export interface LockOptions {
   backend?: LockBackend;
 }
 
+/** Options of an upgrade from shared to exclusive. */
+export interface UpgradeOptions {
+  /** Whether to wait while others share the lock. `false` asks the store once. Default: `true`. */
+  wait?: boolean;
+  /** For how many milliseconds to wait at most. 0 does not wait; omitted waits without limit. Default: no limit. */
+  waitForMs?: number;
+  /** Gives the upgrade up: the call rejects at once with the signal's reason, and the lock is shared as before. Default: none. */
+  signal?: AbortSignal;
+}
+
 /** Options after validation, with the defaults filled in. */
-export interface CheckedOptions {
+export interface CheckedOptions extends Mode {
   readonly mayWait: boolean;
   readonly waitForMs: number | undefined;
   readonly stealAfterMs: number | undefined;
@@ -78,6 +126,9 @@ export interface CheckedOptions {
 }
 
 const NAMES: readonly (keyof LockOptions)[] = [
+  "mode",
+  "limit",
+  "permits",
   "wait",
   "waitForMs",
   "stealAfterMs",
@@ -99,7 +150,11 @@ export function checkOptions(given: LockOptions = {}): CheckedOptions {
   const wait = flag(options.wait, "wait") ?? true;
   const waitForMs = time(options.waitForMs, "waitForMs", 0);
   if (options.backend !== undefined) assertBackend(options.backend, "backend");
+  const { mode, limit, permits } = modeOf(options);
   return {
+    mode,
+    limit,
+    permits,
     mayWait: wait && waitForMs !== 0,
     waitForMs,
     stealAfterMs: time(options.stealAfterMs, "stealAfterMs", 0),
@@ -110,6 +165,42 @@ export function checkOptions(given: LockOptions = {}): CheckedOptions {
     label: label(options.label),
     backend: options.backend,
   };
+}
+
+/** The same for an upgrade. Throws the signal's reason if it has aborted already. */
+export function checkUpgrade(given: UpgradeOptions = {}): ChangeOptions {
+  const options = ownOptions(given, ["wait", "waitForMs", "signal"], "upgrade");
+  const wait = flag(options.wait, "wait") ?? true;
+  const waitForMs = time(options.waitForMs, "waitForMs", 0);
+  const cancel = signal(options.signal);
+  if (cancel?.aborted) throw cancel.reason;
+  return { mayWait: wait && waitForMs !== 0, waitForMs, signal: cancel };
+}
+
+function modeOf({ mode = "exclusive", limit, permits }: LockOptions): Mode {
+  if (mode !== "exclusive" && mode !== "shared") {
+    const hint = mode === "upgradeable" ? ' ("upgradeable" is reserved; share it, and call upgrade())' : "";
+    refuse(`Cannot lock: 'mode' must be "exclusive" or "shared"${hint}`, mode);
+  }
+  if (mode === "shared") {
+    if (limit !== undefined) refuse(`Cannot lock: 'limit' must be omitted with mode "shared"`, limit);
+    if (permits !== undefined) refuse(`Cannot lock: 'permits' must be omitted with mode "shared"`, permits);
+    return { mode, limit: 1 };
+  }
+  const most = whole(limit, "limit", MAX_LIMIT) ?? 1;
+  if (limit === undefined && permits !== undefined) {
+    refuse("Cannot lock: 'permits' must be omitted without 'limit'", permits);
+  }
+  const taken = whole(permits, "permits", most);
+  return { mode, limit: most, permits: taken === 1 ? undefined : taken };
+}
+
+function whole(value: unknown, option: string, most: number): number | undefined {
+  if (value === undefined) return undefined;
+  const rule = `Cannot lock: '${option}' must be a whole number from 1 to ${most}, or omitted`;
+  if (typeof value !== "number") refuse(rule, value);
+  if (!Number.isInteger(value) || value < 1 || value > most) refuse(rule, value, RangeError);
+  return value;
 }
 
 function flag(value: unknown, option: string): boolean | undefined {

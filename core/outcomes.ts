@@ -2,10 +2,11 @@ import { type Moment, momentOf, spanMs } from "./clock.ts";
 import { LockBackendError } from "./errors.ts";
 import { publish } from "./events.ts";
 import { type HeldLock, Hold } from "./hold.ts";
-import { type LocalMembers, names } from "./members.ts";
+import { holderIn, type LocalMembers, names } from "./members.ts";
 import type { Commit } from "./question.ts";
 import { lossOf } from "./record/eviction.ts";
 import type { Grant } from "./record/members.ts";
+import { isSameMode } from "./record/modes.ts";
 import { offerMs } from "./record/queue.ts";
 import type { Holder, LockRecord } from "./record/record.ts";
 import type { Request } from "./request.ts";
@@ -41,7 +42,10 @@ export class Outcomes {
       departure.onReleased();
     }
     for (const hold of members.holds) {
-      if (hold.renewAtMs <= at.monotonic) this.#onRenewed(hold, at);
+      const [was, is] = [holderIn(before, hold), holderIn(after, hold)];
+      const isWritten = was !== undefined && is !== undefined &&
+        (was.renewals !== is.renewals || was.fence !== is.fence);
+      if (isWritten) this.#onRenewed(hold, at);
     }
   }
 
@@ -74,8 +78,17 @@ export class Outcomes {
       members.dropDeparture(departure);
       departure.onGone(record);
     }
-    for (const hold of members.holds) if (!names(record, hold)) hold.lose(lossOf(record, hold.token));
+    for (const hold of members.holds) {
+      if (!this.recognise(record, hold)) hold.lose(lossOf(record, hold.token));
+    }
     for (const holder of record.holders) if (holder.offeredTo !== undefined) this.#adopt(holder, asked);
+  }
+
+  /** Whether a record names this hold, perhaps under a new fencing token, because its mode was changed. */
+  recognise(record: LockRecord, hold: Hold): boolean {
+    const holder = holderIn(record, hold);
+    if (holder !== undefined && holder.fence !== hold.fencingToken) hold.regrant(holder);
+    return holder !== undefined;
   }
 
   /** The lease was over before its grant was answered. It is looked at again, but not for ever. */
@@ -100,6 +113,8 @@ export class Outcomes {
     const request = members.firstRequest!;
     const leftMs = expiresAt - clockErrorMs - backend.now() - sleptMs(asked, from);
     const forMs = Math.min(leftMs, request.leaseMs);
+    // One that wants it in another way than the one that was queued may not have it; readers have it together.
+    if (!isSameMode(holder, request) || (request.mode === "shared" && members.requests.size > 1)) return;
     if (!(forMs > leaseMs / 3)) return;
     members.onOfferTaken(holder);
     const lease = { from, forMs };

@@ -4,7 +4,7 @@ import type { Clock, Timer } from "./clock.ts";
 import { backendError, type HolderInfo, LockAcquisitionError, LockBackendError } from "./errors.ts";
 import { type LockEvent, type LockEvents, publish } from "./events.ts";
 import type { Hold } from "./hold.ts";
-import type { CheckedOptions } from "./options.ts";
+import type { CheckedOptions, LockMode } from "./options.ts";
 import type { Claim } from "./record/members.ts";
 
 /** How long a store that is silent so far may take, however short the caller wants to wait. */
@@ -44,8 +44,6 @@ export class Request implements Claim {
   readonly token: string;
   readonly identifier: string;
   readonly options: CheckedOptions;
-  readonly mode = "exclusive";
-  readonly limit = 1;
   readonly startedMs: number;
   /** How many of its grants came after their lease had ended. */
   lateGrants = 0;
@@ -87,6 +85,18 @@ export class Request implements Claim {
     }
     if (!mayWait) this.#limit(Math.min(TRY_TIMEOUT_MS, leaseMs));
     else if (waitForMs !== undefined) this.#limit(waitForMs);
+  }
+
+  get mode(): LockMode {
+    return this.options.mode;
+  }
+
+  get limit(): number {
+    return this.options.limit;
+  }
+
+  get permits(): number | undefined {
+    return this.options.permits;
   }
 
   get leaseMs(): number {

@@ -20,11 +20,14 @@ const HOLDER = {
   token: "a",
   mode: "exclusive",
   limit: 1,
+  permits: undefined,
+  upgrades: undefined,
   since: 5,
   leaseMs: 1000,
   expiresAt: 1005,
   renewals: 2,
   fence: "7",
+  formerFence: undefined,
   label: "host 1",
   offeredTo: undefined,
 } as const;
@@ -35,6 +38,7 @@ const ENTRY = {
   token: "b's",
   mode: "exclusive",
   limit: 1,
+  permits: undefined,
   since: 6,
   label: "host 2",
 } as const;
@@ -104,8 +108,24 @@ const REFUSED_LOCKS: readonly [text: string, says: string][] = [
   [holder({ token: ["x"] }), `holders[0].token must be ${NAME} an array of 1`],
   [holder({ token: "x".repeat(257) }), `holders[0].token must be ${NAME} a string of 257 characters`],
   [holder({ token: "\ud800" }), `holders[0].token must be ${NAME} a string of 1 characters`],
-  [holder({ mode: "shared" }), 'holders[0].mode must be "exclusive", it is a string of 6 characters'],
-  [holder({ limit: 2 }), "holders[0].limit must be 1, it is 2"],
+  [
+    holder({ mode: "upgradeable" }),
+    'holders[0].mode must be "exclusive" or "shared", it is a string of 11 characters',
+  ],
+  [holder({ mode: "shared", limit: 2 }), "holders[0].limit must be 1, it is 2"],
+  [holder({ limit: 0 }), "holders[0].limit must be a whole number from 1 to 1000000, it is 0"],
+  [holder({ limit: 1.5 }), "holders[0].limit must be a whole number from 1 to 1000000, it is 1.5"],
+  [holder({ limit: 1_000_001 }), "holders[0].limit must be a whole number from 1 to 1000000, it is 1000001"],
+  [holder({ limit: null }), "holders[0].limit must be a whole number from 1 to 1000000, it is null"],
+  [holder({ limit: 5, permits: 6 }), "holders[0].permits must be a whole number from 1 to 5, it is 6"],
+  [holder({ limit: 5, permits: 0 }), "holders[0].permits must be a whole number from 1 to 5, it is 0"],
+  [holder({ permits: 2 }), "holders[0].permits must be 1, it is 2"],
+  [holder({ upgrades: true }), "holders[0].upgrades must be true, and only in shared mode, it is true"],
+  [
+    holder({ mode: "shared", upgrades: false }),
+    "holders[0].upgrades must be true, and only in shared mode, it is false",
+  ],
+  [holder({ formerFence: "" }), `holders[0].formerFence must be ${NAME} a string of 0 characters`],
   [holder({ since: "5" }), `holders[0].since must be ${MOMENT} a string of 1 characters`],
   [holder({ since: 8.64e15 + 1 }), `holders[0].since must be ${MOMENT} 8640000000000001`],
   [holder({ since: -8.64e15 - 1 }), `holders[0].since must be ${MOMENT} -8640000000000001`],
@@ -145,8 +165,12 @@ const REFUSED_QUEUES: readonly [text: string, says: string][] = [
   [entry({ participant: 5 }), `entries[0].participant must be ${NAME} 5`],
   [entry({ token: undefined }), `entries[0].token must be ${NAME} undefined`],
   [entry({ token: "x".repeat(257) }), `entries[0].token must be ${NAME} a string of 257 characters`],
-  [entry({ mode: undefined }), 'entries[0].mode must be "exclusive", it is undefined'],
-  [entry({ limit: "1" }), "entries[0].limit must be 1, it is a string of 1 characters"],
+  [entry({ mode: undefined }), 'entries[0].mode must be "exclusive" or "shared", it is undefined'],
+  [
+    entry({ limit: "1" }),
+    "entries[0].limit must be a whole number from 1 to 1000000, it is a string of 1 characters",
+  ],
+  [entry({ limit: 3, permits: 4 }), "entries[0].permits must be a whole number from 1 to 3, it is 4"],
   [entry({ since: false }), `entries[0].since must be ${MOMENT} false`],
   [entry({ label: "" }), `entries[0].label must be ${LABEL} a string of 0 characters`],
 ];
@@ -187,6 +211,11 @@ Deno.test("codec: a lock's record is read as it was written, up to every bound",
     { holders: [{ ...HOLDER, leaseMs: 2 ** 31 - 1, renewals: Number.MAX_SAFE_INTEGER }] },
     { holders: [{ ...HOLDER, expiresAt: null }] },
     { holders: [{ ...HOLDER, offeredTo: "b" }] },
+    { holders: [{ ...HOLDER, mode: "shared", upgrades: true }, { ...HOLDER, mode: "shared", token: "b" }] },
+    { holders: [{ ...HOLDER, limit: 1_000_000, permits: 1_000_000 }] },
+    { holders: [{ ...HOLDER, limit: 2, permits: 1, token: "x".repeat(256) }] },
+    { holders: [{ ...bare, permits: 1 }], queue: undefined, notices: undefined, freedAt: undefined },
+    { holders: [{ ...bare, formerFence: "6" }], queue: undefined, notices: undefined, freedAt: undefined },
     { notices: [{ ...NOTICE, reason: "forced" }, NOTICE] },
     { freedAt: 0 },
     { freedAt: null },
@@ -204,6 +233,40 @@ Deno.test("codec: a lock's record is read as it was written, up to every bound",
   assertEquals(FREE, { v: 1, holders: [] });
 });
 
+Deno.test("codec: a record with as many holders as there may be is not too long for a store, whatever they are called", () => {
+  const longest: Holder = {
+    ...HOLDER,
+    token: `${crypto.randomUUID()}/${Number.MAX_SAFE_INTEGER}`,
+    limit: 1_000_000,
+    permits: 1_000_000,
+    since: 1_764_000_000_000,
+    expiresAt: 1_764_000_000_000,
+    leaseMs: 2 ** 31 - 1,
+    renewals: Number.MAX_SAFE_INTEGER,
+    fence: `${"0".repeat(20)}+63`,
+    formerFence: `${"0".repeat(20)}+63`,
+    offeredTo: crypto.randomUUID(),
+  };
+  const notice = { ...NOTICE, token: longest.token, until: longest.since };
+  const bytes = (text: string) => new TextEncoder().encode(text).length;
+  const written = (label: string) => {
+    const holders = many(64, { ...longest, label }, "token").map((holder, i) => ({
+      ...holder,
+      token: longest.token.slice(0, -2) + String(i).padStart(2, "0"),
+    }));
+    const text = encodeLock({ ...RECORD, holders, notices: many(64, notice, "until").map(() => notice) });
+    return { text, labels: JSON.parse(text).holders.map(({ label }: Parts) => label) };
+  };
+  for (const label of ["x".repeat(128), "\u0001".repeat(128), "é".repeat(128), "🔒".repeat(64)]) {
+    const { text } = written(label);
+    assertEquals(bytes(text) <= 65_000, true, `${bytes(text)} bytes for ${JSON.stringify(label)}`);
+  }
+  // Labels go only where they do not fit.
+  assertEquals(new Set(written("host 1").labels), new Set(["host 1"]));
+  assertEquals(new Set(written("x".repeat(128)).labels), new Set(["x".repeat(128)]));
+  assertEquals(new Set(written("\u0001".repeat(128)).labels), new Set([undefined]));
+});
+
 Deno.test("codec: a queue's record is read as it was written, up to every bound", () => {
   const records: Parts[] = [
     {},
@@ -211,6 +274,8 @@ Deno.test("codec: a queue's record is read as it was written, up to every bound"
     { entries: many(64, ENTRY, "participant") },
     { entries: [{ ...ENTRY, participant: "x".repeat(256), token: "x".repeat(256), label: "x".repeat(128) }] },
     { entries: [{ ...ENTRY, label: undefined, since: -8.64e15 }] },
+    { entries: [{ ...ENTRY, mode: "shared" }] },
+    { entries: [{ ...ENTRY, limit: 1_000_000, permits: 1_000_000 }] },
   ];
   for (const parts of records) {
     const text = queue(parts);
@@ -236,6 +301,13 @@ Deno.test("codec: whoever reads a record knows the fencing token of every holder
     record: { ...RECORD, holders: [{ ...HOLDER, fence: "9" }, other] },
   });
   assertEquals(seenIn([other], "9"), { version: "9", record: { ...RECORD, holders: [other] } });
+  // Of several that one commit has granted, each has its own, and they rise up to the version that comes next.
+  const several = [granted, other, { ...granted, token: "b" }, ...many(11, granted, "token")];
+  const fences = seenIn(several, "9").record.holders.map(({ fence }) => fence!);
+  assertEquals(fences.slice(0, 4), ["9", "7", "9+01", "9+02"]);
+  assertEquals(fences.at(-1), "9+12");
+  const given = fences.filter((fence) => fence !== "7");
+  assertEquals([...given, "90"], [...given, "90"].sort());
   // Nothing was read: there is no version that could be a fence.
   assertEquals(seenIn([granted], null), { version: null, record: { ...RECORD, holders: [granted] } });
 });

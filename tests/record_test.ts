@@ -58,7 +58,7 @@ Deno.test("record: a grant, a place in the queue and an offer, in full", () => {
   const asks = members("a");
   const [claim] = [...asks.requests].map((claim) => ({ ...claim, label: "host 1" }));
   const labelled = { ...asks, requests: [claim] };
-  const how = { mode: "exclusive", limit: 1, since: 5, label: "host 1" } as const;
+  const how = { mode: "exclusive", limit: 1, permits: undefined, since: 5, label: "host 1" } as const;
   const held = { ...how, token: "a", leaseMs: 1000, expiresAt: 1005, renewals: 0 };
   const granted = plan(snapshot("-"), labelled, evidence("now=5"));
   assertEquals(granted, {
@@ -104,5 +104,6 @@ Deno.test("record: a grant, a place in the queue and an offer, in full", () => {
     expiresAt: 1009,
     renewals: 1,
     fence: "fence of a",
+    upgrades: undefined,
   }]);
 });

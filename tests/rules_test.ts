@@ -341,7 +341,9 @@ table("shared and limited", [
   ["of one process, all hold it together",                        "- | a/r b; free 0",         "a shared, a2 shared, a3",  "",          "*a:1000/r *a2:1000/r | b a"],
   ["neighbouring readers are offered the lock together",          "a:1000 | b/r c/r d e/r",    "idle a",                   "",          "B@b:75/r C@c:75/r | d e/r"],
   ["a writer alone",                                              "a:1000 | b c/r",            "idle a",                   "",          "B@b:75 | c/r"],
-  ["those behind us are not offered what we wait for ourselves",  "a:1000 | b/r a/r c/r",      "a2 shared",                "",          "B@b:75/r | a/r c/r; free 0"],
+  ["those between whom we wait ourselves, too",                   "a:1000 | b/r a/r c/r d",    "a2 shared",                "",          "B@b:75/r *a2:1000/r C@c:75/r | d"],
+  ["and those behind us, if it is our turn",                      "- | a/r b/r c d/r; free 0", "a shared",                 "",          "*a:1000/r B@b:75/r | c d/r"],
+  ["those behind us are not offered what we wait for ourselves",  "a:1000 a3:1000/r | b/r a c/r", "keeps a3, a2",          "",          "a3:1000/r B@b:75/r | a c/r"],
   ["the last reader hands over",                                  "a:1000/r | b",              "idle a",                   "",          "B@b:75 | none"],
   ["the others do not",                                           "a:1000/r c:1000/r | b",     "idle a",                   "",          "c:1000/r | ="],
   ["as many hold it as the limit allows",                         "b:1000/2",                  "a limit=2",                "",          "b:1000/2 *a:1000/2"],
@@ -349,19 +351,110 @@ table("shared and limited", [
   ["the least limit that a holder asked for counts",              "b:1000/3 c:1000/2",         "a limit=3 try",            "",          "wait 1010"],
   ["and one's own",                                               "b:1000/3 c:1000/3",         "a limit=2 try",            "",          "wait 1010"],
   ["one process may be several of them",                          "a:1000/3",                  "keeps a, a2 limit=3, a3 limit=3, a4 limit=3", "", "a:1000/3 *a2:1000/3 *a3:1000/3"],
-  ["while others are queued, one at a time",                      "c:1000/3 | a/3 b/3",        "a limit=3, a2 limit=3",    "",          "c:1000/3 *a:1000/3 | b/3 a/3; free 0"],
+  ["while others are queued, one at a time",                      "c:1000/3 | a/3 b/3",        "a limit=3, a2 limit=3",    "",          "c:1000/3 *a:1000/3 B@b:75/3 | a/3"],
   ["nobody else is queued, if only they are",                     "- | a/3; free 0",           "a limit=3, a2 limit=3",    "",          "*a:1000/3 *a2:1000/3 | none"],
-  ["nor more than one at a time, if those have slept",            "- | b/3; free 0",           "a limit=3, a2 limit=3",    "now=150",   "*a:1150^150/3 | none"],
+  ["all, if those before it have slept",                          "- | b/3; free 0",           "a limit=3, a2 limit=3",    "now=150",   "*a:1150^150/3 *a2:1150^150/3 | none"],
   ["of one process, too",                                         "- | a/r b; free 0",         MANY_READERS,               "",          `${GRANTED_READERS} | b a/r`],
   ["with a renewal others are admitted",                          "a:1000/2",                  "renews a limit=2, a2 limit=2", "now=9", "a:1009#1/2 *a2:1009^9/2"],
   ["who leaves hands over its place alone",                       "a:1000/2 b:1000/2 | c/2 d/2", "idle a",                 "",          "b:1000/2 C@c:75/2 | d/2"],
   ["room for which nobody is queued is left",                     "a:1000/2 b:1000/2",         "idle a",                   "",          "b:1000/2"],
-  ["since when there is room for the next one is written down",   "- | a/3 b/3; free 0",       "a limit=3",                "now=9",     "*a:1009^9/3 | b/3; free 9"],
-  ["where the time is not known, so is that",                     "- | a/3 b/3; free 0",       "a limit=3",                "skew=Infinity", "*a:?/3 | b/3; free ?"],
+  ["whoever takes its turn offers the rest to the next",          "- | a/3 b/3 c/3 d/3; free 0", "a limit=3",              "now=9",     "*a:1009^9/3 B@b:84^9/3 C@c:84^9/3 | d/3"],
   ["graces count from then",                                      "b:1000/2 | c/2 a/2; free 0", "a limit=2",               "now=149",   "wait 1"],
   ["and then the first is passed, too",                           "b:1000/2 | c/2 a/2; free 0", "a limit=2",               "now=150",   "b:1000/2 *a:1150^150/2 | none"],
   ["or from the end of a lease",                                  "b:1000/2 c:9000(9000)/2 | d/2 a/2", "a limit=2",        "now=1149",  "wait 1"],
   ["who waits for a turn may see another lease end before it",    "b:1000/2 c:1140/2 | d/2 a/2", "a limit=2",              "now=1101",  "wait 49"],
+], act);
+
+// deno-fmt-ignore
+table("behind a hold of one's own", [
+  ["a writer queues, for other readers may come",                  "a:1000/r",                 "keeps a shared, a2",                  "", "a:1000/r | new: a"],
+  ["behind others, too, without delay",                            "a:1000/r | b",             "keeps a shared, a2",                  "", "= | b a"],
+  ["a reader queues behind a writer of its own process",           "a:1000/r | a",             "keeps a shared, a2, a3 shared",       "", "nothing"],
+  ["so does one that wants a permit, while others have some, too", "a:1000/2 b:1000/2",        "keeps a limit=2, a2 limit=2",         "", "a:1000/2 b:1000/2 | new: a/2"],
+  ["not if all permits are its own process's",                     "a:1000/2 a2:1000/2",       "keeps a limit=2, keeps a2 limit=2, a3 limit=2", "", "nothing"],
+  ["it has to look who is queued, unless they are",                "a:1000/r | ?",             "keeps a shared, a2",                  "", "look"],
+  ["and not, if they are",                                         "a:1000/2 a2:1000/2 | ?",   "keeps a limit=2, keeps a2 limit=2, a3 limit=2", "", "nothing"],
+  ["when that ends it is next",                                    "a:1000/r | a",             "a2",                                  "", "*a2:1000 | none"],
+], act);
+
+// deno-fmt-ignore
+table("the entry of a process", [
+  ["says how its first request wants the lock",          "b:1000 | a/r c",          "a",                        "", "= | a c"],
+  ["with how many others",                               "b:1000 | c a/3",          "a limit=2",                "", "= | c a/2"],
+  ["and how much of it",                                 "b:1000 | c a/3",          "a limit=3 permits=2",      "", "= | c a/3x2"],
+  ["one permit need not be said",                        "b:1000 | c a/3",          "a limit=3 permits=1",      "now=5", "wait 1010"],
+  ["the first that may wait counts",                     "b:1000 | a/r c",          "a try, a2 shared",         "", "wait 1010"],
+  ["with a place behind others it is the next one's",    "c:1000/3 | a/r b",        "a shared, a2",             "now=5", "wait 1010"],
+], act);
+
+// deno-fmt-ignore
+table("an offer that another request takes than the one that was queued", [
+  ["a reader has a writer's",                             "A@a:75",                   "a shared",                "now=5", "*a:1005^5/r"],
+  ["and then there is room for others",                   "A@a:75 | b/r c",           "a shared",                "now=5", "*a:1005^5/r B@b:80^5/r | c"],
+  ["which is offered to those that are known alone",      "A@a:75 | ?",               "a shared",                "now=5", "look"],
+  ["a writer has a reader's, if nobody is beside it",     "A@a:75/r",                 "a",                       "now=5", "*a:1005^5"],
+  ["or only one that has lapsed",                         "b:100(100)/r A@a:300/r",   "a",                       "now=200", "*a:1200^200"],
+  ["else it queues",                                      "b:1000/r A@a:75/r",        "a",                       "now=5", "b:1000/r | new: a"],
+  ["behind others, which come before it",                 "b:1000/r A@a:75/r | c/r d", "a",                      "now=5", "b:1000/r C@c:80^5/r | d a"],
+  ["one of less room is taken as it is",                  "b:1000/3 A@a:75/3",        "a limit=2",               "now=5", "b:1000/3 *a:1005^5/2"],
+  ["more permits than are left are not",                  "b:1000/3 A@a:75/3",        "a limit=3 permits=3",     "now=5", "b:1000/3 | new: a/3x3"],
+  ["it is the turn of all readers of the process",        "A@a:75/r | b",             "a shared, a2 shared, a3, a4 shared", "now=5", "*a:1005^5/r *a2:1005^5/r | b a"],
+  ["but not of those behind a writer",                    "A@a:75 | b",               "a, a2 shared",            "now=5", "*a:1005^5 | b a/r"],
+  ["nor of any, where only a permit was offered",         "A@a:75/2 b:1000/2 | c/2",  "a limit=2, a2 limit=2",   "now=5", "*a:1005^5/2 b:1000/2 | c/2 a/2"],
+], act);
+
+// deno-fmt-ignore
+table("permits", [
+  ["one may take several",                                "-",                         "a limit=5 permits=3",     "",         "*a:1000/5x3"],
+  ["as many as are left",                                 "b:1000/5x3",                "a limit=5 permits=2",     "",         "b:1000/5x3 *a:1000/5x2"],
+  ["and no more",                                         "b:1000/5x3",                "a limit=5 permits=3 try", "",         "wait 1010"],
+  ["all of them, as an exclusive lock",                   "b:1000/5x5",                "a limit=5 try",           "",         "wait 1010"],
+  ["of the least limit in force",                         "b:1000/9x3 c:1000/5",       "a limit=9 permits=2 try", "",         "wait 1010"],
+  ["or of its own",                                       "b:1000/9x3",                "a limit=4 permits=2 try", "",         "wait 1010"],
+  ["one that takes many is not passed by those that take few", "b:1000/5x3 | c/5x4",   "a limit=5",               "now=900",  "= | c/5x4 a/5"],
+  ["however long it waits",                               "b:1000/5x3 | c/5x4 a/5; free 0", "a limit=5",          "now=900",  "wait 200"],
+  ["who leaves offers them to as many as can have them",  "a:1000/5x3 b:1000/5 | c/5x2 d/5x2 e/5x2 f/5", "idle a", "",       "b:1000/5 C@c:75/5x2 D@d:75/5x2 | e/5x2 f/5"],
+  ["to nobody behind the first that cannot",              "a:1000/5 b:1000/5x3 | c/5x3 d/5", "idle a",            "",         "b:1000/5x3 | ="],
+  ["as many are evicted as need be",                      "b:1000/5x2 c:1000/5x2 d:1000/5", "a steal=0 limit=5 permits=3", "", "d:1000/5 *a:1000/5x3; b stolen 2000; c stolen 2000"],
+  ["of several the oldest only",                          "b:1000/3 c:1001^1/3 d:1002^2/3", "a steal=0 limit=3", "now=9",    "c:1001^1/3 d:1002^2/3 *a:1009^9/3; b stolen 2000"],
+  ["a renewal keeps them",                                "a:1000/5x3",                "renews a limit=5 permits=3", "now=9", "a:1009#1/5x3"],
+  ["a writer evicts all readers or none",                 "b:1000/r c:1001^1/r",       "a steal=500",             "now=650", "*a:1650^650; b stolen 2000; c stolen 2001"],
+  ["none, if one of them is too young",                   "b:9000(9000)/r c:9600(9000)^600/r", "a steal=500 try", "now=700", "wait 500"],
+], act);
+
+// deno-fmt-ignore
+table("changing the mode", [
+  ["a reader that is alone is the only one at once",             "a:1000/r",                 "keeps a shared up",            "now=5",  "~a:1005^5"],
+  ["with a queue behind it, too",                                "a:1000/r | b/r",           "keeps a shared up",            "now=5",  "~a:1005^5 | ="],
+  ["that nobody knows, too",                                     "a:1000/r | ?",             "keeps a shared up",            "now=5",  "~a:1005^5 | ="],
+  ["beside others it waits, and says so",                        "a:1000/r b:1000/r",        "keeps a shared up",            "now=5",  "a:1005#1/r+ b:1000/r"],
+  ["before those in the queue",                                  "a:1000/r b:1000/r | c",    "keeps a shared up",            "now=5",  "a:1005#1/r+ b:1000/r | ="],
+  ["and then there is nothing to do",                            "a:1000/r+ b:1000/r",       "keeps a shared up",            "now=5",  "wait 1010"],
+  ["but to renew",                                               "a:1000/r+ b:1000/r",       "renews a shared up",           "now=300", "a:1300#1/r+ b:1000/r"],
+  ["nor where it does not know who is queued",                   "a:1000/r+ b:1000/r | ?",   "keeps a shared up",            "now=5",  "wait 1010"],
+  ["until the others have left",                                 "a:1000/r+",                "keeps a shared up",            "now=9",  "~a:1009^9"],
+  ["or have lapsed",                                             "a:3000(3000)/r+ b:1000/r", "keeps a shared up",            "now=1100", "~a:2100^1100"],
+  ["and not sooner",                                             "a:3000(3000)/r+ b:1000/r", "keeps a shared up",            "now=1099", "wait 1"],
+  ["of its own process, too",                                    "a:1000/r+ a2:1000/r",      "keeps a shared up, keeps a2 shared", "now=5", "nothing"],
+  ["which go when they leave",                                   "a:1000/r+ a2:1000/r",      "keeps a shared up",            "now=5",  "~a:1005^5"],
+  ["one that may not wait does not say that it does",            "a:1000/r b:1000/r",        "keeps a shared up try",        "now=5",  "wait 1010"],
+  ["nor need it, if it is alone",                                "a:1000/r",                 "keeps a shared up try",        "now=5",  "~a:1005^5"],
+  ["what is not wanted any more is not said any more",           "a:1000/r+ b:1000/r",       "keeps a shared",               "now=5",  "a:1005#1/r b:1000/r"],
+  ["two would wait for each other: the second is refused",       "b:1000/r+ a:1000/r",       "keeps a shared up",            "now=5",  "refused"],
+  ["and is not, if the first has lapsed",                        "b:1000/r+ a:3000(3000)/r", "keeps a shared up",            "now=1100", "~a:2100^1100"],
+  ["beside one that waits to be the only one there is no room",  "b:1000/r+ c:1000/r",       "a shared try",                 "",       "wait 1010"],
+  ["for those that are queued neither",                          "b:1000/r+ c:1000/r | a/r", "a shared",                     "now=999", "wait 101"],
+  ["one that leaves offers nothing to them",                     "b:1000/r+ a:1000/r | c/r", "idle a",                       "",       "b:1000/r+ | ="],
+  ["but waits no longer than its lease",                         "b:1000/r+ | a/r",          "a shared",                     "now=1100", "*a:2100^1100/r | none"],
+  ["it is not stolen from by what grants it",                    "a:1000/r",                 "keeps a shared up, a2 steal=0", "now=5", "~a:1005^5"],
+  ["the only one becomes a reader at once",                      "a:1000",                   "keeps a down",                 "now=5",  "~a:1005^5/r"],
+  ["and readers that are next get it, too",                      "a:1000 | b/r c/r d e/r",   "keeps a down",                 "now=5",  "~a:1005^5/r B@b:80^5/r C@c:80^5/r | d e/r"],
+  ["those of its own process, too",                              "a:1000 | b/r a/r",         "keeps a down, a2 shared",      "now=5",  "~a:1005^5/r B@b:80^5/r *a2:1005^5/r | none"],
+  ["a writer that is next waits",                                "a:1000 | b",               "keeps a down",                 "now=5",  "~a:1005^5/r | ="],
+  ["who is next must be known",                                  "a:1000 | ?",               "keeps a down",                 "now=5",  "look"],
+  ["the label and the lease are those that were asked for",      "a:75(75)/r",               "renews a shared lease=500 up", "now=5",  "~a:505(500)^5"],
+  ["nothing is changed that is so already",                      "a:1000",                   "keeps a up",                   "",       "nothing"],
+  ["for a reader, too",                                          "a:1000/r",                 "keeps a shared down",          "",       "nothing"],
 ], act);
 
 // deno-fmt-ignore
@@ -443,6 +536,9 @@ table("whom a commit concerns", [
   ["one that is taken up beside a hold that ends",        "B@b:75 a:1000/2 | d", "b:1000 | =",        "",         "everybody"],
   ["an offer that nobody has taken up",                   "B@b:75 a:1000/2 | c", "a:1000/2 | =",      "",         "everybody"],
   ["an offer after a long hold and a short one",          "a:1000^2 e:1000^900 | b", "B@b:75 |",      "now=1002", "everybody"],
+  ["a hold whose mode is changed",                        "a:1000/r | b",        "~a:1000 | =",         "",         "everybody"],
+  ["and those that are offered it beside that one",       "a:1000 | b/r c d",    "~a:1000/r B@b:75/r | c d", "",    "a B C"],
+  ["a reader that waits to be the only one",              "a:1000/r | b",        "a:1000#1/r+ | =",     "",         "everybody"],
 ], (found, next, seen) => {
   const concerned = concernsOf(snapshot(found), writes(next), () => evidence(seen).now);
   return concerned?.join(" ") ?? "everybody";
@@ -466,6 +562,7 @@ function act(found: string, acts: string, seen: string): string {
   assert(next.waitMs > 0);
   if (next.needsQueue) return "look";
   if (next.grants?.length) assertEquals(next.waitMs, Infinity);
+  if (next.refusesUpgrade) return "refused";
   if (next.lock !== undefined || next.queue !== undefined) return shown(next);
   return next.waitMs === Infinity ? "nothing" : `wait ${next.waitMs}`;
 }

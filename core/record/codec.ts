@@ -133,17 +133,30 @@ export function collectAfterMs({ holders, notices, queue }: LockRecord, graceMs:
   return Math.ceil(longestMs + GARBAGE_AFTER_MS + (queue === undefined ? 0 : MAX_QUEUE * graceMs));
 }
 
+/** How long a record may be, in bytes: Deno KV takes no more than 64 KiB. */
+const MAX_RECORD_BYTES = 65_000;
+/** How many holders never make a longer one. */
+const FEW_HOLDERS = 32;
+
 /** The lock's record as a store holds it: JSON. */
 export function encodeLock(record: LockRecord): string {
   const { holders, queue, notices } = record;
-  const { token, mode, limit, since, leaseMs, expiresAt, renewals, fence, label, offeredTo }: Partial<
-    Holder
-  > = holders[0] ?? {};
-  const more = fence ?? label ?? offeredTo ?? queue ?? notices ?? holders[1];
-  if (token === undefined || more !== undefined) return JSON.stringify(record);
+  const first: Partial<Holder> = holders[0] ?? {};
+  const { token, mode, limit, permits, since, leaseMs, expiresAt, renewals } = first;
+  const { fence, formerFence, label, offeredTo } = first;
+  const more = permits ?? fence ?? formerFence ?? label ?? offeredTo ?? queue ?? notices ?? holders[1];
+  if (token === undefined || more !== undefined) return sized(record);
   // A new grant and nothing else, as most records are: runtimes take three times as long for it.
   return `{"v":1,"holders":[{"token":"${token}","mode":"${mode}","limit":${limit},"since":${since},` +
     `"leaseMs":${leaseMs},"expiresAt":${expiresAt},"renewals":${renewals}}]}`;
+}
+
+/** As JSON. Many holders with long labels would not fit: labels are for people, and the first to go. */
+function sized(record: LockRecord): string {
+  const text = JSON.stringify(record);
+  const { holders } = record;
+  if (holders.length <= FEW_HOLDERS || new TextEncoder().encode(text).length <= MAX_RECORD_BYTES) return text;
+  return JSON.stringify({ ...record, holders: holders.map((holder) => ({ ...holder, label: undefined })) });
 }
 
 /**
@@ -154,11 +167,19 @@ function fenced(record: LockRecord, version: string | null): LockRecord {
   const { holders } = record;
   if (version === null || !holders.some(hasNoFence)) return record;
   const { v, queue, notices, freedAt } = record;
-  const [only] = holders;
-  const known = holders.length === 1
-    ? [withFence(only, version)]
-    : holders.map((holder) => withFence(holder, version));
+  let granted = 0;
+  const known = holders.map((holder) =>
+    hasNoFence(holder) ? withFence(holder, indexed(version, granted++)) : holder
+  );
   return { v, holders: known, queue, notices, freedAt };
+}
+
+/**
+ * The fencing token of the holder at this index among those that one commit has granted. The first has the version, the
+ * others something behind it: "+" comes before all that versions are made of, so that they rise as strings up to the next.
+ */
+function indexed(version: string, index: number): string {
+  return index === 0 ? version : `${version}+${String(index).padStart(2, "0")}`;
 }
 
 function hasNoFence({ fence }: Holder): boolean {
@@ -166,8 +187,22 @@ function hasNoFence({ fence }: Holder): boolean {
 }
 
 /** By name, member for member: runtimes take four times as long to spread, and every grant comes by here. */
-function withFence(holder: Holder, version: string): Holder {
-  const { token, mode, limit, since, leaseMs, expiresAt, renewals, fence = version, label, offeredTo } =
-    holder;
-  return { token, mode, limit, since, leaseMs, expiresAt, renewals, fence, label, offeredTo };
+function withFence(holder: Holder, fence: string): Holder {
+  const { token, mode, limit, permits, upgrades, since, leaseMs, expiresAt, renewals } = holder;
+  const { formerFence, label, offeredTo } = holder;
+  return {
+    token,
+    mode,
+    limit,
+    permits,
+    upgrades,
+    since,
+    leaseMs,
+    expiresAt,
+    renewals,
+    fence,
+    formerFence,
+    label,
+    offeredTo,
+  };
 }

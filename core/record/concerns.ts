@@ -52,10 +52,12 @@ function missingFrom(others: readonly Holder[], these: readonly Holder[]): reado
   return these.filter(({ token }) => !others.some((other) => other.token === token));
 }
 
-/** Whether they are the same holders, none of them renewed. */
+/** Whether they are the same holders, none of them renewed or granted anew. */
 function isSame(one: readonly Holder[], other: readonly Holder[]): boolean {
   return one.length === other.length &&
-    one.every(({ token, renewals }, i) => token === other[i].token && renewals === other[i].renewals);
+    one.every(({ token, fence, renewals }, i) =>
+      token === other[i].token && fence === other[i].fence && renewals === other[i].renewals
+    );
 }
 
 function addresses(tokens: readonly { readonly token: string }[]): string[] {

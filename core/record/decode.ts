@@ -3,7 +3,7 @@
 import { MAX_MS } from "../clock.ts";
 import { quote, UnreadableRecordError } from "../errors.ts";
 import { MAX_LABEL_UNITS } from "../options.ts";
-import { MAX_HOLDERS } from "./modes.ts";
+import { MAX_HOLDERS, MAX_LIMIT, type Mode } from "./modes.ts";
 import {
   type EvictionNotice,
   type Holder,
@@ -78,34 +78,65 @@ function queueRecordIn({ id, entries }: Fields): QueueRecord {
 }
 
 function holderIn(found: unknown, at: string): Holder {
-  const { token, mode, limit, since, leaseMs, expiresAt, renewals, fence, label, offeredTo } = object(
-    found,
-    at,
-  );
+  const fields = object(found, at);
+  const { token, since, leaseMs, expiresAt, renewals, fence, formerFence, label, offeredTo } = fields;
+  const { mode, limit, permits } = modeIn(fields, at);
   return {
     token: name(token, `${at}.token`),
-    mode: only("exclusive", mode, `${at}.mode`),
-    limit: only(1, limit, `${at}.limit`),
+    mode,
+    limit,
+    permits,
+    upgrades: upgradesIn(fields, at),
     since: time(since, `${at}.since`),
     leaseMs: leaseIn(leaseMs, `${at}.leaseMs`),
     expiresAt: timeOrNull(expiresAt, `${at}.expiresAt`),
     renewals: count(renewals, `${at}.renewals`),
     fence: fence === undefined ? undefined : name(fence, `${at}.fence`),
+    formerFence: formerFence === undefined ? undefined : name(formerFence, `${at}.formerFence`),
     label: labelIn(label, `${at}.label`),
     offeredTo: offeredTo === undefined ? undefined : name(offeredTo, `${at}.offeredTo`),
   };
 }
 
 function entryIn(found: unknown, at: string): QueueEntry {
-  const { participant, token, mode, limit, since, label } = object(found, at);
+  const fields = object(found, at);
+  const { participant, token, since, label } = fields;
+  const { mode, limit, permits } = modeIn(fields, at);
   return {
     participant: name(participant, `${at}.participant`),
     token: name(token, `${at}.token`),
-    mode: only("exclusive", mode, `${at}.mode`),
-    limit: only(1, limit, `${at}.limit`),
+    mode,
+    limit,
+    permits,
     since: time(since, `${at}.since`),
     label: labelIn(label, `${at}.label`),
   };
+}
+
+function modeIn({ mode, limit, permits }: Fields, at: string): Mode {
+  if (mode !== "exclusive" && mode !== "shared") flaw(`${at}.mode`, '"exclusive" or "shared"', mode);
+  const most = mode === "shared" ? 1 : MAX_LIMIT;
+  const all = permitsIn(limit, `${at}.limit`, most);
+  // What takes more than there is would be in the way of all behind it for ever.
+  return {
+    mode,
+    limit: all,
+    permits: permits === undefined ? undefined : permitsIn(permits, `${at}.permits`, all),
+  };
+}
+
+function permitsIn(found: unknown, at: string, most: number): number {
+  const fits = Number.isSafeInteger(found) && (found as number) >= 1 && (found as number) <= most;
+  if (!fits) flaw(at, most === 1 ? "1" : `a whole number from 1 to ${most}`, found);
+  return found as number;
+}
+
+function upgradesIn({ mode, upgrades }: Fields, at: string): true | undefined {
+  if (upgrades === undefined) return undefined;
+  if (upgrades !== true || mode !== "shared") {
+    flaw(`${at}.upgrades`, "true, and only in shared mode", upgrades);
+  }
+  return true;
 }
 
 function noticeIn(found: unknown, at: string): EvictionNotice {
@@ -150,11 +181,6 @@ function list<Item>(found: unknown, at: string, most: number, { itemOf, nameOf }
     throw new TypeError(`${at} names one of them twice`);
   }
   return items;
-}
-
-function only<const Value>(value: Value, found: unknown, at: string): Value {
-  if (found !== value) flaw(at, JSON.stringify(value), found);
-  return value;
 }
 
 function name(found: unknown, at: string): string {

@@ -42,7 +42,9 @@ export interface Members {
   /** Whether the queue has moved so often that the truth is to be written without it. */
   readonly leavesQueueOut: boolean;
   intentOf(holder: Holder): Intent;
-  /** The claim behind a holder that is to be renewed or confirmed. */
+  /** How a holder that is ours and stays is to be held from now on, if its mode is to be changed. */
+  changeOf(holder: Holder): ModeChange | undefined;
+  /** The claim behind a holder that is ours and stays. */
   claimOf(holder: Holder): Claim;
   /** Whether a process had its place already when this one looked at the queue first. */
   isAhead(entry: QueueEntry): boolean;
@@ -50,6 +52,13 @@ export interface Members {
   newQueueId(): string;
   /** A token that nobody has had before or can guess, for an entry of ours. */
   newToken(): string;
+}
+
+/** How a hold is to be held from now on. */
+export interface ModeChange {
+  readonly to: Mode["mode"];
+  /** Whether it may wait until it is the only one. */
+  readonly mayWait: boolean;
 }
 
 /** A request that a commit makes the holder, and under which token. */

@@ -2,20 +2,39 @@
 
 /** How many may hold a lock at once, in whatever mode: more would not fit into a record. */
 export const MAX_HOLDERS = 64;
+/** The highest limit: high enough to count what is no holder, such as megabytes. */
+export const MAX_LIMIT = 1_000_000;
 
-/** How a lock is held: by at most `limit` at once, or by any number that only read. */
+/** How a lock is held: by as many at once as share `limit` permits, or by any number that only read. */
 export interface Mode {
   readonly mode: "exclusive" | "shared";
-  /** How many may hold it at once in exclusive mode; the least that anybody asked for counts. */
+  /** How many permits there are in exclusive mode; the least that anybody asked for counts. */
   readonly limit: number;
+  /** How many of them it takes; absent is one. */
+  readonly permits?: number;
+  /** Whether it shares the lock and waits to be the only one. */
+  readonly upgrades?: boolean;
 }
 
-/** Whether there is room for one more beside `holders`. */
+/** Whether there is room for one more beside `holders`. Beside one that waits to be the only one there is none. */
 export function admits(holders: readonly Mode[], claim: Mode): boolean {
-  let least = claim.mode === "shared" ? MAX_HOLDERS : Math.min(claim.limit, MAX_HOLDERS);
-  for (const { mode, limit } of holders) {
-    if (mode !== claim.mode) return false;
-    if (mode === "exclusive") least = Math.min(least, limit);
+  if (holders.length >= MAX_HOLDERS) return false;
+  let { limit: least, permits: taken = 1 } = claim;
+  for (const { mode, limit, permits = 1, upgrades } of holders) {
+    if (mode !== claim.mode || upgrades) return false;
+    least = Math.min(least, limit);
+    taken += permits;
   }
-  return holders.length < least;
+  return holders.length === 0 || claim.mode === "shared" || taken <= least;
+}
+
+/** Whether there is no room beside them for anybody, however it wants to hold the lock. */
+export function isFull(holders: readonly Mode[]): boolean {
+  return !admits(holders, { mode: "shared", limit: 1 }) &&
+    !admits(holders, { mode: "exclusive", limit: MAX_LIMIT });
+}
+
+/** Whether both hold or want it in the same way. */
+export function isSameMode(one: Mode, other: Mode): boolean {
+  return one.mode === other.mode && one.limit === other.limit && (one.permits ?? 1) === (other.permits ?? 1);
 }

@@ -10,18 +10,8 @@ import type { Snapshot, Writes } from "./codec.ts";
 import { activeNotices, noticeFor } from "./eviction.ts";
 import { type Evidence, freeForMs, timeOf } from "./evidence.ts";
 import type { Claim, Grant, Members } from "./members.ts";
-import { admits, MAX_HOLDERS } from "./modes.ts";
-import {
-  entriesAfter,
-  entryOf,
-  joinedBy,
-  mayJoin,
-  offersTo,
-  type Queue,
-  queueOf,
-  queueWrite,
-  turnOf,
-} from "./queue.ts";
+import { admits, isFull, MAX_HOLDERS } from "./modes.ts";
+import { entryOf, joinedBy, mayJoin, queueOf, queueWrite, takeTurns, turnOf, withOurs } from "./queue.ts";
 import {
   type EvictionNotice,
   type Holder,
@@ -32,6 +22,7 @@ import {
 import {
   grantOf,
   holderOf,
+  isOursAlone,
   makeRoom,
   type Ours,
   patienceOf,
@@ -49,6 +40,8 @@ export interface Plan extends Writes {
   readonly waitMs: number;
   /** With nothing to write, as it is the turn of others in the queue: since how long the last holder's lease is over. */
   readonly overForMs?: number;
+  /** Whether one of ours waits to be the only one, as another does that is here before it: neither would ever be. */
+  readonly refusesUpgrade?: boolean;
 }
 
 const NEEDS_QUEUE: Plan = { needsQueue: true, waitMs: Infinity };
@@ -74,22 +67,21 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   const room = makeRoom(scene, ours, { next, patienceMs });
   const { standing, evicted, frees } = room;
 
-  // The lock goes to us, if it is our turn, or is offered to the first in the queue, if we are the one who frees it.
+  // The lock goes to those whose turn it is: to the first in the queue, if we are the one who frees it, and to us.
   const turnInMs = turnOf(scene, room, queue);
-  const admitted = turnInMs > 0 ? [] : admissible(wanting, standing, queue);
+  const { admitted, granted, entries: staying } = takeTurns(queue, { wanting, turnInMs, room, scene });
   const patient = wanting.slice(admitted.length).find(({ mayWait }) => mayWait);
-  const staying = entriesAfter(queue, { admitted, patient, members });
-  const offers = frees && admitted.length === 0 ? offersTo(staying, standing, scene) : [];
-  const holders = [...standing, ...admitted.map((claim) => holderOf(claim, evidence)), ...offers];
+  const holders = [...standing, ...granted];
   const grants = [...ours.grants, ...admitted.map(grantOf)];
 
   // Who still waits is queued.
-  const others = offers.length > 0 ? staying.slice(offers.length) : staying;
-  const holds = ours.holds || grants.length > 0;
+  const others = withOurs(staying, patient, members);
   const changes = frees || admitted.length > 0;
+  const isOurs = (holder: Holder) => members.intentOf(holder) !== "foreign";
   // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
-  const joinsLater = ours.holds && !changes && !ours.renews;
-  const joins = patient !== undefined && !joinsLater && mayJoin(others, { holds, members });
+  const joinsLater = !changes && !ours.renews && isOursAlone(standing, isOurs);
+  const isAlone = isOursAlone(holders, isOurs);
+  const joins = patient !== undefined && !joinsLater && mayJoin(others, { isAlone, members });
   const entries = joins ? joinedBy(others, entryOf(patient, scene), members) : others;
 
   const names = entries.length > 0 && record.queue === undefined;
@@ -111,12 +103,12 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   const written = isLeftOut && writesLock
     ? undefined
     : queueWrite(snapshot, { entries, before, id, writesLock });
-  const waitMs = first === undefined || admitted.length > 0
-    ? Infinity
+  const waitMs = first === undefined || grants.length > 0
+    ? upgradeMs(ours, scene)
     : Math.min(turnInMs > 0 ? turnInMs : Infinity, soonestMs(standing, scene, patienceMs));
   const isOver = room.lapsed.length > 0 && turnInMs > 0 && turnInMs < Infinity;
   const overForMs = isOver ? freeForMs(record, room.lapsed, evidence) : undefined;
-  return { lock, queue: written, grants, waitMs, overForMs };
+  return { lock, queue: written, grants, waitMs, overForMs, refusesUpgrade: ours.upgrade === "refused" };
 }
 
 /** What most often happens, without a look at anything else: a free lock is taken, or left by the only one that has it. */
@@ -150,42 +142,31 @@ function wantingOf(requests: Iterable<Claim>, grants: readonly Grant[]): readonl
 /** What can be said before the queue is known that the lock names. */
 function planWithoutQueue(scene: Scene, ours: Ours, wanting: readonly Claim[]): Plan {
   const { record, members } = scene;
-  const { kept, grants, left, renews, holds } = ours;
+  const { kept, grants, left, renews } = ours;
+  const refusesUpgrade = ours.upgrade === "refused";
   // Whoever leaves hands over to the first in the queue. A renewal has nothing to do with it, and may not wait.
   if (left) return NEEDS_QUEUE;
   if (renews) {
     const notices = noticesOf(scene, { grants, evicted: [] });
-    return { lock: recordOrNull({ ...record, holders: kept, notices }), grants, waitMs: Infinity };
+    const lock = recordOrNull({ ...record, holders: kept, notices });
+    return { lock, grants, waitMs: Infinity, refusesUpgrade };
   }
   const isQueued = members.queuedIn === record.queue;
   const [first] = wanting;
   if (isQueued && !wanting.some(({ mayWait }) => mayWait)) return NEEDS_QUEUE;
-  if (first === undefined) return { waitMs: Infinity };
+  if (first === undefined) return { waitMs: upgradeMs(ours, scene), refusesUpgrade };
   // Requests behind a hold of their own process are next when it ends, and need not be queued for that.
-  if (first.mayWait && !isQueued && !holds) return NEEDS_QUEUE;
+  const isAlone = isOursAlone(kept, (holder) => members.intentOf(holder) !== "foreign");
+  if (first.mayWait && !isQueued && !isAlone) return NEEDS_QUEUE;
   const patienceMs = patienceOf(first, members, 0);
   const { standing } = makeRoom(scene, ours, { next: first, patienceMs });
   if (admits(standing, first)) return NEEDS_QUEUE;
-  return { waitMs: soonestMs(standing, scene, patienceMs) };
+  return { waitMs: soonestMs(standing, scene, patienceMs), refusesUpgrade };
 }
 
-/**
- * The first of our requests for which there is room. Processes take turns: while others are queued, a turn is one grant,
- * or one of readers together.
- */
-function admissible(
-  wanting: readonly Claim[],
-  standing: readonly Holder[],
-  { entries, isQueued }: Queue,
-): readonly Claim[] {
-  const othersWait = entries.length > (isQueued ? 1 : 0);
-  const admitted: Claim[] = [];
-  for (const claim of wanting) {
-    if (!admits([...standing, ...admitted], claim)) break;
-    if (admitted.length > 0 && claim.mode !== "shared" && othersWait) break;
-    admitted.push(claim);
-  }
-  return admitted;
+/** In how long one of those may have lapsed that keep one of ours from being the only one. */
+function upgradeMs({ upgrade }: Ours, scene: Scene): number {
+  return upgrade === "waits" ? soonestMs(scene.record.holders, scene, undefined) : Infinity;
 }
 
 /** The notices that are still of use, with those for the `evicted`. */
@@ -207,6 +188,6 @@ function freedAtOf(
   evidence: Evidence,
 ): number | null | undefined {
   // A queue that is left out may have somebody in it by now.
-  const hasRoom = first === undefined ? holders.length === 0 : admits(holders, first);
+  const hasRoom = first === undefined ? !isFull(holders) : admits(holders, first);
   return hasRoom ? timeOf(evidence) : undefined;
 }

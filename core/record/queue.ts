@@ -3,9 +3,9 @@
 import type { Snapshot } from "./codec.ts";
 import { endOf, type Evidence, freeForMs } from "./evidence.ts";
 import type { Claim, Members } from "./members.ts";
-import { admits } from "./modes.ts";
+import { admits, isSameMode } from "./modes.ts";
 import { type Holder, MAX_QUEUE, type QueueEntry, type QueueRecord } from "./record.ts";
-import type { Room, Scene } from "./room.ts";
+import { holderOf, type Room, type Scene } from "./room.ts";
 
 /** The queue of a lock, and our place among those that wait in it. */
 export interface Queue {
@@ -39,42 +39,89 @@ export function turnOf(
   return ahead * evidence.graceMs - (frees ? 0 : freeForMs(record, lapsed, evidence));
 }
 
-/** Who is queued when those that are admitted, or that nobody waits for any more, have left; the same list if that is nobody. */
-export function entriesAfter(
+/** Who gets the lock by one commit of ours, and who is left in the queue. */
+export interface Turns {
+  /** The first of our requests. */
+  readonly admitted: readonly Claim[];
+  /** Those that it is granted or offered to, in order. */
+  readonly granted: readonly Holder[];
+  readonly entries: readonly QueueEntry[];
+}
+
+/**
+ * Gives the lock to those whose turn it is, as long as there is room: from the head of the queue on if we free it, from
+ * our own place on if it is our turn. Neighbours that can hold it together get it together.
+ */
+export function takeTurns(
   { entries, ahead, isQueued }: Queue,
-  { admitted, patient, members: { participant } }: {
-    readonly admitted: readonly Claim[];
-    readonly patient: Claim | undefined;
-    readonly members: Members;
+  { wanting, turnInMs, room: { standing, frees }, scene }: {
+    readonly wanting: readonly Claim[];
+    readonly turnInMs: number;
+    readonly room: Room;
+    readonly scene: Scene;
   },
-): readonly QueueEntry[] {
+): Turns {
+  const isOurTurn = turnInMs <= 0 && wanting.length > 0 && admits(standing, wanting[0]);
+  const granted: Holder[] = [];
+  let admitted: readonly Claim[] = [];
   // With the process whose turn it is leave those before it: they have let their turns pass.
-  if (admitted.length > 0) return entries.slice(ahead + 1);
-  if (patient !== undefined || !isQueued) return entries;
-  return entries.filter((entry) => entry.participant !== participant);
-}
-
-/** Offers to the first in the queue for whom there is room; never to ourselves, nor to those behind us. */
-export function offersTo(
-  entries: readonly QueueEntry[],
-  standing: readonly Holder[],
-  scene: Scene,
-): Holder[] {
-  const offers: Holder[] = [];
-  for (const entry of entries) {
-    const isOurs = entry.participant === scene.members.participant;
-    if (isOurs || !admits([...standing, ...offers], entry)) break;
-    offers.push(offerTo(entry, scene.evidence));
+  let at = isOurTurn ? ahead : 0;
+  for (; isOurTurn || frees; at++) {
+    const beside = [...standing, ...granted];
+    const entry = entries[at];
+    if (at === ahead) {
+      const othersWait = entries.length > (isQueued ? ahead + 1 : ahead);
+      admitted = admissible(wanting, beside, othersWait);
+      for (const claim of admitted) granted.push(holderOf(claim, scene.evidence));
+      // Who cannot be queued is not waited for.
+      if (!isQueued || (admitted.length === 0 && wanting.some(({ mayWait }) => mayWait))) break;
+    } else if (entry !== undefined && admits(beside, entry)) granted.push(offerTo(entry, scene.evidence));
+    else break;
   }
-  return offers;
+  const left = at === 0 ? entries : entries.slice(at);
+  return { admitted, granted, entries: left };
 }
 
-/** Whether a process whose requests wait joins the queue; one that holds the lock, only behind others. */
+/**
+ * The first of our requests for which there is room. Processes take turns: while others are queued, a turn is one grant,
+ * or one of readers together.
+ */
+function admissible(
+  wanting: readonly Claim[],
+  standing: readonly Holder[],
+  othersWait: boolean,
+): readonly Claim[] {
+  const admitted: Claim[] = [];
+  for (const claim of wanting) {
+    if (!admits([...standing, ...admitted], claim)) break;
+    if (admitted.length > 0 && claim.mode !== "shared" && othersWait) break;
+    admitted.push(claim);
+  }
+  return admitted;
+}
+
+/** The entries without ours if nobody here waits, and with it as the first here wants it; the same list if that is so. */
+export function withOurs(
+  entries: readonly QueueEntry[],
+  patient: Claim | undefined,
+  { participant }: Members,
+): readonly QueueEntry[] {
+  const ours = entries.find((entry) => entry.participant === participant);
+  if (ours === undefined || (patient !== undefined && isSameMode(ours, patient))) return entries;
+  if (patient === undefined) return entries.filter((entry) => entry !== ours);
+  const { mode, limit, permits, label } = patient;
+  const { token, since } = ours;
+  return entries.map((entry) =>
+    entry === ours ? { participant, token, mode, limit, permits, since, label } : entry
+  );
+}
+
+/** Whether a process whose requests wait joins the queue; one that holds the lock alone, only behind others. */
 export function mayJoin(
   others: readonly QueueEntry[],
-  { holds, members: { participant } }: { readonly holds: boolean; readonly members: Members },
+  { isAlone, members: { participant } }: { readonly isAlone: boolean; readonly members: Members },
 ): boolean {
-  if (others.length >= MAX_QUEUE || holds && others.length === 0) return false;
+  if (others.length >= MAX_QUEUE || isAlone && others.length === 0) return false;
   return !others.some((entry) => entry.participant === participant);
 }
 
@@ -113,20 +160,27 @@ export function joinedBy(
   return [...others.slice(0, place), entry, ...others.slice(place)];
 }
 
-export function entryOf({ mode, limit, label, waitedMs }: Claim, { members, evidence }: Scene): QueueEntry {
+export function entryOf(
+  { mode, limit, permits, label, waitedMs }: Claim,
+  { members, evidence }: Scene,
+): QueueEntry {
   const { participant } = members;
   const since = Math.floor(evidence.now - waitedMs);
-  return { participant, token: members.newToken(), mode, limit, since, label };
+  return { participant, token: members.newToken(), mode, limit, permits, since, label };
 }
 
 /** A hold for another process: short, so that one that is dead does not delay the next for long. */
-function offerTo({ participant, token, mode, limit, label }: QueueEntry, evidence: Evidence): Holder {
+function offerTo(
+  { participant, token, mode, limit, permits, label }: QueueEntry,
+  evidence: Evidence,
+): Holder {
   const leaseMs = offerMs(evidence.graceMs);
   // Not later than whoever watches it sees it lapse, however wrong the time may be here.
   const end = endOf(leaseMs, evidence);
   const expiresAt = end && Math.floor(end - evidence.errorMs);
   const since = evidence.now;
-  return { token, mode, limit, since, leaseMs, expiresAt, renewals: 0, label, offeredTo: participant };
+  const how = { token, mode, limit, permits };
+  return { ...how, since, leaseMs, expiresAt, renewals: 0, label, offeredTo: participant };
 }
 
 /** How long an offer runs: with what it takes to see that it has lapsed, less than two graces. */

@@ -26,8 +26,10 @@ export interface Holder extends Mode {
   readonly expiresAt: number | null;
   /** Counts renewals: that this changed is how an onlooker without a clock sees that the holder lives. */
   readonly renewals: number;
-  /** The version of the granting commit. Absent exactly in that commit itself: see `snapshotOf`. */
+  /** The version of the granting commit, with an index for all but the first. Absent exactly in that commit itself: see `lockIn`. */
   readonly fence?: string;
+  /** The fencing token that it had until its mode was changed: how its process knows the hold again. */
+  readonly formerFence?: string;
   readonly label?: string;
   /**
    * The process that the lock was handed to by the one that released it. It starts when it sees this, or confirms it

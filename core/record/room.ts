@@ -2,7 +2,7 @@
 
 import { endOf, evictableInMs, type Evidence, lapsesInMs } from "./evidence.ts";
 import type { Claim, Grant, Members } from "./members.ts";
-import { admits, type Mode } from "./modes.ts";
+import { admits, isFull, isSameMode, type Mode } from "./modes.ts";
 import type { Holder, LockRecord } from "./record.ts";
 
 /** What the steps of a plan share. */
@@ -17,34 +17,99 @@ export interface Ours {
   /** Those that stay, and all of others. */
   readonly kept: readonly Holder[];
   readonly grants: readonly Grant[];
-  /** Whether one of ours leaves. */
+  /** Whether one of ours leaves, or takes up less room from now on. */
   readonly left: boolean;
   readonly renews: boolean;
-  /** Whether one of ours stays. */
-  readonly holds: boolean;
+  /** What keeps one of ours from being the only one, which it waits for: others that hold the lock; one that waits for the same. */
+  readonly upgrade: "waits" | "refused" | undefined;
 }
 
 /** Our own holders: who leaves is taken out; who is due, or was found, is renewed. Others are left alone. */
-export function renewOurs({ record, members, evidence }: Scene): Ours {
+export function renewOurs(scene: Scene): Ours {
+  const { record, members } = scene;
   const kept: Holder[] = [];
   const grants: Grant[] = [];
-  let left = false;
-  let renews = false;
-  let holds = false;
+  let [left, renews, isTurn, isOnly] = [false, false, false, false];
+  let upgrade: Ours["upgrade"];
   for (const holder of record.holders) {
     const intent = members.intentOf(holder);
-    left ||= intent === "leave";
-    renews ||= intent === "renew" || intent === "confirm";
-    holds ||= intent !== "foreign" && intent !== "leave";
-    if (intent === "keep" || intent === "foreign") kept.push(holder);
-    if (intent !== "renew" && intent !== "confirm") continue;
-    const claim = members.claimOf(holder);
-    // An offer that is confirmed is a grant of its own, with a fencing token of its own.
-    if (intent === "confirm" && holder.offeredTo !== undefined) kept.push(holderOf(claim, evidence));
-    else kept.push(renewed(holder, claim, evidence));
-    if (intent === "confirm") grants.push(grantOf(claim));
+    let stays: Holder | undefined = holder;
+    if (intent === "leave") stays = undefined;
+    else if (intent === "confirm") {
+      const claim = members.claimOf(holder);
+      stays = confirmed(holder, claim, scene);
+      if (stays !== undefined) grants.push(grantOf(claim));
+      // What was offered to a reader is the turn of all readers here.
+      if (holder.offeredTo !== undefined) isTurn = stays?.mode === "shared";
+      left ||= stays !== undefined && !isSameMode(holder, stays);
+    } else if (intent !== "foreign") {
+      const next = nextOf(holder, scene);
+      upgrade ??= next.upgrade;
+      stays = next.holder;
+      left ||= holder.mode === "exclusive" && stays.mode === "shared";
+    }
+    left ||= stays === undefined;
+    renews ||= stays !== undefined && stays !== holder;
+    isOnly ||= holder.mode === "shared" && stays?.mode === "exclusive";
+    if (stays !== undefined) kept.push(stays);
   }
-  return { kept, grants, left, renews, holds };
+  if (isTurn) admitReaders({ kept, grants }, scene);
+  // Beside the only one nobody is left, not even those that have lapsed.
+  const staying = isOnly ? kept.filter(({ mode }) => mode === "exclusive") : kept;
+  return { kept: staying, grants, left, renews, upgrade };
+}
+
+/** What becomes of a holder that was offered to us, or granted without our knowing; nothing if there is no room for its claim. */
+function confirmed(holder: Holder, claim: Claim, scene: Scene): Holder | undefined {
+  if (holder.offeredTo === undefined) return renewed(holder, claim, scene.evidence);
+  // It is a grant of its own, with a fencing token of its own. Another request than the one that was queued may take it.
+  return admits(besides(holder, scene), claim) ? holderOf(claim, scene.evidence) : undefined;
+}
+
+/** What becomes of a holder that is ours and stays: its mode is changed, or its lease renewed, or neither. */
+function nextOf(
+  holder: Holder,
+  scene: Scene,
+): { readonly holder: Holder; readonly upgrade?: Ours["upgrade"] } {
+  const { members, evidence } = scene;
+  const claim = members.claimOf(holder);
+  const change = members.changeOf(holder);
+  let upgrade: Ours["upgrade"];
+  if (change !== undefined && change.to !== holder.mode) {
+    const others = change.to === "shared" ? [] : besides(holder, scene);
+    if (others.length === 0) {
+      // A change of mode is a grant of its own: a resource may have seen the tokens of other readers.
+      const { leaseMs, label } = claim;
+      const granted = holderOf({ token: holder.token, mode: change.to, limit: 1, leaseMs, label }, evidence);
+      return { holder: { ...granted, formerFence: holder.fence } };
+    }
+    upgrade = others.some(({ upgrades }) => upgrades) ? "refused" : "waits";
+  }
+  const upgrades = (upgrade === "waits" && change!.mayWait) || undefined;
+  if (members.intentOf(holder) === "keep" && upgrades === holder.upgrades) return { holder, upgrade };
+  return { holder: { ...renewed(holder, claim, evidence), upgrades }, upgrade };
+}
+
+/** Those beside this holder that do not leave, and have not surely lapsed. */
+function besides(holder: Holder, { record, members, evidence }: Scene): readonly Holder[] {
+  return record.holders.filter((other) => {
+    if (other === holder) return false;
+    const intent = members.intentOf(other);
+    return intent === "foreign" ? lapsesInMs(other, evidence) > 0 : intent !== "leave";
+  });
+}
+
+/** Admits the readers here that are next beside one that was admitted in its turn. */
+function admitReaders(
+  { kept, grants }: { readonly kept: Holder[]; readonly grants: Grant[] },
+  { members, evidence }: Scene,
+): void {
+  for (const claim of members.requests) {
+    if (grants.some((grant) => grant.claim === claim)) continue;
+    if (claim.mode !== "shared" || !admits(kept, claim)) return;
+    kept.push(holderOf(claim, evidence));
+    grants.push(grantOf(claim));
+  }
 }
 
 /** Whom the next one finds in its way, and who has made way for it. */
@@ -69,7 +134,8 @@ export function makeRoom(
   let standing: readonly Holder[] = alive;
   for (const holder of alive) {
     if (next === undefined || admits(standing, next)) break;
-    const isGranted = grants.some(({ token }) => token === holder.token);
+    // What this commit grants it does not evict.
+    const isGranted = holder.fence === undefined || grants.some(({ token }) => token === holder.token);
     if (isGranted || evictableInMs(holder, patienceMs, evidence) > 0) continue;
     evicted.push(holder);
     standing = standing.filter((other) => other !== holder);
@@ -82,6 +148,11 @@ export function makeRoom(
     evicted: steals ? evicted : [],
     frees: left || steals,
   };
+}
+
+/** Whether the lock is ours alone, and full: whoever waits behind our holds is next when one of them ends. */
+export function isOursAlone(holders: readonly Holder[], isOurs: (holder: Holder) => boolean): boolean {
+  return holders.length > 0 && holders.every(isOurs) && isFull(holders);
 }
 
 function isForeign(holder: Holder, members: Members): boolean {
@@ -114,15 +185,19 @@ export function grantOf(claim: Claim): Grant {
   return { claim, token: claim.token };
 }
 
-export function holderOf({ token, mode, limit, leaseMs, label }: Claim, evidence: Evidence): Holder {
+export function holderOf(
+  { token, mode, limit, permits, leaseMs, label }: Mode & Pick<Claim, "token" | "leaseMs" | "label">,
+  evidence: Evidence,
+): Holder {
   const expiresAt = endOf(leaseMs, evidence);
-  return { token, mode, limit, since: evidence.now, leaseMs, expiresAt, renewals: 0, label };
+  return { token, mode, limit, permits, since: evidence.now, leaseMs, expiresAt, renewals: 0, label };
 }
 
 function renewed(holder: Holder, { leaseMs, label }: Claim, evidence: Evidence): Holder {
-  const { token, mode, limit, since, renewals, fence } = holder;
+  const { token, mode, limit, permits, since, fence } = holder;
   const expiresAt = endOf(leaseMs, evidence);
-  return { token, mode, limit, since, leaseMs, expiresAt, renewals: following(renewals), fence, label };
+  const renewals = following(holder.renewals);
+  return { token, mode, limit, permits, since, leaseMs, expiresAt, renewals, fence, label };
 }
 
 /** The number behind this one; the first again, once they cannot be told apart any more. */

@@ -27,26 +27,34 @@ const moment = fc.oneof(
 );
 const lease = fc.oneof(fc.integer({ min: 1, max: 100_000 }), fc.constantFrom(0.5, MAX_LEASE_MS));
 
-const holder = fc.record({
-  token: name,
-  mode: fc.constant("exclusive"),
-  limit: fc.constant(1),
-  since: moment,
-  leaseMs: lease,
-  expiresAt: fc.option(moment, { freq: 10 }),
-  renewals: fc.oneof(fc.nat(10), fc.constant(Number.MAX_SAFE_INTEGER)),
-  fence: fc.option(name, { nil: undefined }),
-  label,
-  offeredTo: fc.option(name, { nil: undefined, freq: 3 }),
-});
-const entry = fc.record({
-  participant: name,
-  token: name,
-  mode: fc.constant("exclusive"),
-  limit: fc.constant(1),
-  since: moment,
-  label,
-});
+/** How it is held or wanted. */
+const mode = fc.oneof(
+  fc.constant({ mode: "exclusive", limit: 1 }),
+  fc.constantFrom(1, 2, 3).map((permits) => ({ mode: "exclusive", limit: 3, permits })),
+  fc.constantFrom(1, 64, 1_000_000).map((limit) => ({ mode: "exclusive", limit })),
+  fc.constant({ mode: "shared", limit: 1 }),
+);
+/** The same of one that shares it and may wait to be the only one. */
+const held = fc.tuple(mode, fc.boolean()).map(([how, upgrades]) =>
+  how.mode === "shared" && upgrades ? { ...how, upgrades: true } : how
+);
+
+const holder = fc.tuple(
+  held,
+  fc.record({
+    token: name,
+    since: moment,
+    leaseMs: lease,
+    expiresAt: fc.option(moment, { freq: 10 }),
+    renewals: fc.oneof(fc.nat(10), fc.constant(Number.MAX_SAFE_INTEGER)),
+    fence: fc.option(name, { nil: undefined }),
+    formerFence: fc.option(name, { nil: undefined, freq: 3 }),
+    label,
+    offeredTo: fc.option(name, { nil: undefined, freq: 3 }),
+  }),
+).map(([how, rest]) => ({ ...how, ...rest }));
+const entry = fc.tuple(mode, fc.record({ participant: name, token: name, since: moment, label }))
+  .map(([how, rest]) => ({ ...how, ...rest }));
 const notice = fc.record({
   token: name,
   reason: fc.constantFrom("stolen", "forced"),
@@ -101,8 +109,9 @@ const NOT_OBJECTS = [null, true, 5, "x", []];
 
 const NOT_LISTS: readonly Json[] = [null, true, 5, "x", {}, { length: 0 }];
 const NOT_FORMATS = [undefined, null, true, "1", 0, -1, 0.5, 2, 1e9, [1]];
-const NOT_MODES = [undefined, null, true, 1, "", "Exclusive", "shared", ["exclusive"]];
-const NOT_LIMITS = [undefined, ...NOT_NUMBERS, 0, 2, 1.5, -1];
+const NOT_MODES = [undefined, null, true, 1, "", "Exclusive", "upgradeable", ["exclusive"]];
+const NOT_PERMITS = [...NOT_NUMBERS, 0, 1.5, -1, 1_000_001];
+const NOT_LIMITS = [undefined, ...NOT_PERMITS];
 
 /** A part of a record: which kind it is of, where it is, and for every member values that it cannot have. */
 interface Part {
@@ -131,11 +140,14 @@ const PARTS: readonly Part[] = [
       token: [undefined, ...NOT_NAMES],
       mode: NOT_MODES,
       limit: NOT_LIMITS,
+      permits: NOT_PERMITS,
       since: [undefined, ...NOT_MOMENTS],
       leaseMs: NOT_LEASES,
       expiresAt: [undefined, ...NOT_MOMENTS_OR_NULL],
       renewals: [undefined, ...NOT_NUMBERS, -1, 0.5, 2 ** 53, 1e300],
+      upgrades: [null, false, 1, "", "true", {}],
       fence: NOT_NAMES,
+      formerFence: NOT_NAMES,
       label: NOT_LABELS,
       offeredTo: NOT_NAMES,
     },
@@ -162,6 +174,7 @@ const PARTS: readonly Part[] = [
       token: [undefined, ...NOT_NAMES],
       mode: NOT_MODES,
       limit: NOT_LIMITS,
+      permits: NOT_PERMITS,
       since: [undefined, ...NOT_MOMENTS],
       label: NOT_LABELS,
     },

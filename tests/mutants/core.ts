@@ -53,7 +53,7 @@ export const CORE: readonly Mutant[] = [
   {
     law: "2: commitIfHeld proves the hold",
     file: "core/local_lock.ts",
-    from: "if (version !== null && names(record, hold)) return version;",
+    from: "if (version !== null && this.#outcomes.recognise(record, hold)) return version;",
     to: "if (version !== null) return version;",
     test: "tests/local_lock_test.ts",
     filter: "its token and its fence",
@@ -61,8 +61,7 @@ export const CORE: readonly Mutant[] = [
   {
     law: "2: a loss that the store shows is told",
     file: "core/outcomes.ts",
-    from:
-      "for (const hold of members.holds) if (!names(record, hold)) hold.lose(lossOf(record, hold.token));",
+    from: "if (!this.recognise(record, hold)) hold.lose(lossOf(record, hold.token));",
     to: "",
     test: "tests/local_lock_test.ts",
     filter: "evicted from outside",

@@ -6,7 +6,7 @@ export const PROMISES: readonly Mutant[] = [
   {
     law: "news: a message about the end of a hold is only a hint",
     file: "core/knowledge.ts",
-    from: "if (record === undefined || members.holds.length > 0) this.drop();",
+    from: "if (record === undefined || this.#concernsHolds(record, known.record)) this.drop();",
     to:
       "if (record !== undefined && members.holds.length > 0) return { key: this.#key, lock: lockIn(news), queue: undefined };\n    if (record === undefined) this.drop();",
     test: "tests/local_lock_test.ts",
@@ -23,7 +23,7 @@ export const PROMISES: readonly Mutant[] = [
   {
     law: "news: the record of a hold that may have ended is read",
     file: "core/knowledge.ts",
-    from: "if (record === undefined || members.holds.length > 0) this.drop();",
+    from: "if (record === undefined || this.#concernsHolds(record, known.record)) this.drop();",
     to: "if (record === undefined) this.drop();\n    else if (members.holds.length > 0) return undefined;",
     test: "tests/local_lock_test.ts",
     filter: "evicted from outside",
@@ -103,8 +103,8 @@ export const PROMISES: readonly Mutant[] = [
   {
     law: "2: a hold is its token and its fence",
     file: "core/members.ts",
-    from: "return holder.token === token && holder.fence === fencingToken;",
-    to: "return holder.token === token;",
+    from: "return named === token && (fence === fencingToken || formerFence === fencingToken);",
+    to: "return named === token && (fence ?? formerFence) !== undefined;",
     test: "tests/local_lock_test.ts",
     filter: "its token and its fence",
   },

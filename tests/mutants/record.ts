@@ -23,15 +23,15 @@ export const RECORD: readonly Mutant[] = [
   {
     law: "4: a release takes out only what is ours",
     file: "core/record/room.ts",
-    from: 'if (intent === "keep" || intent === "foreign") kept.push(holder);',
-    to: 'if (intent === "keep") kept.push(holder);',
+    from: 'if (intent === "leave") stays = undefined;',
+    to: 'if (intent === "leave" || intent === "foreign") stays = undefined;',
     ...SIMULATION,
   },
   {
     law: "4: who leaves the queue takes out only its own entry",
     file: "core/record/queue.ts",
-    from: "return entries.filter((entry) => entry.participant !== participant);",
-    to: "return [];",
+    from: "if (patient === undefined) return entries.filter((entry) => entry !== ours);",
+    to: "if (patient === undefined) return [];",
     ...SIMULATION,
   },
   {

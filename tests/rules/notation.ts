@@ -2,7 +2,8 @@
 //
 // Records    `a:1000`          `a` holds the lock until 1000. Its lease is 1000, it was granted at 0.
 //            `a:1500#2(500)^9` … renewed twice, with a lease of 500, granted at 9. `a:?`: its process did not know the time.
-//            `a:1000/2 b:…/r`  `a` lets at most two hold it, `b` holds it shared.
+//            `a:1000/2 b:…/r`  `a` lets at most two hold it, `b` holds it shared. `/5x2`: it takes two permits of five.
+//            `a:1000/r+`       `a` holds it shared and waits to be the only one. `~a:1000`: its mode was changed by this commit.
 //            `B@b:75`          the lock is offered to the process `b`, under the token of its queue entry. Its lease is 75.
 //            `a:1000 | b c`    … and the processes `b` and `c` are queued; the tokens of their entries are `B` and `C`.
 //            `a:1000 |`        … and a queue is named of which nothing is there; `| 0`: it is empty; `| ?`: it is not known what is there;
@@ -14,8 +15,9 @@
 //                              knows until when, and its lease was 500.
 //            `-`               there is nothing in the store.
 // Members    `a, a2 try`       the process `a` has two requests, `a` and `a2`, and `a2` may not wait. `steal=500` evicts a
-//                              holder of that age, `lease=500`, `shared`, `limit=2` say how it wants the lock.
+//                              holder of that age, `lease=500`, `shared`, `limit=2`, `permits=2` say how it wants the lock.
 //            `renews a`        the hold `a` is due. `keeps a`: it is not. All others of the process are to leave.
+//            `keeps a up`      … and is to be the only one; `up try`: it does not wait for that. `keeps a down`: … and to be shared.
 //            `idle a`          nobody in the process `a` wants anything.
 //            `waited=5`        it asked 5 ago; entries say that theirs asked at 0. `saw b c`: when it looked at the queue first,
 //                              these were in it; default: all.
@@ -68,13 +70,20 @@ function timeIn(text: string): number | null {
   return text === "?" ? null : Number(text);
 }
 
-/** `r` or `2`, behind a slash. */
+/** `r`, `r+`, `2` or `5x2`, behind a slash. */
 function modeIn(text: string | undefined): Mode {
-  return text === "r" ? { mode: "shared", limit: 1 } : { mode: "exclusive", limit: numberIn(text, 1) };
+  if (text?.startsWith("r")) return { mode: "shared", limit: 1, upgrades: text === "r+" || undefined };
+  const [limit, permits] = (text ?? "").split("x");
+  return {
+    mode: "exclusive",
+    limit: numberIn(limit, 1),
+    permits: permits === undefined ? undefined : Number(permits),
+  };
 }
 
-function shownMode({ mode, limit }: Mode): string {
-  return mode === "shared" ? "/r" : limit === 1 ? "" : `/${limit}`;
+function shownMode({ mode, limit, permits, upgrades }: Mode): string {
+  if (mode === "shared") return upgrades ? "/r+" : "/r";
+  return limit === 1 ? "" : `/${limit}` + (permits === undefined ? "" : `x${permits}`);
 }
 
 /** What is there of a lock. */
@@ -129,7 +138,10 @@ export function record(text: string): LockRecord {
 }
 
 function holderIn(text: string): Holder {
-  const found = /^(\w+)(?:@(\w+))?:(\?|-?\d+)(?:#(\d+))?(?:\((\d+)\))?(?:\^(-?\d+))?(?:\/(\w+))?$/.exec(text);
+  const isChanged = text.startsWith("~");
+  const found = /^~?(\w+)(?:@(\w+))?:(\?|-?\d+)(?:#(\d+))?(?:\((\d+)\))?(?:\^(-?\d+))?(?:\/(\w+\+?))?$/.exec(
+    text,
+  );
   if (found === null) throw new Error(`no holder: ${text}`);
   const [, token, offeredTo, expiresAt, renewals, leaseMs, since, mode] = found;
   return {
@@ -139,7 +151,8 @@ function holderIn(text: string): Holder {
     leaseMs: numberIn(leaseMs, offeredTo === undefined ? LEASE_MS : OFFER_MS),
     expiresAt: timeIn(expiresAt),
     renewals: numberIn(renewals, 0),
-    fence: `fence of ${token}`,
+    fence: isChanged ? undefined : `fence of ${token}`,
+    formerFence: isChanged ? `fence of ${token}` : undefined,
     offeredTo,
   };
 }
@@ -151,7 +164,8 @@ function entryIn(text: string): QueueEntry {
 
 function shownHolder(holder: Holder, isGranted: boolean): string {
   const { token, offeredTo, expiresAt, renewals, leaseMs, since } = holder;
-  return (isGranted ? "*" : "") + token +
+  const isChanged = holder.fence === undefined && holder.formerFence === `fence of ${token}`;
+  return (isGranted ? "*" : isChanged ? "~" : "") + token +
     (offeredTo === undefined ? "" : `@${offeredTo}`) +
     `:${expiresAt ?? "?"}` +
     (renewals !== 0 ? `#${renewals}` : "") +
@@ -183,11 +197,12 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
 /** A request, or a hold that stays. */
 export function claim(text: string): Claim {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, lease, shared, limit, waited } = settings(rest.join(" "));
+  const { try: bails, steal, lease, shared, limit, permits, waited } = settings(rest.join(" "));
   return {
     token,
     mode: shared === undefined ? "exclusive" : "shared",
     limit: numberIn(limit, 1),
+    permits: permits === undefined ? undefined : Number(permits),
     leaseMs: numberIn(lease, LEASE_MS),
     label: undefined,
     stealAfterMs: steal === undefined ? undefined : Number(steal),
@@ -223,10 +238,16 @@ export function members(text: string): Members {
       return isWanted ? "confirm" : "leave";
     },
     claimOf({ token, offeredTo }) {
-      const own = [...renewing, ...requests].find((claim) => claim.token === token);
+      const own = [...renewing, ...keeping, ...requests].find((claim) => claim.token === token);
       return own ?? (offeredTo === undefined ? undefined! : requests[0]);
     },
     isAhead: ({ participant }) => ahead.includes(participant),
+    changeOf({ token }) {
+      const changing = parts.find((part) => /^(renews|keeps) /.test(part) && part.split(" ")[1] === token);
+      const { up, down, try: bails } = settings(changing ?? "");
+      if (up !== undefined) return { to: "exclusive", mayWait: bails === undefined };
+      return down === undefined ? undefined : { to: "shared", mayWait: true };
+    },
     newQueueId: () => "new",
     newToken: () => participant.toUpperCase(),
   };

@@ -34,10 +34,10 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     edits: [{
       file: "core/local_lock.ts",
       from: `    const at = momentOf(this.clock);
-    members.atMs = at.monotonic;
+    members.lookAt(at.monotonic);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, at));`,
       to: `    const before = momentOf(this.clock);
-    members.atMs = before.monotonic;
+    members.lookAt(before.monotonic);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, before));
     const at = momentOf(this.clock);`,
     }],
@@ -71,8 +71,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 5000,
     edits: [{
       file: "core/record/queue.ts",
-      from: "if (patient !== undefined || !isQueued) return entries;",
-      to: "if (patient !== undefined || !isQueued || admitted.length === 0) return entries;",
+      from: "if (patient === undefined) return entries.filter((entry) => entry !== ours);",
+      to: "",
     }],
   },
   {
@@ -82,8 +82,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 2000,
     edits: [{
       file: "core/members.ts",
-      from: "return holder.token === token && holder.fence === fencingToken;",
-      to: "return holder.token === token && fencingToken !== undefined;",
+      from: "return named === token && (fence === fencingToken || formerFence === fencingToken);",
+      to: "return named === token && (fence ?? formerFence ?? fencingToken) !== undefined;",
     }],
   },
   {
@@ -143,8 +143,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 20_000,
     edits: [{
       file: "core/members.ts",
-      from: "return this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined;",
-      to: "return this.requests.size + this.departures.length > 0;",
+      from: "return this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined ||",
+      to: "return this.requests.size + this.departures.length > 0 ||",
     }],
   },
   {
@@ -198,7 +198,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 2000,
     edits: [{
       file: "core/local_lock.ts",
-      from: "if (version !== null && names(record, hold)) return version;",
+      from: "if (version !== null && this.#outcomes.recognise(record, hold)) return version;",
       to: "if (version !== null && record.holders.some(({ token }) => token === hold.token)) return version;",
     }],
   },
@@ -353,7 +353,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     test: "tests/rules_test.ts",
     edits: [{
       file: "core/record/plan.ts",
-      from: "first === undefined ? holders.length === 0 : admits(holders, first);",
+      from: "first === undefined ? !isFull(holders) : admits(holders, first);",
       to: "first !== undefined && admits(holders, first);",
     }],
   },
