@@ -25,6 +25,7 @@ export class LocalMembers implements Members {
   /** The token of our entry in the queue, or of the last that we have had. */
   entryToken: string | undefined;
   leavesQueueOut = false;
+  holdsBack = false;
   /** The fencing token of the last offer that was taken: each is taken once. */
   #takenFence: string | undefined;
   /** When the current look at the records began: a renewal that is due is due by this. */
@@ -66,7 +67,7 @@ export class LocalMembers implements Members {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return hold.renewAtMs <= this.atMs ? "renew" : "keep";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
-    return this.#requestOf(token) === undefined ? "leave" : "confirm";
+    return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
   }
 
   claimOf(holder: Holder): Claim {

@@ -97,7 +97,7 @@ function holderIn(found: unknown, at: string): Holder {
 }
 
 function entryIn(found: unknown, at: string): QueueEntry {
-  const { participant, token, mode, limit, since, label } = object(found, at);
+  const { participant, token, mode, limit, since, label, turnMs } = object(found, at);
   return {
     participant: name(participant, `${at}.participant`),
     token: name(token, `${at}.token`),
@@ -105,6 +105,7 @@ function entryIn(found: unknown, at: string): QueueEntry {
     limit: only(1, limit, `${at}.limit`),
     since: time(since, `${at}.since`),
     label: labelIn(label, `${at}.label`),
+    turnMs: turnMs === undefined ? undefined : leaseIn(turnMs, `${at}.turnMs`),
   };
 }
 

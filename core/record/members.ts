@@ -12,6 +12,8 @@ export interface Claim extends Mode {
   readonly stealAfterMs: number | undefined;
   /** Whether it may be queued. */
   readonly mayWait: boolean;
+  /** How long its turn lasts, if it asks for other locks, too: see `QueueEntry`. */
+  readonly turnMs?: number | undefined;
 }
 
 /** What is to become of a holder in the record. */
@@ -39,6 +41,8 @@ export interface Members {
   readonly queuedIn: string | undefined;
   /** Whether the queue has moved so often that the truth is to be written without it. */
   readonly leavesQueueOut: boolean;
+  /** Whether its request asks for other locks, too, and they are not free: it may then be queued, but not granted. */
+  readonly holdsBack: boolean;
   intentOf(holder: Holder): Intent;
   /** The claim behind a holder that is to be renewed or confirmed. */
   claimOf(holder: Holder): Claim;

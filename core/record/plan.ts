@@ -19,6 +19,7 @@ import {
   type Queue,
   queueOf,
   queueWrite,
+  stayInMs,
   turnOf,
 } from "./queue.ts";
 import {
@@ -69,15 +70,17 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   // Others: who has surely lapsed goes, and who has overstayed for one of us, if that makes room for whoever is next.
   const [first] = wanting;
   const patienceMs = patienceOf(first, members, queue.ahead);
-  const next = queue.ahead > 0 ? queue.entries[0] : first;
+  const next = queue.ahead > 0 ? queue.entries[0] : members.holdsBack ? undefined : first;
   const room = makeRoom(scene, ours, { next, patienceMs });
   const { standing, evicted, frees } = room;
 
   // The lock goes to us, if it is our turn, or is offered to the first in the queue, if we are the one who frees it.
   const turnInMs = turnOf(scene, room, queue);
-  const admitted = turnInMs > 0 ? [] : admissible(wanting, standing, queue);
+  const admitted = turnInMs > 0 || members.holdsBack ? [] : admissible(wanting, standing, queue);
   const patient = wanting.slice(admitted.length).find(({ mayWait }) => mayWait);
-  const staying = entriesAfter(queue, { admitted, patient, members });
+  const staysInMs = turnInMs > 0 ? Infinity : stayInMs(scene, { first, room, queue });
+  const stays = staysInMs <= 0;
+  const staying = entriesAfter(queue, { takesTurn: stays || admitted.length > 0, stays, patient, members });
   const offers = frees && admitted.length === 0 ? offersTo(staying, standing, scene) : [];
   const holders = [...standing, ...admitted.map((claim) => holderOf(claim, evidence)), ...offers];
   const grants = [...ours.grants, ...admitted.map(grantOf)];
@@ -85,7 +88,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   // Who still waits is queued.
   const others = offers.length > 0 ? staying.slice(offers.length) : staying;
   const holds = ours.holds || grants.length > 0;
-  const changes = frees || admitted.length > 0;
+  const changes = frees || stays || admitted.length > 0;
   // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
   const joinsLater = ours.holds && !changes && !ours.renews;
   const joins = patient !== undefined && !joinsLater && mayJoin(others, { holds, members });
@@ -103,16 +106,16 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
       holders: changes ? holders : ours.kept,
       queue: named,
       notices: noticesOf(scene, { grants, evicted }),
-      freedAt: changes ? freedAtOf(holders, entries, evidence) : record.freedAt,
+      freedAt: changes || names ? freedAtOf(holders, entries, evidence) : record.freedAt,
     })
     : undefined;
   const before = writesLock ? queue.stored : queue.entries;
   const written = isLeftOut && writesLock
     ? undefined
     : queueWrite(snapshot, { entries, before, id, writesLock });
-  const waitMs = first === undefined || admitted.length > 0
+  const waitMs = first === undefined || stays || admitted.length > 0
     ? Infinity
-    : Math.min(turnInMs > 0 ? turnInMs : Infinity, soonestMs(standing, scene, patienceMs));
+    : Math.min(turnInMs > 0 ? turnInMs : staysInMs, soonestMs(standing, scene, patienceMs));
   const isOver = room.lapsed.length > 0 && turnInMs > 0 && turnInMs < Infinity;
   const overForMs = isOver ? freeForMs(record, room.lapsed, evidence) : undefined;
   return { lock, queue: written, grants, waitMs, overForMs };
@@ -124,7 +127,7 @@ function planPlain({ record, members, evidence }: Scene): Plan | undefined {
   if (queue !== undefined || notices !== undefined || holders.length > 1) return undefined;
   const [holder] = holders;
   const first = firstOf(members.requests);
-  if (holder === undefined && first !== undefined) {
+  if (holder === undefined && first !== undefined && !members.holdsBack) {
     const lock: LockRecord = { v: 1, holders: [holderOf(first, evidence)] };
     return { lock, grants: [grantOf(first)], waitMs: Infinity };
   }

@@ -27,7 +27,10 @@ export function queueOf({ lock: { record }, queue }: Snapshot, { participant }: 
   return { entries, stored, ahead: index < 0 ? entries.length : index, isQueued: index >= 0 };
 }
 
-/** In how long it is our turn: the k-th in the queue may take a lock for which there has been room for k graces. */
+/**
+ * In how long it is our turn: the k-th in the queue may take a lock for which there has been room for k graces. Whoever waits
+ * for other locks, too, is given longer.
+ */
 export function turnOf(
   { record, evidence }: Scene,
   { standing, lapsed, frees }: Room,
@@ -36,25 +39,53 @@ export function turnOf(
   if (ahead === 0) return 0;
   // While there is no room for the first, nobody passes: else readers who come and go would starve a writer.
   if (!admits(standing, entries[0])) return Infinity;
-  return ahead * evidence.graceMs - (frees ? 0 : freeForMs(record, lapsed, evidence));
+  let turnsMs = 0;
+  for (const { turnMs = evidence.graceMs } of entries.slice(0, ahead)) turnsMs += turnMs;
+  return turnsMs - (frees ? 0 : freeForMs(record, lapsed, evidence));
+}
+
+/**
+ * In how long a process whose turn it is has to say that it lives, because it waits for other locks, too: those behind it
+ * would take it for dead and pass it. At once, if others still stand in its way that are dead themselves.
+ */
+export function stayInMs(
+  { record, members, evidence }: Scene,
+  { first, room: { standing, lapsed }, queue: { ahead, isQueued } }: {
+    readonly first: Claim | undefined;
+    readonly room: Room;
+    readonly queue: Queue;
+  },
+): number {
+  const waits = members.holdsBack && isQueued && first?.turnMs !== undefined && admits(standing, first);
+  if (!waits) return Infinity;
+  if (ahead > 0 || lapsed.length > 0) return 0;
+  const { freedAt = null } = record;
+  const seenMs = evidence.freeSeenMs(record);
+  const saidMs = freedAt === null ? seenMs : Math.max(evidence.now - freedAt, seenMs);
+  return first.turnMs / 3 - saidMs;
 }
 
 /** Who is queued when those that are admitted, or that nobody waits for any more, have left; the same list if that is nobody. */
 export function entriesAfter(
   { entries, ahead, isQueued }: Queue,
-  { admitted, patient, members: { participant } }: {
-    readonly admitted: readonly Claim[];
+  { takesTurn, stays, patient, members: { participant } }: {
+    readonly takesTurn: boolean;
+    /** Whether it keeps its place. */
+    readonly stays: boolean;
     readonly patient: Claim | undefined;
     readonly members: Members;
   },
 ): readonly QueueEntry[] {
   // With the process whose turn it is leave those before it: they have let their turns pass.
-  if (admitted.length > 0) return entries.slice(ahead + 1);
+  if (takesTurn) return ahead === 0 && stays ? entries : entries.slice(stays ? ahead : ahead + 1);
   if (patient !== undefined || !isQueued) return entries;
   return entries.filter((entry) => entry.participant !== participant);
 }
 
-/** Offers to the first in the queue for whom there is room; never to ourselves, nor to those behind us. */
+/**
+ * Offers to the first in the queue for whom there is room; never to ourselves, to one that waits for other locks, too, nor to
+ * those behind us or behind it.
+ */
 export function offersTo(
   entries: readonly QueueEntry[],
   standing: readonly Holder[],
@@ -62,8 +93,8 @@ export function offersTo(
 ): Holder[] {
   const offers: Holder[] = [];
   for (const entry of entries) {
-    const isOurs = entry.participant === scene.members.participant;
-    if (isOurs || !admits([...standing, ...offers], entry)) break;
+    const takesItself = entry.participant === scene.members.participant || entry.turnMs !== undefined;
+    if (takesItself || !admits([...standing, ...offers], entry)) break;
     offers.push(offerTo(entry, scene.evidence));
   }
   return offers;
@@ -98,9 +129,9 @@ export function queueWrite(
   return isThere && entries !== before ? { v: 1, id: id!, entries } : undefined;
 }
 
-export function entryOf({ mode, limit, label }: Claim, { members, evidence }: Scene): QueueEntry {
+export function entryOf({ mode, limit, label, turnMs }: Claim, { members, evidence }: Scene): QueueEntry {
   const { participant } = members;
-  return { participant, token: members.newToken(), mode, limit, since: evidence.now, label };
+  return { participant, token: members.newToken(), mode, limit, since: evidence.now, label, turnMs };
 }
 
 /** A hold for another process: short, so that one that is dead does not delay the next for long. */

@@ -9,6 +9,7 @@
 //                              `| (b)`: there is one of another name, which is void. `a:1000 (b)`: none is named;
 //                              `| !`: the store itself cannot read what is there, `| !!`: only we cannot.
 //                              `(?)`: none is named, and nobody has looked what is there.
+//            `- | b~300`       the turn of `b` lasts 300, for it waits for other locks, too.
 //            `- | b; free 700` nobody holds it, `b` is queued, and there has been room since 700; `free ?`: nobody knows.
 //            `…; x stolen 900` `x` has been evicted, and its notice stands until 900.
 //            `-`               there is nothing in the store.
@@ -16,6 +17,7 @@
 //                              holder of that age, `lease=500`, `shared`, `limit=2` say how it wants the lock.
 //            `renews a`        the hold `a` is due. `keeps a`: it is not. All others of the process are to leave.
 //            `idle a`          nobody in the process `a` wants anything.
+//            `turn=300`        its turn lasts so long, for it asks for other locks, too. `holds back`: they are not free.
 //            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
 //            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all.
@@ -136,8 +138,13 @@ function holderIn(text: string): Holder {
 }
 
 function entryIn(text: string): QueueEntry {
-  const [participant, mode] = text.split("/");
-  return { participant, token: participant.toUpperCase(), ...modeIn(mode), since: 0 };
+  const [, participant, mode, turn] = /^(\w+)(?:\/(\w+))?(?:~(\d+))?$/.exec(text)!;
+  const turnMs = turn === undefined ? undefined : Number(turn);
+  return { participant, token: participant.toUpperCase(), ...modeIn(mode), since: 0, turnMs };
+}
+
+function shownEntry(entry: QueueEntry): string {
+  return entry.participant + shownMode(entry) + (entry.turnMs === undefined ? "" : `~${entry.turnMs}`);
 }
 
 function shownHolder(holder: Holder, isGranted: boolean): string {
@@ -159,7 +166,7 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
   const parts = [lock === undefined ? "=" : held];
   if (queue === null) parts[0] += " | none";
   else if (queue !== undefined) {
-    const entries = queue.entries.map((entry) => entry.participant + shownMode(entry));
+    const entries = queue.entries.map(shownEntry);
     const isNamed = lock === undefined ? queue.id === QUEUE : queue.id === named;
     const name = queue.id === QUEUE ? "" : `${queue.id}: `;
     parts[0] += ` | ${isNamed ? "" : "void "}${name}${entries.join(" ") || "0"}`;
@@ -172,7 +179,7 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
 /** A request, or a hold that stays. */
 export function claim(text: string): Claim {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, lease, shared, limit } = settings(rest.join(" "));
+  const { try: bails, steal, lease, shared, limit, turn } = settings(rest.join(" "));
   return {
     token,
     mode: shared === undefined ? "exclusive" : "shared",
@@ -181,6 +188,7 @@ export function claim(text: string): Claim {
     label: undefined,
     stealAfterMs: steal === undefined ? undefined : Number(steal),
     mayWait: bails === undefined,
+    turnMs: turn === undefined ? undefined : Number(turn),
   };
 }
 
@@ -191,7 +199,9 @@ export function members(text: string): Members {
   const saying = (verb: string) =>
     parts.filter((part) => part.startsWith(verb + " ")).map((part) => claim(part.slice(verb.length + 1)));
   const [renewing, keeping] = [saying("renews"), saying("keeps")];
-  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused)\b/.test(part)).map(claim);
+  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused|holds)\b/.test(part)).map(
+    claim,
+  );
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
   const patienceMs = Math.min(...patience);
   const has = (claims: readonly Claim[], holder: Holder) =>
@@ -202,12 +212,13 @@ export function members(text: string): Members {
     patienceMs: patienceMs === Infinity ? undefined : patienceMs,
     queuedIn: parts.includes("queued") ? QUEUE : undefined,
     leavesQueueOut: parts.includes("refused"),
+    holdsBack: parts.includes("holds back"),
     intentOf(holder): Intent {
       if (processOf(holder.token) !== participant) return "foreign";
       if (has(renewing, holder)) return "renew";
       if (has(keeping, holder)) return "keep";
       const isWanted = holder.offeredTo === undefined ? has(requests, holder) : requests.length > 0;
-      return isWanted ? "confirm" : "leave";
+      return isWanted && !parts.includes("holds back") ? "confirm" : "leave";
     },
     claimOf({ token, offeredTo }) {
       const own = [...renewing, ...requests].find((claim) => claim.token === token);
