@@ -126,9 +126,9 @@ export async function commitIfHeld(
   if (typeof build !== "function") refuse("Cannot commit: 'build' must be a function", build);
   const backoff = new Backoff(GUARDED_BACKOFF);
   for (const started = performance.now();;) {
-    const proof = await guard.prove();
+    const proofs = await guard.prove();
     try {
-      const done = await guard.backend.guarded(proof, build);
+      const done = await guard.backend.guarded(guard.identifier, proofs, build);
       if (done !== undefined) return done;
     } catch (error) {
       if (!(error instanceof LockBackendError)) throw error;

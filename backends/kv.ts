@@ -164,12 +164,12 @@ export async function commitIfHeld(
   const guard = guardOf(held, { Backend: KvStore, name: "a Deno KV" });
   if (typeof build !== "function") refuse("Cannot commit: 'build' must be a function", build);
   for (;;) {
-    const proof = await guard.prove();
-    const result = await commitUnder(guard, proof, build);
+    const proofs = await guard.prove();
+    const result = await commitUnder(guard, proofs, build);
     if (result.ok) return result;
     // Either a check of the caller's own has failed, or the record has changed: only then it is tried again.
     const now = await guard.prove();
-    if (now.version === proof.version) return result;
+    if (now.every(({ version }, i) => version === proofs[i].version)) return result;
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Entry } from "./backend.ts";
 import type { Moment } from "./clock.ts";
 import type { LocalMembers } from "./members.ts";
+import type { HolderInfo } from "./errors.ts";
 import { evidenceOf, Observations } from "./observations.ts";
 import { lockIn, type Snapshot } from "./record/codec.ts";
 import { type Evidence, watchedLeaseMs } from "./record/evidence.ts";
@@ -48,6 +49,15 @@ export class Knowledge {
   /** Whether something has been told since that the records do not say. */
   get isOutdated(): boolean {
     return this.#outdatedMs < Infinity;
+  }
+
+  /** Who held it when it was last seen, for people. */
+  holders(): readonly HolderInfo[] {
+    const now = this.#store.backend.now();
+    return this.lastSeen.holders.map(({ label, since }) => ({
+      label,
+      heldForMs: Math.max(0, Math.round(now - since)),
+    }));
   }
 
   /** What the store has shown: the answer to a question that was sent at `askedMs`. */

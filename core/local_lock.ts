@@ -2,7 +2,7 @@ import type { CommitResult } from "./backend.ts";
 import { Alarm, type Clock, type Moment, momentOf, spanMs } from "./clock.ts";
 import { backendError, type HolderInfo, LockBackendError } from "./errors.ts";
 import { publish, publishBackendError } from "./events.ts";
-import { type Departure, type HeldLock, Hold } from "./hold.ts";
+import { type Departure, type HeldLock, Hold, type Proof } from "./hold.ts";
 import { Footprint, type Tracked } from "./footprint.ts";
 import { Knowledge } from "./knowledge.ts";
 import { LocalMembers, names, type NamingParticipant } from "./members.ts";
@@ -171,26 +171,26 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     return isKnown ? undefined : this.clock.monotonicMs() - this.#question.inquiry.at.monotonic;
   }
 
-  holders(): readonly HolderInfo[] {
+  taken(): { readonly holders: readonly HolderInfo[] } {
     const { holds } = this.#members;
-    if (holds.length > 0) {
-      return holds.map(({ options: { label }, ageMs }) => ({ label, heldForMs: Math.round(ageMs) }));
-    }
-    const now = this.store.backend.now();
-    return this.#knowledge.lastSeen.holders.map(({ label, since }) => ({
-      label,
-      heldForMs: Math.max(0, Math.round(now - since)),
-    }));
+    if (holds.length === 0) return { holders: this.#knowledge.holders() };
+    return {
+      holders: holds.map(({ options: { label }, ageMs }) => ({ label, heldForMs: Math.round(ageMs) })),
+    };
   }
 
   silence(limitMs: number): LockBackendError {
     return this.store.silence(limitMs);
   }
 
-  async confirm(hold: Hold): Promise<string | undefined> {
-    const { store } = this;
-    const { record, version } = await store.bounded(store.readLock(this.key), answerMs(hold.options.leaseMs));
-    if (version !== null && names(record, hold)) return version;
+  get keys(): readonly string[] {
+    return [this.key];
+  }
+
+  async confirm(hold: Hold): Promise<readonly Proof[] | undefined> {
+    const { store, key } = this;
+    const { record, version } = await store.bounded(store.readLock(key), answerMs(hold.options.leaseMs));
+    if (version !== null && names(record, hold)) return [{ key, version }];
     hold.lose(lossOf(record, hold.token));
     return undefined;
   }

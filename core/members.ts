@@ -26,6 +26,7 @@ export class LocalMembers implements Members {
   entryToken: string | undefined;
   leavesQueueOut = false;
   holdsBack = false;
+  staysOut = false;
   /** The fencing token of the last offer that was taken: each is taken once. */
   #takenFence: string | undefined;
   /** When the current look at the records began: a renewal that is due is due by this. */

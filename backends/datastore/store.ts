@@ -1,5 +1,6 @@
 /** Datastore in the dialect of backends. */
 
+import type { Proof } from "../../core/hold.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
 import { pause, systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
@@ -144,15 +145,16 @@ export class DatastoreStore implements LockBackend {
   }
 
   /**
-   * Runs `build` in a transaction that has read the lock's record under this version, and commits it. `undefined` if the
-   * record has changed meanwhile: nothing is written then.
+   * Runs `build` in a transaction that has read the locks' records under these versions, and commits it. `undefined` if
+   * one of them has changed meanwhile: nothing is written then.
    */
   guarded(
-    { key, version }: Pick<Entry, "key" | "version">,
+    identifier: string,
+    proofs: readonly Proof[],
     build: (tx: DatastoreTransaction) => unknown,
   ): Promise<DatastoreCommit | undefined> {
-    const proof = { key: this.#keyOf(key), version };
-    return transact(this.#calls, { identifier: key, proof, partition: this.#partition, build });
+    const proven = proofs.map(({ key, version }) => ({ key: this.#keyOf(key), version }));
+    return transact(this.#calls, { identifier, proofs: proven, partition: this.#partition, build });
   }
 
   #keyOf(key: string): DatastoreKey {

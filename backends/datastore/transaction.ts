@@ -10,25 +10,26 @@ import { ALREADY_EXISTS, codeOf, NOT_FOUND } from "./failures.ts";
 export interface Guarded {
   /** The lock that guards it, as messages call it. */
   readonly identifier: string;
-  /** The lock's record, and the version that it must have. */
-  readonly proof: { readonly key: DatastoreKey; readonly version: string | null };
+  /** The locks' records, and the version that each must have. */
+  readonly proofs: readonly { readonly key: DatastoreKey; readonly version: string }[];
   /** Where the caller's keys are, if they do not say so themselves. */
   readonly partition: NonNullable<DatastoreKey["partitionId"]>;
   readonly build: (tx: DatastoreTransaction) => unknown;
 }
 
-/** Runs and commits a guarded transaction; `undefined` if the record has changed, and nothing is written. */
+/** Runs and commits a guarded transaction; `undefined` if a record has changed, and nothing is written. */
 export async function transact(
   calls: DatastoreCalls,
-  { identifier, proof, partition, build }: Guarded,
+  { identifier, proofs, partition, build }: Guarded,
 ): Promise<DatastoreCommit | undefined> {
   const transaction = begun(await calls.call("beginTransaction", { transactionOptions: { readWrite: {} } }));
   let open = true;
   try {
     const readOptions = { transaction };
-    const [lock] = await calls.lookup([proof.key], readOptions);
+    const locks = await calls.lookup(proofs.map(({ key }) => key), readOptions);
     // What the transaction has read cannot change before it commits: the server sees to that.
-    if (lock === undefined || lock.version !== proof.version) return undefined;
+    const versions = new Map(locks.map(({ entity, version }) => [textOf(entity.key), version]));
+    if (proofs.some(({ key, version }) => versions.get(textOf(key)) !== version)) return undefined;
 
     const mutations: object[] = [];
     const here = (key: DatastoreKey | null | undefined): DatastoreKey => ({

@@ -1,7 +1,7 @@
 /** The caller's own atomic operation, which Deno KV applies only if the lock's record has not changed, and only once. */
 
-import type { Entry } from "../../core/backend.ts";
 import type { Guard } from "../../core/guard.ts";
+import type { Proof } from "../../core/hold.ts";
 import type { KvAtomic, KvCommit } from "./api.ts";
 import { retried } from "./failures.ts";
 import type { KvStore } from "./store.ts";
@@ -9,17 +9,19 @@ import type { KvStore } from "./store.ts";
 /** For how long, on top of two leases, it is remembered that a guarded commit was applied. */
 const RECEIPT_MS = 300_000;
 
-/** Builds and commits under the record `proof`. */
+/** Builds and commits under the records `proofs`. */
 export async function commitUnder(
   { backend, leaseMs, bounded, failure }: Guard<KvStore>,
-  proof: Pick<Entry, "key" | "version">,
+  proofs: readonly Proof[],
   build: (atomic: KvAtomic) => unknown,
 ): Promise<KvCommit> {
   const failed = (error: unknown) => {
     throw failure(error);
   };
   const atomic = backend.kv.atomic();
-  atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });
+  for (const { key, version } of proofs) {
+    atomic.check({ key: backend.keyOf(key), versionstamp: version });
+  }
   const receipt = backend.newReceiptKey();
   atomic.check({ key: receipt, versionstamp: null });
   atomic.set(receipt, new Uint8Array(), { expireIn: 2 * leaseMs + RECEIPT_MS });

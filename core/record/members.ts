@@ -43,6 +43,8 @@ export interface Members {
   readonly leavesQueueOut: boolean;
   /** Whether its request asks for other locks, too, and they are not free: it may then be queued, but not granted. */
   readonly holdsBack: boolean;
+  /** Whether it is not even to be queued, because it cannot be queued for all of them. */
+  readonly staysOut: boolean;
   intentOf(holder: Holder): Intent;
   /** The claim behind a holder that is to be renewed or confirmed. */
   claimOf(holder: Holder): Claim;

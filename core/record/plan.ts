@@ -77,7 +77,9 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   // The lock goes to us, if it is our turn, or is offered to the first in the queue, if we are the one who frees it.
   const turnInMs = turnOf(scene, room, queue);
   const admitted = turnInMs > 0 || members.holdsBack ? [] : admissible(wanting, standing, queue);
-  const patient = wanting.slice(admitted.length).find(({ mayWait }) => mayWait);
+  const patient = members.staysOut
+    ? undefined
+    : wanting.slice(admitted.length).find(({ mayWait }) => mayWait);
   const staysInMs = turnInMs > 0 ? Infinity : stayInMs(scene, { first, room, queue });
   const stays = staysInMs <= 0;
   const staying = entriesAfter(queue, { takesTurn: stays || admitted.length > 0, stays, patient, members });

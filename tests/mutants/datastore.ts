@@ -34,7 +34,7 @@ export const DATASTORE: readonly Mutant[] = [
     ],
     [
       "2: Datastore's commitIfHeld reads the lock in its transaction",
-      "if (lock === undefined || lock.version !== proof.version) return undefined;",
+      "if (proofs.some(({ key, version }) => versions.get(textOf(key)) !== version)) return undefined;",
       "",
       "robbed just before its transaction",
       "datastore/transaction",

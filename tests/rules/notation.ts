@@ -17,7 +17,8 @@
 //                              holder of that age, `lease=500`, `shared`, `limit=2` say how it wants the lock.
 //            `renews a`        the hold `a` is due. `keeps a`: it is not. All others of the process are to leave.
 //            `idle a`          nobody in the process `a` wants anything.
-//            `turn=300`        its turn lasts so long, for it asks for other locks, too. `holds back`: they are not free.
+//            `turn=300`        its turn lasts so long, for it asks for other locks, too. `holds back`: they are not free,
+//                              and `stays out`: nor can it be queued for all of them.
 //            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
 //            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all.
@@ -199,7 +200,7 @@ export function members(text: string): Members {
   const saying = (verb: string) =>
     parts.filter((part) => part.startsWith(verb + " ")).map((part) => claim(part.slice(verb.length + 1)));
   const [renewing, keeping] = [saying("renews"), saying("keeps")];
-  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused|holds)\b/.test(part)).map(
+  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused|holds back|stays out)\b/.test(part)).map(
     claim,
   );
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
@@ -212,13 +213,14 @@ export function members(text: string): Members {
     patienceMs: patienceMs === Infinity ? undefined : patienceMs,
     queuedIn: parts.includes("queued") ? QUEUE : undefined,
     leavesQueueOut: parts.includes("refused"),
-    holdsBack: parts.includes("holds back"),
+    holdsBack: parts.includes("holds back") || parts.includes("stays out"),
+    staysOut: parts.includes("stays out"),
     intentOf(holder): Intent {
       if (processOf(holder.token) !== participant) return "foreign";
       if (has(renewing, holder)) return "renew";
       if (has(keeping, holder)) return "keep";
       const isWanted = holder.offeredTo === undefined ? has(requests, holder) : requests.length > 0;
-      return isWanted && !parts.includes("holds back") ? "confirm" : "leave";
+      return isWanted && !/holds back|stays out/.test(text) ? "confirm" : "leave";
     },
     claimOf({ token, offeredTo }) {
       const own = [...renewing, ...requests].find((claim) => claim.token === token);
