@@ -210,8 +210,8 @@ export class Hold {
       this.#state = "released";
       return new Promise((resolve, reject) => this.lock.release(new Departure(this, { resolve, reject })));
     }
-    // After a loss there is nothing to give back, but the record may still name it.
-    if (this.lost?.reason === "expired") this.lock.withdraw(this);
+    // After a loss there is nothing to give back, but records may still name it.
+    if (this.lost !== undefined) this.lock.withdraw(this);
     return Promise.resolve(false);
   }
 

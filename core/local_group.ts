@@ -33,8 +33,10 @@ export interface GroupingParticipant {
   readonly clock: Clock;
   /** How many answers the store still owes to those that do not wait for them any more. */
   owedAnswers: number;
-  /** Nobody here has to do with the group any more. */
-  forgetGroup(group: LocalGroup): void;
+  /** Somebody here has to do with the group. */
+  addGroup(group: LocalGroup): void;
+  /** Nobody here has to do with it any more. */
+  dropGroup(group: LocalGroup): void;
 }
 
 /** One lock of a group: what is known of it, and what the group wants of it. */
@@ -123,6 +125,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
       turnMs: this.#turnMs,
     });
     this.#request = request;
+    this.#participant.addGroup(this);
     for (const { members } of this.#parts) members.addRequest(request);
     request.start();
     this.#run();
@@ -135,14 +138,16 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     this.#run();
   }
 
+  /** One of them is lost, so all are. What is left of it stays until its owner lets go of it, or its lease ends. */
   onLost(hold: Hold): void {
-    this.#hold = undefined;
-    for (const { members } of this.#parts) members.dropHold(hold);
+    hold.renewAtMs = Infinity;
     this.#run();
   }
 
-  withdraw({ options: { leaseMs }, identifier }: Hold): void {
-    this.#mayHaveLeft({ identifier, leaseMs });
+  withdraw(hold: Hold): void {
+    this.#hold = undefined;
+    for (const { members } of this.#parts) members.dropHold(hold);
+    this.#mayHaveLeft(this.#request!);
   }
 
   onSettled(request: Request): void {
@@ -201,7 +206,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     const now = momentOf(this.clock);
     const hold = this.#hold;
     let dueMs = this.#isAtWork ? Infinity : this.#dueMs;
-    if (hold !== undefined) {
+    if (hold !== undefined && this.#holds) {
       dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));
       if (!this.#isAtWork) dueMs = Math.min(dueMs, Math.max(hold.renewAtMs, this.#outage.retryMs));
       if (hold.isWatched && this.#parts.some(({ watch }) => !watch.isRunning)) {
@@ -366,11 +371,6 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   /** What the store has shown. What of ours it does not name is over. */
   #know(snapshots: readonly Snapshot[], { monotonic: askedMs }: Moment): void {
     this.#parts.forEach(({ knowledge }, i) => knowledge.learn(snapshots[i], askedMs));
-    const isLeft = this.#parts.some(({ members, record }) =>
-      record.holders.some((holder) => members.isLeft(holder))
-    );
-    if (isLeft && !this.#footprint.isOpen) this.#footprint.leave(this.#request!, askedMs);
-    else if (!isLeft && !this.#footprint.isYoungerThan(askedMs)) this.#footprint.clear();
     const departure = this.#departure;
     if (departure !== undefined) {
       const record = this.#withoutHold(departure.hold);
@@ -379,6 +379,11 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     const hold = this.#hold;
     const record = hold && this.#withoutHold(hold);
     if (record !== undefined) hold!.lose(lossOf(record, hold!.token));
+    const isLeft = this.#parts.some(({ members, record }) =>
+      record.holders.some((holder) => members.isLeft(holder))
+    );
+    if (isLeft && !this.#footprint.isOpen) this.#footprint.leave(this.#request!, askedMs);
+    else if (!isLeft && !this.#footprint.isYoungerThan(askedMs)) this.#footprint.clear();
   }
 
   /** A record that does not name the hold any more, if there is one: rather one that says why. */
@@ -502,6 +507,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
 
   /** Looks for what may have been left, and clears it away. */
   #mayHaveLeft(of: Tracked): void {
+    this.#participant.addGroup(this);
     this.#leaveFootprint(of);
     this.#run();
   }
@@ -512,8 +518,13 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     return this.#request!.leaseMs;
   }
 
+  /** Whether it holds them, and has to renew them. */
+  get #holds(): boolean {
+    return this.#hold !== undefined && this.#hold.lost === undefined;
+  }
+
   get #isOver(): boolean {
-    return this.#hold === undefined && !this.isBusy;
+    return !this.#holds && !this.isBusy;
   }
 
   readonly #tick = (): void => {
@@ -530,7 +541,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   #forget(): void {
     this.#alarm.stop();
     for (const { watch } of this.#parts) watch.stop();
-    this.#participant.forgetGroup(this);
+    this.#participant.dropGroup(this);
   }
 
   // News.

@@ -127,7 +127,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     this.#schedule();
   }
 
-  withdraw({ identifier, options: { leaseMs } }: Hold): void {
+  withdraw({ identifier, options: { leaseMs }, lost }: Hold): void {
+    // What was evicted is not there any more.
+    if (lost?.reason !== "expired") return;
     this.#participant.lock(this.key).#mayHaveLeft({ identifier, leaseMs });
   }
 

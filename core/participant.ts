@@ -75,12 +75,14 @@ export class Participant extends Names implements LockingParticipant, GroupingPa
     },
     done: Done,
   ): void {
-    const group = new LocalGroup(this, locks);
-    this.#groups.add(group);
-    group.request(identifier, options, done);
+    new LocalGroup(this, locks).request(identifier, options, done);
   }
 
-  forgetGroup(group: LocalGroup): void {
+  addGroup(group: LocalGroup): void {
+    this.#groups.add(group);
+  }
+
+  dropGroup(group: LocalGroup): void {
     this.#groups.delete(group);
   }
 

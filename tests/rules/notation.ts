@@ -200,7 +200,9 @@ export function members(text: string): Members {
   const saying = (verb: string) =>
     parts.filter((part) => part.startsWith(verb + " ")).map((part) => claim(part.slice(verb.length + 1)));
   const [renewing, keeping] = [saying("renews"), saying("keeps")];
-  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused|holds back|stays out)\b/.test(part)).map(
+  const requests = parts.filter((part) =>
+    !/^(renews|keeps|idle|queued|refused|holds back|stays out)\b/.test(part)
+  ).map(
     claim,
   );
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
