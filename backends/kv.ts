@@ -170,13 +170,13 @@ export async function commitIfHeld(
   const draft = new Draft(guard.backend.kv);
   await build(draft.view);
   const tries = guard.tries();
-  for (let proof = await guard.prove();;) {
-    const result = await commitUnder(guard, proof, draft.take());
+  for (let proofs = await guard.prove();;) {
+    const result = await commitUnder(guard, proofs, draft.take());
     if (result.ok) return result;
     // Either a check of the caller's own has failed, or the record has changed: only then it is tried again.
     const now = await guard.prove();
-    if (now.version === proof.version) return result;
-    proof = now;
+    if (now.every(({ version }, i) => version === proofs[i].version)) return result;
+    proofs = now;
     await tries.again();
   }
 }

@@ -127,8 +127,8 @@ export async function commitIfHeld(held: Lock, commands: readonly RedisCommand[]
   const guard = guardOf(held, REDIS);
   assertCommands(commands);
   for (const tries = guard.tries();; await tries.again()) {
-    const proof = await guard.prove();
-    const replies = await guard.backend.guarded(proof, commands).catch((error) => {
+    const proofs = await guard.prove();
+    const replies = await guard.backend.guarded(proofs, commands).catch((error) => {
       throw guard.failure(error);
     });
     if (replies !== null) return replies;
@@ -142,7 +142,8 @@ export async function commitIfHeld(held: Lock, commands: readonly RedisCommand[]
  * Throws TypeError if `held` is not a lock on a Redis backend.
  */
 export function hashTag(held: Lock): string {
-  return tagOf(guardOf(held, REDIS).key);
+  const [key] = guardOf(held, REDIS).keys;
+  return tagOf(key);
 }
 
 function assertCommands(commands: unknown): asserts commands is readonly RedisCommand[] {

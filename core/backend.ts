@@ -108,6 +108,12 @@ export interface LockBackend {
   commit(changes: readonly Change[], options?: CommitOptions): Promise<CommitResult>;
 
   /**
+   * Why the records of these locks cannot be changed in one commit, in a few words for people; `undefined` if they can.
+   * Up to two records for each lock are: its own, and one under a key that begins with it and `#queue`. Default: they can.
+   */
+  whyApart?(keys: readonly string[]): string | undefined;
+
+  /**
    * Yields the current entry of `key`, then an entry after each change. It may skip entries that were
    * overtaken, repeat itself and be late; it must not lose the last change that concerns the watcher. Whether it
    * pushes, polls or does both is the backend's business: the core never sleeps to poll.

@@ -1,6 +1,6 @@
 import { LockLostError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
-import { assertIdentifier } from "./identifier.ts";
+import { identifiersIn } from "./identifier.ts";
 import { refuse } from "./validate.ts";
 import { acquireLock, holdOf, type Lock } from "./lock.ts";
 import { checkOptions, type LockOptions } from "./options.ts";
@@ -48,8 +48,9 @@ export interface LockForms<Options> extends LockWrapper<Options> {
  * A lock by name: a wrapper for functions, a decorator for methods, a block and a scope, all in one. It
  * holds no state, so one can be kept and used by many callers at once.
  *
- * `identifier` is a non-empty string of any length, case matters; for wrapper and decorator it may also
- * be a function that makes one from the call's arguments. A lock is not re-entrant: a caller that asks for
+ * `identifier` is a non-empty string of any length, case matters; or an array of up to 16 of them, for several locks that
+ * are taken together, all or none, so that callers which name them in different orders cannot block each other. For
+ * wrapper and decorator it may also be a function that makes either from the call's arguments. A lock is not re-entrant: a caller that asks for
  * it again while holding it waits for itself.
  *
  * Throws TypeError or RangeError for bad input, before anything is sent.
@@ -112,28 +113,28 @@ export interface LockForms<Options> extends LockWrapper<Options> {
  * ```
  */
 export function lock<const Options extends LockOptions = Record<never, never>>(
-  identifier: string,
+  identifier: string | readonly string[],
   options?: Options,
 ): LockForms<Options>;
 /** The same with an identifier made from the arguments of each call: wrapper and decorator only. */
 export function lock<Args extends unknown[], const Options extends LockOptions = Record<never, never>>(
-  identifier: (...args: Args) => string,
+  identifier: (...args: Args) => string | readonly string[],
   options?: Options,
 ): LockWrapper<Options, Args>;
 export function lock(
-  identifier: string | ((...args: never[]) => string),
+  identifier: string | readonly string[] | ((...args: never[]) => unknown),
   options?: LockOptions,
 ): LockForms<LockOptions> {
   const checked = checkOptions(options);
-  const named = typeof identifier === "string" || typeof identifier !== "function";
-  if (named) assertIdentifier(identifier);
+  const named = typeof identifier === "function" ? undefined : identifiersIn(identifier);
 
   const forms = (fn: unknown, context?: unknown, ...legacy: unknown[]) => {
     assertWrappable(fn, context, legacy);
     const wrapped = async function (this: unknown, ...args: never[]): Promise<unknown> {
-      const name: unknown = named ? identifier : identifier.apply(this, args);
-      if (!named) assertIdentifier(name, "identifier(...)");
-      const held = await acquireLock(name as string, checked, null);
+      const names = typeof identifier === "function"
+        ? identifiersIn(identifier.apply(this, args), "identifier(...)")
+        : named!;
+      const held = await acquireLock(names, checked, null);
       return held === null ? undefined : await runUnder(held, () => fn.apply(this, args));
     };
     return Object.defineProperties(wrapped, {
@@ -143,10 +144,10 @@ export function lock(
   };
 
   const acquire = async () => {
-    if (!named) {
+    if (named === undefined) {
       throw new TypeError("Cannot lock: 'identifier' must be a string for run and acquire, it is a function");
     }
-    return await acquireLock(identifier, checked);
+    return await acquireLock(named, checked);
   };
   const run = async (fn: (held: Lock) => unknown) => {
     if (typeof fn !== "function") refuse("Cannot run: it takes a function", fn);

@@ -1,7 +1,7 @@
 import type { Entry, LockBackend } from "./backend.ts";
 import { pause } from "./clock.ts";
 import { backendError, LockBackendError, LockLostError } from "./errors.ts";
-import type { Hold } from "./hold.ts";
+import type { Hold, Proof } from "./hold.ts";
 import { names } from "./members.ts";
 import { lockIn } from "./record/codec.ts";
 import { Backoff, type BackoffOptions } from "./retry.ts";
@@ -22,15 +22,15 @@ export const GUARD: unique symbol = Symbol.for("holdfast.guard/1");
 export interface Guard<Backend extends LockBackend> {
   readonly backend: Backend;
   readonly identifier: string;
-  /** The key of the lock's record. */
-  readonly key: string;
+  /** The keys of the locks' records. */
+  readonly keys: readonly string[];
   readonly leaseMs: number;
   /**
-   * Reads the record that proves the hold: as long as its version stands, the lock is held. Rejects with
+   * Reads the records that prove the hold: as long as all their versions stand, the lock is held. Rejects with
    * LockLostError, or with LockBackendError if the store does not answer.
    */
-  prove(): Promise<Proof>;
-  /** Whether this record of the lock names the hold: a transaction that has read it may write. */
+  prove(): Promise<readonly Proof[]>;
+  /** Whether this record of one of the locks names the hold: a transaction that has read all of them may write. */
   isProof(entry: Entry): boolean;
   /** Begins to count how long one commit is tried. */
   tries(backoff?: BackoffOptions): Tries;
@@ -47,12 +47,6 @@ export interface Tries {
    * Rejects with LockBackendError when it has been tried for half a minute.
    */
   again(cause?: LockBackendError): Promise<void>;
-}
-
-/** The record that proves a hold: as long as it has this version, the lock is held. */
-export interface Proof {
-  readonly key: string;
-  readonly version: string;
 }
 
 /** How a backend is recognised as one's own, and what messages call it. */
@@ -77,13 +71,13 @@ export function guardOf<Backend extends LockBackend>(
 
 /** What a held lock tells of itself. */
 export function guardFor(hold: Hold): Guard<LockBackend> {
-  const { identifier, options: { leaseMs }, lock: { key, store } } = hold;
+  const { identifier, options: { leaseMs }, lock: { keys, store } } = hold;
   return {
     backend: store.backend,
     identifier,
-    key,
+    keys,
     leaseMs,
-    prove: () => proofOf(hold),
+    prove: () => proofsOf(hold),
     isProof: (entry) => names(lockIn(entry).record, hold),
     tries: (backoff) => triesOf(hold, backoff),
     bounded: (answer) => store.bounded(answer, leaseMs),
@@ -91,13 +85,13 @@ export function guardFor(hold: Hold): Guard<LockBackend> {
   };
 }
 
-/** The record that proves a hold. */
-export async function proofOf(hold: Hold): Promise<Proof> {
-  const { identifier, fencingToken, lock: { key } } = hold;
-  const version = await hold.confirm().catch((error) => {
+/** The records that prove a hold. */
+export async function proofsOf(hold: Hold): Promise<readonly Proof[]> {
+  const { identifier, fencingToken } = hold;
+  const proofs = await hold.confirm().catch((error) => {
     throw backendError(identifier, "commit under", error);
   });
-  if (version !== undefined && hold.held) return { key, version };
+  if (proofs !== undefined && hold.held) return proofs;
   throw hold.lost ?? new LockLostError(identifier, "released", fencingToken);
 }
 

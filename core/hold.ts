@@ -12,17 +12,26 @@ import type { Store } from "./store.ts";
 /** How long a caller that has an outcome of its own waits for a release that meets difficulties. */
 const RELEASE_DETACH_MS = 2000;
 
-/** What a hold needs of its lock, which talks to the store for it. */
-export interface HeldLock extends ChangedLock {
+/** A record that proves a hold: as long as it has this version, the lock is held. */
+export interface Proof {
   readonly key: string;
+  readonly version: string;
+}
+
+/** What a hold needs of its lock, or of its locks, which talk to the store for it. */
+export interface HeldLock extends ChangedLock {
+  /** Of the record of each. */
+  readonly keys: readonly string[];
+  /** What they are called, if they are several. */
+  readonly identifiers?: readonly string[];
   readonly store: Store;
   readonly clock: Clock;
   /** What a hold wants has changed: when it is to be renewed, or that somebody looks at it. */
   arm(): void;
   /** Gives it back, and tells the departure what came of it. */
   release(departure: Departure): void;
-  /** Looks at the store whether it is still there, and answers the version of the record; if not, it is lost. */
-  confirm(hold: Hold): Promise<string | undefined>;
+  /** Looks at the store whether it is still there, and answers the records that say so; if not, it is lost. */
+  confirm(hold: Hold): Promise<readonly Proof[] | undefined>;
   onLost(hold: Hold): void;
   /** It is lost, and its owner has let go of it: nothing of it need stay in the store. */
   withdraw(hold: Hold): void;
@@ -240,8 +249,8 @@ export class Hold {
     if (this.#signal !== undefined) this.#inContext!(() => this.#signal!.abort(this.lost));
   }
 
-  /** Looks at the store whether it is still ours: the version of the record that says so. If not, it is lost. */
-  confirm(): Promise<string | undefined> {
+  /** Looks at the store whether it is still ours: the records that say so. If not, it is lost. */
+  confirm(): Promise<readonly Proof[] | undefined> {
     return this.lock.confirm(this);
   }
 
@@ -259,8 +268,8 @@ export class Hold {
       this.change?.reject(new LockLostError(this.identifier, "released", this.fencingToken));
       return new Promise((resolve, reject) => this.lock.release(new Departure(this, { resolve, reject })));
     }
-    // After a loss there is nothing to give back, but the record may still name it.
-    if (this.lost?.reason === "expired") this.lock.withdraw(this);
+    // After a loss there is nothing to give back, but records may still name it.
+    if (this.lost !== undefined) this.lock.withdraw(this);
     return Promise.resolve(false);
   }
 

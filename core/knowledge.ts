@@ -1,11 +1,12 @@
 import type { Entry } from "./backend.ts";
 import type { Moment } from "./clock.ts";
+import type { HolderInfo } from "./errors.ts";
 import { holderIn, type LocalMembers } from "./members.ts";
 import { evidenceOf, Observations } from "./observations.ts";
 import { Outside } from "./outside.ts";
 import { lockIn, type Snapshot } from "./record/codec.ts";
 import { type Evidence, watchedLeaseMs } from "./record/evidence.ts";
-import { FREE, type LockRecord } from "./record/record.ts";
+import { FREE, type Holder, type LockRecord } from "./record/record.ts";
 import type { RecordWatch } from "./record_watch.ts";
 import type { Store } from "./store.ts";
 
@@ -51,6 +52,15 @@ export class Knowledge {
   /** Whether something has been told since that the records do not say. */
   get isOutdated(): boolean {
     return this.#outdatedMs < Infinity;
+  }
+
+  /** Who held it when it was last seen, for people. */
+  holders(which: (holder: Holder) => boolean = () => true): readonly HolderInfo[] {
+    const now = this.#store.backend.now();
+    return this.lastSeen.holders.filter(which).map(({ label, since }) => ({
+      label,
+      heldForMs: Math.max(0, Math.round(now - since)),
+    }));
   }
 
   /** What the store has shown: the answer to a question that was sent at `askedMs`. */

@@ -4,7 +4,7 @@ import { answerMs, type AskingLock, type AskingParticipant, Conversation } from 
 import { backendError, type HolderInfo, type LockBackendError } from "./errors.ts";
 import { publishBackendError } from "./events.ts";
 import type { Tracked } from "./footprint.ts";
-import type { Departure, HeldLock, Hold } from "./hold.ts";
+import type { Departure, HeldLock, Hold, Proof } from "./hold.ts";
 import { Knowledge } from "./knowledge.ts";
 import { LocalMembers, type NamingParticipant } from "./members.ts";
 import type { ModeChange } from "./mode_change.ts";
@@ -112,7 +112,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     this.schedule();
   }
 
-  withdraw({ identifier, options: { leaseMs } }: Hold): void {
+  withdraw({ identifier, options: { leaseMs }, lost }: Hold): void {
+    // What was evicted is not there any more.
+    if (lost?.reason !== "expired") return;
     this.#participant.lock(this.key).mayHaveLeft({ identifier, leaseMs });
   }
 
@@ -160,21 +162,16 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     return this.#conversation.silentMs(sinceMs);
   }
 
-  holders(): readonly HolderInfo[] {
+  taken(): { readonly holders: readonly HolderInfo[] } {
     const ours = this.#members.holds.map(({ options: { label }, ageMs }) => ({
       label,
       heldForMs: Math.round(ageMs),
     }));
-    return [...ours, ...this.others()];
+    return { holders: [...ours, ...this.others()] };
   }
 
   others(): readonly HolderInfo[] {
-    const isForeign = (holder: Holder) => this.#members.holdOf(holder) === undefined;
-    const now = this.store.backend.now();
-    return this.#knowledge.lastSeen.holders.filter(isForeign).map(({ label, since }) => ({
-      label,
-      heldForMs: Math.max(0, Math.round(now - since)),
-    }));
+    return this.#knowledge.holders((holder) => this.#members.holdOf(holder) === undefined);
   }
 
   changeMode(hold: Hold): void {
@@ -194,10 +191,14 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     return this.store.silence(limitMs);
   }
 
-  async confirm(hold: Hold): Promise<string | undefined> {
-    const { store } = this;
-    const { record, version } = await store.bounded(store.readLock(this.key), answerMs(hold.options.leaseMs));
-    if (version !== null && this.#outcomes.recognise(record, hold)) return version;
+  get keys(): readonly string[] {
+    return [this.key];
+  }
+
+  async confirm(hold: Hold): Promise<readonly Proof[] | undefined> {
+    const { store, key } = this;
+    const { record, version } = await store.bounded(store.readLock(key), answerMs(hold.options.leaseMs));
+    if (version !== null && this.#outcomes.recognise(record, hold)) return [{ key, version }];
     hold.lose(lossOf(record, hold.token));
     return undefined;
   }

@@ -1,9 +1,9 @@
 import type { LockBackend } from "./backend.ts";
 import { brand } from "./brand.ts";
-import { backendError, LockBackendError } from "./errors.ts";
+import { backendError, LockBackendError, quote } from "./errors.ts";
 import { GUARD, guardFor } from "./guard.ts";
 import { Hold } from "./hold.ts";
-import { assertIdentifier, keyOf, plainKeyOf } from "./identifier.ts";
+import { type Identifiers, identifiersIn, keyOf, plainKeyOf } from "./identifier.ts";
 import { printable } from "./printable.ts";
 import { backendFor } from "./configure.ts";
 import {
@@ -16,6 +16,7 @@ import {
   type UpgradeOptions,
 } from "./options.ts";
 import { participantOf } from "./participant.ts";
+import type { Done } from "./request.ts";
 
 /** Makes the public face of a hold; the class itself shows no way to. */
 let lockOf: (hold: Hold) => Lock;
@@ -61,7 +62,8 @@ export class Lock {
   }
 
   /**
-   * Acquires the lock of `identifier`, a non-empty string of any length; case matters.
+   * Acquires the lock of `identifier`, a non-empty string of any length; case matters. An array of up to 16 of them stands
+   * for several locks that are taken together, all or none, in whatever order they are named.
    *
    * Resolves to `null` if the lock is taken and the options do not let it wait (any longer). Rejects with
    * TypeError or RangeError for bad input, with the signal's reason when that aborts, and with
@@ -79,18 +81,23 @@ export class Lock {
    * await first?.release();
    * ```
    */
-  static acquire(identifier: string, options?: LockOptions): Promise<Lock | null> {
+  static acquire(identifier: string | readonly string[], options?: LockOptions): Promise<Lock | null> {
     try {
-      assertIdentifier(identifier);
-      return acquireLock(identifier, checkOptions(options), null);
+      return acquireLock(identifiersIn(identifier), checkOptions(options), null);
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
-  /** The identifier that was asked for. */
+  /** The identifier that was asked for; of several, all of them with commas between them. */
   get identifier(): string {
     return this.#hold.identifier;
+  }
+
+  /** The identifiers of all the locks that are held, each once, sorted: most often one. */
+  get identifiers(): readonly string[] {
+    const { identifier, lock: { identifiers = [identifier] } } = this.#hold;
+    return identifiers;
   }
 
   /** The kind that was asked for. */
@@ -215,30 +222,59 @@ export class Lock {
  * What every form comes down to. If the lock is taken, and may not be waited for (any longer), it resolves to `null`
  * where the form wants that, and rejects where not. Expects a checked identifier.
  */
-export function acquireLock(identifier: string, options: CheckedOptions): Promise<Lock>;
-export function acquireLock(identifier: string, options: CheckedOptions, taken: null): Promise<Lock | null>;
+export function acquireLock(identifier: Identifiers, options: CheckedOptions): Promise<Lock>;
 export function acquireLock(
-  identifier: string,
+  identifier: Identifiers,
+  options: CheckedOptions,
+  taken: null,
+): Promise<Lock | null>;
+export function acquireLock(
+  identifiers: Identifiers,
   options: CheckedOptions,
   taken?: null,
 ): Promise<Lock | null> {
   return new Promise((resolve, reject) => {
-    const ask = (backend: LockBackend, key: string) => {
-      throwIfAborted(options);
-      participantOf(backend).acquire({ identifier, key, options }, (hold, error, refused) => {
-        if (hold !== undefined) resolve(lockOf(hold));
-        else if (refused && taken === null) resolve(null);
-        else reject(error);
-      });
+    const done: Done = (hold, error, refused) => {
+      if (hold !== undefined) resolve(lockOf(hold));
+      else if (refused && taken === null) resolve(null);
+      else reject(error);
     };
     throwIfAborted(options);
     const backend = backendFor(options);
+    if (typeof identifiers !== "string") {
+      return acquireAll(identifiers, { backend, options }, done).catch(reject);
+    }
+    const identifier = identifiers;
+    const ask = (backend: LockBackend, key: string) => {
+      throwIfAborted(options);
+      participantOf(backend).acquire({ identifier, key, options }, done);
+    };
     const key = plainKeyOf(identifier);
     if (key !== undefined && !(backend instanceof Promise)) ask(backend, key);
     else {Promise.all([opened(backend, identifier), keyOf(identifier)]).then((found) => ask(...found)).catch(
         reject,
       );}
   });
+}
+
+async function acquireAll(
+  identifiers: readonly string[],
+  { backend, options }: {
+    readonly backend: LockBackend | Promise<LockBackend>;
+    readonly options: CheckedOptions;
+  },
+  done: Done,
+): Promise<void> {
+  const identifier = identifiers.join(", ");
+  const [on, keys] = await Promise.all([opened(backend, identifier), Promise.all(identifiers.map(keyOf))]);
+  throwIfAborted(options);
+  // The key of a long identifier is an identifier itself, which names the same lock.
+  const locks = new Map(keys.map((key, i) => [key, { key, identifier: identifiers[i] }]));
+  const participant = participantOf(on);
+  if (locks.size === 1) return participant.acquire({ identifier, key: keys[0], options }, done);
+  const apart = on.whyApart?.([...locks.keys()]);
+  if (apart !== undefined) throw new RangeError(`Cannot lock ${quote(identifier)} together: ${apart}`);
+  participant.acquireAll({ identifier, locks: [...locks.values()], options }, done);
 }
 
 function throwIfAborted({ signal }: CheckedOptions): void {

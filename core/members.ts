@@ -26,6 +26,8 @@ export class LocalMembers implements Members {
   /** The token of our entry in the queue, or of the last that we have had. */
   entryToken: string | undefined;
   leavesQueueOut = false;
+  holdsBack = false;
+  staysOut = false;
   /** The fencing token of the last offer that was taken: each is taken once. */
   #takenFence: string | undefined;
   /** Who was queued when we looked first, without a place of our own or a hold. */
@@ -69,7 +71,7 @@ export class LocalMembers implements Members {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
-    return this.#requestOf(token) === undefined ? "leave" : "confirm";
+    return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
   }
 
   claimOf(holder: Holder): Claim {

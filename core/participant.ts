@@ -1,8 +1,9 @@
 import type { LockBackend } from "./backend.ts";
 import { type Clock, pause, systemClock } from "./clock.ts";
+import { type GroupingParticipant, LocalGroup } from "./local_group.ts";
 import { LocalLock, type LockingParticipant } from "./local_lock.ts";
 import type { CheckedOptions } from "./options.ts";
-import { addressOf } from "./record/concerns.ts";
+import { Names } from "./names.ts";
 import type { Done } from "./request.ts";
 import { Store } from "./store.ts";
 
@@ -23,11 +24,7 @@ export function participantOf(backend: LockBackend, clock: Clock = systemClock):
 }
 
 /** One process among those that share a store: its locks, as far as anybody here holds or wants them. */
-export class Participant implements LockingParticipant {
-  /** Names it in queues. */
-  readonly id: string = crypto.randomUUID();
-  /** Makes the tokens of its requests unguessable, and tells them from those of others. */
-  readonly secret: string = crypto.randomUUID();
+export class Participant extends Names implements LockingParticipant, GroupingParticipant {
   readonly store: Store;
   /** How many answers the store still owes to those that do not wait for them any more: what they asked may yet be done. */
   owedAnswers = 0;
@@ -35,32 +32,11 @@ export class Participant implements LockingParticipant {
   readonly #locks = new Map<string, LocalLock>();
   /** How many locks there are when the idle ones are forgotten. */
   #mostLocks = MOST_LOCKS;
+  readonly #groups = new Set<LocalGroup>();
 
   constructor(backend: LockBackend, clock: Clock) {
+    super();
     this.store = new Store(backend, clock);
-  }
-
-  /** How many names this process has given. */
-  #names = 0;
-
-  /** What commits call it that concern it. */
-  get address(): string {
-    return addressOf(this.secret);
-  }
-
-  /** Whether a token is of this process. */
-  owns(token: string): boolean {
-    return token.startsWith(this.secret);
-  }
-
-  /** A token that nobody has had before or can guess. */
-  newToken(): string {
-    return `${this.secret}/${++this.#names}`;
-  }
-
-  /** A name that no queue has had before. */
-  newQueueId(): string {
-    return `${this.id}/${++this.#names}`;
   }
 
   get backend(): LockBackend {
@@ -84,6 +60,27 @@ export class Participant implements LockingParticipant {
     done: Done,
   ): void {
     this.lock(key).request(identifier, options, done);
+  }
+
+  /** Acquires several locks at once, all or none: see {@linkcode LocalGroup}. */
+  acquireAll(
+    { identifier, locks, options }: {
+      /** What messages call them together. */
+      readonly identifier: string;
+      readonly locks: readonly { readonly identifier: string; readonly key: string }[];
+      readonly options: CheckedOptions;
+    },
+    done: Done,
+  ): void {
+    new LocalGroup(this, locks).request(identifier, options, done);
+  }
+
+  addGroup(group: LocalGroup): void {
+    this.#groups.add(group);
+  }
+
+  dropGroup(group: LocalGroup): void {
+    this.#groups.delete(group);
   }
 
   /** The lock of a key, made if there is none yet. */
@@ -115,7 +112,8 @@ export class Participant implements LockingParticipant {
   async whenIdle(limitMs: number): Promise<void> {
     const { clock } = this;
     const lateMs = clock.monotonicMs() + limitMs;
-    const isBusy = () => this.owedAnswers > 0 || [...this.#locks.values()].some((lock) => lock.isBusy);
+    const isBusy = () =>
+      this.owedAnswers > 0 || [...this.#locks.values(), ...this.#groups].some((lock) => lock.isBusy);
     while (isBusy() && clock.monotonicMs() < lateMs) await pause(clock, IDLE_LOOK_MS);
   }
 }

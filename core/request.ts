@@ -28,8 +28,8 @@ export interface RequestedLock {
   readonly failure: unknown;
   /** For how long the store has owed the answer that says whether the lock is taken, if it has not been given since `sinceMs`. */
   silentMs(sinceMs: number): number | undefined;
-  /** Who holds the lock, as far as is known here. */
-  holders(): readonly HolderInfo[];
+  /** Who holds the lock, as far as is known here; of several that are asked for, which is not to be had. */
+  taken(): { readonly identifier?: string; readonly holders: readonly HolderInfo[] };
   /** The failure of a store that did not answer. */
   silence(limitMs: number): LockBackendError;
   /** The request has its outcome. */
@@ -44,6 +44,7 @@ export class Request implements Claim {
   readonly token: string;
   readonly identifier: string;
   readonly options: CheckedOptions;
+  readonly turnMs: number | undefined;
   readonly startedMs: number;
   /** How many of its grants came after their lease had ended. */
   lateGrants = 0;
@@ -58,11 +59,12 @@ export class Request implements Claim {
 
   constructor(
     lock: RequestedLock,
-    { identifier, options, token, done }: {
+    { identifier, options, token, done, turnMs }: {
       readonly identifier: string;
       readonly options: CheckedOptions;
       readonly token: string;
       readonly done: Done;
+      readonly turnMs?: number;
     },
   ) {
     this.#lock = lock;
@@ -70,6 +72,7 @@ export class Request implements Claim {
     this.identifier = identifier;
     this.options = options;
     this.token = token;
+    this.turnMs = turnMs;
     this.startedMs = lock.clock.monotonicMs();
   }
 
@@ -139,9 +142,10 @@ export class Request implements Claim {
 
   /** The lock is taken, and the caller does not wait (any longer). */
   refuse(): void {
-    const taken = () =>
-      new LockAcquisitionError(this.identifier, Math.round(this.waitedMs), this.#lock.holders());
-    this.#end("taken", taken);
+    this.#end("taken", () => {
+      const { identifier = this.identifier, holders } = this.#lock.taken();
+      return new LockAcquisitionError(identifier, Math.round(this.waitedMs), holders);
+    });
   }
 
   /** The store failed in a way that waiting does not cure. */

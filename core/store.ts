@@ -28,6 +28,12 @@ export type Written =
     readonly mayBeEcho: boolean;
   };
 
+/** What is to be written of one lock, and on what it rests. */
+export interface Writing {
+  readonly snapshot: Snapshot;
+  readonly writes: Writes;
+}
+
 /** A backend whose answers are waited for with a limit, and that speaks of locks instead of entries. */
 export class Store {
   readonly backend: LockBackend;
@@ -88,6 +94,40 @@ export class Store {
     const concerns = concernsOf(snapshot, writes, () => this.backend.now());
     const changes = changesOf(snapshot, writes, this.backend.graceMs);
     return this.backend.commit(changes, concerns && { concerns });
+  }
+
+  /** The records of several locks, as they are at one moment. */
+  async readAll(keys: readonly string[]): Promise<readonly Snapshot[]> {
+    try {
+      const entries = await this.backend.read(keys.flatMap((key) => [key, queueKeyOf(key)]));
+      return keys.map((_, i) => told(snapshotOf(entries[2 * i], entries[2 * i + 1])));
+    } catch (error) {
+      if (!(error instanceof UnreadableRecordError)) throw error;
+      // One of them is in the way. If it is a lock's, one of these fails, too.
+      return await Promise.all(keys.map((key) => this.read(key)));
+    }
+  }
+
+  /** The locks' records alone, as they are at one moment. */
+  async readLocks(keys: readonly string[]): Promise<readonly Versioned<LockRecord>[]> {
+    return (await this.backend.read(keys)).map(lockIn);
+  }
+
+  /** Sends writes to several locks, which are applied together or not at all. */
+  sendTogether(writings: readonly Writing[]): Promise<CommitResult> {
+    const now = () => this.backend.now();
+    const written = writings.filter(({ writes: { lock, queue } }) =>
+      lock !== undefined || queue !== undefined
+    );
+    const changes = written.flatMap(({ snapshot, writes }) =>
+      changesOf(snapshot, writes, this.backend.graceMs)
+    );
+    const concerned = written.map(({ snapshot, writes }) => concernsOf(snapshot, writes, now));
+    const isForAll = concerned.includes(undefined);
+    return this.backend.commit(
+      changes,
+      isForAll ? undefined : { concerns: [...new Set(concerned.flat() as string[])] },
+    );
   }
 
   /** What the answer to them says. */

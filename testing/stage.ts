@@ -52,9 +52,18 @@ export class Stage {
     return probe;
   }
 
-  /** The lock of this case as `peer` sees it. */
-  lock(peer: LockBackend, options: LockOptions = {}): LockForms<LockOptions> {
-    const forms = lock(this.id, { signal: this.#over.signal, ...this.#stretched(options), backend: peer });
+  /** An identifier of this case beside the first. */
+  idOf(name: string): string {
+    return `${this.id}:${name}`;
+  }
+
+  /** The lock of this case as `peer` sees it; those of these identifiers instead, if they are given. */
+  lock(
+    peer: LockBackend,
+    options: LockOptions = {},
+    identifier: string | readonly string[] = this.id,
+  ): LockForms<LockOptions> {
+    const forms = lock(identifier, { signal: this.#over.signal, ...this.#stretched(options), backend: peer });
     const { run, acquire } = forms;
     return Object.assign(forms, {
       run: <Result>(fn: (held: Lock) => Result) => this.#whileOn(run(fn)),
@@ -63,13 +72,21 @@ export class Stage {
   }
 
   /** Acquires the lock of this case. */
-  async acquire(peer: LockBackend, options: LockOptions = {}): Promise<Lock> {
-    return this.#kept(await this.lock(peer, options).acquire());
+  async acquire(
+    peer: LockBackend,
+    options?: LockOptions,
+    identifier?: string | readonly string[],
+  ): Promise<Lock> {
+    return this.#kept(await this.lock(peer, options, identifier).acquire());
   }
 
   /** Asks for the lock of this case without waiting. */
-  async tryAcquire(peer: LockBackend, options: LockOptions = {}): Promise<Lock | null> {
-    const held = await Lock.acquire(this.id, { wait: false, ...this.#stretched(options), backend: peer });
+  async tryAcquire(
+    peer: LockBackend,
+    options: LockOptions = {},
+    identifier: string | readonly string[] = this.id,
+  ): Promise<Lock | null> {
+    const held = await Lock.acquire(identifier, { wait: false, ...this.#stretched(options), backend: peer });
     return held && this.#kept(held);
   }
 
@@ -95,16 +112,16 @@ export class Stage {
   }
 
   /** The record of this case's lock; `null` if there is none. */
-  async record(): Promise<LockRecord | null> {
-    return recordOf(await this.entry());
+  async record(key: string = this.id): Promise<LockRecord | null> {
+    return recordOf(await this.entry(key));
   }
 
   /** Watches the store until the record of this case's lock is as it should be. */
-  async until(is: (record: LockRecord | null) => boolean): Promise<void> {
+  async until(is: (record: LockRecord | null) => boolean, key: string = this.id): Promise<void> {
     const found = new AbortController();
     const signal = AbortSignal.any([found.signal, this.#over.signal]);
     try {
-      for await (const entry of this.store.watch(this.id, { signal })) {
+      for await (const entry of this.store.watch(key, { signal })) {
         if (is(recordOf(entry))) return;
       }
     } finally {
@@ -114,24 +131,24 @@ export class Stage {
   }
 
   /** Until the store holds nothing of this case's lock. */
-  untilGone(): Promise<void> {
-    return this.until((record) => record === null);
+  untilGone(key?: string): Promise<void> {
+    return this.until((record) => record === null, key);
   }
 
   /** The processes that are queued, first come first. */
-  async queued(): Promise<readonly QueueEntry[]> {
-    const [lock, queue] = await this.store.read([this.id, queueKeyOf(this.id)]);
+  async queued(key: string = this.id): Promise<readonly QueueEntry[]> {
+    const [lock, queue] = await this.store.read([key, queueKeyOf(key)]);
     const { record } = queueIn(queue);
     return record.id === lockIn(lock).record.queue ? record.entries : [];
   }
 
   /** Until this many processes are queued. */
-  async untilWaiting(count: number): Promise<void> {
+  async untilWaiting(count: number, key: string = this.id): Promise<void> {
     const found = new AbortController();
     const signal = AbortSignal.any([found.signal, this.#over.signal]);
     try {
-      for await (const _ of this.store.watch(queueKeyOf(this.id), { signal })) {
-        if ((await this.queued()).length === count) return;
+      for await (const _ of this.store.watch(queueKeyOf(key), { signal })) {
+        if ((await this.queued(key)).length === count) return;
       }
     } finally {
       found.abort();

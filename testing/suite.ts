@@ -8,6 +8,7 @@ import { operatorCases } from "./operator_cases.ts";
 import { recordCases } from "./record_cases.ts";
 import { Stage, type TestPeer } from "./stage.ts";
 import { stealingCases } from "./stealing_cases.ts";
+import { togetherCases } from "./together_cases.ts";
 import { storeCases } from "./store_cases.ts";
 import { waitingCases } from "./waiting_cases.ts";
 
@@ -47,6 +48,7 @@ const rooms = [
   holdCases,
   waitingCases,
   stealingCases,
+  togetherCases,
   formCases,
   operatorCases,
   failureCases,

@@ -41,6 +41,7 @@ const ENTRY = {
   permits: undefined,
   since: 6,
   label: "host 2",
+  turnMs: 300,
 } as const;
 const QUEUE: QueueRecord = { v: 1, id: "q", entries: [ENTRY] };
 

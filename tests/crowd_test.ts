@@ -3,7 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { LockEvents } from "../core/events.ts";
-import { proofOf } from "../core/guard.ts";
+import { proofsOf } from "../core/guard.ts";
 import { evictHolders } from "../core/operators/evict.ts";
 import { MAX_QUEUE } from "../core/record/record.ts";
 import { KEY, type Player, Scene } from "./simulation/scene.ts";
@@ -167,9 +167,9 @@ Deno.test("crowd: those that come and go near the store cost a holder that is fa
         let built = 0;
         for (let answer = "changed"; answer === "changed";) {
           const base = await holder.backend.readValue(KEY);
-          const proof = await proofOf(held);
+          const proofs = await proofsOf(held);
           built++;
-          answer = await holder.backend.commitGuarded(proof, { base, fence: held.fencingToken });
+          answer = await holder.backend.commitGuarded(KEY, proofs, { base, fence: held.fencingToken });
         }
         builds.push(built);
       }

@@ -1,7 +1,7 @@
 // What is particular to Deno KV. What every backend must do is in the conformance suite.
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async";
-import { commitIfHeld, kvBackend, type KvDatabase } from "../backends/kv.ts";
+import { commitIfHeld, type KvAtomic, kvBackend, type KvDatabase } from "../backends/kv.ts";
 import type { Entry } from "../core/backend.ts";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { DatabaseSync } from "node:sqlite";
@@ -270,6 +270,44 @@ Deno.test(
     assert(third.ok);
     assertEquals((await kv.get<Deno.KvU64>(["n"])).value?.value, 5n);
     await held.release();
+  }),
+);
+
+Deno.test(
+  "kv: a commit under several locks is refused when any of them is lost",
+  withKv(async (kv) => {
+    const backend = kvBackend(kv);
+    for (const stolen of ["x", "y"]) {
+      const held = await lock(["x", "y"], { backend }).acquire();
+      assert((await commitIfHeld(held, (atomic) => atomic.set(["n"], stolen))).ok);
+      let thief: Lock | undefined;
+      const stale = async (atomic: KvAtomic) => {
+        // Between the look at the records and the commit, where only the store can tell.
+        thief ??= await lock(stolen, { backend: kvBackend(kv), stealAfterMs: 0 }).acquire();
+        atomic.set(["n"], "stale");
+      };
+      await assertRejects(() => commitIfHeld(held, stale), LockLostError);
+      assertEquals([(await kv.get(["n"])).value, await held.release()], [stolen, false]);
+      assert(await thief?.release());
+    }
+  }),
+);
+
+Deno.test(
+  "kv: more locks at once than a commit can change are refused before anything is sent",
+  withKv(async (kv) => {
+    let sent = 0;
+    const backend = kvBackend(like(kv, { atomic: () => (sent++, kv.atomic()) }));
+    const names = ["a", "b", "c", "d", "e", "f"];
+    await assertRejects(
+      () => Lock.acquire(names, { backend }),
+      RangeError,
+      'Cannot lock "a, b, c, d, e, f" together: Deno KV can take 5 locks at once, not 6',
+    );
+    assertEquals(sent, 0);
+    const held = await Lock.acquire(names.slice(1), { backend });
+    assertEquals(held?.identifiers, names.slice(1));
+    await held?.release();
   }),
 );
 

@@ -71,7 +71,7 @@ Deno.test("record: a grant, a place in the queue and an offer, in full", () => {
   assertEquals(left, { lock: null, isOwn: true, waitMs: Infinity });
 
   const joined = plan(snapshot("b:1000 | c"), labelled, evidence("now=5"));
-  const entry = { ...how, participant: "a", token: "A" };
+  const entry = { ...how, participant: "a", token: "A", turnMs: undefined };
   const [before] = snapshot("b:1000 | c").queue!.record.entries;
   assertEquals([joined.lock, joined.queue], [undefined, { v: 1, id: "q", entries: [before, entry] }]);
 

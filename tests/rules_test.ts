@@ -43,6 +43,28 @@ table("a free lock", [
 ], act);
 
 // deno-fmt-ignore
+table("several locks, all or nothing", [
+  ["one of them that is free waits for the others",            "-",                     "a turn=300, holds back", "now=5", "- | new: a~300; free 5"],
+  ["and is taken when they are free, too",                     "- | a~300; free 5",     "a turn=300",  "now=9",       "*a:1009^9 | none"],
+  ["it waits behind a holder as everybody does",               "b:1000",                "a turn=300, holds back", "", "b:1000 | new: a~300"],
+  ["and behind others in the queue",                           "b:1000 | c",            "a turn=300, holds back", "", "= | c a~300"],
+  ["nobody is evicted for it before the others are free",      "b:1000 | a~300",        "a turn=300 steal=500, holds back", "now=700", "wait 400"],
+  ["who frees it offers it to nobody before its turn",         "b:1000 | a~300 c",      "idle b",      "now=7",       "- | =; free 7"],
+  ["nor to itself, for it has to take all",                    "b:1000 | c a~300",      "idle b",      "now=7",       "C@c:82^7 | a~300"],
+  ["nobody passes it after a grace",                           "- | a~300 b; free 0",   "b",           "now=200",     "wait 200"],
+  ["but when its turn is over without a sign of life",         "- | a~300 b; free 0",   "b",           "now=400",     "*b:1400^400 | none"],
+  ["each before us has a turn of its own length",              "- | a~300 c b; free 0", "b",           "now=400",     "wait 50"],
+  ["while it waits for others it says in time that it lives",  "- | a~300 b; free 0",   "a turn=300, holds back", "now=100", "- | =; free 100"],
+  ["and not more often",                                       "- | a~300 b; free 0",   "a turn=300, holds back", "now=40", "wait 60"],
+  ["nor while there is no room for it",                        "c:1000 | a~300 b",      "a turn=300, holds back", "now=100", "wait 1000"],
+  ["nor before its turn",                                      "- | b a~300; free 0",   "a turn=300, holds back", "now=100", "wait 50"],
+  ["by watching, where nobody knows the time",                 "- | a~300 b; free ?",   "a turn=300, holds back", "now=100 skew=Infinity free=100", "- | =; free ?"],
+  ["when its turn has come, those that are dead go",           "- | b a~300; free 0",   "a turn=300, holds back", "now=150", "- | a~300; free 150"],
+  ["so does a holder that is",                                 "c:1000 | a~300",        "a turn=300, holds back", "now=1100", "- | =; free 1100"],
+  ["what a lost answer has left of it goes before all is free", "a:1000 | b",           "a turn=300, holds back", "now=5", "B@b:80^5 | a~300"],
+], act);
+
+// deno-fmt-ignore
 table("joining the queue", [
   ["the first to wait names the queue",                        "b:1000",                "a",           "",            "b:1000 | new: a"],
   ["further ones write the queue alone",                       "b:1000 | c d",          "a",           "",            "= | c d a"],

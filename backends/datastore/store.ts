@@ -150,15 +150,15 @@ export class DatastoreStore implements LockBackend {
   }
 
   /**
-   * Runs `build` in a transaction that then reads the lock's record, and commits it. `undefined` if the record does not
+   * Runs `build` in a transaction that then reads the locks' records, and commits it. `undefined` if one of them does not
    * name the hold any more: nothing is written then.
    */
   guarded(
-    { key, isProof }: Pick<Guard<DatastoreStore>, "key" | "isProof">,
+    { identifier, keys, isProof }: Pick<Guard<DatastoreStore>, "identifier" | "keys" | "isProof">,
     build: (tx: DatastoreTransaction) => unknown,
   ): Promise<DatastoreCommit | undefined> {
-    const lock = this.#keyOf(key);
-    return transact(this.#calls, { identifier: key, lock, isProof, partition: this.#partition, build });
+    const locks = keys.map((key) => this.#keyOf(key));
+    return transact(this.#calls, { identifier, locks, isProof, partition: this.#partition, build });
   }
 
   #keyOf(key: string): DatastoreKey {

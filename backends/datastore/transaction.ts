@@ -11,8 +11,8 @@ import { ALREADY_EXISTS, codeOf, NOT_FOUND } from "./failures.ts";
 export interface Guarded {
   /** The lock that guards it, as messages call it. */
   readonly identifier: string;
-  /** Where the lock's record is. */
-  readonly lock: DatastoreKey;
+  /** Where the locks' records are. */
+  readonly locks: readonly DatastoreKey[];
   /** Whether this is a record that names the hold. */
   readonly isProof: (entry: Entry) => boolean;
   /** Where the caller's keys are, if they do not say so themselves. */
@@ -20,10 +20,10 @@ export interface Guarded {
   readonly build: (tx: DatastoreTransaction) => unknown;
 }
 
-/** Runs and commits a guarded transaction; `undefined` if the record does not name the hold: nothing is written then. */
+/** Runs and commits a guarded transaction; `undefined` if a record does not name the hold: nothing is written then. */
 export async function transact(
   calls: DatastoreCalls,
-  { identifier, lock, isProof, partition, build }: Guarded,
+  { identifier, locks, isProof, partition, build }: Guarded,
 ): Promise<DatastoreCommit | undefined> {
   const transaction = begun(await calls.call("beginTransaction", { transactionOptions: { readWrite: {} } }));
   let open = true;
@@ -56,8 +56,8 @@ export async function transact(
     await build(draft);
     // The last of what is read: what a transaction has read cannot change before it commits, the server sees to that, and
     // a renewal must not wait for what the caller does.
-    const [found] = await calls.lookup([lock], readOptions);
-    if (found === undefined || !isProof(entryOf(found))) return undefined;
+    const found = await calls.lookup(locks, readOptions);
+    if (found.length < locks.length || !found.map(entryOf).every(isProof)) return undefined;
     open = false;
     await calls.call("commit", { mode: "TRANSACTIONAL", transaction, mutations });
     return { ok: true };

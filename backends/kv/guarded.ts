@@ -1,6 +1,7 @@
 /** The caller's own atomic operation, which Deno KV applies only if the lock's record has not changed, and only once. */
 
-import type { Guard, Proof } from "../../core/guard.ts";
+import type { Guard } from "../../core/guard.ts";
+import type { Proof } from "../../core/hold.ts";
 import type { KvAtomic, KvCommit, KvDatabase } from "./api.ts";
 import { retried } from "./failures.ts";
 import type { KvStore } from "./store.ts";
@@ -11,16 +12,18 @@ const RECEIPT_MS = 300_000;
 /** An atomic operation of Deno KV. */
 type Atomic = ReturnType<KvDatabase["atomic"]>;
 
-/** Commits under the record `proof`. */
+/** Commits under the records `proofs`. */
 export async function commitUnder(
   { backend, leaseMs, bounded, failure }: Guard<KvStore>,
-  proof: Proof,
+  proofs: readonly Proof[],
   atomic: Atomic,
 ): Promise<KvCommit> {
   const failed = (error: unknown) => {
     throw failure(error);
   };
-  atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });
+  for (const { key, version } of proofs) {
+    atomic.check({ key: backend.keyOf(key), versionstamp: version });
+  }
   const receipt = backend.newReceiptKey();
   atomic.check({ key: receipt, versionstamp: null });
   atomic.set(receipt, new Uint8Array(), { expireIn: 2 * leaseMs + RECEIPT_MS });

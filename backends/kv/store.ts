@@ -78,6 +78,11 @@ export class KvStore implements LockBackend {
     return isLate && this.#repeats ? { ok: false, mayBeEcho: true } : { ok: false };
   }
 
+  whyApart(keys: readonly string[]): string | undefined {
+    const most = MAX_READ / 2;
+    return keys.length <= most ? undefined : `Deno KV can take ${most} locks at once, not ${keys.length}`;
+  }
+
   watch(key: string, options: WatchOptions): AsyncIterable<Entry> {
     const look = async () => (await this.read([key]))[0];
     return this.#watcher.watch(this.keyOf(key), look, options);

@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import type { Change, Entry } from "../../core/backend.ts";
-import { QUEUE } from "../../core/identifier.ts";
+import { MAX_IDENTIFIERS, QUEUE } from "../../core/identifier.ts";
 
 /** How many digits a version has: microseconds since 1970 until the year 2286. */
 export const DIGITS = 16;
@@ -186,11 +186,13 @@ end
 return answer
 `;
 
-/** Runs commands if the record KEYS[1] still has the version ARGV[1]. ARGV: then each as its length and its words. */
+/** Runs commands if each record still has its version. ARGV: the versions, then each command as its length and its words. */
 const GUARD = `
-local record = redis.call('GET', KEYS[1])
-if not record or string.sub(record, 1, ${DIGITS}) ~= ARGV[1] then return false end
-local replies, at = {}, 2
+for i = 1, #KEYS do
+  local record = redis.call('GET', KEYS[i])
+  if not record or string.sub(record, 1, ${DIGITS}) ~= ARGV[i] then return false end
+end
+local replies, at = {}, #KEYS + 1
 while at <= #ARGV do
   local length = tonumber(ARGV[at])
   replies[#replies + 1] = redis.call(unpack(ARGV, at + 1, at + length))
@@ -257,8 +259,8 @@ export function scriptsOf(channelSuffix: string): Scripts {
 
 /** How long the text of a record may be that a message carries: what is longer is none of ours. */
 const MAX_NEWS_UNITS = 200_000;
-/** How many records one message may tell of. */
-const MAX_NEWS_RECORDS = 16;
+/** How many records one message may tell of: those of as many locks as may be taken together, with their queues. */
+const MAX_NEWS_RECORDS = 2 * MAX_IDENTIFIERS;
 
 /**
  * What comes before the version and the values in the news of a commit: a line of JSON with the keys, each followed by the

@@ -1,6 +1,7 @@
 /** Redis in the dialect of backends. */
 
 import { brand } from "../../core/brand.ts";
+import type { Proof } from "../../core/hold.ts";
 import { onAbort } from "../../core/abort.ts";
 import type {
   Change,
@@ -141,6 +142,11 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     });
   }
 
+  whyApart(keys: readonly string[]): string | undefined {
+    if (this.adapter.sameSlot || new Set(keys.map(tagOf)).size === 1) return undefined;
+    return "they are in different slots of a Redis cluster";
+  }
+
   get errorMs(): number {
     return this.#clock.uncertaintyMs;
   }
@@ -203,14 +209,15 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.#clock.skewMs;
   }
 
-  /** Runs the caller's commands if the record is still this one; `null` if it is not. */
+  /** Runs the caller's commands if the records are still these; `null` if they are not. */
   async guarded(
-    proof: Pick<Entry, "key" | "version">,
+    proofs: readonly Proof[],
     commands: readonly RedisCommand[],
   ): Promise<unknown[] | null> {
-    const words = [this.keyOf(proof.key), proof.version ?? ""];
+    const words = [...proofs.map(({ key }) => this.keyOf(key)), ...proofs.map(({ version }) => version)];
     for (const command of commands) words.push(String(command.length), ...command.map(String));
-    return await this.#batcher.run({ script: this.#scripts.guard, keyCount: 1, words }, (replies) => {
+    const keyCount = proofs.length;
+    return await this.#batcher.run({ script: this.#scripts.guard, keyCount, words }, (replies) => {
       if (replies === null || Array.isArray(replies)) return replies;
       throw unexpected(replies);
     });

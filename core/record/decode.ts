@@ -100,7 +100,7 @@ function holderIn(found: unknown, at: string): Holder {
 
 function entryIn(found: unknown, at: string): QueueEntry {
   const fields = object(found, at);
-  const { participant, token, since, label } = fields;
+  const { participant, token, since, label, turnMs } = fields;
   const { mode, limit, permits } = modeIn(fields, at);
   return {
     participant: name(participant, `${at}.participant`),
@@ -110,6 +110,7 @@ function entryIn(found: unknown, at: string): QueueEntry {
     permits,
     since: time(since, `${at}.since`),
     label: labelIn(label, `${at}.label`),
+    turnMs: turnMs === undefined ? undefined : leaseIn(turnMs, `${at}.turnMs`),
   };
 }
 

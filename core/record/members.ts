@@ -14,6 +14,8 @@ export interface Claim extends Mode {
   readonly mayWait: boolean;
   /** How long ago it was asked for. */
   readonly waitedMs: number;
+  /** How long its turn lasts, if it asks for other locks, too: see `QueueEntry`. */
+  readonly turnMs?: number | undefined;
 }
 
 /** What is to become of a holder in the record. */
@@ -41,6 +43,10 @@ export interface Members {
   readonly queuedIn: string | undefined;
   /** Whether the queue has moved so often that the truth is to be written without it. */
   readonly leavesQueueOut: boolean;
+  /** Whether its request asks for other locks, too, and they are not free: it may then be queued, but not granted. */
+  readonly holdsBack: boolean;
+  /** Whether it is not even to be queued, because it cannot be queued for all of them. */
+  readonly staysOut: boolean;
   intentOf(holder: Holder): Intent;
   /** How a holder that is ours and stays is to be held from now on, if its mode is to be changed. */
   changeOf(holder: Holder): ModeChange | undefined;

@@ -11,7 +11,17 @@ import { activeNotices, noticeFor } from "./eviction.ts";
 import { type Evidence, freeForMs, timeOf } from "./evidence.ts";
 import type { Claim, Grant, Members } from "./members.ts";
 import { admits, isFull, MAX_HOLDERS } from "./modes.ts";
-import { entryOf, joinedBy, mayJoin, queueOf, queueWrite, takeTurns, turnOf, withOurs } from "./queue.ts";
+import {
+  entryOf,
+  joinedBy,
+  mayJoin,
+  queueOf,
+  queueWrite,
+  stayInMs,
+  takeTurns,
+  turnOf,
+  withOurs,
+} from "./queue.ts";
 import {
   type EvictionNotice,
   type Holder,
@@ -63,20 +73,24 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   // Others: who has surely lapsed goes, and who has overstayed for one of us, if that makes room for whoever is next.
   const [first] = wanting;
   const patienceMs = patienceOf(first, members, queue.ahead);
-  const next = queue.ahead > 0 ? queue.entries[0] : first;
+  const next = queue.ahead > 0 ? queue.entries[0] : members.holdsBack ? undefined : first;
   const room = makeRoom(scene, ours, { next, patienceMs });
   const { standing, evicted, frees } = room;
 
   // The lock goes to those whose turn it is: to the first in the queue, if we are the one who frees it, and to us.
   const turnInMs = turnOf(scene, room, queue);
+  const staysInMs = turnInMs > 0 ? Infinity : stayInMs(scene, { first, room, queue });
   const { admitted, granted, entries: staying } = takeTurns(queue, { wanting, turnInMs, room, scene });
-  const patient = wanting.slice(admitted.length).find(({ mayWait }) => mayWait);
+  const stays = staysInMs <= 0;
+  const patient = members.staysOut
+    ? undefined
+    : wanting.slice(admitted.length).find(({ mayWait }) => mayWait);
   const holders = [...standing, ...granted];
   const grants = [...ours.grants, ...admitted.map(grantOf)];
 
   // Who still waits is queued.
   const others = withOurs(staying, patient, members);
-  const changes = frees || admitted.length > 0;
+  const changes = frees || stays || admitted.length > 0;
   const isOurs = (holder: Holder) => members.intentOf(holder) !== "foreign";
   // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
   const joinsLater = !changes && !ours.renews && isOursAlone(standing, isOurs);
@@ -96,16 +110,16 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
       holders: changes ? holders : ours.kept,
       queue: named,
       notices: noticesOf(scene, { grants, evicted }),
-      freedAt: changes ? freedAtOf(holders, entries, evidence) : record.freedAt,
+      freedAt: changes || names ? freedAtOf(holders, entries, evidence) : record.freedAt,
     })
     : undefined;
   const before = writesLock ? queue.stored : queue.entries;
   const written = isLeftOut && writesLock
     ? undefined
     : queueWrite(snapshot, { entries, before, id, writesLock });
-  const waitMs = first === undefined || grants.length > 0
+  const waitMs = first === undefined || stays || grants.length > 0
     ? upgradeMs(ours, scene)
-    : Math.min(turnInMs > 0 ? turnInMs : Infinity, soonestMs(standing, scene, patienceMs));
+    : Math.min(turnInMs > 0 ? turnInMs : staysInMs, soonestMs(standing, scene, patienceMs));
   const isOver = room.lapsed.length > 0 && turnInMs > 0 && turnInMs < Infinity;
   const overForMs = isOver ? freeForMs(record, room.lapsed, evidence) : undefined;
   return { lock, queue: written, grants, waitMs, overForMs, refusesUpgrade: ours.upgrade === "refused" };
@@ -117,7 +131,7 @@ function planPlain({ record, members, evidence }: Scene): Plan | undefined {
   if (queue !== undefined || notices !== undefined || holders.length > 1) return undefined;
   const [holder] = holders;
   const first = firstOf(members.requests);
-  if (holder === undefined && first !== undefined) {
+  if (holder === undefined && first !== undefined && !members.holdsBack) {
     const lock: LockRecord = { v: 1, holders: [holderOf(first, evidence)] };
     return { lock, grants: [grantOf(first)], waitMs: Infinity };
   }

@@ -27,7 +27,10 @@ export function queueOf({ lock: { record }, queue }: Snapshot, { participant }: 
   return { entries, stored, ahead: index < 0 ? entries.length : index, isQueued: index >= 0 };
 }
 
-/** In how long it is our turn: the k-th in the queue may take a lock for which there has been room for k graces. */
+/**
+ * In how long it is our turn: the k-th in the queue may take a lock for which there has been room for k graces. Whoever waits
+ * for other locks, too, is given longer.
+ */
 export function turnOf(
   { record, evidence }: Scene,
   { standing, lapsed, frees }: Room,
@@ -36,7 +39,30 @@ export function turnOf(
   if (ahead === 0) return 0;
   // While there is no room for the first, nobody passes: else readers who come and go would starve a writer.
   if (!admits(standing, entries[0])) return Infinity;
-  return ahead * evidence.graceMs - (frees ? 0 : freeForMs(record, lapsed, evidence));
+  let turnsMs = 0;
+  for (const { turnMs = evidence.graceMs } of entries.slice(0, ahead)) turnsMs += turnMs;
+  return turnsMs - (frees ? 0 : freeForMs(record, lapsed, evidence));
+}
+
+/**
+ * In how long a process whose turn it is has to say that it lives, because it waits for other locks, too: those behind it
+ * would take it for dead and pass it. At once, if others still stand in its way that are dead themselves.
+ */
+export function stayInMs(
+  { record, members, evidence }: Scene,
+  { first, room: { standing, lapsed }, queue: { ahead, isQueued } }: {
+    readonly first: Claim | undefined;
+    readonly room: Room;
+    readonly queue: Queue;
+  },
+): number {
+  const waits = members.holdsBack && isQueued && first?.turnMs !== undefined && admits(standing, first);
+  if (!waits) return Infinity;
+  if (ahead > 0 || lapsed.length > 0) return 0;
+  const { freedAt = null } = record;
+  const seenMs = evidence.freeSeenMs(record);
+  const saidMs = freedAt === null ? seenMs : Math.max(evidence.now - freedAt, seenMs);
+  return first.turnMs / 3 - saidMs;
 }
 
 /** Who gets the lock by one commit of ours, and who is left in the queue. */
@@ -71,12 +97,13 @@ export function takeTurns(
     const entry = entries[at];
     if (at === ahead) {
       const othersWait = entries.length > (isQueued ? ahead + 1 : ahead);
-      admitted = admissible(wanting, beside, othersWait);
+      if (!scene.members.holdsBack) admitted = admissible(wanting, beside, othersWait);
       for (const claim of admitted) granted.push(holderOf(claim, scene.evidence));
       // Who cannot be queued is not waited for.
       if (!isQueued || (admitted.length === 0 && wanting.some(({ mayWait }) => mayWait))) break;
-    } else if (entry !== undefined && admits(beside, entry)) granted.push(offerTo(entry, scene.evidence));
-    else break;
+      // Who waits for other locks, too, takes them all itself, once it can.
+    } else if (entry === undefined || entry.turnMs !== undefined || !admits(beside, entry)) break;
+    else granted.push(offerTo(entry, scene.evidence));
   }
   const left = at === 0 ? entries : entries.slice(at);
   return { admitted, granted, entries: left };
@@ -148,25 +175,27 @@ export function queueWrite(
 /**
  * The queue when one more has joined it. Many that ask at about the same time refuse each other's writes, and whoever is
  * near the store would win: one that asked before another is queued before it, if that has come since its first look. So
- * nobody is passed by more than those who were joining when it joined.
+ * nobody is passed by more than those who were joining when it joined. Whoever waits for other locks, too, is always the
+ * last: of two of them, the first to join is before the other in all the queues that both are in.
  */
 export function joinedBy(
   others: readonly QueueEntry[],
   entry: QueueEntry,
   members: Members,
 ): readonly QueueEntry[] {
+  if (entry.turnMs !== undefined) return [...others, entry];
   let place = others.length;
   while (place > 0 && others[place - 1].since > entry.since && !members.isAhead(others[place - 1])) place--;
   return [...others.slice(0, place), entry, ...others.slice(place)];
 }
 
 export function entryOf(
-  { mode, limit, permits, label, waitedMs }: Claim,
+  { mode, limit, permits, label, waitedMs, turnMs }: Claim,
   { members, evidence }: Scene,
 ): QueueEntry {
   const { participant } = members;
   const since = Math.floor(evidence.now - waitedMs);
-  return { participant, token: members.newToken(), mode, limit, permits, since, label };
+  return { participant, token: members.newToken(), mode, limit, permits, since, label, turnMs };
 }
 
 /** A hold for another process: short, so that one that is dead does not delay the next for long. */

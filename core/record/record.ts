@@ -47,6 +47,11 @@ export interface QueueEntry extends Mode {
   /** When the first who waits in it asked, by its view of the store's clock. */
   readonly since: number;
   readonly label?: string;
+  /**
+   * How long its turn lasts, if that is longer than a grace: it waits for other locks, too, and takes none of them before
+   * it can take them all. While it is first and waits, it says in shorter intervals that it lives: see `freedAt`.
+   */
+  readonly turnMs?: number;
 }
 
 /** Tells an evicted holder why. */
@@ -67,7 +72,10 @@ export interface LockRecord {
   /** Names the queue, if anybody is queued. */
   readonly queue?: string;
   readonly notices?: readonly EvictionNotice[];
-  /** Since when there has been room for the first in the queue; `null` if the time was not known. */
+  /**
+   * Since when there has been room for the first in the queue, or since it has said last that it lives; `null` if the time
+   * was not known.
+   */
   readonly freedAt?: number | null;
 }
 

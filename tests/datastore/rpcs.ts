@@ -314,6 +314,17 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     await held.release();
   },
 
+  "a guarded commit under several locks writes nothing when one of them is lost": async (scene) => {
+    const [one, other] = [scene.id, `${scene.id}:other`];
+    const held = (await Lock.acquire([one, other], { backend: scene.backend() }))!;
+    const key = scene.key("several");
+    await commitIfHeld(held, (tx) => tx.upsert({ key }));
+    const thief = (await Lock.acquire(other, { backend: scene.backend(), stealAfterMs: 0 }))!;
+    await assertRejects(() => commitIfHeld(held, (tx) => tx.delete(key)), LockLostError);
+    await commitIfHeld(thief, async (tx) => assertEquals((await tx.lookup(key)).length, 1));
+    await thief.release();
+  },
+
   "a guarded commit is tried anew when the server aborts it, not when nobody knows": async (scene) => {
     const held = (await Lock.acquire(scene.id, { backend: scene.backend() }))!;
     const key = scene.key("aborted");

@@ -53,7 +53,16 @@ const holder = fc.tuple(
     offeredTo: fc.option(name, { nil: undefined, freq: 3 }),
   }),
 ).map(([how, rest]) => ({ ...how, ...rest }));
-const entry = fc.tuple(mode, fc.record({ participant: name, token: name, since: moment, label }))
+const entry = fc.tuple(
+  mode,
+  fc.record({
+    participant: name,
+    token: name,
+    since: moment,
+    label,
+    turnMs: fc.option(lease, { nil: undefined, freq: 3 }),
+  }),
+)
   .map(([how, rest]) => ({ ...how, ...rest }));
 const notice = fc.record({
   token: name,
@@ -177,6 +186,7 @@ const PARTS: readonly Part[] = [
       permits: NOT_PERMITS,
       since: [undefined, ...NOT_MOMENTS],
       label: NOT_LABELS,
+      turnMs: NOT_LEASES.slice(1),
     },
   },
 ];

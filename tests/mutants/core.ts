@@ -53,8 +53,8 @@ export const CORE: readonly Mutant[] = [
   {
     law: "2: commitIfHeld proves the hold",
     file: "core/local_lock.ts",
-    from: "if (version !== null && this.#outcomes.recognise(record, hold)) return version;",
-    to: "if (version !== null) return version;",
+    from: "if (version !== null && this.#outcomes.recognise(record, hold)) return [{ key, version }];",
+    to: "if (version !== null) return [{ key, version }];",
     test: "tests/local_lock_test.ts",
     filter: "its token and its fence",
   },

@@ -34,7 +34,7 @@ export const DATASTORE: readonly Mutant[] = [
     ],
     [
       "2: Datastore's commitIfHeld reads the lock in its transaction",
-      "if (found === undefined || !isProof(entryOf(found))) return undefined;",
+      "if (found.length < locks.length || !found.map(entryOf).every(isProof)) return undefined;",
       "",
       "robbed just before its transaction",
       "datastore/transaction",

@@ -116,7 +116,7 @@ export const EQUIVALENTS: readonly Equivalent[] = [
   },
   {
     file: QUEUE,
-    code: "return ahead * evidence.graceMs - (frees ? 0 : freeForMs(record, lapsed, evidence));",
+    code: "return turnsMs - (frees ? 0 : freeForMs(record, lapsed, evidence));",
     from: "frees ? 0 : freeForMs(record, lapsed, evidence)",
     to: "frees ? (-1) : freeForMs(record, lapsed, evidence)",
     because: SIGN,

@@ -6,7 +6,7 @@ export const KV: readonly Mutant[] = [
   {
     law: "2: KV's commitIfHeld checks the record's version",
     file: "backends/kv/guarded.ts",
-    from: "atomic.check({ key: backend.keyOf(proof.key), versionstamp: proof.version });",
+    from: "atomic.check({ key: backend.keyOf(key), versionstamp: version });",
     to: "",
     test: "tests/processes_test.ts",
     filter: "refuses the write of an evicted holder",
@@ -108,7 +108,7 @@ export const KV: readonly Mutant[] = [
     ],
     [
       "a changed record is no refusal",
-      "if (now.version === proof.version) return result;",
+      "if (now.every(({ version }, i) => version === proofs[i].version)) return result;",
       "return result;",
       "commitIfHeld builds once",
       "kv",

@@ -37,7 +37,7 @@ export const RECORD: readonly Mutant[] = [
   {
     law: "5: the k-th in the queue waits k graces",
     file: "core/record/queue.ts",
-    from: "return ahead * evidence.graceMs - (frees ? 0 : freeForMs(record, lapsed, evidence));",
+    from: "return turnsMs - (frees ? 0 : freeForMs(record, lapsed, evidence));",
     to: "return 0;",
     ...SIMULATION,
   },

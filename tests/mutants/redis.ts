@@ -78,7 +78,7 @@ export const REDIS: readonly Mutant[] = [
   {
     law: "Redis: commitIfHeld checks the version",
     file: "backends/redis/scripts.ts",
-    from: "if not record or string.sub(record, 1, ${DIGITS}) ~= ARGV[1] then return false end",
+    from: "if not record or string.sub(record, 1, ${DIGITS}) ~= ARGV[i] then return false end",
     to: "",
     test: "tests/redis/commit_if_held_test.ts",
     filter: "commitIfHeld",

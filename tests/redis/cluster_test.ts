@@ -39,6 +39,12 @@ test("a cluster of three: locks are spread, and a held one survives the move of 
   assertEquals(listed.sort(), spread.sort());
   for (const held of many) assert(await held?.release());
 
+  await assertRejects(
+    () => Lock.acquire(["spread:0", "spread:1"], { backend: a.backend }),
+    RangeError,
+    "together: they are in different slots of a Redis cluster",
+  );
+
   const held = await acquire(a.backend, { leaseMs: 900 });
   const waiting = acquire(b.backend, { leaseMs: 900 });
   await untilQueued(a.backend, 1);

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { commitIfHeld } from "../../backends/redis.ts";
-import { type Lock, LockLostError } from "../../mod.ts";
+import { type Lock, lock, LockLostError } from "../../mod.ts";
 import { acquire, test, World } from "./world.ts";
 
 test("commitIfHeld: a holder that was robbed after its last look writes nothing", async () => {
@@ -19,6 +19,27 @@ test("commitIfHeld: a holder that was robbed after its last look writes nothing"
   await assertRejects(() => commitIfHeld(held, [["SET", "value", "stale"]]), LockLostError);
   assertEquals(await world.server.ask("GET", "value"), "$-1\r\n");
   assert(await thief?.release());
+});
+
+test("commitIfHeld: under several locks nothing is written when any of them is lost", async () => {
+  await using world = await World.start();
+  const [a, b] = [await world.peer(), await world.peer()];
+  for (const stolen of ["x", "y"]) {
+    const held = await lock(["x", "y"], { backend: a.backend }).acquire();
+    assertEquals(await commitIfHeld(held, [["SET", "value", stolen]]), ["OK"]);
+    let thief: Lock | undefined;
+    const { evalsha } = a.client;
+    a.client.evalsha = (async (...args: Parameters<typeof evalsha>) => {
+      if (args.includes("stale")) {
+        thief ??= await lock(stolen, { backend: b.backend, stealAfterMs: 0 }).acquire();
+      }
+      return await evalsha.apply(a.client, args);
+    }) as typeof evalsha;
+    await assertRejects(() => commitIfHeld(held, [["SET", "value", "stale"]]), LockLostError);
+    a.client.evalsha = evalsha;
+    assertEquals([await a.client.get("value"), await held.release()], [stolen, false]);
+    assert(await thief?.release());
+  }
 });
 
 test("commitIfHeld refuses what no script can hand on, before it runs anything", async () => {

@@ -10,6 +10,7 @@
 //                              `| (b)`: there is one of another name, which is void. `a:1000 (b)`: none is named;
 //                              `| !`: the store itself cannot read what is there, `| !!`: only we cannot.
 //                              `(?)`: none is named, and nobody has looked what is there.
+//            `- | b~300`       the turn of `b` lasts 300, for it waits for other locks, too.
 //            `- | b; free 700` nobody holds it, `b` is queued, and there has been room since 700; `free ?`: nobody knows.
 //            `…; x stolen 900` `x` has been evicted, whose lease was 1000, and its notice stands until 900; `x stolen ?(500)`: nobody
 //                              knows until when, and its lease was 500.
@@ -158,8 +159,13 @@ function holderIn(text: string): Holder {
 }
 
 function entryIn(text: string): QueueEntry {
-  const [participant, mode] = text.split("/");
-  return { participant, token: participant.toUpperCase(), ...modeIn(mode), since: 0 };
+  const [, participant, mode, turn] = /^(\w+)(?:\/(\w+))?(?:~(\d+))?$/.exec(text)!;
+  const turnMs = turn === undefined ? undefined : Number(turn);
+  return { participant, token: participant.toUpperCase(), ...modeIn(mode), since: 0, turnMs };
+}
+
+function shownEntry(entry: QueueEntry): string {
+  return entry.participant + shownMode(entry) + (entry.turnMs === undefined ? "" : `~${entry.turnMs}`);
 }
 
 function shownHolder(holder: Holder, isGranted: boolean): string {
@@ -182,7 +188,7 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
   const parts = [lock === undefined ? "=" : held];
   if (queue === null) parts[0] += " | none";
   else if (queue !== undefined) {
-    const entries = queue.entries.map((entry) => entry.participant + shownMode(entry));
+    const entries = queue.entries.map(shownEntry);
     const isNamed = lock === undefined ? queue.id === QUEUE : queue.id === named;
     const name = queue.id === QUEUE ? "" : `${queue.id}: `;
     parts[0] += ` | ${isNamed ? "" : "void "}${name}${entries.join(" ") || "0"}`;
@@ -197,7 +203,7 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
 /** A request, or a hold that stays. */
 export function claim(text: string): Claim {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, lease, shared, limit, permits, waited } = settings(rest.join(" "));
+  const { try: bails, steal, lease, shared, limit, permits, waited, turn } = settings(rest.join(" "));
   return {
     token,
     mode: shared === undefined ? "exclusive" : "shared",
@@ -208,6 +214,7 @@ export function claim(text: string): Claim {
     stealAfterMs: steal === undefined ? undefined : Number(steal),
     mayWait: bails === undefined,
     waitedMs: numberIn(waited, 0),
+    turnMs: turn === undefined ? undefined : Number(turn),
   };
 }
 
@@ -219,7 +226,9 @@ export function members(text: string): Members {
   const saying = (verb: string) =>
     parts.filter((part) => part.startsWith(verb + " ")).map((part) => claim(part.slice(verb.length + 1)));
   const [renewing, keeping] = [saying("renews"), saying("keeps")];
-  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused|saw)\b/.test(part)).map(claim);
+  const requests = parts.filter((part) =>
+    !/^(renews|keeps|idle|queued|refused|saw|holds back|stays out)\b/.test(part)
+  ).map(claim);
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
   const patienceMs = Math.min(...patience);
   const has = (claims: readonly Claim[], holder: Holder) =>
@@ -230,12 +239,14 @@ export function members(text: string): Members {
     patienceMs: patienceMs === Infinity ? undefined : patienceMs,
     queuedIn: parts.includes("queued") ? QUEUE : undefined,
     leavesQueueOut: parts.includes("refused"),
+    holdsBack: parts.includes("holds back") || parts.includes("stays out"),
+    staysOut: parts.includes("stays out"),
     intentOf(holder): Intent {
       if (processOf(holder.token) !== participant) return "foreign";
       if (has(renewing, holder)) return "renew";
       if (has(keeping, holder)) return "keep";
       const isWanted = holder.offeredTo === undefined ? has(requests, holder) : requests.length > 0;
-      return isWanted ? "confirm" : "leave";
+      return isWanted && !/holds back|stays out/.test(text) ? "confirm" : "leave";
     },
     claimOf({ token, offeredTo }) {
       const own = [...renewing, ...keeping, ...requests].find((claim) => claim.token === token);

@@ -1,3 +1,4 @@
+import type { Proof } from "./core.ts";
 import type {
   Change,
   CommitOptions,
@@ -104,10 +105,11 @@ export class SimBackend implements LockBackend {
 
   /** The guarded write, in one atomic step with its proof. */
   commitGuarded(
-    proof: Pick<Entry, "key" | "version">,
+    key: string,
+    proofs: readonly Proof[],
     write: GuardedWrite,
   ): Promise<"written" | "changed" | "stale"> {
-    return this.#ask(() => this.parts.store.commitGuarded(proof, write));
+    return this.#ask(() => this.parts.store.commitGuarded(key, proofs, write));
   }
 
   readValue(key: string): Promise<number> {

@@ -1,6 +1,6 @@
 import { LockLostError } from "../../core/errors.ts";
 import type { SimBackend } from "./backend.ts";
-import { type Hold, type Lock, lock as lockOf, type Participant, proofOf } from "./core.ts";
+import { type Hold, type Lock, lock as lockOf, type Participant, proofsOf } from "./core.ts";
 import { type Ask, CANCELLED, type Invariants, PlannedError } from "./invariants.ts";
 import type { SimProcess } from "./process.ts";
 import type { Round } from "./schedule.ts";
@@ -96,9 +96,9 @@ async function workUnder(
     if (written++ >= writes || !hold.held) continue;
     try {
       const base = await participant.store.bounded(backend.readValue(key), leaseMs);
-      const proof = await proofOf(hold);
+      const proofs = await proofsOf(hold);
       const write = { base, fence: hold.fencingToken };
-      const answer = await participant.store.bounded(backend.commitGuarded(proof, write), leaseMs);
+      const answer = await participant.store.bounded(backend.commitGuarded(key, proofs, write), leaseMs);
       invariants.check(
         answer !== "stale",
         2,

@@ -2,18 +2,18 @@
 
 import type { LockBackend } from "../../core/backend.ts";
 import type { Clock } from "../../core/clock.ts";
-import type { Hold } from "../../core/hold.ts";
+import type { Hold, Proof } from "../../core/hold.ts";
 import { type Participant, participantOf } from "../../core/participant.ts";
 import { Request } from "../../core/request.ts";
 
-export type { Hold, Participant };
+export type { Hold, Participant, Proof };
 
 export { cleanup } from "../../core/operators/cleanup.ts";
 export { keyOf, lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
 export { Lock } from "../../core/lock.ts";
 export { lock } from "../../core/forms.ts";
 export { forceRelease } from "../../core/operators/api.ts";
-export { proofOf } from "../../core/guard.ts";
+export { proofsOf } from "../../core/guard.ts";
 export { lockIn, queueIn } from "../../core/record/codec.ts";
 export {
   FREE,

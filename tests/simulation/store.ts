@@ -1,3 +1,4 @@
+import type { Proof } from "./core.ts";
 import type { Change, CommitResult, Entry } from "../../core/backend.ts";
 import { LockBackendError } from "../../core/errors.ts";
 import {
@@ -208,14 +209,14 @@ export class SimStore {
     return { ok: true, version };
   }
 
-  /** The guarded write: in one atomic step with the proof that the lock's record is still `proof`. */
-  commitGuarded(proof: Pick<Entry, "key" | "version">, write: GuardedWrite): "written" | "changed" | "stale" {
-    const { value, fence, version } = this.#stored(proof.key);
-    if (version !== proof.version) return "changed";
+  /** The guarded write to `key`: in one atomic step with the proof that the locks' records are still `proofs`. */
+  commitGuarded(key: string, proofs: readonly Proof[], write: GuardedWrite): "written" | "changed" | "stale" {
+    const { value, fence } = this.#stored(key);
+    if (proofs.some((proof) => this.#stored(proof.key).version !== proof.version)) return "changed";
     if (write.fence < fence) return "stale";
     // Another's write has come between; or a late one of its own, or some were forgotten.
     if (write.base !== value) return write.fence === fence || value < write.base ? "changed" : "stale";
-    this.#put(proof.key, { value: value + 1, fence: write.fence });
+    this.#put(key, { value: value + 1, fence: write.fence });
     return "written";
   }
 

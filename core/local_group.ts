@@ -1,0 +1,612 @@
+import { Alarm, type Clock, type Moment, momentOf, spanMs } from "./clock.ts";
+import { backendError, type HolderInfo, LockBackendError } from "./errors.ts";
+import { publish, publishBackendError } from "./events.ts";
+import { Footprint, type Tracked } from "./footprint.ts";
+import { type Departure, type HeldLock, Hold, type Proof } from "./hold.ts";
+import { Knowledge } from "./knowledge.ts";
+import { LocalMembers, names } from "./members.ts";
+import type { ModeChange } from "./mode_change.ts";
+import { Names } from "./names.ts";
+import { Outage } from "./outage.ts";
+import type { CheckedOptions } from "./options.ts";
+import { nothingAt, type Snapshot } from "./record/codec.ts";
+import { lossOf } from "./record/eviction.ts";
+import { type Plan, plan } from "./record/plan.ts";
+import type { LockRecord } from "./record/record.ts";
+import { RecordWatch, type Watcher } from "./record_watch.ts";
+import { type Done, Request, type RequestedLock } from "./request.ts";
+import type { Store, Writing } from "./store.ts";
+
+/** The least time that the store has for an answer, however short the lease. */
+const LEAST_ANSWER_MS = 1000;
+/** After how long a hold that somebody looks at starts to watch its records, and does so again if a watch fails. */
+const WATCH_AFTER_MS = 1000;
+/** How long the turn of a request lasts that waits for other locks, too: longer than a process is busy or a store is slow. */
+const LEAST_TURN_MS = 3000;
+/** After how long a request looks again that finds a queue full. */
+const FULL_LOOK_MS = 1000;
+/** How many grants that came after their lease had ended are taken for bad luck. */
+const LATE_GRANTS = 5;
+
+/** What a group needs of the process that it is in. */
+export interface GroupingParticipant {
+  readonly store: Store;
+  readonly clock: Clock;
+  /** How many answers the store still owes to those that do not wait for them any more. */
+  owedAnswers: number;
+  /** Somebody here has to do with the group. */
+  addGroup(group: LocalGroup): void;
+  /** Nobody here has to do with it any more. */
+  dropGroup(group: LocalGroup): void;
+}
+
+/** One lock of a group: what is known of it, and what the group wants of it. */
+class Part {
+  readonly key: string;
+  readonly identifier: string;
+  readonly members: LocalMembers;
+  readonly knowledge: Knowledge;
+  readonly watch: RecordWatch;
+
+  constructor(group: LocalGroup, { key, identifier, of }: {
+    readonly key: string;
+    readonly identifier: string;
+    readonly of: Names;
+  }) {
+    this.key = key;
+    this.identifier = identifier;
+    this.members = new LocalMembers(of);
+    this.knowledge = new Knowledge(group.store, { key, members: this.members });
+    const { backend } = group.store;
+    this.watch = new RecordWatch(group, { backend, key, name: of.address });
+  }
+
+  /** What was last seen of it. */
+  get record(): LockRecord {
+    return this.knowledge.lastSeen;
+  }
+}
+
+/**
+ * Several locks that one request takes, holds and gives back together: all of them or none, in one commit. It joins their
+ * queues in one commit, too, so that of two such requests one is before the other in every queue that both are in, and
+ * holds nothing while it waits: so they cannot block each other. Everybody else, here and elsewhere, sees in it a
+ * process of its own.
+ */
+export class LocalGroup implements RequestedLock, HeldLock, Watcher {
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly #participant: GroupingParticipant;
+  readonly #parts: readonly Part[];
+  readonly #alarm: Alarm;
+  readonly #outage = new Outage();
+  readonly #footprint = new Footprint();
+  readonly #turnMs: number;
+  #request: Request | undefined;
+  #hold: Hold | undefined;
+  #departure: Departure | undefined;
+  /** Which of the locks was not to be had when they were last looked at. */
+  #missing: Part;
+  /** Nothing has been asked yet: the first try bets on free locks. */
+  #isFresh = true;
+  #isAtWork = false;
+  #isWoken = false;
+  /** When the question was sent that has not been answered yet. */
+  #asking: Moment | undefined;
+  #answeredMs = -Infinity;
+  #conflicts = 0;
+  #dueMs = Infinity;
+  #watchAtMs = Infinity;
+
+  constructor(
+    participant: GroupingParticipant,
+    locks: readonly { readonly identifier: string; readonly key: string }[],
+  ) {
+    const { store, clock } = participant;
+    this.#participant = participant;
+    this.store = store;
+    this.clock = clock;
+    this.#alarm = new Alarm(clock);
+    this.#turnMs = Math.max(LEAST_TURN_MS, 3 * store.backend.graceMs);
+    const of = new Names();
+    this.#parts = locks.map(({ identifier, key }) => new Part(this, { key, identifier, of }));
+    this.#missing = this.#parts[0];
+  }
+
+  // What is wanted.
+
+  /** Asks for all of them: once. */
+  request(identifier: string, options: CheckedOptions, done: Done): void {
+    const [{ members }] = this.#parts;
+    const request = new Request(this, {
+      identifier,
+      options,
+      token: members.newToken(),
+      done,
+      turnMs: this.#turnMs,
+    });
+    this.#request = request;
+    this.#participant.addGroup(this);
+    for (const { members } of this.#parts) members.addRequest(request);
+    request.start();
+    this.#run();
+  }
+
+  release(departure: Departure): void {
+    this.#departure = departure;
+    this.#hold = undefined;
+    for (const { members } of this.#parts) members.addDeparture(departure);
+    this.#run();
+  }
+
+  /** One of them is lost, so all are. What is left of it stays until its owner lets go of it, or its lease ends. */
+  onLost(hold: Hold): void {
+    hold.renewAtMs = Infinity;
+    this.#run();
+  }
+
+  withdraw(hold: Hold): void {
+    this.#hold = undefined;
+    for (const { members } of this.#parts) members.dropHold(hold);
+    this.#mayHaveLeft(this.#request!);
+  }
+
+  onSettled(request: Request): void {
+    for (const { members } of this.#parts) members.dropRequest(request);
+    if (request.isGranted) return;
+    this.#footprint.extend(this.clock.monotonicMs());
+    this.#outage.restart();
+    this.#run();
+  }
+
+  // What others ask.
+
+  get identifiers(): readonly string[] {
+    return this.#parts.map(({ identifier }) => identifier);
+  }
+
+  get keys(): readonly string[] {
+    return this.#parts.map(({ key }) => key);
+  }
+
+  get isBusy(): boolean {
+    return this.#request?.isWaiting === true || this.#asking !== undefined || this.#departure !== undefined ||
+      this.#footprint.isOpen ||
+      this.#parts.some(({ members }) => members.queuedIn !== undefined);
+  }
+
+  get failure(): unknown {
+    return this.#outage.failure;
+  }
+
+  silentMs(sinceMs: number): number | undefined {
+    if (this.#asking === undefined || this.#answeredMs >= sinceMs) return undefined;
+    return this.clock.monotonicMs() - this.#asking.monotonic;
+  }
+
+  taken(): { readonly identifier: string; readonly holders: readonly HolderInfo[] } {
+    const { identifier, knowledge } = this.#missing;
+    return { identifier, holders: knowledge.holders() };
+  }
+
+  others(): readonly HolderInfo[] {
+    return [];
+  }
+
+  /** Which of them are shared is said when they are asked for. */
+  changeMode({ change }: Hold): void {
+    change!.reject(new TypeError("Cannot change the mode of several locks that are held together"));
+  }
+
+  onChangeSettled(change: ModeChange): void {
+    this.#hold?.onChangeSettled(change);
+  }
+
+  silence(limitMs: number): LockBackendError {
+    return this.store.silence(limitMs);
+  }
+
+  async confirm(hold: Hold): Promise<readonly Proof[] | undefined> {
+    const { store } = this;
+    const limitMs = answerMs(hold.options.leaseMs);
+    const found = await store.bounded(store.readLocks(this.keys), limitMs);
+    const gone = found.find(({ record }) => !names(record, hold));
+    if (gone === undefined) return this.keys.map((key, i) => ({ key, version: found[i].version! }));
+    hold.lose(lossOf(gone.record, hold.token));
+    return undefined;
+  }
+
+  arm(): void {
+    const now = momentOf(this.clock);
+    const hold = this.#hold;
+    let dueMs = this.#isAtWork ? Infinity : this.#dueMs;
+    if (hold !== undefined && this.#holds) {
+      dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));
+      if (!this.#isAtWork) dueMs = Math.min(dueMs, Math.max(hold.renewAtMs, this.#outage.retryMs));
+      if (hold.isWatched && this.#parts.some(({ watch }) => !watch.isRunning)) {
+        dueMs = Math.min(dueMs, this.#watchAtMs);
+      }
+    }
+    if (dueMs === Infinity) this.#alarm.stop();
+    else this.#alarm.set(dueMs, now.monotonic, this.#tick, !this.isBusy);
+  }
+
+  // The loop: look, plan, write, until there is nothing to do.
+
+  #run(): void {
+    this.#isWoken = true;
+    if (this.#isAtWork) return;
+    this.#isAtWork = true;
+    this.#work().catch((error) => this.#fail(error)).finally(() => {
+      this.#isAtWork = false;
+      if (this.#isOver) this.#forget();
+      // Something may have come when the work had just ended.
+      else if (this.#isWoken) this.#run();
+      else this.arm();
+    });
+  }
+
+  async #work(): Promise<void> {
+    while (this.#isWoken && !this.#isOver) {
+      this.#isWoken = false;
+      this.arm();
+      const at = momentOf(this.clock);
+      try {
+        if (this.#outage.retryMs > at.monotonic) this.#dueMs = this.#outage.retryMs;
+        else await this.#step(at);
+      } catch (error) {
+        this.#retryOrFail(error, at.monotonic);
+      }
+    }
+  }
+
+  /** Asks the store one thing, or finds that there is nothing to ask. */
+  async #step(at: Moment): Promise<void> {
+    void this.#hold?.held;
+    const snapshots = this.#snapshots();
+    if (snapshots === undefined) return await this.#read(at);
+    const writes = this.#plan(snapshots, at);
+    if (writes === undefined) return await this.#read(at);
+    if (writes.some(({ lock, queue }) => lock !== undefined || queue !== undefined)) {
+      return await this.#commit(snapshots, writes, at);
+    }
+    this.#rest(writes, at);
+  }
+
+  /** What is known of all; `undefined` if the store has to be asked. */
+  #snapshots(): readonly Snapshot[] | undefined {
+    if (this.#isFresh && this.#request?.isWaiting) return this.#parts.map(({ key }) => nothingAt(key));
+    const found: Snapshot[] = [];
+    for (const { knowledge } of this.#parts) {
+      const { snapshot, askedMs } = knowledge;
+      if (snapshot === undefined || this.#footprint.isYoungerThan(askedMs)) return undefined;
+      found.push(snapshot);
+    }
+    return found;
+  }
+
+  /** What to write of each; `undefined` if the queues have to be known for it. */
+  #plan(snapshots: readonly Snapshot[], at: Moment): readonly Plan[] | undefined {
+    const plans = (stance: Partial<Pick<LocalMembers, "holdsBack" | "staysOut">>) =>
+      this.#parts.map(({ members, knowledge }, i) => {
+        const { holdsBack = false, staysOut = false } = stance;
+        members.lookAt(at.monotonic);
+        members.holdsBack = holdsBack;
+        members.staysOut = staysOut;
+        return plan(snapshots[i], members, knowledge.evidence(snapshots[i], at));
+      });
+    let next = plans({});
+    if (next.some(({ needsQueue }) => needsQueue)) return undefined;
+    if (!this.#request?.isWaiting || this.#isGrant(next, snapshots)) return next;
+    next = plans({ holdsBack: true });
+    if (next.some(({ needsQueue }) => needsQueue)) return undefined;
+    // In all queues since one commit, or in none: two that are before each other in one queue each would wait for ever.
+    const before = this.#parts.filter(({ members }) => members.queuedIn !== undefined).length;
+    const after = this.#parts.filter(({ members }, i) => isQueuedAfter(members, next[i])).length;
+    const isTogether = after === this.#parts.length && (before === 0 || before === after);
+    if (after === 0 || isTogether) return next;
+    next = plans({ holdsBack: true, staysOut: true });
+    return next.map((plan) => ({ ...plan, waitMs: Math.min(plan.waitMs, FULL_LOOK_MS) }));
+  }
+
+  /** Whether all of them can be had, by one commit: this one, or one whose answer was lost. */
+  #isGrant(next: readonly Plan[], snapshots: readonly Snapshot[]): boolean {
+    const missing = next.findIndex(({ grants = [] }) => grants.length === 0);
+    if (missing >= 0) {
+      this.#missing = this.#parts[missing];
+      return false;
+    }
+    // By one commit: not by two whose answers were lost.
+    const isNew = ({ lock }: Snapshot) =>
+      !lock.record.holders.some(({ token }) => token === this.#request!.token);
+    return snapshots.every(isNew) || fenceIn(snapshots, this.#request!) !== undefined;
+  }
+
+  async #read(at: Moment): Promise<void> {
+    this.#isFresh = false;
+    const snapshots = await this.#ask(at, () => this.store.readAll(this.keys));
+    this.#know(snapshots, at);
+    this.#isWoken = true;
+  }
+
+  async #commit(snapshots: readonly Snapshot[], writes: readonly Plan[], at: Moment): Promise<void> {
+    const { store } = this;
+    this.#isFresh = false;
+    const together: Writing[] = snapshots.map((snapshot, i) => ({ snapshot, writes: writes[i] }));
+    const isGrant = writes.some(({ grants = [] }) => grants.length > 0);
+    const answer = await this.#ask(at, () => store.sendTogether(together), () => this.#onUnknown());
+    this.#isWoken = true;
+    this.#onDone();
+    this.#conflicts = answer.ok ? 0 : this.#conflicts + 1;
+    for (const { members } of this.#parts) members.leavesQueueOut = this.#conflicts >= 2;
+    if (!answer.ok) {
+      if (answer.mayBeEcho) this.#onUnknown();
+      return this.#drop();
+    }
+    const written = together.map(({ snapshot, writes }) => store.written(snapshot, writes, answer).snapshot!);
+    if (isGrant) this.#grant(written, at);
+    else {
+      this.#onReleased(snapshots, written);
+      this.#onRenewed(at);
+    }
+    this.#know(written, at);
+  }
+
+  /** The store's answer, within a limit. What it may do after that is looked for. */
+  async #ask<Answer>(at: Moment, send: () => Promise<Answer>, onUnknown?: () => void): Promise<Answer> {
+    this.#asking = at;
+    let answer: Promise<Answer> | undefined;
+    try {
+      answer = send();
+      return await this.store.bounded(answer, answerMs(this.#leaseMs));
+    } catch (error) {
+      onUnknown?.();
+      if (answer !== undefined) this.#await(answer, onUnknown !== undefined);
+      throw error;
+    } finally {
+      this.#asking = undefined;
+      this.#answeredMs = this.clock.monotonicMs();
+    }
+  }
+
+  /** An answer that is not waited for any more: what was asked may be done until it comes. */
+  #await(answer: Promise<unknown>, isCommit: boolean): void {
+    this.#participant.owedAnswers++;
+    const onLate = (error?: unknown) => {
+      this.#participant.owedAnswers--;
+      if (isCommit && (error === undefined || isTransient(error))) this.#mayHaveLeft(this.#request!);
+    };
+    answer.then(() => onLate(), onLate);
+  }
+
+  #onUnknown(): void {
+    this.#leaveFootprint(this.#request!);
+    if (this.#departure !== undefined) this.#departure.isUnknown = true;
+  }
+
+  /** What the store has shown. What of ours it does not name is over. */
+  #know(snapshots: readonly Snapshot[], { monotonic: askedMs }: Moment): void {
+    this.#parts.forEach(({ knowledge }, i) => knowledge.learn(snapshots[i], askedMs));
+    const departure = this.#departure;
+    if (departure !== undefined) {
+      const record = this.#withoutHold(departure.hold);
+      if (record !== undefined) this.#endDeparture(departure).onGone(record);
+    }
+    const hold = this.#hold;
+    const record = hold && this.#withoutHold(hold);
+    if (record !== undefined) hold!.lose(lossOf(record, hold!.token));
+    const isLeft = this.#parts.some(({ members, record }) =>
+      record.holders.some((holder) => members.isLeft(holder))
+    );
+    if (isLeft && !this.#footprint.isOpen) this.#footprint.leave(this.#request!, askedMs);
+    else if (!isLeft && !this.#footprint.isYoungerThan(askedMs)) this.#footprint.clear();
+  }
+
+  /** A record that does not name the hold any more, if there is one: rather one that says why. */
+  #withoutHold(hold: Hold): LockRecord | undefined {
+    const gone = this.#parts.map(({ record }) => record).filter((record) => !names(record, hold));
+    return gone.find((record) => lossOf(record, hold.token) !== "expired") ?? gone[0];
+  }
+
+  /** There is nothing to write: who may not wait is refused, who may wait looks out for what comes. */
+  #rest(plans: readonly Plan[], at: Moment): void {
+    this.#onDone();
+    this.#dueMs = Infinity;
+    this.#parts.forEach(({ knowledge }, i) => {
+      this.#dueMs = Math.min(this.#dueMs, at.monotonic + plans[i].waitMs, knowledge.staleMs);
+    });
+    const request = this.#request;
+    if (request?.isWaiting) {
+      if (!request.mayWait) return request.refuse();
+      this.#startWatching({ isIdle: false });
+    } else for (const { watch } of this.#parts) watch.stopWaiting();
+  }
+
+  #grant(written: readonly Snapshot[], at: Moment): void {
+    const request = this.#request!;
+    const { leaseMs } = request;
+    const fence = fenceIn(written, request);
+    // What was granted to one that has gone is taken out again: nobody here owns it.
+    if (!request.isWaiting || fence === undefined) return;
+    const now = momentOf(this.clock);
+    if (spanMs(at, now) >= leaseMs) return this.#onLate(request);
+    const lease = { from: at, forMs: leaseMs };
+    const hold = new Hold(this, { request, token: request.token, fence, lease, grantedMs: now.monotonic });
+    this.#hold = hold;
+    this.#watchAtMs = now.monotonic + WATCH_AFTER_MS;
+    for (const { members } of this.#parts) members.addHold(hold);
+    request.grant(hold);
+  }
+
+  /** The lease was over before its grant was answered. It is looked at again, but not for ever. */
+  #onLate(request: Request): void {
+    if (++request.lateGrants < LATE_GRANTS) return;
+    request.fail(
+      new LockBackendError(`its lease of ${request.leaseMs} ms is over before the store's answers come`),
+    );
+  }
+
+  /** A commit of ours has taken out the hold that is given back, if it was there. */
+  #onReleased(before: readonly Snapshot[], after: readonly Snapshot[]): void {
+    const departure = this.#departure;
+    if (departure === undefined) return;
+    const { hold } = departure;
+    if (!before.every(({ lock }) => names(lock.record, hold))) return;
+    if (after.every(({ lock }) => !names(lock.record, hold))) this.#endDeparture(departure).onReleased();
+  }
+
+  #endDeparture(departure: Departure): Departure {
+    this.#departure = undefined;
+    for (const { members } of this.#parts) members.dropDeparture(departure);
+    return departure;
+  }
+
+  #onRenewed(at: Moment): void {
+    const hold = this.#hold;
+    if (hold === undefined || hold.renewAtMs > at.monotonic || !hold.held) return;
+    const { lateMs } = hold;
+    publish("holdfast:renewed", () => ({ ...hold.event, lateMs }));
+    hold.extend({ from: at, forMs: hold.options.leaseMs });
+    hold.checkOwner();
+  }
+
+  /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
+  #onDone(): void {
+    if (this.#outage.end() && this.#request?.isWaiting) this.#request.onAnswer();
+  }
+
+  /** The store has failed: whoever cannot wait until it has recovered is told. */
+  #retryOrFail(error: unknown, sentMs: number): void {
+    const now = this.clock.monotonicMs();
+    const isFatal = !isTransient(error);
+    this.#drop();
+    this.#outage.begin(error, now);
+    const hold = this.#hold;
+    if (hold !== undefined && hold.renewAtMs <= now) {
+      // Nothing is lost yet: it is tried again until the lease has run out.
+      this.#outage.hasten(now + hold.options.leaseMs / 3);
+      publishBackendError(hold.identifier, backendError(hold.identifier, "renew", error));
+    }
+    const departure = this.#departure;
+    if (departure !== undefined) {
+      this.#outage.hasten(now + departure.hold.options.leaseMs / 3);
+      if (isFatal || departure.hold.leftMs() <= 0) this.#endDeparture(departure).onFailed(error);
+    }
+    const request = this.#request!;
+    if (request.isWaiting) request.retryOrFail(error, sentMs);
+    if (!request.isWaiting && (isFatal || this.#footprint.isOver(now))) this.#giveUp(error);
+    this.#isWoken = true;
+  }
+
+  /** What may have been left could not be cleared away; it ends with its lease. */
+  #giveUp(error: unknown): void {
+    const isLeft = this.#footprint.isOpen;
+    this.#footprint.clear();
+    for (const { members } of this.#parts) members.queuedIn = undefined;
+    const { identifier } = this.#request!;
+    if (isLeft) publishBackendError(identifier, backendError(identifier, "stop waiting for", error));
+  }
+
+  /** Something has gone wrong that has nothing to do with the store. */
+  #fail(error: unknown): void {
+    if (this.#request!.isWaiting) this.#request!.fail(error);
+    if (this.#departure !== undefined) this.#endDeparture(this.#departure).onFailed(error);
+  }
+
+  #drop(): void {
+    for (const { knowledge } of this.#parts) knowledge.drop();
+  }
+
+  #leaveFootprint({ identifier, leaseMs }: Tracked): void {
+    this.#footprint.leave({ identifier, leaseMs }, this.clock.monotonicMs());
+  }
+
+  /** Looks for what may have been left, and clears it away. */
+  #mayHaveLeft(of: Tracked): void {
+    this.#participant.addGroup(this);
+    this.#leaveFootprint(of);
+    this.#run();
+  }
+
+  // Time.
+
+  get #leaseMs(): number {
+    return this.#request!.leaseMs;
+  }
+
+  /** Whether it holds them, and has to renew them. */
+  get #holds(): boolean {
+    return this.#hold !== undefined && this.#hold.lost === undefined;
+  }
+
+  get #isOver(): boolean {
+    return !this.#holds && !this.isBusy;
+  }
+
+  readonly #tick = (): void => {
+    void this.#hold?.held;
+    const now = this.clock.monotonicMs();
+    if (this.#isAtWork) return this.arm();
+    if (this.#hold?.isWatched && now >= this.#watchAtMs) this.#startWatching({ isIdle: true });
+    // Something is over by now, or ought to be: the records are looked at as they are.
+    if (now >= this.#dueMs) this.#drop();
+    this.#dueMs = Infinity;
+    this.#run();
+  };
+
+  #forget(): void {
+    this.#alarm.stop();
+    for (const { watch } of this.#parts) watch.stop();
+    this.#participant.dropGroup(this);
+  }
+
+  // News.
+
+  #startWatching(how: { readonly isIdle: boolean }): void {
+    for (const { watch } of this.#parts) {
+      watch.start(how);
+      this.#dueMs = Math.min(this.#dueMs, watch.startMs);
+    }
+  }
+
+  onNews(): void {
+    for (const { knowledge, watch } of this.#parts) knowledge.hear(watch);
+    this.#run();
+  }
+
+  onWatchFailure(error: unknown, isIdle: boolean): void {
+    const now = this.clock.monotonicMs();
+    this.#watchAtMs = now + WATCH_AFTER_MS;
+    const hold = this.#hold;
+    // A holder learns at its next renewal what the watch cannot tell.
+    if (hold !== undefined) {
+      publishBackendError(hold.identifier, backendError(hold.identifier, "watch", error));
+    }
+    if (isIdle) return this.arm();
+    this.#retryOrFail(error, now);
+    this.#run();
+  }
+}
+
+/** The fencing token under which all records name a request; `undefined` if they do not, or under different ones. */
+function fenceIn(snapshots: readonly Snapshot[], { token }: Request): string | undefined {
+  const [first, ...others] = snapshots.map(({ lock: { record } }) =>
+    record.holders.find((holder) => holder.token === token)?.fence
+  );
+  return others.every((fence) => fence === first) ? first : undefined;
+}
+
+/** Whether there is an entry of ours in the queue when this is done. */
+function isQueuedAfter({ queuedIn, participant }: LocalMembers, { queue }: Plan): boolean {
+  if (queue === undefined) return queuedIn !== undefined;
+  return queue?.entries.some((entry) => entry.participant === participant) === true;
+}
+
+/** For how long one answer is waited for. Leaves room in all but short leases for a second question. */
+function answerMs(leaseMs: number): number {
+  return Math.max(leaseMs / 3, LEAST_ANSWER_MS);
+}
+
+function isTransient(error: unknown): boolean {
+  return error instanceof LockBackendError && error.transient;
+}

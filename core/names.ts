@@ -1,0 +1,32 @@
+import { addressOf } from "./record/concerns.ts";
+import type { NamingParticipant } from "./members.ts";
+
+/** The names that one participant gives: to itself, to its tokens and to the queues that it opens. */
+export class Names implements NamingParticipant {
+  /** Names it in queues. */
+  readonly id: string = crypto.randomUUID();
+  /** Makes its tokens unguessable, and tells them from those of others. */
+  readonly secret: string = crypto.randomUUID();
+  /** How many it has given. */
+  #count = 0;
+
+  /** What commits call it that concern it. */
+  get address(): string {
+    return addressOf(this.secret);
+  }
+
+  /** Whether a token is one of its own. */
+  owns(token: string): boolean {
+    return token.startsWith(this.secret);
+  }
+
+  /** A token that nobody has had before or can guess. */
+  newToken(): string {
+    return `${this.secret}/${++this.#count}`;
+  }
+
+  /** A name that no queue has had before. */
+  newQueueId(): string {
+    return `${this.id}/${++this.#count}`;
+  }
+}
