@@ -122,6 +122,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
       identifier,
       options,
       token: members.newToken(),
+      startedMs: this.clock.monotonicMs(),
       done,
       turnMs: this.#turnMs,
     });
@@ -228,7 +229,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
       }
     }
     if (dueMs === Infinity) this.#alarm.stop();
-    else this.#alarm.set(dueMs, now.monotonic, this.#tick, !this.isBusy);
+    else this.#alarm.set(dueMs, this.#tick, !this.isBusy);
   }
 
   // The loop: look, plan, write, until there is nothing to do.
@@ -395,9 +396,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     const hold = this.#hold;
     const record = hold && this.#withoutHold(hold);
     if (record !== undefined) hold!.lose(lossOf(record, hold!.token));
-    const isLeft = this.#parts.some(({ members, record }) =>
-      record.holders.some((holder) => members.isLeft(holder))
-    );
+    const isLeft = this.#parts.some(({ members, record }) => members.leftIn(record) !== undefined);
     if (isLeft && !this.#footprint.isOpen) this.#footprint.leave(this.#request!, askedMs);
     else if (!isLeft && !this.#footprint.isYoungerThan(askedMs)) this.#footprint.clear();
   }

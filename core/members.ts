@@ -67,9 +67,9 @@ export class LocalMembers implements Members {
 
   intentOf(holder: Holder): Intent {
     const { token, offeredTo } = holder;
-    if (!this.#of.owns(token)) return "foreign";
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
+    if (!this.#of.owns(token)) return "foreign";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
   }
@@ -190,9 +190,12 @@ export class LocalMembers implements Members {
     this.queuedIn = undefined;
   }
 
-  /** Whether it is of this process, nobody here owns it, and nobody is giving it back. */
-  isLeft(holder: Holder): boolean {
-    return this.intentOf(holder) === "leave" && !this.departures.some(({ hold }) => isOf(hold, holder));
+  /** The holder that is of this process, although nobody here owns it or is giving it back. */
+  leftIn({ holders }: LockRecord): Holder | undefined {
+    for (const holder of holders) {
+      if (this.intentOf(holder) !== "leave") continue;
+      if (!this.departures.some(({ hold }) => isOf(hold, holder))) return holder;
+    }
   }
 
   // Those that hold it.

@@ -59,10 +59,11 @@ export class Request implements Claim {
 
   constructor(
     lock: RequestedLock,
-    { identifier, options, token, done, turnMs }: {
+    { identifier, options, token, startedMs, done, turnMs }: {
       readonly identifier: string;
       readonly options: CheckedOptions;
       readonly token: string;
+      readonly startedMs: number;
       readonly done: Done;
       readonly turnMs?: number;
     },
@@ -73,7 +74,7 @@ export class Request implements Claim {
     this.options = options;
     this.token = token;
     this.turnMs = turnMs;
-    this.startedMs = lock.clock.monotonicMs();
+    this.startedMs = startedMs;
   }
 
   /** Begins to wait: from now on it may be cancelled, and its time runs. */
