@@ -4,6 +4,30 @@ import { CONFORMANCE, type Mutant } from "./mutant.ts";
 
 export const CORE: readonly Mutant[] = [
   {
+    law: "7: a refusal that may be an echo is an unknown outcome",
+    file: "core/local_lock.ts",
+    from: "if (written.mayBeEcho) this.#onUnknown(inquiry);",
+    to: "",
+    test: "tests/echo_test.ts",
+    filter: "the first commit is refused by its echo",
+  },
+  {
+    law: "7: what an operator's own echo has done is done",
+    file: "core/operators/evict.ts",
+    from: "wasDone = mayBeDone &&",
+    to: "wasDone = false &&",
+    test: "tests/echo_test.ts",
+    filter: "an operator is told",
+  },
+  {
+    law: "5: a guarded commit is not tried for ever",
+    file: "core/guard.ts",
+    from: ">= TRIED_MS) {",
+    to: ">= 1e6) {",
+    test: "tests/echo_test.ts",
+    filter: "given up after half a minute",
+  },
+  {
     law: "1: the lease is counted from before the write was sent",
     file: "core/local_lock.ts",
     from: "const lease = { from: at, forMs };",
