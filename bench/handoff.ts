@@ -3,8 +3,11 @@
  * `deno task bench:handoff`, on a machine that has nothing else to do.
  *
  * The goals: a median under 15 ms, and less than 3% of a core for each process that waits.
+ *
+ * With the folder of another checkout as its argument it measures both in turns instead, and the one against the other.
  */
 
+import { pathToFileURL } from "node:url";
 import { Child } from "../tests/support/child.ts";
 
 const PROCESSES = [2, 4];
@@ -14,6 +17,8 @@ const MEASURE_MS = 12_000;
 /** How long the processor time of a waiter is measured, after this much of waiting. */
 const IDLE_MS = 10_000;
 const SETTLE_MS = 2000;
+
+const PLAYER = new URL("./player.ts", import.meta.url);
 
 interface Round {
   readonly asked: number;
@@ -25,9 +30,9 @@ interface Round {
 async function withPlayers<Result>(
   count: number,
   measure: (players: Child[]) => Promise<Result>,
+  script: URL = PLAYER,
 ): Promise<Result> {
   const dir = await Deno.makeTempDir({ prefix: "holdfast-bench-" });
-  const script = new URL("./player.ts", import.meta.url);
   const flags = [`--allow-read=${dir}`, `--allow-write=${dir}`];
   const players = Array.from(
     { length: count },
@@ -43,11 +48,15 @@ async function withPlayers<Result>(
 }
 
 /** From the return of a release in one process to the return of the next acquisition, in another one. */
-async function handOffs(count: number, holdMs: number): Promise<number[]> {
-  const times = Math.ceil(MEASURE_MS / (holdMs + 10) / count);
+async function handOffs(
+  count: number,
+  holdMs: number,
+  { player, measureMs = MEASURE_MS }: { readonly player?: URL; readonly measureMs?: number } = {},
+): Promise<number[]> {
+  const times = Math.ceil(measureMs / (holdMs + 10) / count);
   const answers = await withPlayers(count, (players) => {
     return Promise.all(players.map((player) => player.ask({ do: "pass", times, holdMs }, "passed")));
-  });
+  }, player);
   const rounds = answers.flatMap(({ rounds }, player) =>
     (rounds as Round[]).map((round) => ({ ...round, player }))
   ).sort((a, b) => a.from - b.from);
@@ -83,6 +92,25 @@ function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** Measures this checkout and another one in turns. */
+async function compare(other: string, count: number, holdMs: number): Promise<void> {
+  const players = [pathToFileURL(`${other}/bench/player.ts`), PLAYER];
+  const times: number[][] = [[], []];
+  for (const i of [0, 1, 1, 0]) {
+    times[i].push(...await handOffs(count, holdMs, { player: players[i], measureMs: MEASURE_MS / 2 }));
+  }
+  const [theirs, ours] = times.map((all) => all.sort((a, b) => a - b));
+  const [before, now] = [theirs, ours].map((all) => Number(at(all, 0.5)));
+  const head = `${String(count).padStart(9)}  ${String(holdMs).padStart(7)}`;
+  console.log(`${head}  ${at(theirs, 0.5)}  ${at(ours, 0.5)}  ${(now / before).toFixed(2).padStart(5)}`);
+}
+
+const [other] = Deno.args;
+if (other !== undefined) {
+  console.log("processes  hold ms  other p50  ours p50  ratio");
+  for (const holdMs of HOLDS_MS) await compare(other, PROCESSES.at(-1)!, holdMs);
+  Deno.exit();
+}
 console.log("processes  hold ms  hand-offs  p50 ms  p99 ms");
 for (const count of PROCESSES) {
   for (const holdMs of HOLDS_MS) {

@@ -111,6 +111,30 @@ function faultTests(name: string, open: (url: string) => Promise<Database>): voi
     assertEquals(await (await waiting).release(), true);
   });
 
+  test("streams that are deaf, not closed, are opened again", async ({ proxy, a, b }) => {
+    const names = ["one", "another"];
+    const held = await Promise.all(names.map((name) => lock(name, { backend: a }).acquire()));
+    const waiting = names.map((name) => lock(name, { backend: b }).acquire());
+    // That the server announces what others commit is known from here on: who is idle hears of it in no other way.
+    const ending = new AbortController();
+    const announced = b.watch("a record", { signal: ending.signal, idle: true })[Symbol.asyncIterator]();
+    await announced.next();
+    await opened(proxy, names.length + 1);
+    const hearing = announced.next();
+    await a.commit([{ key: "a record", version: null, value: "{}" }]);
+    await hearing;
+    const before = proxy.calls.watch;
+    proxy.deafen();
+    await held[0].release();
+    await (await waiting[0]).release();
+    // The one on which nothing has been missed, too: what is told next comes on another.
+    await opened(proxy, before + 1);
+    await held[1].release();
+    await (await waiting[1]).release();
+    ending.abort();
+    await announced.next();
+  });
+
   test("a lock survives the server's restart, and those who wait for it too", async ({ server }) => {
     // Not by way of the proxy, which would answer for a server that does not.
     const [kv, other] = [await open(server.url), await open(server.url)];

@@ -43,7 +43,7 @@ export class KvStore implements LockBackend {
     this.skewMs = skewMs;
     this.#prefix = prefix;
     const origin = originOf(kv);
-    this.#watcher = new KvWatcher(kv, origin);
+    this.#watcher = new KvWatcher(this, origin);
     this.#repeats = origin.native || origin.remote;
   }
 
@@ -84,8 +84,7 @@ export class KvStore implements LockBackend {
   }
 
   watch(key: string, options: WatchOptions): AsyncIterable<Entry> {
-    const look = async () => (await this.read([key]))[0];
-    return this.#watcher.watch(this.keyOf(key), look, options);
+    return this.#watcher.watch(key, options);
   }
 
   async *list(prefix: string): AsyncIterable<Entry> {

@@ -1,52 +1,119 @@
-/**
- * The news of records: pushed where the database can push and does, looked for where it does not.
- *
- * Three faults of `npm:@deno/kv`, none of them documented, are lived with here:
- *
- * - On a file, its watch can make the event loop spin for ever, and it hears of no other process's commits. So it is not
- *   watched at all: waiters look.
- * - Over KV Connect, its watch ends the process when its stream breaks, unless it was opened with `raw`. So it is.
- * - It keeps each watch in a map until the database is closed. That is too long, for waiters come and go; and a watch that
- *   has broken by then ends the process at the closing. So one that has broken is taken out of the map at once, and one
- *   that was cancelled as soon as the client can no more be about to connect it again (`memoryOfWatch`).
- */
+/** The news of records: pushed where the database can push and does, looked for where it does not. */
 
+import { onAbort } from "../../core/abort.ts";
 import type { Entry, WatchOptions } from "../../core/backend.ts";
+import { type Clock, systemClock, type Timer } from "../../core/clock.ts";
 import { publishBackendError } from "../../core/events.ts";
 import { Notify } from "../../core/notify.ts";
-import { systemClock } from "../../core/clock.ts";
-import { Backoff } from "../../core/retry.ts";
-import { poll } from "../polling.ts";
-import type { KvCommit, KvDatabase, KvEntry, KvKeyPart } from "./api.ts";
+import type { KvCommit, KvDatabase, KvKeyPart } from "./api.ts";
 import type { KvOrigin } from "./clients.ts";
 import { failureOf } from "./failures.ts";
+import { type Polled, Poller } from "./poller.ts";
+import { NewsStream } from "./stream.ts";
 
 /** The bounds between which an unpushed waiter polls; within them, a share of the time since the last news. */
 const POLL_MS = { least: 4, most: 22, share: 1 / 8 };
-/** The bounds between which a pushed waiter polls in case a message was lost. */
-const BACKSTOP_MS = { least: 1000, most: 10_000, share: 1 };
-/** How long the watch of a database is left alone when it has broken. */
-const REOPEN_BACKOFF = { leastMs: 100, mostMs: 10_000 };
-/** How long npm:@deno/kv may take, at most, to connect a watch again that has ended. */
-const RECONNECT_MS = 130_000;
+/** How much longer those pauses are at least for each lock that is waited for, so that many do not take a whole core. */
+const CROWD_MS = 0.1;
+/** The same for a pushed waiter, which polls in case a message was lost; it does so in turn with three others. */
+const BACKSTOP_MS = { least: 1000, most: 10_000, share: 1, crowd: 4 };
+/** How much later than a look the announcement of what it has found may come. */
+const ANNOUNCED_MS = 1000;
 /** How many of our own latest commits are remembered, to tell their echo from another process's news. */
 const OWN_COMMITS = 64;
 
+/** What the watcher needs of its store. */
+interface Store {
+  readonly kv: KvDatabase;
+  /** How late news may be. */
+  readonly graceMs: number;
+  keyOf(key: string): readonly KvKeyPart[];
+  read(keys: readonly string[]): Promise<readonly Entry[]>;
+}
+
+/** One watch of one record. */
+class Watch implements Polled {
+  readonly key: string;
+  readonly isIdle: boolean;
+  readonly #clock: Clock;
+  readonly #onNews: (watch: Watch, isWoken: boolean) => void;
+  readonly #wakeUp = new Notify();
+  /** What is announced, where it is. */
+  stream: NewsStream | undefined;
+  /** The record as it was seen last. */
+  seen: Entry | undefined;
+  newsMs: number;
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(
+    key: string,
+    { isIdle, clock, onNews }: {
+      readonly isIdle: boolean;
+      readonly clock: Clock;
+      readonly onNews: (watch: Watch, isWoken: boolean) => void;
+    },
+  ) {
+    this.key = key;
+    this.isIdle = isIdle;
+    this.#clock = clock;
+    this.#onNews = onNews;
+    this.newsMs = clock.monotonicMs();
+  }
+
+  onLook(entry: Entry, isWoken: boolean): void {
+    if (this.seen !== undefined && entry.version === this.seen.version) return;
+    if (this.seen !== undefined) this.#onNews(this, isWoken);
+    this.seen = entry;
+    this.newsMs = this.#clock.monotonicMs();
+    this.#wakeUp.notify();
+  }
+
+  onFailure(error: unknown): void {
+    this.#failure = { error };
+    this.#wakeUp.notify();
+  }
+
+  /** Yields what is seen, until the signal aborts. */
+  async *entries(signal: AbortSignal): AsyncGenerator<Entry> {
+    const forget = onAbort(signal, this.#wakeUp.notify);
+    try {
+      for (let shown: Entry | undefined; !signal.aborted;) {
+        if (this.#failure !== undefined) throw this.#failure.error;
+        if (this.seen === shown) await this.#wakeUp.sleep(this.#clock);
+        else yield shown = this.seen!;
+      }
+    } finally {
+      forget();
+    }
+  }
+}
+
 /** All watches of one database in this process, and what they have learned of it together. */
 export class KvWatcher {
-  readonly #kv: KvDatabase;
-  /** The watch to use, if there is one that is safe. */
-  readonly #open: ((name: readonly KvKeyPart[]) => ReadableStream<readonly KvEntry[]>) | undefined;
+  readonly #store: Store;
+  readonly #origin: KvOrigin;
+  readonly #clock: Clock;
+  readonly #poller: Poller;
+  readonly #watches = new Set<Watch>();
   readonly #own = new Set<string>();
   /** Whether the database tells of other processes' commits: learned by seeing it happen, or not happen. */
   #pushes: boolean;
-  #polling = 0;
   #committing = 0;
+  /** How many watches are not idle. */
+  #waiting = 0;
+  #busy = { count: 0, atMs: -Infinity };
+  #suspicion: Timer | undefined;
 
-  constructor(kv: KvDatabase, { native, remote }: KvOrigin) {
-    this.#kv = kv;
-    if (native || remote) this.#open = (name) => kv.watch([name], remote ? { raw: true } : undefined);
-    this.#pushes = remote;
+  constructor(store: Store, origin: KvOrigin, clock: Clock = systemClock) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#origin = origin;
+    this.#pushes = origin.remote;
+    this.#poller = new Poller({
+      clock,
+      read: (keys) => store.read(keys),
+      pauseMs: (polled) => this.#pauseMs(polled as Watch),
+    });
   }
 
   /** Makes a commit of this process known, so that its echo is not taken for another process's news. */
@@ -65,109 +132,94 @@ export class KvWatcher {
     }
   }
 
-  /** Watches the record that is kept under `name`, which `look` reads. */
-  async *watch(
-    name: readonly KvKeyPart[],
-    look: () => Promise<Entry>,
-    options: WatchOptions,
-  ): AsyncIterable<Entry> {
-    const wakeUp = new Notify();
-    let seen: Entry | undefined;
-    const stop = this.#listen(name, (version) => version !== seen?.version && wakeUp.notify());
-    if (!options.idle) this.#polling++;
-    // A hand-off makes two pieces of news, a release and a claim; a renewal makes one, and is no reason for all waiters to
-    // look more often. So it counts as quiet since the last news but one.
-    let quietSince = performance.now();
-    let newsAt = quietSince;
-    const onLook = (entry: Entry, { news, woken }: { news: boolean; woken: boolean }) => {
-      if (!news) return;
-      if (seen !== undefined && !woken) this.#pushes = false;
-      seen = entry;
-      quietSince = newsAt;
-      newsAt = performance.now();
-    };
-    const pauseMs = () => this.#pollMs(performance.now() - quietSince);
+  async *watch(key: string, { signal, idle = false }: WatchOptions): AsyncIterable<Entry> {
+    const watch = new Watch(key, { isIdle: idle, clock: this.#clock, onNews: this.#onNews });
+    // On a file, the watch of npm:@deno/kv can make the event loop spin for ever, and hears of no other process's commits.
+    const { native, remote } = this.#origin;
+    if (native || remote) watch.stream = this.#listen(watch);
+    this.#watches.add(watch);
+    if (!idle) this.#waiting++;
+    this.#poller.add(watch);
     try {
-      yield* poll({ look, onLook, pauseMs }, options, wakeUp);
+      yield* watch.entries(signal);
     } finally {
-      if (!options.idle) this.#polling--;
-      await stop();
+      this.#poller.remove(watch);
+      this.#watches.delete(watch);
+      if (!idle) this.#waiting--;
+      if (this.#watches.size === 0) this.#clock.clear(this.#suspicion);
+      await watch.stream?.stop();
     }
   }
 
-  /** Tells of versions that the database announces. Between processes on one SQLite file it never does. */
-  #listen(name: readonly KvKeyPart[], tell: (version?: string | null) => void): () => Promise<void> {
-    const open = this.#open;
-    if (open === undefined) return () => Promise.resolve();
-    let reader: ReadableStreamDefaultReader<readonly KvEntry[]> | undefined;
-    let stopped = false;
-    const wakeUp = new Notify();
-    // The waiters look for themselves meanwhile, and nobody's call fails: it can only be published.
-    const report = (error: unknown) => publishBackendError(String(name.at(-1)), failureOf(error));
-    const read = async () => {
-      reader = open(name).getReader();
-      const forget = memoryOfWatch(this.#kv, report);
-      try {
-        for (let current = true;; current = false) {
-          const { done, value } = await reader.read();
-          if (done) return;
-          const version = value[0].versionstamp;
+  /** Listens to what the database announces. Between processes on one SQLite file it announces nothing. */
+  #listen(watch: Watch): NewsStream {
+    const { kv } = this.#store;
+    return new NewsStream(kv, {
+      name: this.#store.keyOf(watch.key),
+      isRaw: this.#origin.remote,
+      listener: {
+        onVersion: (version, isCurrent) => {
           // The echo of our own commit proves nothing, and may come before the commit's own answer.
-          const foreign = this.#committing === 0 && version !== null && !this.#own.has(version);
-          if (!current && foreign) this.#pushes = true;
-          tell(version);
-        }
-      } finally {
-        reader = undefined;
-        forget(!stopped);
-      }
-    };
-    const listen = async () => {
-      const backoff = new Backoff(REOPEN_BACKOFF);
-      while (!stopped) {
-        await read().catch((error) => stopped || report(error));
-        if (stopped) return;
-        this.#pushes = false;
-        tell();
-        await wakeUp.sleep(systemClock, backoff.pauseMs());
-      }
-    };
-    const listening = listen();
-    return async () => {
-      stopped = true;
-      wakeUp.notify();
-      await reader?.cancel().catch(report);
-      await listening;
-    };
+          const isForeign = this.#committing === 0 && version !== null && !this.#own.has(version);
+          if (!isCurrent && isForeign) this.#pushes = true;
+          if (version !== watch.seen?.version) this.#poller.wake(watch);
+        },
+        onEnd: () => {
+          this.#pushes = false;
+          this.#poller.wake(watch);
+        },
+        onError: (error) => publishBackendError(watch.key, failureOf(error)),
+      },
+    });
   }
 
+  /**
+   * A look has found what nobody has announced. If no announcement comes after it either, the streams are deaf, which does
+   * not show as long as nothing is to be sent on them: those that stay silent are opened again.
+   */
+  readonly #onNews = ({ stream }: Watch, isWoken: boolean): void => {
+    if (isWoken || !this.#pushes) return;
+    this.#pushes = false;
+    if (stream === undefined) return;
+    const before = stream.messages;
+    const streams = [...this.#watches].map(({ stream }) => ({ stream, messages: stream?.messages }));
+    this.#clock.clear(this.#suspicion);
+    this.#suspicion = this.#clock.after(ANNOUNCED_MS, () => {
+      if (stream.messages > before) return;
+      for (const { stream, messages } of streams) if (stream?.messages === messages) stream?.reopen();
+    });
+    this.#suspicion.unref();
+  };
+
   /** The more time has passed without news, the less a little more of it matters. */
-  #pollMs(quietMs: number): number {
-    const { least, most, share } = this.#pushes ? BACKSTOP_MS : POLL_MS;
-    const crowd = Math.ceil(this.#polling / 4);
-    return crowd * Math.min(Math.max(least, quietMs * share), most);
+  #pauseMs(watch: Watch): number {
+    const now = this.#clock.monotonicMs();
+    const quietMs = now - watch.newsMs;
+    if (this.#pushes) return Math.ceil(this.#waiting / BACKSTOP_MS.crowd) * within(BACKSTOP_MS, quietMs);
+    const pauseMs = within(POLL_MS, quietMs);
+    // Those with news of late are not held up by all the others.
+    const crowd = pauseMs < POLL_MS.most ? this.#busyAt(now) : this.#waiting;
+    return Math.max(pauseMs, Math.min(crowd * CROWD_MS, this.#store.graceMs / 2));
+  }
+
+  /** How many of those that wait have had news of late, as counted not long ago. */
+  #busyAt(now: number): number {
+    if (now - this.#busy.atMs > POLL_MS.least) {
+      let count = 0;
+      for (const { isIdle, newsMs } of this.#watches) {
+        if (!isIdle && within(POLL_MS, now - newsMs) < POLL_MS.most) count++;
+      }
+      this.#busy = { count, atMs: now };
+    }
+    return this.#busy.count;
   }
 }
 
-/**
- * What npm:@deno/kv keeps of the watch that was just opened, until the database is closed: that is too long, and
- * one that has broken would then end the process. One that was cancelled may still be about to connect again.
- */
-function memoryOfWatch(kv: object, report: (error: unknown) => void): (broken: boolean) => void {
-  const { watches } = kv as { watches?: Map<number, { onFinalize(): Promise<void> }> };
-  if (!(watches instanceof Map)) return () => {};
-  let id = -1;
-  for (const other of watches.keys()) id = Math.max(id, other);
-  return (broken) => {
-    const watch = watches.get(id);
-    if (broken) watches.delete(id);
-    else {
-      const timer = systemClock.after(RECONNECT_MS, () => {
-        if (watches.delete(id)) watch?.onFinalize().catch(report);
-      });
-      timer.unref();
-    }
-  };
+function within(
+  { least, most, share }: { readonly least: number; readonly most: number; readonly share: number },
+  quietMs: number,
+): number {
+  return Math.min(Math.max(least, quietMs * share), most);
 }
 
 function first<Item>(items: Iterable<Item>): Item {

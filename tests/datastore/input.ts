@@ -141,6 +141,13 @@ export function inputTests(server: TestServer, workspace: Workspace): void {
     }
   });
 
+  test("Datastore input: over gRPC, the helper's client asks a silent connection for a sign of life", async () => {
+    const client = await datastoreClient({ projectId, emulatorHost: server.host, transport: "grpc" });
+    const { _opts } = client as unknown as { _opts: Record<string, unknown> };
+    assertEquals([_opts["grpc.keepalive_time_ms"], _opts["grpc.keepalive_timeout_ms"]], [10_000, 5000]);
+    await client.close();
+  });
+
   test("Datastore input: DATASTORE_EMULATOR_HOST says where the emulator is", async () => {
     await withEnvironment({ DATASTORE_EMULATOR_HOST: server.host }, async () => {
       const client = await datastoreClient({ projectId });

@@ -92,6 +92,22 @@ export const REDIS: readonly Mutant[] = [
     filter: "answer is lost",
   },
   {
+    law: "Redis: a connection for subscriptions that is deaf is found out",
+    file: "backends/redis/subscriptions.ts",
+    from: "if (isNews && watched.messages === messages) void this.#test();",
+    to: "",
+    test: "tests/redis/connection_test.ts",
+    filter: "that is deaf, not closed",
+  },
+  {
+    law: "Redis: SUBSCRIBE has a time limit",
+    file: "backends/redis/subscriptions.ts",
+    from: "await inTime(subscriber.subscribe(wanted.flatMap(({ channels }) => channels)));",
+    to: "await subscriber.subscribe(wanted.flatMap(({ channels }) => channels));",
+    test: "tests/redis/connection_test.ts",
+    filter: "a subscription that is never answered",
+  },
+  {
     law: "Redis: a full server lets go",
     file: "backends/redis/scripts.ts",
     from: "  call('DEL', key)\n  call('PUBLISH', key .. '@DB', '')",

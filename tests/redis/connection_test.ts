@@ -133,6 +133,25 @@ for (const [make, connect] of Object.entries(CLIENTS)) {
   });
 }
 
+test("a subscription that is never answered is given up, and made on another connection", async () => {
+  await using world = await World.start();
+  const a = await world.peer();
+  const b = await world.peer(await world.slowPort(0));
+  const held = await acquire(a.backend);
+  world.ignoreSubscription();
+  const waiting = acquire(b.backend);
+  const subscribed = async (than: readonly string[] = []) => {
+    for (;;) {
+      const ids = await subscribers(world);
+      if (ids.length > 0 && !ids.some((id) => than.includes(id))) return ids;
+      await delay(20);
+    }
+  };
+  await subscribed(await subscribed());
+  assert(await held.release());
+  assert(await (await waiting).release());
+});
+
 /** The connections for subscriptions, by number. */
 async function subscribers(world: World): Promise<string[]> {
   return (await world.server.ask("CLIENT", "LIST", "TYPE", "pubsub")).match(/\bid=\d+/g) ?? [];

@@ -6,6 +6,8 @@ export class SlowLine {
   readonly port: number;
   /** Whether the next answer is lost, and the connection with it. */
   cutting = false;
+  /** Whether the next one that subscribes is never answered. */
+  ignoring = false;
   #target: number;
   readonly #server: ReturnType<typeof createServer>;
   readonly #sockets: Set<Socket>;
@@ -35,7 +37,11 @@ export class SlowLine {
           from.destroy();
           return;
         }
-        if (!answers && /subscribe/i.test(String(data))) line.#subscribed.add(to);
+        if (!answers && /subscribe/i.test(String(data))) {
+          line.#subscribed.add(to);
+          if (line.ignoring) line.#deaf.add(to);
+          line.ignoring = false;
+        }
         if (line.#deaf.has(from)) return;
         setTimeout(() => to.writable && to.write(data), ms);
       });

@@ -68,6 +68,11 @@ export class World implements AsyncDisposable {
     for (const line of this.#lines) line.deafen();
   }
 
+  /** On the lines the next one that subscribes is never answered. */
+  ignoreSubscription(): void {
+    for (const line of this.#lines) line.ignoring = true;
+  }
+
   /** The port of a line to the server that takes `ms` each way. */
   async slowPort(ms: number): Promise<number> {
     const line = await SlowLine.open(this.server.port, ms);

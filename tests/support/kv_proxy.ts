@@ -2,6 +2,12 @@
 
 type Call = "snapshot_read" | "atomic_write" | "watch";
 
+/** A stream of announcements. */
+interface Stream {
+  readonly ending: AbortController;
+  isDeaf: boolean;
+}
+
 export class Proxy implements Disposable {
   /** How many calls have come, by name. */
   readonly calls: Record<string, number> = {};
@@ -11,7 +17,7 @@ export class Proxy implements Disposable {
   readonly #upstream: string;
   readonly #accessToken: string;
   readonly #losses = new Map<string, number>();
-  readonly #streams = new Set<AbortController>();
+  readonly #streams = new Set<Stream>();
   /** Until when each token is good. */
   readonly #tokens = new Map<string, number>();
 
@@ -35,7 +41,12 @@ export class Proxy implements Disposable {
 
   /** Breaks all streams that are open. */
   cutStreams(): void {
-    for (const stream of this.#streams) stream.abort("the stream was cut");
+    for (const { ending } of this.#streams) ending.abort("the stream was cut");
+  }
+
+  /** On the streams that are open nothing comes any more; they stay open. Later ones are as they should be. */
+  deafen(): void {
+    for (const stream of this.#streams) stream.isDeaf = true;
   }
 
   /** No token that was given out is good any more. */
@@ -78,10 +89,13 @@ export class Proxy implements Disposable {
       }
       return new Response(bytes, { status, headers: type });
     }
-    this.#streams.add(ending);
+    const stream: Stream = { ending, isDeaf: false };
+    this.#streams.add(stream);
     // Through a stream of ours: the server would take the other's over, and it could not be cut any more.
-    const stream = answer.body?.pipeThrough(new TransformStream(), { signal });
-    return new Response(stream, { status, headers: type });
+    const way = new TransformStream<Uint8Array, Uint8Array>({
+      transform: (bytes, controller) => void (stream.isDeaf || controller.enqueue(bytes)),
+    });
+    return new Response(answer.body?.pipeThrough(way, { signal }), { status, headers: type });
   }
 
   /** What a client is told first, with a token of our own that expires. */
