@@ -93,21 +93,24 @@ export class Knowledge {
    */
   hear(watch: RecordWatch): Snapshot | undefined {
     this.#hearOfQueue(watch);
-    const news = watch.take();
+    const { news, skipped } = watch.take();
     const known = this.#snapshot?.lock;
-    if (news === undefined || known === undefined || news.version === known.version) return undefined;
+    if (news === undefined || known === undefined) return undefined;
     // A late wake-up may show what was there before our own write.
-    if (news.version !== null && known.version !== null && news.version < known.version) return undefined;
+    const isOld = news.version === known.version ||
+      news.version !== null && known.version !== null && news.version < known.version;
+    if (isOld && !skipped) return undefined;
     const record = recordIn(news);
     const members = this.#members;
-    if (record === undefined || members.holds.length > 0) this.drop();
+    if (isOld || record === undefined || members.holds.length > 0) this.drop();
     else if (record.holders.some((holder) => members.isOfferWanted(holder))) {
       // The queue only as the same commit has left it. What was told before may name an entry of ours that is no more: the
       // offer would not be ours, and whoever it was passed on to may think the same of the next.
       const told = watch.queue(record.queue);
       const queue = told?.version === news.version ? told : undefined;
       return { key: this.#key, lock: lockIn(news), queue };
-    } else if (this.#saysTheSame(record, known.record)) this.#lookLater(record, known.record);
+    } // What was told before it may have been an offer, and this may have been sent to hide it.
+    else if (!skipped && this.#saysTheSame(record, known.record)) this.#lookLater(record, known.record);
     else this.drop();
     return undefined;
   }

@@ -427,7 +427,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     const { backend, clockErrorMs } = this.store;
     const request = members.firstRequest!;
     const leftMs = expiresAt - clockErrorMs - backend.now() - this.#sleptMs(from);
-    const forMs = Math.min(leftMs, request.leaseMs);
+    // No offer is longer: one who reads tokens and sends messages must not make us believe in it for a whole lease.
+    const forMs = Math.min(leftMs, request.leaseMs, offerMs(backend.graceMs));
     if (!(forMs > leaseMs / 3)) return;
     members.onOfferTaken(holder);
     const lease = { from, forMs };
