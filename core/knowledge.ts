@@ -6,7 +6,7 @@ import { evidenceOf, Observations } from "./observations.ts";
 import { Outside } from "./outside.ts";
 import { lockIn, type Snapshot } from "./record/codec.ts";
 import { type Evidence, watchedLeaseMs } from "./record/evidence.ts";
-import { FREE, type Holder, type LockRecord } from "./record/record.ts";
+import { FREE, type Holder, type LockRecord, MAX_QUEUE } from "./record/record.ts";
 import type { RecordWatch } from "./record_watch.ts";
 import type { Store } from "./store.ts";
 
@@ -28,7 +28,8 @@ export class Knowledge {
   #snapshot: Snapshot | undefined;
   /** Messages say that the records have changed since: by when at the latest they are read again. */
   #outdatedMs = Infinity;
-  readonly #outside: Outside;
+  /** While we wait beside a queue that has no place for us. */
+  #outside: Outside | undefined;
 
   constructor(
     store: Store,
@@ -37,7 +38,6 @@ export class Knowledge {
     this.#store = store;
     this.#members = members;
     this.#key = key;
-    this.#outside = new Outside(store.backend.graceMs);
   }
 
   get snapshot(): Snapshot | undefined {
@@ -46,7 +46,7 @@ export class Knowledge {
 
   /** By when at the latest the records are read again, although nothing is told. */
   get staleMs(): number {
-    return Math.min(this.#outdatedMs, this.#outside.lookMs);
+    return Math.min(this.#outdatedMs, this.#outside?.lookMs ?? Infinity);
   }
 
   /** Whether something has been told since that the records do not say. */
@@ -75,14 +75,23 @@ export class Knowledge {
     if (this.#members.requests.size > 0 || isShared || this.seen !== undefined) {
       (this.seen ??= new Observations(this.#store.clock)).note(snapshot);
     }
-    const members = this.#members;
-    members.noteQueue(snapshot);
-    const { queue } = snapshot;
-    if (queue === undefined && record.queue !== undefined) return;
-    const isOutside = members.requests.size > 0 && members.holds.length === 0 &&
-      members.queuedIn === undefined;
-    const entries = isOutside && queue?.record.id === record.queue ? queue?.record.entries : undefined;
-    this.#outside.note(entries, this.#store.clock.monotonicMs());
+    this.#members.noteQueue(snapshot);
+    this.#noteOutside(snapshot);
+  }
+
+  /** Sees whether we wait beside a queue that has no place for us. */
+  #noteOutside({ lock: { record }, queue }: Snapshot): void {
+    const { requests, holds, queuedIn } = this.#members;
+    if (record.queue === undefined || requests.size === 0 || holds.length > 0 || queuedIn !== undefined) {
+      this.#outside = undefined;
+    } else if (queue !== undefined) {
+      const entries = queue.record.id === record.queue ? queue.record.entries : [];
+      if (entries.length < MAX_QUEUE) this.#outside = undefined;
+      else {
+        this.#outside ??= new Outside(this.#store.backend.graceMs);
+        this.#outside.note(entries, this.#store.clock.monotonicMs());
+      }
+    }
   }
 
   /** The records may have changed: they are to be read again. */
@@ -116,14 +125,16 @@ export class Knowledge {
    */
   hear(watch: RecordWatch): Snapshot | undefined {
     this.#hearOfQueue(watch);
-    const news = watch.take();
+    const { news, skipped } = watch.take();
     const known = this.#snapshot?.lock;
-    if (news === undefined || known === undefined || news.version === known.version) return undefined;
+    if (news === undefined || known === undefined) return undefined;
     // A late wake-up may show what was there before our own write.
-    if (news.version !== null && known.version !== null && news.version < known.version) return undefined;
+    const isOld = news.version === known.version ||
+      news.version !== null && known.version !== null && news.version < known.version;
+    if (isOld && !skipped) return undefined;
     const record = recordIn(news);
     const members = this.#members;
-    if (record === undefined || this.#concernsHolds(record, known.record)) this.drop();
+    if (isOld || record === undefined || this.#concernsHolds(record, known.record)) this.drop();
     // Whoever only holds it does not ask how others do: what it writes next is written on what there is by then.
     else if (members.requests.size === 0) this.#outdatedMs = NEVER_MS;
     else if (record.holders.some((holder) => members.isOfferWanted(holder))) {
@@ -132,7 +143,8 @@ export class Knowledge {
       const told = watch.queue(record.queue);
       const queue = told?.version === news.version ? told : undefined;
       return { key: this.#key, lock: lockIn(news), queue };
-    } else if (this.#saysTheSame(record, known.record)) this.#lookLater(record, known.record);
+    } // What was told before it may have been an offer, and this may have been sent to hide it.
+    else if (!skipped && this.#saysTheSame(record, known.record)) this.#lookLater(record, known.record);
     else this.drop();
     return undefined;
   }
@@ -161,12 +173,7 @@ export class Knowledge {
   /** Whether nothing has changed for us: there is no room for the first in the queue, and we are in it, or wait beside it. */
   #saysTheSame(news: LockRecord, known: LockRecord): boolean {
     if (news.freedAt !== undefined || news.holders.length === 0 || known.holders.length === 0) return false;
-    return news.queue === (this.#isOutside ? known.queue : this.#members.queuedIn);
-  }
-
-  /** Whether the queue has no place for us. */
-  get #isOutside(): boolean {
-    return this.#outside.lookMs < Infinity;
+    return news.queue === (this.#outside === undefined ? this.#members.queuedIn : known.queue);
   }
 
   /**
@@ -175,7 +182,7 @@ export class Knowledge {
    */
   #lookLater(news: LockRecord, known: LockRecord): void {
     // Those that are queued see to it before us.
-    if (this.#isOutside) return;
+    if (this.#outside !== undefined) return;
     const { clock, backend } = this.#store;
     const now = clock.monotonicMs();
     for (const holder of news.holders) {

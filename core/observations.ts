@@ -55,12 +55,17 @@ export class Observations {
       const renewedMs = seen?.renewals === renewals ? seen.renewedMs : now;
       this.#sightings.set(fence, { sinceMs: seen?.sinceMs ?? now, renewals, renewedMs });
     }
-    const notices = this.#notices;
-    this.#notices = new Map(record.notices?.map(({ token }) => [token, notices.get(token) ?? now]));
+    this.#noteNotices(record.notices ?? [], now);
     if (record.holders.length > 0) this.#free = undefined;
     else if (this.#free?.version !== version) {
       this.#free = { version, sinceMs: now, isNew: before.size > 0 || this.#free !== undefined };
     }
+  }
+
+  #noteNotices(notices: readonly EvictionNotice[], now: number): void {
+    const before = this.#notices;
+    if (notices.length + before.size === 0) return;
+    this.#notices = new Map(notices.map(({ token }) => [token, before.get(token) ?? now]));
   }
 
   /** Since when a holder has been seen. */

@@ -13,20 +13,15 @@ export class Outside {
   readonly #graceMs: number;
   #seen: { readonly tokens: ReadonlySet<string>; readonly atMs: number } | undefined;
   #pauseMs = 0;
-  /** When it looks again; `Infinity` if it does not wait beside a full queue. */
+  /** When it looks again. */
   lookMs = Infinity;
 
   constructor(graceMs: number) {
     this.#graceMs = graceMs;
   }
 
-  /** Takes note of the queue as it was seen; of none if this process has a place, or wants none. */
-  note(entries: readonly QueueEntry[] | undefined, now: number): void {
-    if (entries === undefined || entries.length < MAX_QUEUE) {
-      this.#seen = undefined;
-      this.lookMs = Infinity;
-      return;
-    }
+  /** Takes note of the queue as it was seen, full. */
+  note(entries: readonly QueueEntry[], now: number): void {
     this.#pauseMs = this.#nextMs(entries, now);
     this.#seen = { tokens: new Set(entries.map(({ token }) => token)), atMs: now };
     this.lookMs = now + this.#pauseMs * (0.5 + 0.5 * Math.random());

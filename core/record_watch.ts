@@ -25,6 +25,8 @@ export class RecordWatch {
   readonly #name: string;
   #running: { readonly stop: AbortController; readonly isIdle: boolean } | undefined;
   #latest: Entry | undefined;
+  /** Whether an entry before the latest has not been taken. */
+  #isSkipping = false;
   #backoff = new Backoff(RETRY);
   #retryMs = -Infinity;
   /** What news said of another record of the lock, that of its queue. */
@@ -66,8 +68,11 @@ export class RecordWatch {
     const stop = runWatch(
       (signal) => this.#backend.watch(this.#key, { signal, idle: isIdle, name: this.#name }),
       (entry) => {
-        if (entry.key === this.#key) this.#latest = entry;
-        else this.#beside = entry;
+        if (entry.key !== this.#key) this.#beside = entry;
+        else {
+          this.#isSkipping ||= this.#latest !== undefined && this.#latest.version !== entry.version;
+          this.#latest = entry;
+        }
         this.#watcher.onNews();
       },
       (error) => {
@@ -91,11 +96,12 @@ export class RecordWatch {
     if (this.#running?.isIdle === false) this.stop();
   }
 
-  /** The latest entry, if it has not been taken yet. */
-  take(): Entry | undefined {
-    const latest = this.#latest;
+  /** The latest entry, if it has not been taken yet, and whether others have come before it that were not taken. */
+  take(): { readonly news: Entry | undefined; readonly skipped: boolean } {
+    const taken = { news: this.#latest, skipped: this.#isSkipping };
     this.#latest = undefined;
-    return latest;
+    this.#isSkipping = false;
+    return taken;
   }
 
   /** The queue with this name, if the news has shown it. Anybody may have sent them: what cannot be read is none. */

@@ -673,6 +673,53 @@ Deno.test("news: an offer that does not repeat the token of the entry grants not
   });
 });
 
+Deno.test("news: an offer that somebody forges who has read the token of the entry is believed no longer than offers are", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  const forge = forging(b);
+  await scene.play(async () => {
+    const { held, waiting } = await passing(scene, { a, b });
+    const [holder] = scene.record.holders;
+    const [{ participant, token }] = scene.queue;
+    const leaseMs = OFFER_MS;
+    const expiresAt = holder.expiresAt! + 1_000_000;
+    const offer = { ...holder, token, fence: scene.nextVersion, offeredTo: participant, leaseMs, expiresAt };
+    forge({ v: 1, holders: [offer] }, scene.nextVersion);
+    await b.process.pause(OFFER_MS + 100);
+    assertEquals((await waiting).held, false);
+    assertEquals(await held.release(), true);
+  });
+});
+
+for (const version of ["new", "old"] as const) {
+  Deno.test(
+    `news: an offer that came while the store was asked is not hidden by a message behind it with ${
+      version === "new" ? "a" : "an"
+    } ${version} version`,
+    async () => {
+      const scene = new Scene();
+      const [a, b] = [scene.enter(), scene.enter()];
+      const forge = forging(b);
+      await scene.play(async () => {
+        const { held, waiting } = await passing(scene, { a, b });
+        const { record: before } = scene;
+        // It asks for a long time, and was answered before the lock is given back.
+        b.distance.backMs = 300;
+        const trying = b.acquire({ wait: false }).catch((error) => error);
+        await b.process.pause(10);
+        b.distance.backMs = 1;
+        await held.release();
+        await b.process.pause(10);
+        forge(before, version === "new" ? scene.nextVersion : "0");
+        assertInstanceOf(await trying, LockAcquisitionError);
+        const from = scene.world.now;
+        await (await waiting).release();
+        assert(scene.world.now - from < OFFER_MS / 2);
+      });
+    },
+  );
+}
+
 Deno.test("local lock: one who may not wait is refused while the lock is given back to others", async () => {
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];

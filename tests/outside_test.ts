@@ -1,13 +1,13 @@
 // When those that have no place in the queue look at it again.
-import { assert, assertEquals } from "@std/assert";
+import { assert } from "@std/assert";
 import { Outside } from "../core/outside.ts";
 import { MAX_QUEUE, type QueueEntry } from "../core/record/record.ts";
 
 const GRACE_MS = 200;
 
-/** A queue whose entries begin with this number. */
-function queue(from: number, length = MAX_QUEUE): QueueEntry[] {
-  return Array.from({ length }, (_, i) => ({
+/** A full queue whose entries begin with this number. */
+function queue(from: number): QueueEntry[] {
+  return Array.from({ length: MAX_QUEUE }, (_, i) => ({
     participant: `p${from + i}`,
     token: `t${from + i}`,
     mode: "exclusive",
@@ -19,17 +19,6 @@ function queue(from: number, length = MAX_QUEUE): QueueEntry[] {
 function assertBetween(found: number, leastMs: number, mostMs: number): void {
   assert(found >= leastMs && found <= mostMs, `between ${leastMs} and ${mostMs}, and not ${found}`);
 }
-
-Deno.test("outside: who has a place, or could have one, looks at nothing again", () => {
-  const outside = new Outside(GRACE_MS);
-  assertEquals(outside.lookMs, Infinity);
-  outside.note(queue(0), 100);
-  outside.note(queue(0, MAX_QUEUE - 1), 200);
-  assertEquals(outside.lookMs, Infinity);
-  outside.note(queue(0), 100);
-  outside.note(undefined, 200);
-  assertEquals(outside.lookMs, Infinity);
-});
 
 Deno.test("outside: a full queue is looked at again after one or two graces", () => {
   for (let i = 0; i < 100; i++) {

@@ -35,6 +35,8 @@ class Watched {
   #answer: Entry | undefined;
   /** What messages have said since, by key. */
   readonly #news = new Map<string, Entry>();
+  /** What a message has said last of the key itself, until somebody has been shown it. */
+  #unseen: Entry | undefined;
   /** When the store was last asked, and after how long it is asked again. */
   askedAt: number = performance.now();
   pollMs = 0;
@@ -73,7 +75,9 @@ class Watched {
   next(shown: WeakSet<Entry>, showsAll: boolean): Entry | undefined {
     if (this.#answer !== undefined && !shown.has(this.#answer)) return this.#answer;
     for (const entry of this.#news.values()) {
-      if ((showsAll || entry.key === this.key) && !shown.has(entry)) return entry;
+      if (!showsAll && entry.key !== this.key || shown.has(entry)) continue;
+      if (entry === this.#unseen) this.#unseen = undefined;
+      return entry;
     }
   }
 
@@ -91,12 +95,22 @@ class Watched {
     this.pollSoon();
   }
 
-  /** A message has come: what it says of the key itself is shown last. */
-  onMessage(entries: readonly Entry[]): void {
+  /**
+   * A message has come: what it says of the key itself is shown last. Answers whether one before it, that nobody has been
+   * shown, is overtaken: anybody may have sent this one, to hide the other.
+   */
+  onMessage(entries: readonly Entry[]): boolean {
     this.messages++;
     for (const entry of entries) if (entry.key !== this.key) this.#put(entry);
-    for (const entry of entries) if (entry.key === this.key) this.#put(entry);
+    let hides = false;
+    for (const entry of entries) {
+      if (entry.key !== this.key) continue;
+      hides ||= this.#unseen !== undefined && this.#unseen === this.#news.get(this.key);
+      this.#put(entry);
+      this.#unseen = entry;
+    }
     this.notify();
+    return hides;
   }
 
   /** What is known may be old. */
@@ -245,7 +259,8 @@ export class Subscriptions {
   readonly #deliver = (channel: string, message: string): void => {
     const watched = this.#byChannel.get(channel);
     const entries = watched && entriesIn(message, watched.key);
-    if (entries !== undefined) watched?.onMessage(entries);
+    if (watched === undefined || entries === undefined) return;
+    if (watched.onMessage(entries) && watched.sleepers.size > 0) void this.ask(watched);
   };
 
   /** Subscribes to what is not subscribed to, on a new connection if there is none, until that is done. */

@@ -22,7 +22,7 @@ export const CORE: readonly Mutant[] = [
   {
     law: "5: those beside a full queue are not woken by every hand-over",
     file: "core/knowledge.ts",
-    from: "return news.queue === (this.#isOutside ? known.queue : this.#members.queuedIn);",
+    from: "return news.queue === (this.#outside === undefined ? this.#members.queuedIn : known.queue);",
     to: "return news.queue === this.#members.queuedIn;",
     test: "tests/crowd_test.ts",
     filter: "of 100",

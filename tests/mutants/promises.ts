@@ -6,7 +6,7 @@ export const PROMISES: readonly Mutant[] = [
   {
     law: "news: a message about the end of a hold is only a hint",
     file: "core/knowledge.ts",
-    from: "if (record === undefined || this.#concernsHolds(record, known.record)) this.drop();",
+    from: "if (isOld || record === undefined || this.#concernsHolds(record, known.record)) this.drop();",
     to:
       "if (record !== undefined && members.holds.length > 0) return { key: this.#key, lock: lockIn(news), queue: undefined };\n    if (record === undefined) this.drop();",
     test: "tests/local_lock_test.ts",
@@ -23,7 +23,7 @@ export const PROMISES: readonly Mutant[] = [
   {
     law: "news: the record of a hold that may have ended is read",
     file: "core/knowledge.ts",
-    from: "if (record === undefined || this.#concernsHolds(record, known.record)) this.drop();",
+    from: "if (isOld || record === undefined || this.#concernsHolds(record, known.record)) this.drop();",
     to: "if (record === undefined) this.drop();\n    else if (members.holds.length > 0) return undefined;",
     test: "tests/local_lock_test.ts",
     filter: "evicted from outside",
