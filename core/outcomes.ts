@@ -114,7 +114,8 @@ export class Outcomes {
     const { backend, clockErrorMs } = this.#lock.store;
     const request = members.firstRequest!;
     const leftMs = expiresAt - clockErrorMs - backend.now() - sleptMs(asked, from);
-    const forMs = Math.min(leftMs, request.leaseMs);
+    // No offer is longer: one who reads tokens and sends messages must not make us believe in it for a whole lease.
+    const forMs = Math.min(leftMs, request.leaseMs, offerMs(backend.graceMs));
     // One that wants it in another way than the one that was queued may not have it; readers have it together.
     if (!isSameMode(holder, request) || (request.mode === "shared" && members.requests.size > 1)) return;
     if (!(forMs > leaseMs / 3)) return;

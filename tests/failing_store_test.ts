@@ -1,4 +1,5 @@
 // A store that is silent, throws, or fails: what callers of a lock are told.
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
 import { memoryBackend, MemoryStore } from "../backends/memory.ts";
@@ -151,4 +152,26 @@ Deno.test("failing store: a store that throws at once fails all of the thousands
   await assertRejects(() => lock("other", { backend, wait: false }).acquire(), LockBackendError);
   assertEquals(sent, 1);
   await held.release();
+});
+
+Deno.test("failing store: who releases once more as soon as it hears that a release has failed is told the same", async () => {
+  let broken = false;
+  const backend = committing((apply) => {
+    if (broken) throw new Error("no such table");
+    return apply();
+  });
+  const held = await lock("report", { backend, leaseMs: 1000 }).acquire();
+  broken = true;
+  const outcomes: Promise<unknown>[] = [];
+  const release = () => void outcomes.push(held.release().catch((error) => error));
+  subscribe("holdfast:released", release);
+  try {
+    release();
+    const [first] = await Promise.all(outcomes);
+    assertEquals(outcomes.length, 2);
+    assertInstanceOf(first, LockBackendError);
+    assertEquals(await outcomes[1], first);
+  } finally {
+    unsubscribe("holdfast:released", release);
+  }
 });

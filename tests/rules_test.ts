@@ -543,6 +543,7 @@ table("whom a commit concerns", [
   ["a renewal",                                           "a:1000 | b",          "a:1300#1 | =",      "",         "everybody"],
   ["an offer, who gets it, and who is next then",         "a:1000^2 | b c d",    "B@b:75 | c d",      "now=1001", "B C"],
   ["or nobody, if nobody is",                             "a:1000^2 | b",        "B@b:75 |",          "now=1001", "B"],
+  ["or the one that joins with it",                       "a:1000^2 | b",        "B@b:75 | a",        "now=1001", "B A"],
   ["and those that hold it beside it",                    "a:1000^2 e:1000 | b", "e:1000 B@b:75 |",   "now=1001", "e B"],
   ["after a second, everybody",                           "a:1000^2 | b c d",    "B@b:75 | c d",      "now=1002", "everybody"],
   ["by a clock that is behind, too",                      "a:1000^1002 | b c",   "B@b:75 | c",        "now=2",    "everybody"],

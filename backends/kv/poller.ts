@@ -91,7 +91,7 @@ export class Poller {
     if (this.#nextMs <= now) this.#lookAtDue(now);
     const nextMs = this.#nextMs;
     if (nextMs === Infinity) this.#alarm.stop();
-    else this.#alarm.set(nextMs, now, this.#arm);
+    else this.#alarm.set(nextMs, this.#arm);
   };
 
   /** When the next look is due; those that are under way are not. */

@@ -165,11 +165,11 @@ export function queueWrite(
 ): QueueRecord | null | undefined {
   const isThere = seen !== undefined && seen.version !== null;
   if (entries.length > 0) return entries === before ? undefined : { v: 1, id: id!, entries };
-  // What the store itself cannot read nobody joins, and nobody clears away.
-  if (seen?.unreadable !== undefined && !isThere) return undefined;
+  // What is not there, or what the store itself cannot read, nobody clears away.
+  if (!isThere) return undefined;
   // Whoever joins writes the queue alone. So that it is not overlooked, an empty queue goes with its name, and only then.
-  if (writesLock) return isThere ? null : undefined;
-  return isThere && entries !== before ? { v: 1, id: id!, entries } : undefined;
+  if (writesLock) return null;
+  return entries === before ? undefined : { v: 1, id: id!, entries };
 }
 
 /**

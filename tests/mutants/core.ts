@@ -345,12 +345,12 @@ export const CORE: readonly Mutant[] = [
     filter: "memory: steal: a thief who is cancelled",
   },
   {
-    law: "7: those who fail on the spot fail one after the other",
+    law: "7: what fails on the spot fails after the call that asked",
     file: "core/conversation.ts",
     from: "queueMicrotask(() => this.#onError(question, error));",
     to: "this.#onError(question, error);",
     test: "tests/failing_store_test.ts",
-    filter: "thousands that wait",
+    filter: "is told the same",
   },
   {
     law: "6: a place that lands late is given back",

@@ -89,7 +89,7 @@ export const OPERATIONS: readonly Mutant[] = [
     from: "sent[0] === tokenOf(request)",
     to: "TOKEN.test(sent[0])",
     ...ADMIN,
-    filter: "asks for another site",
+    filter: "not of this page and browser",
   },
   {
     law: "admin: a release is of one hold",

@@ -131,8 +131,12 @@ export async function playRules(): Promise<number> {
   }
   const seconds = Math.round((performance.now() - started) / 1000);
   const noticed = mutants.length - survivors.length;
+  const breaking = mutants.length - equivalent.size;
+  // Rounded down: 100 is all of them.
+  const score = Math.floor(1000 * noticed / breaking) / 10;
   console.log(
-    `\nrules: ${noticed} of ${mutants.length} noticed, ${equivalent.size} equivalent, ${real.length} survived (${seconds} s)`,
+    `\nrules: ${noticed} of ${mutants.length} noticed, ${equivalent.size} equivalent, ${real.length} survived: ` +
+      `mutation score of ${SOURCES} ${score} % (${seconds} s)`,
   );
   return real.length + stale.length;
 }

@@ -190,7 +190,8 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
   else if (queue !== undefined) {
     const entries = queue.entries.map(shownEntry);
     const isNamed = lock === undefined ? queue.id === QUEUE : queue.id === named;
-    const name = queue.id === QUEUE ? "" : `${queue.id}: `;
+    const format = queue.v === 1 ? "" : `v${queue.v} `;
+    const name = format + (queue.id === QUEUE ? "" : `${queue.id}: `);
     parts[0] += ` | ${isNamed ? "" : "void "}${name}${entries.join(" ") || "0"}`;
   } else if (named !== undefined) parts[0] += " | =";
   if (freedAt !== undefined) parts.push(`free ${freedAt ?? "?"}`);

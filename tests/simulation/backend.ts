@@ -60,6 +60,10 @@ export class SimBackend implements LockBackend {
     return this.parts.time.skewMs;
   }
 
+  get errorMs(): number | undefined {
+    return this.parts.time.errorMs;
+  }
+
   now(): number {
     return this.parts.time.now();
   }
@@ -80,7 +84,7 @@ export class SimBackend implements LockBackend {
       queueSeenMs: this.#queueSeenMs,
       changes,
       concerns,
-      errorMs: this.skewMs / 2,
+      errorMs: this.errorMs ?? this.skewMs / 2,
       answer: "due",
       applied: 0,
     };

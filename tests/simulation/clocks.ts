@@ -14,6 +14,8 @@ export type ClockKind = "stated" | "redis" | "datastore" | "watching";
 /** What a backend knows of the store's time. */
 export interface Timekeeper {
   readonly skewMs: number;
+  /** By how much `now()` may be wrong, if that is known to be less than half of the skew. */
+  readonly errorMs?: number;
   now(): number;
   /** What the store is told of it, if it looks at that. */
   senderMs(): number | undefined;
@@ -52,6 +54,9 @@ function redisTime(process: SimProcess): Timekeeper {
   return {
     get skewMs() {
       return server.skewMs;
+    },
+    get errorMs() {
+      return server.uncertaintyMs;
     },
     now: () => server.now(),
     senderMs: () => Math.floor(server.now()),

@@ -292,6 +292,59 @@ const TABLE: Record<FamilyName, Family> = {
         : restless;
     },
   },
+  /** A machine sleeps while the lock is offered to it, until others have taken it, and wakes with a clock that stood still. */
+  sleepers: {
+    weathers: ["rough"],
+    oneOf: 50,
+    shownBy: "an offer lapsed: its process slept",
+    change: (schedule) => ({
+      ...staged(schedule, 0, [
+        // Its first hold is so brief that it takes the next offer unconfirmed.
+        [{ holdMs: 50 }, { pauseMs: 100, holdMs: 300 }],
+        [{ pauseMs: 20, holdMs: 300 }],
+        [{ pauseMs: 150, holdMs: 2000 }],
+      ]),
+      clock: "redis",
+      graceMs: 240,
+      faults: [{
+        ...fault("suspend", 320 + some(schedule, 0), 0),
+        ms: 500 + 40 * some(schedule, 1),
+      }],
+    }),
+  },
+  /** A waiter leaves the queue while its holder is dead, and nobody tells the next one, whose turn it now is. */
+  "left turns": {
+    weathers: ["rough"],
+    oneOf: 50,
+    shownBy: "a dead holder passed promptly",
+    change: (schedule) => ({
+      ...staged(schedule, 0, [
+        [{ leaseMs: 1000, holdMs: 5000 }],
+        [{ pauseMs: 50, abortAfterMs: 250 + 15 * some(schedule, 0) }],
+        [{ pauseMs: 100 }],
+        [{ pauseMs: 150 }],
+      ]),
+      clock: "stated",
+      graceMs: 300,
+      telling: { ...schedule.telling, drop: 1, late: 0, queueAlone: 0 },
+      faults: [fault("kill", 200)],
+      prompt: true,
+    }),
+  },
+  /** The first in the queue leaves it in the moment in which the lock is offered to it. */
+  crossings: {
+    weathers: ["calm", "rough"],
+    oneOf: 50,
+    shownBy: "cancelled while it was offered the lock",
+    change: (schedule) => ({
+      ...staged(schedule, 0, [
+        [{ holdMs: 200 }],
+        [{ pauseMs: 50, abortAfterMs: 152 + some(schedule, 0) }],
+        [{ pauseMs: 100 }],
+      ]),
+      prompt: true,
+    }),
+  },
   /** A lease that is over before the store's answers come. */
   "short leases": {
     weathers: ["rough"],

@@ -72,6 +72,8 @@ interface Lock {
   believed: Grant[];
   /** When its last holder was named. */
   namedMs: number;
+  /** To whom it is offered now. */
+  offeredTo: string | undefined;
   /** Since when nobody can believe to hold it, as far as the record tells. */
   freeMs: number;
   /** Until when the holder in the record may believe that it holds. */
@@ -324,6 +326,7 @@ export class Invariants {
     for (const holder of removed) this.#onRemoved(lock, holder, applied);
     if (granted.length + removed.length > 0) this.#busy(key);
     const [holder] = after.holders;
+    lock.offeredTo = holder?.offeredTo;
     if (holder === undefined) {
       // It is free since its lease was over, or since the commit that frees it was made.
       if (lock.freeMs === Infinity) lock.freeMs = Math.min(request.madeMs, lock.leaseEndMs);
@@ -459,6 +462,7 @@ export class Invariants {
         at !== key && lockKeyOf(at) === key && value !== null &&
         (JSON.parse(value) as QueueRecord).entries.some((entry) => entry.participant === participant.id)
       );
+      if (this.#lock(key).offeredTo === participant.id) this.mark("cancelled while it was offered the lock");
       if (written?.key === key && written.holders.some(({ token }) => requestOf(token) === ask.id)) {
         this.mark("cancelled while it was granted");
       } else if (joins) this.mark("cancelled while it was joining the queue");
@@ -489,12 +493,10 @@ export class Invariants {
       this.mark("a ghost: a grant that landed when its acquisition was over");
     }
     const [was] = before.lock.holders;
-    if (was?.offeredTo !== undefined && this.#ownerOf(was)?.alive === false) {
-      this.#checkPrompt(
-        lock,
-        was,
-        before.entries.filter(({ participant }) => !this.#isAlive(participant)).length,
-      );
+    if (was !== undefined && this.#ownerOf(was)?.alive === false) {
+      const dead = before.entries.filter(({ participant }) => !this.#isAlive(participant)).length;
+      if (was.offeredTo === undefined) this.#checkTakeover(lock, dead);
+      else this.#checkPrompt(lock, was, dead);
     }
     lock.named.set(idOf(holder), applied);
     lock.named.set(token, applied);
@@ -536,6 +538,28 @@ export class Invariants {
     this.mark("a dead first in the queue passed within two graces");
   }
 
+  /** Where nothing goes wrong but that processes die, whoever lives takes what it is offered, or passes it on. */
+  #checkTaken(lock: Lock, holder: Holder): void {
+    if (!this.#schedule.prompt && this.#weather !== "calm") return;
+    // Who had left the queue when it was offered the lock, as that was left out, need not hear of it.
+    if (!lock.named.get(idOf(holder))!.wrote.queue) return;
+    this.violate(5, `an offer to ${this.#ownerOf(holder)?.name}, which lives, was left to lapse`);
+  }
+
+  /** Where nothing else goes wrong, the lock of a dead holder goes to whoever is the first in the queue by then. */
+  #checkTakeover(lock: Lock, dead: number): void {
+    const { graceMs, skewMs, clock, prompt } = this.#schedule;
+    if (!prompt || clock !== "stated") return;
+    const forMs = this.#world.now - lock.leaseEndMs;
+    const mostMs = 2 * skewMs + 1.02 * dead * graceMs + 70;
+    this.check(
+      forMs <= mostMs,
+      5,
+      `a dead holder kept the next from the lock for ${forMs.toFixed(0)} ms after its lease, not ${mostMs}`,
+    );
+    this.mark("a dead holder passed promptly");
+  }
+
   /** Law 4, and law 1 from the other side: only one's own, the lapsed and the openly evicted are removed. */
   #onRemoved(lock: Lock, holder: Holder, applied: Applied): void {
     const { process, request, after } = applied;
@@ -549,6 +573,8 @@ export class Invariants {
           this.mark("an offer passed on");
         }
       } else if (owner?.alive === false) this.mark("an offer lapsed: its process is dead");
+      else if (owner?.runs === false) this.mark("an offer lapsed: its process slept");
+      else this.#checkTaken(lock, holder);
     }
     if (grant === undefined) {
       const by = lock.named.get(id);
@@ -687,6 +713,7 @@ export class Invariants {
         evictions: new Map(),
         believed: [],
         namedMs: 0,
+        offeredTo: undefined,
         freeMs: 0,
         leaseEndMs: 0,
         failed: false,

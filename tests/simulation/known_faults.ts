@@ -230,7 +230,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     commit: "Core: a machine that has slept takes no offer unconfirmed",
     what: "a machine that has slept takes an offer by a server's clock that stood still",
     weather: "rough",
-    within: 50_000,
+    within: 5000,
     edits: [{
       file: "core/outcomes.ts",
       from: "backend.now() - sleptMs(asked, from);",
@@ -336,8 +336,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     commit: "Core: whose turn it is is read when a lease is over",
     what: "a waiter lets the turn of one pass that has left the queue long ago",
-    weather: "calm",
-    within: 20_000,
+    weather: "rough",
+    within: 5000,
     edits: [{
       file: "core/local_lock.ts",
       from: "if (overForMs !== undefined && at.monotonic - overForMs > this.#knowledge.askedMs) {",
@@ -362,7 +362,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     what:
       "one that was taken out of the queue, as the lock was offered to it, goes without a look at the lock",
     weather: "calm",
-    within: 20_000,
+    within: 5000,
     edits: [{
       file: "core/local_lock.ts",
       from: "this.#know(isOut ? undefined : written.snapshot, at.monotonic);",
