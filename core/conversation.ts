@@ -140,6 +140,7 @@ export class Conversation {
       members.dropDeparture(departure);
       departure.onFailed(error);
     }
+    const wasWaitedFor = members.requests.size > 0;
     for (const request of [...members.requests]) {
       // A request that came after the question was sent will have its own.
       if (request.startedMs <= sentMs) request.retryOrFail(error, sentMs);
@@ -151,7 +152,8 @@ export class Conversation {
     }
     if (members.requests.size === 0) {
       if (this.footprint.isOpen && (isFatal || this.footprint.isOver(now))) this.#giveUp(error);
-      if (isFatal) members.queuedIn = undefined;
+      // A place in the queue is given back when nobody waits for it any more, which may fail, too, and is then given up.
+      if (isFatal && !wasWaitedFor) members.queuedIn = undefined;
     }
     this.#lock.schedule();
   }

@@ -492,8 +492,9 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
       if (isFatal || departure.hold.leftMs() <= 0) this.#endDeparture(departure).onFailed(error);
     }
     const request = this.#request!;
+    // Places in queues are given back when nobody waits for them any more, which may fail, too, and is then given up.
     if (request.isWaiting) request.retryOrFail(error, sentMs);
-    if (!request.isWaiting && (isFatal || this.#footprint.isOver(now))) this.#giveUp(error);
+    else if (isFatal || this.#footprint.isOver(now)) this.#giveUp(error);
     this.#isWoken = true;
   }
 

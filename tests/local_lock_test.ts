@@ -335,6 +335,31 @@ Deno.test("local lock: one that is looked at when it is over, as the store faile
   });
 });
 
+Deno.test("local lock: who cannot wait any longer, because the store has failed for good, leaves the queue", async () => {
+  const scene = new Scene();
+  const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const held = await a.acquire();
+    const next = b.acquire();
+    await b.process.pause(100);
+    const failing = c.acquire().catch((error) => error);
+    await c.process.pause(100);
+    assertEquals(scene.queued, 2);
+    const { read } = c.backend;
+    c.backend.read = () => {
+      c.backend.read = read;
+      return Promise.reject(new LockBackendError("no permission"));
+    };
+    await held.release();
+    await next;
+    assertInstanceOf(await failing, LockBackendError);
+    await c.process.pause(5000);
+    assertEquals(scene.queued, 0);
+    await (await next).release();
+    assertEquals(scene.version, null);
+  });
+});
+
 Deno.test("local lock: who has had its turn lines up behind the others, however long ago it asked for the next", async () => {
   const scene = new Scene();
   const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
