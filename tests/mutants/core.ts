@@ -424,6 +424,14 @@ export const CORE: readonly Mutant[] = [
     filter: "memory: hold: who never waits takes over",
   },
   {
+    law: "5: where clocks mean nothing, what was seen outlives thousands of other locks",
+    file: "core/participant.ts",
+    from: "if (lock.isIdle && !lock.remembers) locks",
+    to: "if (lock.isIdle) locks",
+    test: "tests/observations_test.ts",
+    filter: "of many locks",
+  },
+  {
     law: "4: a cleanup changes only what it has judged",
     file: "core/operators/cleanup.ts",
     from: "const step = sweep(snapshot, olderThanMs",

@@ -166,7 +166,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     edits: [{
       file: "tests/simulation/clocks.ts",
       from: "const behindMs = errorOf(aheadMs, answer);",
-      to: "const behindMs = errorOf(server.aheadMs + 0 * aheadMs, answer);",
+      to: "const behindMs = errorOf(server.aheadAt(clock.monotonicMs()) + 0 * aheadMs, answer);",
     }],
   },
   {
