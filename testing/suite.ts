@@ -4,6 +4,7 @@ import { within } from "../core/time_limit.ts";
 import { failureCases } from "./failure_cases.ts";
 import { formCases } from "./form_cases.ts";
 import { holdCases } from "./hold_cases.ts";
+import { modeCases } from "./mode_cases.ts";
 import { operatorCases } from "./operator_cases.ts";
 import { recordCases } from "./record_cases.ts";
 import { Stage, type TestPeer } from "./stage.ts";
@@ -46,6 +47,7 @@ const rooms = [
   recordCases,
   holdCases,
   waitingCases,
+  modeCases,
   stealingCases,
   formCases,
   operatorCases,
