@@ -1,6 +1,7 @@
 import { kvBackend } from "@holdfast/lock/backends/kv";
 import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
 import { testBackend, type TestPeer } from "@holdfast/lock/testing";
+import { AS_EXCLUSIVE, testLocks } from "../testing/suite.ts";
 
 const { test } = Deno;
 const skip = test.ignore;
@@ -34,6 +35,11 @@ function oneHandle(path: string): () => Promise<TestPeer> {
 
 const memory = shared(() => new MemoryStore(), (store) => memoryBackend({ store }));
 testBackend({ name: "memory", test, skip, limitMs, open: memory });
+
+// What is promised of a lock is promised of one that is held in another way, too.
+for (const [how, lock] of Object.entries(AS_EXCLUSIVE)) {
+  testLocks({ name: `memory: ${how}`, test, open: memory, ...lock });
+}
 
 // Open all the time, so that the sanitizers see whatever a test leaves running on it.
 const kv = await Deno.openKv(":memory:");
