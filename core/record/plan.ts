@@ -69,14 +69,23 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
 
   // The lock goes to those whose turn it is: to the first in the queue, if we are the one who frees it, and to us.
   const turnInMs = turnOf(scene, room, queue);
-  const { admitted, granted, entries: staying } = takeTurns(queue, { wanting, turnInMs, room, scene });
+  // The first in the queue may have been all that kept those behind it from joining the holders.
+  const leavesHead = standing.length > 0 && queue.isQueued && queue.ahead === 0 &&
+    !wanting.some(({ mayWait }) => mayWait);
+  const { admitted, granted, entries: staying } = takeTurns(queue, {
+    wanting,
+    turnInMs,
+    standing,
+    frees: frees || leavesHead,
+    scene,
+  });
   const patient = wanting.slice(admitted.length).find(({ mayWait }) => mayWait);
   const holders = [...standing, ...granted];
   const grants = [...ours.grants, ...admitted.map(grantOf)];
 
   // Who still waits is queued.
   const others = withOurs(staying, patient, members);
-  const changes = frees || admitted.length > 0;
+  const changes = frees || granted.length > 0;
   const isOurs = (holder: Holder) => members.intentOf(holder) !== "foreign";
   // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
   const joinsLater = !changes && !ours.renews && isOursAlone(standing, isOurs);

@@ -54,10 +54,11 @@ export interface Turns {
  */
 export function takeTurns(
   { entries, ahead, isQueued }: Queue,
-  { wanting, turnInMs, room: { standing, frees }, scene }: {
+  { wanting, turnInMs, standing, frees, scene }: {
     readonly wanting: readonly Claim[];
     readonly turnInMs: number;
-    readonly room: Room;
+    readonly standing: readonly Holder[];
+    readonly frees: boolean;
     readonly scene: Scene;
   },
 ): Turns {
