@@ -659,6 +659,8 @@ export class Invariants {
       if (!wrote.queue && lock.joined.get(entry.participant)!.atMs > request.queueSeenMs) continue;
       const { process, participant } = this.#participants.get(entry.participant)!;
       if (!process.alive) this.mark("a dead waiter passed");
+      // A process that has just left, and asks again while that is written, lets others go first itself.
+      else if (process === applied.process && offeredTo !== undefined) continue;
       else if (process.runs && this.#waitingOf(participant, this.#keyOf(lock)).length > 0) waiting = true;
     }
     if (!waiting) return;
