@@ -79,17 +79,22 @@ export class ServerClock {
   /** The server's time, in milliseconds since the Unix epoch; before its first answer, this machine's. */
   now(): number {
     const nowMs = this.#clock.monotonicMs();
-    return nowMs + this.#aheadAt(nowMs);
+    return nowMs + this.aheadAt(nowMs);
   }
 
-  /** By how much the server's clock is ahead of the monotonic one, as it is seen now. */
-  get aheadMs(): number {
-    return this.#aheadAt(this.#clock.monotonicMs());
+  /** By how much the server's clock is ahead of the monotonic one, as it is seen at this moment. */
+  aheadAt(nowMs: number): number {
+    // The middle of what is known, which ages on both sides alike.
+    if (this.#isSaidByAnswers(nowMs)) return (this.#least + this.#most) / 2;
+    const { least, most } = this.#boundsAt(nowMs) ?? this.#wall(0);
+    return (least + most) / 2;
   }
 
   /** By how much `now()` may be wrong, in either direction; `Infinity` if nothing is known. */
   get uncertaintyMs(): number {
-    const bounds = this.#boundsAt(this.#clock.monotonicMs());
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#isSaidByAnswers(nowMs)) return this.#errorAt(nowMs);
+    const bounds = this.#boundsAt(nowMs);
     return bounds === undefined ? Infinity : halfOf(bounds);
   }
 
@@ -133,22 +138,17 @@ export class ServerClock {
     return (this.#most - this.#least) / 2 + driftMs(nowMs - this.#heardMs);
   }
 
-  #aheadAt(nowMs: number): number {
+  /** Whether the answers say at least as much as the wall clock can, which is then not asked. */
+  #isSaidByAnswers(nowMs: number): boolean {
     const errorMs = this.#wallErrorMs;
-    if (this.#isKnown && (errorMs === undefined || this.#errorAt(nowMs) <= errorMs)) {
-      // The middle of what is known, which ages on both sides alike.
-      return (this.#least + this.#most) / 2;
-    }
-    const { least, most } = this.#boundsAt(nowMs) ?? this.#wall(0);
-    return (least + most) / 2;
+    return this.#isKnown && (errorMs === undefined || this.#errorAt(nowMs) <= errorMs);
   }
 
   #boundsAt(nowMs: number): Bounds | undefined {
     const errorMs = this.#wallErrorMs;
     const agedMs = driftMs(nowMs - this.#heardMs);
     const known = this.#isKnown ? { least: this.#least - agedMs, most: this.#most + agedMs } : undefined;
-    // The wall clock is asked only where the answers say less than it can.
-    if (errorMs === undefined || (known !== undefined && this.#errorAt(nowMs) <= errorMs)) return known;
+    if (errorMs === undefined || this.#isSaidByAnswers(nowMs)) return known;
     const wall = this.#wall(errorMs);
     return known === undefined ? wall : overlapOf(known, wall) ?? known;
   }

@@ -53,15 +53,15 @@ export class Alarm {
   }
 
   /**
-   * Calls `ring` once `monotonicMs`, which is `now`, is `dueMs`, instead of what it was set to call. With `background`
-   * it does not keep the process alive.
+   * Calls `ring` once `monotonicMs` is `dueMs`, instead of what it was set to call. With `background` it does not keep the
+   * process alive.
    */
-  set(dueMs: number, now: number, ring: () => void, background = false): void {
+  set(dueMs: number, ring: () => void, background = false): void {
     if (this.#timer === undefined || dueMs < this.#ringsMs) {
       this.stop();
       this.#ringsMs = dueMs;
       // A moment may be less away than the clock can tell: some time must pass until the next look.
-      this.#timer = this.#clock.after(Math.max(1, dueMs - now), this.#look);
+      this.#timer = this.#clock.after(Math.max(1, dueMs - this.#clock.monotonicMs()), this.#look);
       this.#background = false;
     }
     this.#dueMs = dueMs;
@@ -79,8 +79,7 @@ export class Alarm {
 
   readonly #look = (): void => {
     this.#timer = undefined;
-    const now = this.#clock.monotonicMs();
-    if (now < this.#dueMs) this.set(this.#dueMs, now, this.#ring, this.#background);
+    if (this.#clock.monotonicMs() < this.#dueMs) this.set(this.#dueMs, this.#ring, this.#background);
     else this.#ring();
   };
 }

@@ -1,4 +1,4 @@
-import type { Clock, Moment } from "./clock.ts";
+import { type Clock, type Moment, momentOf } from "./clock.ts";
 import { backendError, LockBackendError } from "./errors.ts";
 import { publishBackendError } from "./events.ts";
 import { Footprint, type Tracked } from "./footprint.ts";
@@ -29,8 +29,8 @@ export interface AskingLock extends Asker {
   readonly key: string;
   /** An answer has been told: news may have come meanwhile, which it was more important than. */
   hearNews(): void;
-  /** What follows from an answer, after all who are told of it have been. */
-  goOn(): void;
+  /** What follows from an answer that came `now`, after all who are told of it have been. */
+  goOn(now: Moment): void;
   /** What was planned may have been done or not. */
   onUnknown(commit: Commit): void;
   /** Plans anew, once what goes on now is over. */
@@ -163,7 +163,8 @@ export class Conversation {
     if (question !== this.question) return this.#onLate(question);
     this.question = undefined;
     this.asked = question.at;
-    this.answeredMs = this.#clock.monotonicMs();
+    const now = question.answered = momentOf(this.#clock);
+    this.answeredMs = now.monotonic;
     this.#isAnswering = true;
     try {
       question.tell(this.#lock, answer);
@@ -173,7 +174,7 @@ export class Conversation {
     } finally {
       this.#isAnswering = false;
     }
-    this.#lock.goOn();
+    this.#lock.goOn(now);
   }
 
   #onError(question: Question<unknown>, error: unknown): void {

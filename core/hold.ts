@@ -20,7 +20,7 @@ export interface HeldLock extends ChangedLock {
   /** What a hold wants has changed: when it is to be renewed, or that somebody looks at it. */
   arm(): void;
   /** Gives it back, and tells the departure what came of it. */
-  release(departure: Departure): void;
+  release(departure: Departure, now: Moment): void;
   /** Looks at the store whether it is still there, and answers the version of the record; if not, it is lost. */
   confirm(hold: Hold): Promise<string | undefined>;
   onLost(hold: Hold): void;
@@ -108,8 +108,12 @@ export class Hold {
 
   /** Whether it is surely still ours. The first look after the lease has run out says no, and publishes the loss. */
   get held(): boolean {
+    return this.#isHeldAt(momentOf(this.lock.clock));
+  }
+
+  #isHeldAt(now: Moment): boolean {
     if (this.#state !== "held") return false;
-    if (this.leftMs() > 0) return true;
+    if (this.leftMs(now) > 0) return true;
     this.lose("expired");
     return false;
   }
@@ -254,10 +258,14 @@ export class Hold {
   }
 
   #end(): Promise<boolean> {
-    if (this.held) {
+    const now = momentOf(this.lock.clock);
+    if (this.#isHeldAt(now)) {
       this.#state = "released";
       this.change?.reject(new LockLostError(this.identifier, "released", this.fencingToken));
-      return new Promise((resolve, reject) => this.lock.release(new Departure(this, { resolve, reject })));
+      const heldMs = now.monotonic - this.grantedMs;
+      return new Promise((resolve, reject) =>
+        this.lock.release(new Departure(this, heldMs, { resolve, reject }), now)
+      );
     }
     // After a loss there is nothing to give back, but the record may still name it.
     if (this.lost?.reason === "expired") this.lock.withdraw(this);
@@ -295,9 +303,9 @@ export class Departure {
   readonly heldMs: number;
   readonly #done: ReleaseDone;
 
-  constructor(hold: Hold, done: ReleaseDone) {
+  constructor(hold: Hold, heldMs: number, done: ReleaseDone) {
     this.hold = hold;
-    this.heldMs = hold.ageMs;
+    this.heldMs = heldMs;
     this.#done = done;
   }
 

@@ -76,7 +76,10 @@ export class Knowledge {
     this.#snapshot = undefined;
     this.lastSeen = FREE;
     this.#outdatedMs = Infinity;
-    if (this.#store.backend.skewMs !== Infinity || this.seen?.isEmpty) this.seen = undefined;
+    const { seen } = this;
+    if (seen !== undefined && (seen.isEmpty || this.#store.backend.skewMs !== Infinity)) {
+      this.seen = undefined;
+    }
   }
 
   /** What follows from it at this moment. */

@@ -80,7 +80,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** Takes in a request. */
   request(identifier: string, options: CheckedOptions, done: Done): void {
     const members = this.#members;
-    const request = new Request(this, { identifier, options, token: this.#participant.newToken(), done });
+    const now = momentOf(this.clock);
+    const token = this.#participant.newToken();
+    const request = new Request(this, { identifier, options, token, startedMs: now.monotonic, done });
     const isFirst = members.requests.size === 0;
     members.addRequest(request);
     request.start();
@@ -92,13 +94,13 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       if (this.#conversation.question === undefined) this.#knowledge.drop();
     } // One more behind others that wait changes nothing, unless it wants to know at once, or is less patient.
     else if (!isFirst && mayWait && stealAfterMs === undefined) return;
-    this.run();
+    this.run(now);
   }
 
-  release(departure: Departure): void {
+  release(departure: Departure, now: Moment): void {
     this.#outcomes.noteHeld(departure.heldMs);
     this.#members.addDeparture(departure);
-    this.run();
+    this.run(now);
   }
 
   onLost(hold: Hold): void {
@@ -210,10 +212,11 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
 
   // The one loop.
 
-  run(): void {
-    const { outage, footprint } = this.#conversation;
+  /** Does what is to be done now, which was `now` at the earliest. */
+  run(now?: Moment): void {
     // The answer to what is asked runs it again.
     if (this.#conversation.isBusy) return;
+    const { outage, footprint } = this.#conversation;
     const members = this.#members;
     members.expire();
     const isPausing = outage.retryMs > 0 && outage.retryMs > this.clock.monotonicMs();
@@ -223,7 +226,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const isQueueUnknown = snapshot.lock.record.queue !== undefined && snapshot.queue === undefined;
     if (footprint.isOpen && isQueueUnknown) return this.#look({ withQueue: true });
     // Before the record's own time is read: a process may be frozen between the two, and must count its lease from here.
-    const at = momentOf(this.clock);
+    const at = now ?? momentOf(this.clock);
     members.lookAt(at.monotonic);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, at));
     if (next.needsQueue) return this.#look({ withQueue: true });
@@ -295,7 +298,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     this.#know(snapshot, at.monotonic);
   }
 
-  onDecided({ at, snapshot, plan: next }: Commit, answer: CommitResult): void {
+  onDecided(commit: Commit, answer: CommitResult): void {
+    const { at, snapshot, plan: next } = commit;
     const members = this.#members;
     const written = this.store.written(snapshot, next, answer);
     this.#onDone();
@@ -312,7 +316,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { lock, grants } = next;
     if (lock !== undefined) this.#outcomes.onWritten(snapshot.lock.record, after, at);
     if (grants !== undefined) {
-      for (const grant of grants) this.#outcomes.onGranted(grant, after, at);
+      for (const grant of grants) this.#outcomes.onGranted(grant, after, commit);
     }
     this.#know(written.snapshot, at.monotonic);
   }
@@ -378,7 +382,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { footprint, asked } = this.#conversation;
     const { record } = snapshot.lock;
     // What may have been left is there to be seen now, until it has been taken out, or is not there.
-    const left = record.holders.find((holder) => members.isLeft(holder));
+    const left = members.leftIn(record);
     if (left === undefined) {
       // An entry of ours may be in the queue that the lock names.
       const isKnown = record.queue === undefined || snapshot.queue !== undefined;
@@ -390,7 +394,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   }
 
   /** Goes on after an answer. Most often a lock was granted, or is free, and there is nothing more to do. */
-  goOn(): void {
+  goOn(now: Moment): void {
     const { holds } = this.#members;
     const { snapshot } = this.#knowledge;
     if (this.isBusy || snapshot === undefined) return this.run();
@@ -398,7 +402,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (holds.length === 0 && version === null) return this.#fallIdle();
     // Who is queued behind a hold must be known when it is given back.
     if (record.queue !== undefined && queue === undefined) return this.#look({ withQueue: true });
-    if (holds.length === 1 && record.holders.length === 1) return this.arm();
+    if (holds.length === 1 && record.holders.length === 1) return this.arm(now);
     this.run();
   }
 
@@ -437,7 +441,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     }
     if (dueMs === Infinity) return this.#alarm.stop();
     // A lock that was forgotten must lapse, not keep its process alive; one that is waited for keeps it.
-    this.#alarm.set(dueMs, now.monotonic, this.#tick, !this.isBusy);
+    this.#alarm.set(dueMs, this.#tick, !this.isBusy);
   }
 
   readonly #tick = (): void => {

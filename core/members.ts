@@ -28,6 +28,8 @@ export class LocalMembers implements Members {
   leavesQueueOut = false;
   /** The fencing token of the last offer that was taken: each is taken once. */
   #takenFence: string | undefined;
+  /** When the current look at the records began: a renewal that is due is due by this. */
+  atMs = 0;
   /** Whether one of our holds is to be renewed by the current plan: those beside it are renewed with it. */
   #renews = false;
   /** When the last request came that may not wait. */
@@ -63,9 +65,9 @@ export class LocalMembers implements Members {
 
   intentOf(holder: Holder): Intent {
     const { token, offeredTo } = holder;
-    if (!this.#of.owns(token)) return "foreign";
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
+    if (!this.#of.owns(token)) return "foreign";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.#requestOf(token) === undefined ? "leave" : "confirm";
   }
@@ -82,6 +84,7 @@ export class LocalMembers implements Members {
 
   /** A look at the records begins: what is due by now is to be renewed. */
   lookAt(atMs: number): void {
+    this.atMs = atMs;
     this.#renews = false;
     for (const { renewAtMs } of this.holds) this.#renews ||= renewAtMs <= atMs;
   }
@@ -172,9 +175,12 @@ export class LocalMembers implements Members {
     this.queuedIn = undefined;
   }
 
-  /** Whether it is of this process, nobody here owns it, and nobody is giving it back. */
-  isLeft(holder: Holder): boolean {
-    return this.intentOf(holder) === "leave" && !this.departures.some(({ hold }) => isOf(hold, holder));
+  /** The holder that is of this process, although nobody here owns it or is giving it back. */
+  leftIn({ holders }: LockRecord): Holder | undefined {
+    for (const holder of holders) {
+      if (this.intentOf(holder) !== "leave") continue;
+      if (!this.departures.some(({ hold }) => isOf(hold, holder))) return holder;
+    }
   }
 
   // Those that hold it.

@@ -79,33 +79,39 @@ export function evidenceOf(seen: Observations | undefined, look: Look): Evidence
 
 class ObservedEvidence implements Evidence {
   readonly #seen: Observations | undefined;
-  readonly #look: Look;
+  readonly #store: Store;
+  readonly #atMs: number;
+  readonly #version: string | null;
+  readonly #members: Look["members"];
   #now: number | undefined;
 
-  constructor(seen: Observations | undefined, look: Look) {
+  constructor(seen: Observations | undefined, { store, atMs, version, members }: Look) {
     this.#seen = seen;
-    this.#look = look;
+    this.#store = store;
+    this.#atMs = atMs;
+    this.#version = version;
+    this.#members = members;
   }
 
   // A release needs no time; everything else sees the same.
   get now(): number {
-    return this.#now ??= this.#look.store.now();
+    return this.#now ??= this.#store.now();
   }
 
   get skewMs(): number {
-    return this.#look.store.backend.skewMs;
+    return this.#store.backend.skewMs;
   }
 
   get errorMs(): number {
-    return this.#look.store.clockErrorMs;
+    return this.#store.clockErrorMs;
   }
 
   get graceMs(): number {
-    return this.#look.store.backend.graceMs;
+    return this.#store.backend.graceMs;
   }
 
   holderSeenMs(holder: Holder): number {
-    return this.#look.members?.ageOf(holder) ?? this.#forMs(this.#seen?.holderSinceMs(holder));
+    return this.#members?.ageOf(holder) ?? this.#forMs(this.#seen?.holderSinceMs(holder));
   }
 
   leaseSeenMs(holder: Holder): number {
@@ -113,10 +119,10 @@ class ObservedEvidence implements Evidence {
   }
 
   freeSeenMs(): number {
-    return this.#forMs(this.#seen?.freeSinceMs(this.#look.version));
+    return this.#forMs(this.#seen?.freeSinceMs(this.#version));
   }
 
   #forMs(sinceMs: number | undefined): number {
-    return sinceMs === undefined ? 0 : this.#look.atMs - sinceMs;
+    return sinceMs === undefined ? 0 : this.#atMs - sinceMs;
   }
 }

@@ -58,16 +58,18 @@ export class Outcomes {
   }
 
   /** A commit of ours has made this request the holder. */
-  onGranted({ claim, token }: Grant, record: LockRecord, at: Moment): void {
+  onGranted({ claim, token }: Grant, record: LockRecord, { at, answered = at }: Commit): void {
     const request = claim as Request;
-    const fence = record.holders.find((holder) => holder.token === token)?.fence;
+    const fence = fenceOf(record, token);
     // What was granted to one that has gone is taken out again: nobody here owns it.
     if (!request.isWaiting || fence === undefined) return;
-    const now = momentOf(this.#lock.clock);
     const forMs = request.leaseMs;
-    if (spanMs(at, now) >= forMs) return this.#onLateGrant(request);
+    if (spanMs(at, answered) >= forMs) return this.#onLateGrant(request);
     const lease = { from: at, forMs };
-    this.#hold(request, new Hold(this.#lock, { request, token, fence, lease, grantedMs: now.monotonic }));
+    this.#hold(
+      request,
+      new Hold(this.#lock, { request, token, fence, lease, grantedMs: answered.monotonic }),
+    );
   }
 
   /** The store has shown this record: what of ours it does not name is over, and what it offers to us is taken. */
@@ -143,4 +145,8 @@ function isTakenOut(hold: Hold, before: LockRecord, after: LockRecord | null): b
 /** How long this machine may have slept since the store was last asked: it then knows less of the store's time. */
 function sleptMs(asked: Moment | undefined, now: Moment): number {
   return asked === undefined ? Infinity : spanMs(asked, now) - (now.monotonic - asked.monotonic);
+}
+
+function fenceOf({ holders }: LockRecord, token: string): string | undefined {
+  for (const holder of holders) if (holder.token === token) return holder.fence;
 }

@@ -19,6 +19,8 @@ export abstract class Question<Answer> {
   readonly at: Moment;
   /** Until when its answer is waited for. */
   dueMs = Infinity;
+  /** When the answer came. */
+  answered: Moment | undefined;
 
   constructor(at: Moment) {
     this.at = at;

@@ -57,10 +57,11 @@ export class Request implements Claim {
 
   constructor(
     lock: RequestedLock,
-    { identifier, options, token, done }: {
+    { identifier, options, token, startedMs, done }: {
       readonly identifier: string;
       readonly options: CheckedOptions;
       readonly token: string;
+      readonly startedMs: number;
       readonly done: Done;
     },
   ) {
@@ -69,7 +70,7 @@ export class Request implements Claim {
     this.identifier = identifier;
     this.options = options;
     this.token = token;
-    this.startedMs = lock.clock.monotonicMs();
+    this.startedMs = startedMs;
   }
 
   /** Begins to wait: from now on it may be cancelled, and its time runs. */

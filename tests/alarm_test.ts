@@ -41,7 +41,7 @@ Deno.test("alarm: it rings once, when it is due", () => {
   const { clock, moveTo, running } = standing();
   const alarm = new Alarm(clock);
   const rung: string[] = [];
-  alarm.set(1100, 1000, () => rung.push("a"));
+  alarm.set(1100, () => rung.push("a"));
   moveTo(1099);
   assertEquals(rung, []);
   moveTo(1100);
@@ -53,8 +53,8 @@ Deno.test("alarm: set for later it keeps its timer, and rings only for the last 
   const { clock, moveTo, running } = standing();
   const alarm = new Alarm(clock);
   const rung: string[] = [];
-  alarm.set(1100, 1000, () => rung.push("a"));
-  alarm.set(1500, 1000, () => rung.push("b"));
+  alarm.set(1100, () => rung.push("a"));
+  alarm.set(1500, () => rung.push("b"));
   assertEquals(running(), [{ at: 1100, kept: true }]);
   moveTo(1100);
   assertEquals([rung, running()], [[], [{ at: 1500, kept: true }]]);
@@ -66,8 +66,8 @@ Deno.test("alarm: set for sooner it rings sooner", () => {
   const { clock, moveTo, running } = standing();
   const alarm = new Alarm(clock);
   const rung: string[] = [];
-  alarm.set(1500, 1000, () => rung.push("a"));
-  alarm.set(1100, 1000, () => rung.push("b"));
+  alarm.set(1500, () => rung.push("a"));
+  alarm.set(1100, () => rung.push("b"));
   assertEquals(running(), [{ at: 1100, kept: true }]);
   moveTo(1100);
   moveTo(1500);
@@ -77,12 +77,12 @@ Deno.test("alarm: set for sooner it rings sooner", () => {
 Deno.test("alarm: in the background it keeps no process alive, not even when it has rung too early", () => {
   const { clock, moveTo, running } = standing();
   const alarm = new Alarm(clock);
-  alarm.set(1100, 1000, () => {});
-  alarm.set(1500, 1000, () => {}, true);
+  alarm.set(1100, () => {});
+  alarm.set(1500, () => {}, true);
   assertEquals(running(), [{ at: 1100, kept: false }]);
   moveTo(1100);
   assertEquals(running(), [{ at: 1500, kept: false }]);
-  alarm.set(1600, 1100, () => {});
+  alarm.set(1600, () => {});
   assertEquals(running(), [{ at: 1500, kept: true }]);
   alarm.stop();
   alarm.stop();
@@ -92,6 +92,6 @@ Deno.test("alarm: in the background it keeps no process alive, not even when it 
 Deno.test("alarm: what is due at once lets some time pass", () => {
   const { clock, running } = standing();
   const alarm = new Alarm(clock);
-  alarm.set(1000, 1000, () => {});
+  alarm.set(1000, () => {});
   assertEquals(running(), [{ at: 1001, kept: true }]);
 });

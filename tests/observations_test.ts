@@ -1,7 +1,10 @@
 // What a process has seen of a lock, and since when.
 import { assertEquals } from "@std/assert";
+import { memoryBackend, MemoryStore } from "../backends/memory.ts";
 import type { Clock } from "../core/clock.ts";
+import { Lock } from "../core/lock.ts";
 import { Observations } from "../core/observations.ts";
+import { participantOf } from "../core/participant.ts";
 import { snapshotOf } from "../core/record/codec.ts";
 
 /** A holder as the tests name it: `fence#renewals`. */
@@ -59,4 +62,24 @@ Deno.test("observations: a lock is free since its record has been seen so", () =
   assertEquals([seen.freeSinceMs("1"), seen.freeSinceMs("2")], [undefined, 30]);
   look(40, "3", "f");
   assertEquals([seen.freeSinceMs("2"), seen.isEmpty], [undefined, false]);
+});
+
+Deno.test("participant: of many locks that nobody uses it keeps those that it has seen held", async () => {
+  const store = new MemoryStore();
+  const backend = { ...memoryBackend({ store }), skewMs: Infinity };
+  const theirs = await Lock.acquire("theirs", { backend: memoryBackend({ store }) });
+  const ours = await Lock.acquire("ours", { backend });
+  assertEquals(await Lock.acquire("theirs", { backend, wait: false }), null);
+  const participant = participantOf(backend);
+  const [unused, seen, used] = ["unused", "theirs", "ours"].map((key) => participant.lock(key));
+  assertEquals([unused, seen, used].map(({ isIdle, remembers }) => [isIdle, remembers]), [
+    [true, false],
+    [true, true],
+    [false, false],
+  ]);
+  for (let i = 0; i < 2000; i++) participant.lock(`other ${i}`);
+  const isKept = (key: string, lock: unknown) => participant.lock(key) === lock;
+  assertEquals([isKept("unused", unused), isKept("theirs", seen), isKept("ours", used)], [false, true, true]);
+  await ours?.release();
+  await theirs?.release();
 });

@@ -79,7 +79,7 @@ class Scene {
   /** By how much the clock is wrong now. It must never be more than it says. */
   get wrongMs(): number {
     const { server } = this;
-    const wrongMs = server.aheadMs - this.#serverMs;
+    const wrongMs = server.aheadAt(this.#nowMs) - this.#serverMs;
     assert(
       Math.abs(wrongMs) <= server.uncertaintyMs + 0.01,
       `wrong by ${wrongMs} ms, it says ${server.uncertaintyMs}`,

@@ -97,7 +97,7 @@ export class DatastoreStore implements LockBackend {
       mutations: changes.map((change) => mutationOf(change, this.#keyOf(change.key), this.now())),
     };
     const backoff = new Backoff(ABORTED_BACKOFF);
-    const { aheadMs } = this.#clock;
+    const aheadMs = this.#clock.aheadAt(systemClock.monotonicMs());
     for (const started = performance.now();;) {
       const sentMs = systemClock.monotonicMs();
       try {

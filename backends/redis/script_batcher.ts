@@ -126,7 +126,7 @@ export class ScriptBatcher {
     const args: string[] = [];
     for (const { script, keyCount, words } of pending) {
       opcodes += script.opcode;
-      for (const [i, word] of words.entries()) (i < keyCount ? keys : args).push(word);
+      for (let i = 0; i < words.length; i++) (i < keyCount ? keys : args).push(words[i]);
     }
     const distribute = (replies: unknown) => {
       if (!Array.isArray(replies)) throw unexpected(replies);

@@ -114,7 +114,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     const { reconnects } = this.adapter;
     const sent = performance.now();
     // Other answers may set the clock right before this one comes; what is sent now was written by it as it is.
-    const { aheadMs } = this.#clock;
+    const aheadMs = this.#clock.aheadAt(sent);
     const notify = this.#subscriptions.notifier(changes);
     return this.#apply(changes, concerns, (reply) => {
       if (Array.isArray(reply)) {

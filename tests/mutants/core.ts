@@ -7,7 +7,7 @@ export const CORE: readonly Mutant[] = [
     law: "1: the lease is counted from before the write was sent",
     file: "core/outcomes.ts",
     from: "const lease = { from: at, forMs };",
-    to: "const lease = { from: now, forMs };",
+    to: "const lease = { from: answered, forMs };",
     test: "tests/local_lock_test.ts",
     filter: "counted from when",
   },
@@ -198,7 +198,7 @@ export const CORE: readonly Mutant[] = [
   {
     law: "7: a hold that was lost is not given back",
     file: "core/hold.ts",
-    from: "if (this.held) {\n      this.#state",
+    from: "if (this.#isHeldAt(now)) {\n      this.#state",
     to: "if (true) {\n      this.#state",
     test: "tests/events_test.ts",
     filter: "ran out",
@@ -213,16 +213,16 @@ export const CORE: readonly Mutant[] = [
   {
     law: "2: an heir is granted no lease that has run out",
     file: "core/outcomes.ts",
-    from: "if (spanMs(at, now) >= forMs) return this.#onLateGrant(request);",
-    to: "if (spanMs(at, now) >= Infinity) return this.#onLateGrant(request);",
+    from: "if (spanMs(at, answered) >= forMs) return this.#onLateGrant(request);",
+    to: "if (spanMs(at, answered) >= Infinity) return this.#onLateGrant(request);",
     ...CONFORMANCE,
     filter: "memory: failure: a grant that takes longer",
   },
   {
     law: "alarm: what rings too early goes on",
     file: "core/clock.ts",
-    from: "if (now < this.#dueMs) this.set(",
-    to: "if (now < 0) this.set(",
+    from: "if (this.#clock.monotonicMs() < this.#dueMs)",
+    to: "if (this.#clock.monotonicMs() < 0)",
     test: "tests/alarm_test.ts",
   },
   {
@@ -322,8 +322,8 @@ export const CORE: readonly Mutant[] = [
   {
     law: "alarm: time passes between two looks",
     file: "core/clock.ts",
-    from: "Math.max(1, dueMs - now)",
-    to: "dueMs - now",
+    from: "Math.max(1, dueMs - this.#clock.monotonicMs())",
+    to: "dueMs - this.#clock.monotonicMs()",
     test: "tests/alarm_test.ts",
   },
   {
@@ -370,10 +370,18 @@ export const CORE: readonly Mutant[] = [
   {
     law: "5: where clocks mean nothing, who never waits remembers what it saw",
     file: "core/knowledge.ts",
-    from: "if (this.#store.backend.skewMs !== Infinity || this.seen?.isEmpty) this.seen",
-    to: "this.seen",
+    from: "(seen.isEmpty || this.#store.backend.skewMs !== Infinity)",
+    to: "true",
     ...CONFORMANCE,
     filter: "memory: hold: who never waits takes over",
+  },
+  {
+    law: "5: where clocks mean nothing, what was seen outlives thousands of other locks",
+    file: "core/participant.ts",
+    from: "if (lock.isIdle && !lock.remembers) locks",
+    to: "if (lock.isIdle) locks",
+    test: "tests/observations_test.ts",
+    filter: "of many locks",
   },
   {
     law: "4: a cleanup changes only what it has judged",

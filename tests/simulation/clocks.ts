@@ -57,7 +57,7 @@ function redisTime(process: SimProcess): Timekeeper {
     senderMs: () => Math.floor(server.now()),
     sending: () => {
       const sentMs = clock.monotonicMs();
-      const { aheadMs } = server;
+      const aheadMs = server.aheadAt(sentMs);
       return (serverMs, wrote) => {
         const answer = { sentMs, receivedMs: clock.monotonicMs(), serverMs };
         server.learn(answer);
@@ -79,7 +79,7 @@ function datastoreTime({ clock }: SimProcess): Timekeeper {
     now: () => server.now(),
     senderMs: () => undefined,
     sending: () => {
-      const { aheadMs } = server;
+      const aheadMs = server.aheadAt(clock.monotonicMs());
       const sentMs = clock.monotonicMs();
       return (serverMs, wrote) => {
         const answer = { sentMs, receivedMs: clock.monotonicMs(), serverMs };

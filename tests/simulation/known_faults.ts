@@ -33,10 +33,10 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 5000,
     edits: [{
       file: "core/local_lock.ts",
-      from: `    const at = momentOf(this.clock);
+      from: `    const at = now ?? momentOf(this.clock);
     members.lookAt(at.monotonic);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, at));`,
-      to: `    const before = momentOf(this.clock);
+      to: `    const before = now ?? momentOf(this.clock);
     members.lookAt(before.monotonic);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, before));
     const at = momentOf(this.clock);`,
@@ -166,7 +166,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     edits: [{
       file: "tests/simulation/clocks.ts",
       from: "const behindMs = errorOf(aheadMs, answer);",
-      to: "const behindMs = errorOf(server.aheadMs + 0 * aheadMs, answer);",
+      to: "const behindMs = errorOf(server.aheadAt(clock.monotonicMs()) + 0 * aheadMs, answer);",
     }],
   },
   {
@@ -268,8 +268,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 20_000,
     edits: [{
       file: "core/local_lock.ts",
-      from: "const left = record.holders.find((holder) => members.isLeft(holder));",
-      to: "const left = record.holders.find((holder) => members.isLeft(holder) && false);",
+      from: "const left = members.leftIn(record);",
+      to: "const left = members.leftIn({ ...record, holders: [] });",
     }],
   },
   {
