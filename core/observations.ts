@@ -29,7 +29,7 @@ export class Observations {
   readonly #clock: Clock;
   /** By fencing token: one request may be granted twice, if the first answer was lost. */
   #sightings = new Map<string | undefined, Sighting>();
-  /** The version of the record in which nobody holds the lock, and since when it has been seen. */
+  /** The version of the record, and since when it has been seen. */
   #free: { readonly version: string | null; readonly sinceMs: number } | undefined;
 
   constructor(clock: Clock) {
@@ -51,8 +51,7 @@ export class Observations {
       const renewedMs = seen?.renewals === renewals ? seen.renewedMs : now;
       this.#sightings.set(fence, { sinceMs: seen?.sinceMs ?? now, renewals, renewedMs });
     }
-    if (record.holders.length > 0) this.#free = undefined;
-    else if (this.#free?.version !== version) this.#free = { version, sinceMs: now };
+    if (this.#free?.version !== version) this.#free = { version, sinceMs: now };
   }
 
   /** Since when a holder has been seen. */
@@ -66,7 +65,7 @@ export class Observations {
     return seen?.renewals === renewals ? seen.renewedMs : undefined;
   }
 
-  /** Since when the record of this version has been seen without a holder. */
+  /** Since when the record of this version has been seen. */
   freeSinceMs(version: string | null): number | undefined {
     return this.#free?.version === version ? this.#free?.sinceMs : undefined;
   }

@@ -17,7 +17,7 @@ export interface Evidence {
   holderSeenMs(holder: Holder): number;
   /** For how long it has been seen here without a renewal. */
   leaseSeenMs(holder: Holder): number;
-  /** For how long this record has been seen here without a holder. */
+  /** For how long this record has been seen here as it is. */
   freeSeenMs(record: LockRecord): number;
 }
 
@@ -49,7 +49,8 @@ export function freeForMs(record: LockRecord, lapsed: readonly Holder[], evidenc
   // By whichever proves it: where clocks mean nothing, that a lapse has been watched must count.
   for (const holder of lapsed) freeMs = Math.min(freeMs, -lapsesInMs(holder, evidence));
   if (freeMs !== Infinity) return freeMs;
-  const { freedAt = 0 } = record;
+  // Beside others that hold it, room of which nothing is written has been there as long as it has been seen.
+  const { freedAt = record.holders.length > 0 ? null : 0 } = record;
   const seenMs = evidence.freeSeenMs(record);
   return freedAt === null ? seenMs : Math.max(evidence.now - freedAt - evidence.skewMs, seenMs);
 }

@@ -34,8 +34,8 @@ export function turnOf(
   { entries, ahead }: Queue,
 ): number {
   if (ahead === 0) return 0;
-  // While there is no room for the first, nobody passes: else readers who come and go would starve a writer.
-  if (!admits(standing, entries[0])) return Infinity;
+  // Whom there is no room for nobody passes: else readers who come and go would starve a writer.
+  if (!entries.slice(0, ahead).every((entry) => admits(standing, entry))) return Infinity;
   return ahead * evidence.graceMs - (frees ? 0 : freeForMs(record, lapsed, evidence));
 }
 
