@@ -25,7 +25,7 @@ import { print, tell } from "./cli/terminal.ts";
 import { type CommandLine, duration, EXIT, helpOf, read, UsageError } from "./cli/usage.ts";
 import { clean, list, release, show, watch } from "./cli/view.ts";
 import type { LockBackend } from "./core/backend.ts";
-import { messageOf } from "./core/errors.ts";
+import { messageOf, quote } from "./core/errors.ts";
 
 /** How long the process may linger when it has nothing more to do but something keeps it alive. */
 const LINGER_MS = 2000;
@@ -109,7 +109,13 @@ function runTask(line: CommandLine): Task {
   if (options["no-wait"] && options["wait-for"] !== undefined) {
     throw new UsageError("--no-wait and --wait-for exclude each other");
   }
+  const limit = count(options.limit, "limit");
+  const permits = count(options.permits, "permits");
+  if (options.shared === true && (limit ?? permits) !== undefined) {
+    throw new UsageError("--shared and --limit exclude each other");
+  }
   const lockOptions: LockOptions = {
+    ...(options.shared === true ? { mode: "shared" as const } : { limit, permits }),
     wait: options["no-wait"] !== true,
     waitForMs: duration(options["wait-for"], "wait-for"),
     stealAfterMs: duration(options["steal-after"], "steal-after"),
@@ -130,6 +136,14 @@ function runTask(line: CommandLine): Task {
     quiet: options.quiet === true,
   };
   return (backend) => run(backend, job);
+}
+
+function count(text: string | boolean | undefined, option: string): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^[1-9]\d{0,6}$/.test(`${text}`)) {
+    throw new UsageError(`--${option} must be a whole number from 1, such as 5, not ${quote(`${text}`)}`);
+  }
+  return Number(text);
 }
 
 function operand({ name, operands }: CommandLine, what: string): string | undefined {

@@ -41,7 +41,7 @@ export { configure } from "./core/configure.ts";
 export type { Backends } from "./core/configure.ts";
 export { forceRelease, locks } from "./core/operators/api.ts";
 export type { ForceOptions, ListOptions, StoreOptions } from "./core/operators/api.ts";
-export type { ListedHolder, ListedLock, ListedWaiter } from "./core/operators/listing.ts";
+export type { ListedHolder, ListedLock, ListedMode, ListedWaiter } from "./core/operators/listing.ts";
 export type { HoldEvent, LockEvent, LockEvents } from "./core/events.ts";
 export { LockAcquisitionError, LockBackendError, LockLostError } from "./core/errors.ts";
 export type { HolderInfo, LossReason } from "./core/errors.ts";

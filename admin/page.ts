@@ -1,5 +1,5 @@
 import { messageOf } from "../core/errors.ts";
-import type { ListedHolder, ListedLock } from "../core/operators/listing.ts";
+import type { ListedHolder, ListedLock, ListedMode } from "../core/operators/listing.ts";
 import { SCRIPT, STYLE } from "./assets.ts";
 import { type Span, WINDOW_MS } from "./history.ts";
 import { exactly, Html, html, lasting, moment, short } from "./html.ts";
@@ -177,9 +177,13 @@ function item(lock: ListedLock): Html {
       html`<p class="free">Free: the first in line has its chance now.</p>`}
     ${waiters.length > 0 &&
       html`<div class="line"><p>In line</p><ol>${
-        some.map(({ label, waitingForMs }) =>
-          html`<li>${bdi(label ?? "no label")} <span class="soft">${lasting(waitingForMs)}</span></li>`
-        )
+        some.map((waiter) => {
+          const mode = modeOf(waiter);
+          const more = mode === "" ? "" : `, ${mode}`;
+          return html`<li>${bdi(waiter.label ?? "no label")} <span class="soft">${
+            lasting(waiter.waitingForMs)
+          }${more}</span></li>`;
+        })
       }</ol>${
         waiters.length > some.length && html`<p class="soft">and ${waiters.length - some.length} more</p>`
       }</div>`}
@@ -187,8 +191,10 @@ function item(lock: ListedLock): Html {
   `;
 }
 
-function held(identifier: string, { label, heldForMs, leaseLeftMs, fencingToken }: ListedHolder): Html {
+function held(identifier: string, holder: ListedHolder): Html {
+  const { label, heldForMs, leaseLeftMs, fencingToken } = holder;
   const over = leaseLeftMs <= 0;
+  const mode = modeOf(holder);
   return html`
     <dl class="${over ? "holder over" : "holder"}">
       <div class="by">
@@ -199,6 +205,12 @@ function held(identifier: string, { label, heldForMs, leaseLeftMs, fencingToken 
         <dt>Held for</dt>
         <dd>${lasting(heldForMs)}</dd>
       </div>
+      ${mode !== "" && html`
+        <div>
+          <dt>Mode</dt>
+          <dd>${mode}</dd>
+        </div>
+      `}
       <div class="lease">
         <dt>Lease</dt>
         <dd>${over
@@ -215,6 +227,12 @@ function held(identifier: string, { label, heldForMs, leaseLeftMs, fencingToken 
       fencingToken,
     )}">Force release…<span class="unseen-text"> ${short(identifier, 100)}</span></a>
   `;
+}
+
+/** How a lock is held or wanted; nothing of one that is exclusive. */
+function modeOf({ mode, limit, permits, upgrading }: ListedMode & { readonly upgrading?: boolean }): string {
+  if (mode === "shared") return upgrading === true ? "shared, waits to be the only one" : "shared";
+  return limit === 1 ? "" : `${permits} of ${limit}`;
 }
 
 function endings({ history, losses }: Look, isWanted: (identifier: string) => boolean): Html {

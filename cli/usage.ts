@@ -58,6 +58,9 @@ export const COMMANDS = {
     options: {
       "no-wait": flag,
       "wait-for": text,
+      shared: flag,
+      limit: text,
+      permits: text,
       "steal-after": text,
       lease: text,
       label: text,
@@ -72,6 +75,9 @@ sent to holdfast, and HOLDFAST_FENCING_TOKEN in its environment.
 
   --no-wait            give up at once if the lock is taken
   --wait-for <time>    give up after this time                        (default: wait for ever)
+  --shared             hold it together with others who share it      (default: alone)
+  --limit <n>          hold it together with at most n in all         (default: alone)
+  --permits <n>        how much of that limit it takes                (default: 1)
   --steal-after <time> evict a holder that has held it for this long  (default: never)
   --lease <time>       how long it stays taken if this machine dies   (default: 30s; renewed while held)
   --label <text>       who we are, for those who wait                 (default: user@host:pid)
@@ -102,7 +108,7 @@ Shows who holds a lock, and who is in line. Exit code 1 if nobody does or is, 69
     options: { force: flag, token: text, yes: { type: "boolean", short: "y" } },
     help: `Usage: holdfast release <identifier> --force [--token <fencing token>] [--yes]
 
-Takes the lock away from its holder, and tells the holder; its program may take a while to notice. Asks first if
+Takes the lock away from its holder, or from all who hold it together, and tells the holder; its program may take a while to notice. Asks first if
 standard input is a terminal. Exit code 1 if nobody held it, or you said no; 69 if its record cannot be read.
 
   --force          required: only the holder itself can release it without force

@@ -5,7 +5,7 @@ import type { LockBackend } from "../core/backend.ts";
 import { quote } from "../core/errors.ts";
 import { forceRelease, locks } from "../core/operators/api.ts";
 import { cleanup, type CleanupCounts } from "../core/operators/cleanup.ts";
-import { type ListedHolder, type ListedLock, look } from "../core/operators/listing.ts";
+import { type ListedHolder, type ListedLock, type ListedMode, look } from "../core/operators/listing.ts";
 import { printable } from "../core/printable.ts";
 import { consents, Drawing, print, printBold, span, tell } from "./terminal.ts";
 import { EXIT } from "./usage.ts";
@@ -38,7 +38,7 @@ export async function watch(backend: LockBackend, prefix: string, asJson: boolea
     const state = JSON.stringify(found.map(({ identifier, holders, waiters, unreadable }) => [
       identifier,
       unreadable,
-      holders.map(({ fencingToken }) => fencingToken),
+      holders.map(({ fencingToken, upgrading }) => [fencingToken, upgrading]),
       waiters.map(({ label, since }) => [label, since]),
     ]));
     if (drawing.live && !asJson) drawing.draw(fitting(table(found), drawing));
@@ -66,12 +66,13 @@ export function linesOf({ holders, waiters, unreadable }: ListedLock): string[] 
   if (unreadable !== undefined) return [`unreadable     ${unreadable}`];
   const held = holders.flatMap((holder) => [
     `held by        ${name(holder)}`,
+    ...(modeOf(holder) === "" ? [] : [`mode           ${modeOf(holder)}`]),
     `since          ${holder.since.toISOString()}, for ${span(holder.heldForMs)}`,
     `lease          ${leaseOf(holder)}`,
     `fencing token  ${holder.fencingToken}`,
   ]);
   const inLine = waiters.map((waiter, i) =>
-    `${i === 0 ? "in line" : "       "}        ${name(waiter)}, for ${span(waiter.waitingForMs)}`
+    `${i === 0 ? "in line" : "       "}        ${named(waiter)}, for ${span(waiter.waitingForMs)}`
   );
   return [...(held.length === 0 ? ["held by        nobody"] : held), ...inLine];
 }
@@ -84,25 +85,34 @@ export async function release(
   yes: boolean,
 ): Promise<number> {
   const { holders, unreadable } = await look(identifier, backend);
-  const holder = holders.find((holder) => fencingToken === undefined || holder.fencingToken === fencingToken);
+  const targets = holders.filter((holder) =>
+    fencingToken === undefined || holder.fencingToken === fencingToken
+  );
   if (unreadable !== undefined) {
     tell(`${quote(identifier)} is unreadable: ${unreadable}`);
     return EXIT.unavailable;
   }
-  if (holder === undefined) {
+  if (targets.length === 0) {
     tell(`${quote(identifier)} is not held${fencingToken === undefined ? "" : " under that fencing token"}`);
     return EXIT.absent;
   }
-  const question = `Take ${quote(identifier)} from ${name(holder)}, who has held it for ` +
-    `${span(holder.heldForMs)}? His program runs on until it notices.`;
+  const each = targets.map((holder) => `${name(holder)}, who has held it for ${span(holder.heldForMs)}`);
+  const whose = targets.length === 1 ? "His program runs" : "Their programs run";
+  const question = `Take ${quote(identifier)} from ${
+    each.join("; and from ")
+  }? ${whose} on until it is noticed.`;
   if (!yes && !(await consents(question))) return EXIT.absent;
-  // Only the holder that was asked about, not one who came after.
-  if (!(await forceRelease(identifier, { backend, fencingToken: holder.fencingToken }))) {
-    tell(`${quote(identifier)} is no longer held by ${name(holder)}`);
-    return EXIT.absent;
+  let code: number = EXIT.done;
+  for (const holder of targets) {
+    // Only those that were asked about, not one who came after.
+    if (await forceRelease(identifier, { backend, fencingToken: holder.fencingToken })) {
+      print([`released ${quote(identifier)}, which ${name(holder)} held`]);
+    } else {
+      tell(`${quote(identifier)} is no longer held by ${name(holder)}`);
+      code = EXIT.absent;
+    }
   }
-  print([`released ${quote(identifier)}, which ${name(holder)} held`]);
-  return EXIT.done;
+  return code;
 }
 
 /** `cleanup`. */
@@ -143,7 +153,7 @@ export function table(found: readonly ListedLock[]): [string, ...string[]] {
   const rows = found.map(({ identifier, holders, waiters, unreadable }) =>
     [
       identifier,
-      unreadable === undefined ? holders.map(name).join(", ") || "nobody" : `unreadable: ${unreadable}`,
+      unreadable === undefined ? holders.map(named).join(", ") || "nobody" : `unreadable: ${unreadable}`,
       holders.map(({ heldForMs }) => span(heldForMs)).join(", ") || "-",
       holders.map(leaseOf).join(", ") || "-",
       `${waiters.length}`,
@@ -172,6 +182,20 @@ export function bar({ seen, removed, evicted }: CleanupCounts, total: number): s
 
 function name({ label }: { readonly label: string | undefined }): string {
   return label ?? "(no label)";
+}
+
+/** The name, and how it holds the lock or wants it, if that is not alone. */
+function named(one: ListedMode & { readonly label: string | undefined }): string {
+  const mode = modeOf(one);
+  return mode === "" ? name(one) : `${name(one)} (${mode})`;
+}
+
+/** How a lock is held or wanted; nothing of one that is exclusive. */
+export function modeOf(
+  { mode, limit, permits, upgrading }: ListedMode & { readonly upgrading?: boolean },
+): string {
+  if (mode === "shared") return upgrading === true ? "shared, upgrading" : "shared";
+  return limit === 1 ? "" : `${permits} of ${limit}`;
 }
 
 function leaseOf({ leaseLeftMs }: ListedHolder): string {

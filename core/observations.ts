@@ -31,9 +31,17 @@ export class Observations {
   #sightings = new Map<string | undefined, Sighting>();
   /** Since when a notice has been seen, by its token. */
   #notices = new Map<string, number>();
-  /** The version of the record in which nobody holds the lock, since when it has been seen, and whether as another before. */
+  /**
+   * The version of the record, since when it has been seen as it is, and whether as another before. That a holder beside the
+   * room is renewed changes nothing for those that wait.
+   */
   #free:
-    | { readonly version: string | null; readonly sinceMs: number; readonly isNew: boolean }
+    | {
+      readonly version: string | null;
+      readonly freedAt: number | null | undefined;
+      readonly sinceMs: number;
+      readonly isNew: boolean;
+    }
     | undefined;
 
   constructor(clock: Clock) {
@@ -56,10 +64,13 @@ export class Observations {
       this.#sightings.set(fence, { sinceMs: seen?.sinceMs ?? now, renewals, renewedMs });
     }
     this.#noteNotices(record.notices ?? [], now);
-    if (record.holders.length > 0) this.#free = undefined;
-    else if (this.#free?.version !== version) {
-      this.#free = { version, sinceMs: now, isNew: before.size > 0 || this.#free !== undefined };
-    }
+    const free = this.#free;
+    if (free?.version === version) return;
+    const { freedAt } = record;
+    const isSame = free !== undefined && typeof freedAt === "number" && free.freedAt === freedAt;
+    this.#free = isSame
+      ? { ...free, version }
+      : { version, freedAt, sinceMs: now, isNew: free !== undefined };
   }
 
   #noteNotices(notices: readonly EvictionNotice[], now: number): void {
@@ -84,7 +95,7 @@ export class Observations {
     return this.#notices.get(token);
   }
 
-  /** Since when the record of this version has been seen without a holder. */
+  /** Since when the record of this version has been seen. */
   freeSinceMs(version: string | null): number | undefined {
     return this.#free?.version === version ? this.#free?.sinceMs : undefined;
   }
@@ -150,7 +161,7 @@ class ObservedEvidence implements Evidence {
   }
 
   sawFreed(): boolean {
-    return this.#seen?.sawFreed(this.#look.version) === true;
+    return this.#seen?.sawFreed(this.#version) === true;
   }
 
   #forMs(sinceMs: number | undefined): number {

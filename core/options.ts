@@ -22,7 +22,7 @@ export type LockKind = "strong" | "weak";
 export type LockOptions = CommonLockOptions & (ExclusiveLockOptions | SharedLockOptions);
 
 /** The modes of a lock: held by one at a time (or by as many as a `limit` says), or by any number that share it. */
-export type LockMode = Mode["mode"];
+export type LockMode = "exclusive" | "shared";
 
 /** The options of a lock that is held by one at a time, or by so many at a time: a semaphore. */
 export interface ExclusiveLockOptions {

@@ -37,8 +37,15 @@ export class Stage {
   readonly #holds = new Set<Lock>();
   readonly #over = new AbortController();
 
-  constructor(first: TestPeer, second: TestPeer, stretch: number) {
+  /** How the cases hold their locks, unless they say so themselves. */
+  readonly #how: LockOptions;
+
+  constructor(
+    [first, second]: readonly [TestPeer, TestPeer],
+    { stretch, how = {} }: { readonly stretch: number; readonly how?: LockOptions },
+  ) {
     this.#stretch = stretch;
+    this.#how = how;
     this.#peers = [first, second];
     this.store = second.backend;
     this.a = this.another();
@@ -179,7 +186,7 @@ export class Stage {
   }
 
   #stretched(options: LockOptions): LockOptions {
-    const stretched = { ...options };
+    const stretched = { ...this.#how, ...options } as LockOptions;
     for (const name of ["leaseMs", "waitForMs", "stealAfterMs"] as const) {
       if (options[name] !== undefined) stretched[name] = this.ms(options[name]);
     }

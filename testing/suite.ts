@@ -1,9 +1,11 @@
 import { AssertionError } from "node:assert";
 import { systemClock } from "../core/clock.ts";
+import type { LockOptions } from "../mod.ts";
 import { within } from "../core/time_limit.ts";
 import { failureCases } from "./failure_cases.ts";
 import { formCases } from "./form_cases.ts";
 import { holdCases } from "./hold_cases.ts";
+import { modeCases } from "./mode_cases.ts";
 import { operatorCases } from "./operator_cases.ts";
 import { recordCases } from "./record_cases.ts";
 import { Stage, type TestPeer } from "./stage.ts";
@@ -47,6 +49,7 @@ const rooms = [
   recordCases,
   holdCases,
   waitingCases,
+  modeCases,
   stealingCases,
   togetherCases,
   formCases,
@@ -106,18 +109,62 @@ export function testBackend(options: BackendTest): void {
     if (Object.hasOwn(deviations, title)) {
       skip(`${name}: ${title} (deviates: ${deviations[title]})`, () => Promise.resolve());
     } else {
-      test(`${name}: ${title}`, () => perform(play, open, stretch, limitMs));
+      test(`${name}: ${title}`, () => perform(play, { open, stretch, limitMs }));
     }
+  }
+}
+
+/** How locks are held that are no others than exclusive ones. */
+export const AS_EXCLUSIVE: Readonly<
+  Record<string, { readonly how: LockOptions; readonly readers: number; readonly which: RegExp }>
+> = {
+  // All permits of three: nobody else has any.
+  "a semaphore of one": {
+    how: { limit: 3, permits: 3 },
+    readers: 0,
+    which: /^(hold|wait|abort|death|steal):/,
+  },
+  "the exclusive side of a lock that is shared": {
+    how: { mode: "exclusive" },
+    readers: 2,
+    which: /^(hold|wait):/,
+  },
+};
+
+/** Registers the cases of these rooms once more, on locks that are held so: what is promised of a lock is promised of them. */
+export function testLocks(
+  { name, test, open, how, readers, which }: Pick<BackendTest, "name" | "test" | "open"> & {
+    readonly how: LockOptions;
+    readonly readers: number;
+    /** Which cases, by the beginning of their names. */
+    readonly which: RegExp;
+  },
+): void {
+  for (const [title, play] of cases) {
+    if (!which.test(title)) continue;
+    const afterReaders = async (stage: Stage) => {
+      const peer = stage.another();
+      const shared = await Promise.all(
+        Array.from({ length: readers }, () => stage.acquire(peer, { mode: "shared" })),
+      );
+      for (const held of shared) await held.release();
+      await play(stage);
+    };
+    test(`${name}: ${title}`, () =>
+      perform(readers > 0 ? afterReaders : play, { open, how, stretch: 1, limitMs: 30_000 }));
   }
 }
 
 async function perform(
   play: (stage: Stage) => Promise<void>,
-  open: BackendTest["open"],
-  stretch: number,
-  limitMs: number,
+  { open, how, stretch, limitMs }: {
+    readonly open: BackendTest["open"];
+    readonly how?: LockOptions;
+    readonly stretch: number;
+    readonly limitMs: number;
+  },
 ): Promise<void> {
-  const stage = new Stage(await open(), await open(), stretch);
+  const stage = new Stage([await open(), await open()], { stretch, how });
   const failures: unknown[] = [];
   const late = () => new AssertionError({ message: `the case did not end within ${limitMs} ms` });
   await within(play(stage), limitMs, { clock: systemClock, late }).catch((error) => failures.push(error));

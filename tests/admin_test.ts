@@ -580,15 +580,15 @@ Deno.test("admin: what this process loses while nobody looks is remembered", asy
 const T0 = Date.UTC(2030, 0, 1);
 
 function listed(identifier: string, heldForMs: number | undefined, waitingForMs: number[] = []): ListedLock {
-  const mode = "exclusive";
+  const how = { mode: "exclusive", limit: 1, permits: 1 } as const;
   const label = undefined;
   const since = new Date(T0);
   return {
     identifier,
     holders: heldForMs === undefined
       ? []
-      : [{ label, mode, since, heldForMs, leaseLeftMs: 5000, fencingToken: "7" }],
-    waiters: waitingForMs.map((ms) => ({ label, mode, since: new Date(T0 - ms), waitingForMs: ms })),
+      : [{ label, ...how, upgrading: false, since, heldForMs, leaseLeftMs: 5000, fencingToken: "7" }],
+    waiters: waitingForMs.map((ms) => ({ label, ...how, since: new Date(T0 - ms), waitingForMs: ms })),
   };
 }
 

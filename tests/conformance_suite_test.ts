@@ -43,7 +43,7 @@ Deno.test("a case that ends too early leaves no rejection that nobody handles", 
     unhandled.push(event.reason);
   };
   addEventListener("unhandledrejection", note);
-  const stage = new Stage(open(), open(), 1);
+  const stage = new Stage([open(), open()], { stretch: 1 });
   await stage.acquire(stage.a);
   void stage.lock(stage.b).run(() => {});
   void stage.lock(stage.b).acquire();

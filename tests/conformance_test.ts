@@ -2,6 +2,7 @@ import { kvBackend } from "@holdfast/lock/backends/kv";
 import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
 import { testBackend, type TestPeer } from "@holdfast/lock/testing";
 import { SideBySide } from "./support/side_by_side.ts";
+import { AS_EXCLUSIVE, testLocks } from "../testing/suite.ts";
 
 const stores = new SideBySide();
 const { test, skip } = stores;
@@ -35,6 +36,11 @@ function oneHandle(path: string): () => Promise<TestPeer> {
 
 const memory = shared(() => new MemoryStore(), (store) => memoryBackend({ store }));
 testBackend({ name: "memory", test, skip, limitMs, open: memory });
+
+// What is promised of a lock is promised of one that is held in another way, too.
+for (const [how, lock] of Object.entries(AS_EXCLUSIVE)) {
+  testLocks({ name: `memory: ${how}`, test, open: memory, ...lock });
+}
 
 // Open all the time, so that the sanitizers see whatever a test leaves running on it.
 const kv = await Deno.openKv(":memory:");

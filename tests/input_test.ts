@@ -74,6 +74,31 @@ const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeErr
       [{ [option]: 2 ** 31 }, RangeError, `${rule}, current value is 2147483648`],
     ] as [Anything, typeof TypeError, string][];
   }),
+  [{ mode: "upgradeable" }, TypeError, `"upgradeable" is reserved; share it, and call upgrade()`],
+  [{ mode: "Shared" }, TypeError, `'mode' must be "exclusive" or "shared", current value is "Shared"`],
+  [{ mode: null }, TypeError, `'mode' must be "exclusive" or "shared", current value is null`],
+  [{ mode: "shared", limit: 2 }, TypeError, `'limit' must be omitted with mode "shared", current value is 2`],
+  [{ mode: "shared", permits: 1 }, TypeError, `'permits' must be omitted with mode "shared"`],
+  [{ permits: 1 }, TypeError, "'permits' must be omitted without 'limit', current value is 1"],
+  [
+    { limit: "5" },
+    TypeError,
+    `'limit' must be a whole number from 1 to 1000000, or omitted, current value is "5"`,
+  ],
+  [
+    { limit: 0 },
+    RangeError,
+    "'limit' must be a whole number from 1 to 1000000, or omitted, current value is 0",
+  ],
+  [{ limit: 1.5 }, RangeError, "'limit' must be a whole number from 1 to 1000000"],
+  [{ limit: 1_000_001 }, RangeError, "'limit' must be a whole number from 1 to 1000000"],
+  [
+    { limit: 3, permits: 4 },
+    RangeError,
+    "'permits' must be a whole number from 1 to 3, or omitted, current value is 4",
+  ],
+  [{ limit: 3, permits: 0 }, RangeError, "'permits' must be a whole number from 1 to 3"],
+  [{ limit: 3, permits: null }, TypeError, "'permits' must be a whole number from 1 to 3"],
   [{ leaseMs: 99 }, RangeError, "'leaseMs' must be a whole number of milliseconds from 100"],
 ];
 
@@ -132,7 +157,7 @@ const OWN: Record<string, Anything> = {
 
 /** What the options of all of them are called, except `name` and `label`, which much else is called, too. */
 const OPTIONS =
-  "wait waitForMs stealAfterMs kind leaseMs renew signal backend prefix olderThanMs onProgress " +
+  "mode limit permits wait waitForMs stealAfterMs kind leaseMs renew signal backend prefix olderThanMs onProgress " +
   "fencingToken authorize title refreshMs schedule identifiers transient identifier store skewMs databaseId " +
   "namespace entityKind pollMs timeoutMs stretch limitMs deviations skip";
 
@@ -243,12 +268,34 @@ Deno.test("input: the bounds themselves are accepted", async () => {
     { leaseMs: 2 ** 31 - 1, waitForMs: 2 ** 31 - 1, stealAfterMs: 2 ** 31 - 1 },
     { waitForMs: 0, stealAfterMs: 0 },
     { label: "x".repeat(128) },
+    { limit: 1, permits: 1 },
+    { limit: 1_000_000, permits: 1_000_000 },
+    { mode: "exclusive", limit: undefined },
+    { mode: "shared", limit: undefined, permits: undefined },
     { wait: undefined, waitForMs: undefined, signal: undefined, label: undefined, kind: undefined },
   ];
   for (const options of bounds) {
     const held = await Lock.acquire("x", { backend, ...options });
     assert(await held?.release());
   }
+});
+
+Deno.test("input: an upgrade refuses bad options, and a signal that has aborted", async () => {
+  const backend = memoryBackend();
+  const held = await lock("x", { backend, mode: "shared" }).acquire();
+  const { fencingToken } = held;
+  const bad: [Anything, typeof TypeError, string][] = [
+    [null, TypeError, "Cannot upgrade: options must be an object"],
+    [{ stealAfterMs: 5 }, TypeError, "there is no option 'stealAfterMs', only wait, waitForMs, signal"],
+    [{ wait: 1 }, TypeError, "'wait' must be true or false, current value is 1"],
+    [{ waitForMs: -1 }, RangeError, "'waitForMs' must be a whole number"],
+    [{ signal: {} }, TypeError, "'signal' must be an AbortSignal"],
+  ];
+  for (const [options, error, says] of bad) await assertRejects(() => held.upgrade(options), error, says);
+  const reason = new Error("not today");
+  assertEquals(await assertRejects(() => held.upgrade({ signal: AbortSignal.abort(reason) })), reason);
+  assertEquals([held.mode, held.fencingToken], ["shared", fencingToken]);
+  await held.release();
 });
 
 Deno.test("input: an aborted signal sends nothing and rejects with its reason", async () => {

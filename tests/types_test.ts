@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { commitIfHeld, kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
-import { type Lock, lock, type LockOptions } from "../mod.ts";
+import { Lock, lock, type LockOptions } from "../mod.ts";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
 function same<A, B>(_: Same<A, B>): void {}
@@ -34,6 +34,27 @@ Deno.test("types: only options that can bail add undefined", async () => {
     5,
   ]);
   assertEquals(await synchronous(), "text");
+});
+
+Deno.test("types: a shared lock has no limit and no permits", async () => {
+  const shared = lock("x", { backend, mode: "shared" })(count);
+  same<Awaited<ReturnType<typeof shared>>, number>(true);
+  const limited = lock("x", { backend, limit: 5, permits: 2, wait: false })(count);
+  same<Awaited<ReturnType<typeof limited>>, number | undefined>(true);
+  const refused = () => [
+    // @ts-expect-error: any number may share it
+    lock("x", { backend, mode: "shared", limit: 5 }),
+    // @ts-expect-error: for the other forms, too
+    Lock.acquire("x", { backend, mode: "shared", permits: 2 }),
+    // @ts-expect-error: reserved
+    lock("x", { backend, mode: "upgradeable" }),
+  ];
+  same<typeof refused extends () => unknown ? true : false, true>(true);
+  const options: LockOptions = { mode: "exclusive", limit: 2 };
+  const held = await lock("x", { backend, ...options }).acquire();
+  same<typeof held.mode, "exclusive" | "shared">(true);
+  await held.release();
+  assertEquals([await shared(1), held.mode], [1, "exclusive"]);
 });
 
 Deno.test("types: commitIfHeld takes the entries and keys that Deno KV gives", async () => {

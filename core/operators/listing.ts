@@ -4,6 +4,7 @@ import type { Entry, LockBackend } from "../backend.ts";
 import { backendError, type HolderInfo, type LockBackendError } from "../errors.ts";
 import { publishBackendError } from "../events.ts";
 import { assertIdentifier, keyOf, lockKeyOf } from "../identifier.ts";
+import type { LockMode } from "../options.ts";
 import { participantOf } from "../participant.ts";
 import { lockIn } from "../record/codec.ts";
 import type { QueueEntry } from "../record/record.ts";
@@ -11,10 +12,20 @@ import type { QueueEntry } from "../record/record.ts";
 /** How long one question of an operator to the store may take. */
 export const OPERATOR_TIMEOUT_MS = 10_000;
 
+/** How a lock is held or wanted, as {@linkcode locks} shows it. */
+export interface ListedMode {
+  /** Whether it is shared. */
+  readonly mode: LockMode;
+  /** How many permits there are, as far as this one is concerned: 1 for a lock without a `limit`. */
+  readonly limit: number;
+  /** How many of them it takes or wants. */
+  readonly permits: number;
+}
+
 /** One holder, as {@linkcode locks} shows it. */
-export interface ListedHolder extends HolderInfo {
-  /** How it holds the lock. */
-  readonly mode: "exclusive" | "shared";
+export interface ListedHolder extends HolderInfo, ListedMode {
+  /** Whether it shares the lock and waits to be the only one: nobody else is let in meanwhile. */
+  readonly upgrading: boolean;
   /** When it was granted, by the store's clock. */
   readonly since: Date;
   /** For how many whole milliseconds its lease runs yet; 0 or less once it has ended and others may take over. */
@@ -24,11 +35,9 @@ export interface ListedHolder extends HolderInfo {
 }
 
 /** One process in line, as {@linkcode locks} shows it. */
-export interface ListedWaiter {
+export interface ListedWaiter extends ListedMode {
   /** The label its process gave, or `undefined`. */
   readonly label: string | undefined;
-  /** How it wants to hold the lock. */
-  readonly mode: "exclusive" | "shared";
   /** When the first that waits in it asked, by the store's clock. */
   readonly since: Date;
   /** For how many milliseconds that one has been waiting. */
@@ -93,17 +102,24 @@ async function listedLock(entry: Entry, backend: LockBackend): Promise<ListedLoc
   const forMs = (since: number) => Math.max(0, Math.round(now - since));
   return {
     identifier: key,
-    holders: holders.map(({ label, mode, since, leaseMs, expiresAt, fence }) => ({
+    holders: holders.map((
+      { label, mode, limit, permits = 1, upgrades, since, leaseMs, expiresAt, fence },
+    ) => ({
       label,
       mode,
+      limit,
+      permits,
+      upgrading: upgrades === true,
       since: new Date(since),
       heldForMs: forMs(since),
       leaseLeftMs: Math.floor(Math.min(leaseMs, (expiresAt ?? since + leaseMs) - now)),
       fencingToken: fence!,
     })),
-    waiters: entries.map(({ label, mode, since }) => ({
+    waiters: entries.map(({ label, mode, limit, permits = 1, since }) => ({
       label,
       mode,
+      limit,
+      permits,
       since: new Date(since),
       waitingForMs: forMs(since),
     })),

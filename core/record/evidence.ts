@@ -19,7 +19,7 @@ export interface Evidence {
   leaseSeenMs(holder: Holder): number;
   /** For how long this notice has been seen here. */
   noticeSeenMs(notice: EvictionNotice): number;
-  /** For how long this record has been seen here without a holder. */
+  /** For how long this record has been seen here as it is. */
   freeSeenMs(record: LockRecord): number;
   /** Whether this process has seen the lock become free, and so knows since when without anybody's clock. */
   sawFreed(record: LockRecord): boolean;
@@ -63,7 +63,8 @@ export function freeForMs(record: LockRecord, lapsed: readonly Holder[], evidenc
   // By whichever proves it: where clocks mean nothing, that a lapse has been watched must count.
   for (const holder of lapsed) freeMs = Math.min(freeMs, -lapsesInMs(holder, evidence));
   if (freeMs !== Infinity) return freeMs;
-  const { freedAt = 0 } = record;
+  // Beside others that hold it, room of which nothing is written has been there as long as it has been seen.
+  const { freedAt = record.holders.length > 0 ? null : 0 } = record;
   const seenMs = evidence.freeSeenMs(record);
   // Whoever frees it says when that was sent. Where it was under way for long, the second in the queue would believe that the
   // first has had its grace, and both have just heard of it.

@@ -36,5 +36,6 @@ export function isFull(holders: readonly Mode[]): boolean {
 
 /** Whether both hold or want it in the same way. */
 export function isSameMode(one: Mode, other: Mode): boolean {
-  return one.mode === other.mode && one.limit === other.limit && (one.permits ?? 1) === (other.permits ?? 1);
+  return one.mode === other.mode && one.limit === other.limit &&
+    (one.permits ?? 1) === (other.permits ?? 1) && one.upgrades === other.upgrades;
 }

@@ -80,8 +80,17 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   // The lock goes to those whose turn it is: to the first in the queue, if we are the one who frees it, and to us.
   const turnInMs = turnOf(scene, room, queue);
   const staysInMs = turnInMs > 0 ? Infinity : stayInMs(scene, { first, room, queue });
-  const { admitted, granted, entries: staying } = takeTurns(queue, { wanting, turnInMs, room, scene });
   const stays = staysInMs <= 0;
+  // The first in the queue may have been all that kept those behind it from joining the holders.
+  const leavesHead = standing.length > 0 && queue.isQueued && queue.ahead === 0 &&
+    (members.staysOut || !wanting.some(({ mayWait }) => mayWait));
+  const { admitted, granted, entries: staying } = takeTurns(queue, {
+    wanting,
+    turnInMs,
+    standing,
+    frees: frees || leavesHead,
+    scene,
+  });
   const patient = members.staysOut
     ? undefined
     : wanting.slice(admitted.length).find(({ mayWait }) => mayWait);
@@ -90,7 +99,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
 
   // Who still waits is queued.
   const others = withOurs(staying, patient, members);
-  const changes = frees || stays || admitted.length > 0;
+  const changes = frees || stays || granted.length > 0;
   const isOurs = (holder: Holder) => members.intentOf(holder) !== "foreign";
   // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
   const joinsLater = !changes && !ours.renews && isOursAlone(standing, isOurs);

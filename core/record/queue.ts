@@ -37,8 +37,8 @@ export function turnOf(
   { entries, ahead }: Queue,
 ): number {
   if (ahead === 0) return 0;
-  // While there is no room for the first, nobody passes: else readers who come and go would starve a writer.
-  if (!admits(standing, entries[0])) return Infinity;
+  // Whom there is no room for nobody passes: else readers who come and go would starve a writer.
+  if (!entries.slice(0, ahead).every((entry) => admits(standing, entry))) return Infinity;
   let turnsMs = 0;
   for (const { turnMs = evidence.graceMs } of entries.slice(0, ahead)) turnsMs += turnMs;
   return turnsMs - (frees ? 0 : freeForMs(record, lapsed, evidence));
@@ -80,10 +80,11 @@ export interface Turns {
  */
 export function takeTurns(
   { entries, ahead, isQueued }: Queue,
-  { wanting, turnInMs, room: { standing, frees }, scene }: {
+  { wanting, turnInMs, standing, frees, scene }: {
     readonly wanting: readonly Claim[];
     readonly turnInMs: number;
-    readonly room: Room;
+    readonly standing: readonly Holder[];
+    readonly frees: boolean;
     readonly scene: Scene;
   },
 ): Turns {

@@ -46,7 +46,8 @@ export function renewOurs(scene: Scene): Ours {
       const next = nextOf(holder, scene);
       upgrade ??= next.upgrade;
       stays = next.holder;
-      left ||= holder.mode === "exclusive" && stays.mode === "shared";
+      // Whoever shares it, and no longer waits to be the only one, makes room.
+      left ||= stays.mode === "shared" && stays.upgrades === undefined && !isSameMode(holder, stays);
     }
     left ||= stays === undefined;
     renews ||= stays !== undefined && stays !== holder;

@@ -44,7 +44,7 @@ export const RECORD: readonly Mutant[] = [
   {
     law: "5: a dead first in the queue does not block",
     file: "core/record/queue.ts",
-    from: "if (!admits(standing, entries[0])) return Infinity;",
+    from: "if (!entries.slice(0, ahead).every((entry) => admits(standing, entry))) return Infinity;",
     to: "return Infinity;",
     ...SIMULATION,
   },

@@ -1,9 +1,11 @@
 import { LockLostError } from "../../core/errors.ts";
+import type { LockOptions } from "../../core/options.ts";
 import type { SimBackend } from "./backend.ts";
 import { type Hold, type Lock, lock as lockOf, type Participant, proofsOf } from "./core.ts";
 import { type Ask, CANCELLED, type Invariants, PlannedError } from "./invariants.ts";
 import type { SimProcess } from "./process.ts";
-import type { Round } from "./schedule.ts";
+import { type How, howOf } from "./modes.ts";
+import type { Round, Schedule } from "./schedule.ts";
 
 /** One participant of a process, as its callers use it. */
 export interface Seat {
@@ -14,6 +16,7 @@ export interface Seat {
 
 /** What callers share. */
 export interface Stage {
+  readonly schedule: Schedule;
   readonly invariants: Invariants;
   /** Resolves when the faults are over. */
   readonly healed: Promise<void>;
@@ -30,13 +33,16 @@ export async function play(
 ) {
   const { invariants } = stage;
   const { world } = process;
+  const how = howOf(stage.schedule, round);
   await process.pause(round.pauseMs);
   const { form, leaseMs, renew, wait, waitForMs, stealAfterMs, abortAfterMs } = round;
   const controller = new AbortController();
   const aborting = abortAfterMs === undefined
     ? undefined
     : process.clock.after(abortAfterMs, () => controller.abort(CANCELLED));
-  const options = { leaseMs, renew, wait, waitForMs, stealAfterMs, signal: controller.signal, backend };
+  const { mode, limit, permits } = how;
+  const asked = { leaseMs, renew, wait, waitForMs, stealAfterMs, signal: controller.signal, backend };
+  const options: LockOptions = mode === "shared" ? { ...asked, mode } : { ...asked, mode, limit, permits };
   const key = stage.keyOf(identifier);
   const ask: Ask = {
     process,
@@ -51,7 +57,7 @@ export async function play(
   if (key.length > 170) world.awaitOutside(() => ask.id !== undefined || controller.signal.aborted);
   const work = async (held?: Lock) => {
     process.clock.clear(aborting);
-    await workUnder(stage, { process, backend, participant }, ask, round, held);
+    await workUnder(stage, { process, backend, participant }, { ask, round, how, held });
     invariants.onReleasing(ask);
     if (round.ends === "throws") {
       invariants.mark("a caller threw");
@@ -82,10 +88,15 @@ export async function play(
 async function workUnder(
   { invariants, healed }: Stage,
   { process, backend, participant }: Seat,
-  { key, grant, controller }: Ask,
-  { holdMs, writes, leaseMs, abortsInside, ends }: Round,
-  held: Lock | undefined,
+  { ask: { key, grant, controller }, round, how, held }: {
+    readonly ask: Ask;
+    readonly round: Round;
+    readonly how: How;
+    readonly held: Lock | undefined;
+  },
 ): Promise<void> {
+  const { holdMs, writes, leaseMs, abortsInside, ends, upgradeForMs } = round;
+  const changes = [...how.changes];
   const hold: Hold = grant!.hold;
   if (abortsInside) controller.abort(CANCELLED);
   // Evenly over its work, and the last one just before it ends: there it may have been held up the longest.
@@ -93,7 +104,12 @@ async function workUnder(
   const untilMs = process.now + holdMs;
   for (let written = 0; process.now < untilMs && (held ?? hold).held;) {
     await process.pause(Math.min(stepMs, untilMs - process.now));
-    if (written++ >= writes || !hold.held) continue;
+    const change = changes.shift();
+    if (held !== undefined && change !== undefined) {
+      await (change === "up" ? held.upgrade({ waitForMs: upgradeForMs }) : held.downgrade())
+        .catch((error) => invariants.onNotChanged(error));
+    }
+    if (written++ >= writes || !hold.held || hold.mode === "shared" || (how.limit ?? 1) > 1) continue;
     try {
       const base = await participant.store.bounded(backend.readValue(key), leaseMs);
       const proofs = await proofsOf(hold);

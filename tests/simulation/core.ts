@@ -14,6 +14,7 @@ export { Lock } from "../../core/lock.ts";
 export { lock } from "../../core/forms.ts";
 export { forceRelease } from "../../core/operators/api.ts";
 export { proofsOf } from "../../core/guard.ts";
+export { admits, type Mode } from "../../core/record/modes.ts";
 export { lockIn, queueIn } from "../../core/record/codec.ts";
 export {
   FREE,

@@ -2,7 +2,7 @@ import process from "node:process";
 import { LockAcquisitionError, LockBackendError, LockLostError } from "../../core/errors.ts";
 import type { LockEvents } from "../../core/events.ts";
 import type { Hold, Holder, LockRecord, Participant, QueueEntry, QueueRecord } from "./core.ts";
-import { granted, lockKeyOf, MAX_QUEUE, requestOf, secretOf } from "./core.ts";
+import { admits, granted, lockKeyOf, MAX_QUEUE, type Mode, requestOf, secretOf } from "./core.ts";
 import { type Rule, ruled } from "./exemptions.ts";
 import type { Mark, Marks } from "./marks.ts";
 import type { SimProcess } from "./process.ts";
@@ -183,6 +183,14 @@ export class Invariants {
     grant.released = released;
   }
 
+  /** A hold could not be changed. */
+  onNotChanged(error: unknown): void {
+    this.checkError(error);
+    if (/another holder is upgrading/.test(String(error))) {
+      this.mark("an upgrade refused, as another waited for the same");
+    } else if (error instanceof LockAcquisitionError) this.mark("an upgrade given up");
+  }
+
   /** Something was done to a process or to the store. */
   onFault(): void {
     for (const lock of this.#locks.values()) lock.busyMs = Math.max(lock.busyMs, this.#world.now);
@@ -265,6 +273,17 @@ export class Invariants {
       const { reason } = message as LockEvents["holdfast:lost"];
       if (reason !== "released") this.mark(`lost: ${reason}`);
       this.#onEnd(ask, "lost");
+    } else if (name === "holdfast:mode-changed") {
+      const { mode } = message as LockEvents["holdfast:mode-changed"];
+      const by = this.#lock(ask.key).named.get(idOf(ask.grant!.hold));
+      this.check(by !== undefined, 3, "the fencing token of a changed hold is not the version of its grant");
+      if (by?.request.answer !== "came") this.mark("a change of mode whose answer was lost");
+      if (ask.grant!.hold.wantedMode?.to === "shared" && mode === "exclusive") {
+        this.mark("an upgrade that nobody wanted any more was taken back");
+      }
+      this.mark(mode === "shared" ? "the only one became a reader" : "a reader became the only one");
+      this.#busy(ask.key, ask.process.now);
+      ask.process.act(() => this.#checkBeliefs(ask.key));
     } else if (name === "holdfast:released") {
       if ((message as LockEvents["holdfast:released"]).error !== undefined) this.#lock(ask.key).failed = true;
       this.#onEnd(ask, "released");
@@ -306,8 +325,17 @@ export class Invariants {
       if (evicted === undefined || (reason !== "stolen" && reason !== "forced")) continue;
       lock.evictions.set(idOf(evicted), reason);
     }
-    const granted = after.holders.filter((holder) => !before.holders.some(isSame(holder)));
-    const removed = before.holders.filter((holder) => !after.holders.some(isSame(holder)));
+    const changed = after.holders.filter((holder) => changedFrom(holder, before) !== undefined);
+    for (const holder of changed) this.#onChanged(lock, holder, applied);
+    const granted = after.holders.filter((holder) =>
+      !before.holders.some(isSame(holder)) && !changed.includes(holder)
+    );
+    const removed = before.holders.filter((holder) =>
+      !after.holders.some((other) => isSame(holder)(other) || changedFrom(other, before) === holder)
+    );
+    if (granted.length > 1) this.mark("several granted by one commit");
+    if (after.holders.length > 1) this.mark("several hold a lock together");
+    this.#checkRoom(after);
     for (const holder of granted) this.#checkOrder(lock, holder, applied);
     for (const holder of granted) this.#onNamed(lock, holder, applied);
     for (const holder of after.holders) {
@@ -324,7 +352,11 @@ export class Invariants {
       this.check(unchanged, 4, `${process.name} changed the hold of another process`);
     }
     for (const holder of removed) this.#onRemoved(lock, holder, applied);
-    if (granted.length + removed.length > 0) this.#busy(key);
+    if (granted.length + removed.length + changed.length > 0) this.#busy(key);
+    for (const [i, holder] of after.holders.entries()) {
+      const was = before.holders.find(isSame(holder));
+      if (i > 0 && was?.renewals !== holder.renewals) this.#busy(key);
+    }
     const [holder] = after.holders;
     lock.offeredTo = holder?.offeredTo;
     if (holder === undefined) {
@@ -519,6 +551,35 @@ export class Invariants {
     }
   }
 
+  /** The mode of a hold was changed, by its own process. */
+  #onChanged(lock: Lock, holder: Holder, applied: Applied): void {
+    const { process, before: { lock: before } } = applied;
+    const was = changedFrom(holder, before)!;
+    this.check(this.#ownerOf(holder) === process, 4, `${process.name} changed the mode of another's hold`);
+    this.check(was.mode !== holder.mode, 4, `${process.name} changed a mode to what it was`);
+    if (holder.mode === "exclusive") {
+      this.check(applied.after.lock.holders.length === 1, 1, `${process.name} upgraded beside others`);
+    }
+    const grant = lock.grants.get(idOf(was));
+    if (grant !== undefined) lock.grants.set(idOf(holder), grant);
+    lock.named.set(idOf(holder), applied);
+    if (was.upgrades) this.mark("an upgrade waited for others");
+  }
+
+  /** Law 1 in the record itself: those that it names may all hold the lock at once. */
+  #checkRoom({ holders }: LockRecord): void {
+    if (holders.length < 2) return;
+    const [last, ...others] = [...holders].reverse();
+    const modes = others.map(({ mode, limit, permits }) => ({ mode, limit, permits }));
+    this.check(admits(modes, last), 1, `the record names ${holders.length} that may not hold it together`);
+    const taken = holders.reduce((sum, { permits = 1 }) => sum + permits, 0);
+    if (last.mode === "exclusive" && taken === Math.min(...holders.map(({ limit }) => limit))) {
+      this.mark("as many permits as there may be");
+    }
+    const dead = holders.find(({ upgrades, token }) => upgrades && this.#ownerOf({ token })?.alive === false);
+    if (dead !== undefined) this.mark("one that waited to be the only one has died");
+  }
+
   /** Where nothing else goes wrong, a dead process that is offered the lock delays the next by two graces at most. */
   #checkPrompt(lock: Lock, { leaseMs }: Holder, dead: number): void {
     if (!this.#schedule.prompt) return;
@@ -598,9 +659,16 @@ export class Invariants {
   #checkOrder(lock: Lock, { token, offeredTo }: Holder, applied: Applied): void {
     const { process, request, wrote, before: { lock: before, entries } } = applied;
     const claimant = this.#participants.get(secretOf(token))?.participant;
+    const isGrantedWith = (secret: string) =>
+      secret !== claimant?.secret &&
+      applied.after.lock.holders.some((other) =>
+        secretOf(other.token) === secret && !before.holders.some(isSame(other))
+      );
     const place = entries.findIndex(({ participant }) => participant === claimant?.id);
     // Who was offered the lock by a commit that left the queue out has had its turn.
-    const isNext = (entry: QueueEntry) => !lock.named.has(entry.token);
+    // So has who gets it by the same commit.
+    const isNext = ({ token, participant }: QueueEntry) =>
+      !lock.named.has(token) && !isGrantedWith(this.#participants.get(participant)!.participant.secret);
     const ahead = entries.slice(0, place < 0 ? undefined : place).filter(isNext);
     // What was offered to it, or granted before, is its own already.
     const owned = before.holders.some((holder) =>
@@ -618,11 +686,22 @@ export class Invariants {
       if (!wrote.queue && lock.joined.get(entry.participant)!.atMs > request.queueSeenMs) continue;
       const { process, participant } = this.#participants.get(entry.participant)!;
       if (!process.alive) this.mark("a dead waiter passed");
+      // A process that has just left, and asks again while that is written, lets others go first itself.
+      else if (process === applied.process && offeredTo !== undefined) continue;
       else if (process.runs && this.#waitingOf(participant, this.#keyOf(lock)).length > 0) waiting = true;
     }
     if (!waiting) return;
     this.mark("a live waiter overtaken after its grace");
     if (!this.#asked("order")) return;
+    const isExclusive = (this.#schedule.modes ?? "exclusive") === "exclusive";
+    if (!isExclusive) {
+      // Those beside whom the first could not hold the lock stay: nobody may pass it, or it would starve.
+      const staying = before.holders.filter((holder) => applied.after.lock.holders.some(isSame(holder)));
+      const [first] = ahead;
+      this.check(this.#weather !== "calm", 5, "a grant passed over a live waiter");
+      this.check(admits(staying, first), 5, `${process.name} went past one for whom there was no room`);
+      return;
+    }
     this.check(this.#weather !== "calm", 5, "a grant passed over a live waiter");
     // Who has given up its hold, or found its lease over, knows before others can that the lock is free.
     const freeMs = before.holders.reduce((since, holder) => {
@@ -643,7 +722,7 @@ export class Invariants {
     if (!this.#asked("exclusive")) return;
     const lock = this.#lock(key);
     if (lock.believed.length === 0) return;
-    let first: Grant | undefined;
+    const others: Grant[] = [];
     lock.believed = lock.believed.filter((grant) => {
       const { ask: { process }, hold, removedBy, releasingMs } = grant;
       if (releasingMs !== undefined || grant.end !== undefined || !process.alive) return false;
@@ -654,10 +733,11 @@ export class Invariants {
       if (removedBy !== undefined) {
         this.violate(1, `${removedBy.name} removed the hold that ${process.name} believes in`);
       }
-      if (first !== undefined) {
-        this.violate(1, `${first.ask.process.name} and ${process.name} both hold the lock`);
+      if (!admits(others.map(({ hold }) => believedMode(hold)), believedMode(hold))) {
+        const names = others.map(({ ask }) => ask.process.name).join(", ");
+        this.violate(1, `${names} and ${process.name} hold the lock together`);
       }
-      first = grant;
+      others.push(grant);
       return true;
     });
   }
@@ -731,6 +811,17 @@ export class Invariants {
     if (asks === undefined) keys.set(key, asks = []);
     return asks;
   }
+}
+
+/** The holder in this record whose mode was changed to make this one. */
+function changedFrom({ token, fence, formerFence }: Holder, { holders }: LockRecord): Holder | undefined {
+  if (formerFence === undefined || formerFence === fence) return undefined;
+  return holders.find((was) => was.token === token && was.fence === formerFence);
+}
+
+/** How one believes to hold a lock: whoever has asked to share it, or has given up to be the only one, shares it. */
+function believedMode({ mode, wantedMode, options: { limit, permits } }: Hold): Mode {
+  return { mode: wantedMode?.to === "shared" ? "shared" : mode, limit, permits };
 }
 
 /** What tells a hold from every other: its token and its fencing token. */

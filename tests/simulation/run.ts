@@ -22,6 +22,7 @@ const CHANNELS: readonly (keyof LockEvents)[] = [
   "holdfast:wait-start",
   "holdfast:acquired",
   "holdfast:bailed",
+  "holdfast:mode-changed",
   "holdfast:renewed",
   "holdfast:lost",
   "holdfast:released",
@@ -83,7 +84,7 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
 
   let heal = () => {};
   const healed = new Promise<void>((resolve) => heal = resolve);
-  const stage = { invariants, healed, keyOf: (identifier: string) => known.get(identifier)! };
+  const stage = { schedule, invariants, healed, keyOf: (identifier: string) => known.get(identifier)! };
   const open = new Map<SimProcess, number>();
   schedule.processes.forEach(({ offsetMs, rate, distance, stall, callers }, i) => {
     const process = new SimProcess(world, {

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import type { ClockKind } from "./clocks.ts";
 import { FAMILIES } from "./families.ts";
+import type { Modes } from "./modes.ts";
 import { type Distance, FAIR, type Network } from "./network.ts";
 import type { ProcessOptions, Standstill } from "./process.ts";
 
@@ -25,6 +26,10 @@ export interface Round {
   readonly ends: "returns" | "throws" | "never";
   /** Whether it aborts its own signal while it holds. */
   readonly abortsInside: boolean;
+  /** How it holds the lock, among the ways that the schedule knows: see `howOf`. Default: the first. */
+  readonly how?: number;
+  /** For how long it waits to be the only one. */
+  readonly upgradeForMs?: number;
 }
 
 /** What happens to a process or to the store, or is done by an operator. */
@@ -62,6 +67,8 @@ export interface Schedule {
   readonly clock: ClockKind;
   readonly skewMs: number;
   readonly graceMs: number;
+  /** In which modes locks are held. Default: exclusive ones only. */
+  readonly modes?: Modes;
   readonly processes: readonly {
     readonly offsetMs: number;
     readonly rate: number;
@@ -140,6 +147,8 @@ function rounds(weather: Weather, clock: ClockKind, tripMs: number): fc.Arbitrar
       [1, fc.constant("never")],
     ),
     abortsInside: mostly(false, fc.constant(true)),
+    how: integer(0, 15),
+    upgradeForMs: seldom(integer(0, 800)),
   });
   return fc.array(round, { minLength: 1, maxLength: 3 });
 }
@@ -298,6 +307,7 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       skewMs: fc.constant(skewMs),
       // Longer than a wake-up and its answer take, where nothing goes wrong.
       graceMs: calm ? integer(100, 300) : integer(20, 240),
+      modes: weighted<Modes>([5, fc.constant("exclusive")], [3, fc.constantFrom("shared", "limits", "any")]),
       processes: weighted(
         [2, integer(1, 2)],
         [4, integer(2, 4)],
@@ -320,6 +330,9 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
     [100 - families.reduce((sum, { oneOf }) => sum + 100 / oneOf, 0), usual],
     ...families.map((
       { oneOf, change },
-    ): [number, fc.Arbitrary<Schedule>] => [100 / oneOf, usual.map(change)]),
+    ): [number, fc.Arbitrary<Schedule>] => [
+      100 / oneOf,
+      usual.map((schedule) => change({ ...schedule, modes: "exclusive" })),
+    ]),
   );
 }
