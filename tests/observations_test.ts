@@ -27,12 +27,18 @@ function observing() {
   let now = 0;
   const clock = { monotonicMs: () => now } as Clock;
   const seen = new Observations(clock);
-  const look = (atMs: number, version: string, ...holders: string[]) => {
+  const see = (
+    atMs: number,
+    version: string,
+    { holders, freedAt }: { holders: string[]; freedAt?: number },
+  ) => {
     now = atMs;
-    const value = JSON.stringify({ v: 1, holders: holders.map(holderOf), queue: "q", freedAt: 1 });
+    const value = JSON.stringify({ v: 1, holders: holders.map(holderOf), queue: "q", freedAt });
     seen.note(snapshotOf({ key: "job", version, value }, undefined));
   };
-  return { seen, look };
+  const look = (atMs: number, version: string, ...holders: string[]) =>
+    see(atMs, version, { holders, freedAt: holders.length === 0 ? atMs : undefined });
+  return { seen, look, see };
 }
 
 Deno.test("observations: a lease that was renewed is watched anew, its holder is not", () => {
@@ -73,9 +79,19 @@ Deno.test("observations: a lock has been seen to become free if it was seen befo
   look(30, "2");
   assertEquals([seen.sawFreed("1"), seen.sawFreed("2")], [false, true]);
   look(40, "3", "f");
-  assertEquals([seen.sawFreed("2"), seen.sawFreed("3")], [false, false]);
+  assertEquals(seen.sawFreed("2"), false);
   look(50, "4");
   assertEquals([seen.sawFreed("4"), seen.freeSinceMs("4")], [true, 50]);
+});
+
+Deno.test("observations: room beside a holder has been there since it was seen, however often that is renewed", () => {
+  const { seen, see } = observing();
+  see(10, "1", { holders: ["f", "g"] });
+  see(20, "2", { holders: ["f"], freedAt: 15 });
+  see(30, "3", { holders: ["f#1"], freedAt: 15 });
+  assertEquals([seen.freeSinceMs("2"), seen.freeSinceMs("3"), seen.sawFreed("3")], [undefined, 20, true]);
+  see(40, "4", { holders: ["f#1"], freedAt: 35 });
+  assertEquals(seen.freeSinceMs("4"), 40);
 });
 
 Deno.test("observations: a notice has been seen since it came, and is remembered while it is there", () => {
