@@ -11,7 +11,7 @@ import { snapshotOf } from "../core/record/codec.ts";
 function holderOf(name: string) {
   const [fence, renewals = "0"] = name.split("#");
   return {
-    token: "t",
+    token: `of ${fence}`,
     mode: "exclusive",
     limit: 1,
     since: 0,
