@@ -9,6 +9,8 @@ export interface Guard<Backend extends LockBackend> {
   readonly identifier: string;
   /** The key of the lock's record. */
   readonly key: string;
+  /** The secret by which the record names the hold. */
+  readonly token: string;
   readonly leaseMs: number;
   /**
    * Reads the record that proves the hold: as long as its version stands, the lock is held. Rejects with
@@ -40,7 +42,7 @@ export function guardOf<Backend extends LockBackend>(
   { Backend, name }: GuardedBackend<Backend>,
 ): Guard<Backend> {
   const hold = holdOf(held);
-  const { identifier, options: { leaseMs }, lock: { key, store } } = hold;
+  const { identifier, token, options: { leaseMs }, lock: { key, store } } = hold;
   const { backend } = store;
   if (!(backend instanceof Backend)) {
     throw new TypeError(`Cannot commit: 'held' must be a lock on ${name} backend, it is on another one`);
@@ -49,6 +51,7 @@ export function guardOf<Backend extends LockBackend>(
     backend,
     identifier,
     key,
+    token,
     leaseMs,
     prove: () => proofOf(hold),
     bounded: (answer) => store.bounded(answer, leaseMs),
