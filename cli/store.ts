@@ -9,6 +9,7 @@ import { causeOf } from "../backends/causes.ts";
 import { datastoreBackend, datastoreClient } from "../backends/datastore.ts";
 import { kvBackend, type KvDatabase } from "../backends/kv.ts";
 import { MACHINES_SKEW_MS, processesSkewMs } from "../backends/kv/clients.ts";
+import { type PgPool, postgresBackend, type PostgresJs } from "../backends/postgres.ts";
 import { type IoRedisClient, type NodeRedisClient, redisBackend } from "../backends/redis.ts";
 import { keepSecret } from "./terminal.ts";
 import { UsageError } from "./usage.ts";
@@ -69,14 +70,15 @@ export function opener(spec: string, insecure: boolean): () => Promise<Opened> {
     }
     if (scheme === "http" || scheme === "https") return () => openKv(spec, MACHINES_SKEW_MS);
     if (scheme === "redis" || scheme === "rediss") return () => openRedis(spec);
+    if (scheme === "postgres" || scheme === "postgresql") return () => openPostgres(spec);
   }
   const [, named] = /^([a-z][a-z\d+.-]*):/i.exec(spec) ?? [];
   let value = spec === "" ? "there is none" : "it names no scheme";
   // Nothing else of it: it may have a password anywhere.
   if (named !== undefined) value = `its scheme is ${quote(named)}`;
   throw new UsageError(
-    "--backend, or HOLDFAST_BACKEND, must be kv:<path> of a file, https://<host>, redis://<host>, rediss://<host> " +
-      `or datastore:<project>: ${value}`,
+    "--backend, or HOLDFAST_BACKEND, must be kv:<path> of a file, https://<host>, redis://<host>, rediss://<host>, " +
+      `postgres://<host>/<database> or datastore:<project>: ${value}`,
   );
 }
 
@@ -179,8 +181,55 @@ async function openRedis(url: string): Promise<Opened> {
   return { backend, close };
 }
 
+/** What is used of the clients, beside what the backend uses. */
+interface PostgresClients {
+  readonly Pool?: new (
+    options: { connectionString: string },
+  ) => PgPool & { on(event: "error", listener: () => void): unknown; end(): Promise<void> };
+  readonly default?: (url: string, options: object) => PostgresJs & { end(options: object): Promise<void> };
+}
+
+async function openPostgres(url: string): Promise<Opened> {
+  const clients = await load(["pg", "postgres"]);
+  // As a module of CommonJS, `pg` may show its members on its default export only.
+  const { Pool = (clients.default as PostgresClients | undefined)?.Pool, default: postgres } =
+    clients as PostgresClients;
+  if (Pool !== undefined) {
+    const pool = new Pool({ connectionString: url });
+    // What breaks shows in the statements.
+    pool.on("error", () => {});
+    const backend = postgresBackend(pool);
+    const close = async () => {
+      await backend[Symbol.asyncDispose]();
+      await pool.end();
+    };
+    // A server that is not there is told at once.
+    await backend.read([]).catch(async (error) => {
+      await close();
+      throw error;
+    });
+    return { backend, close };
+  }
+  const sql = postgres!(url, { onnotice() {} });
+  const backend = postgresBackend(sql);
+  const close = async () => {
+    await backend[Symbol.asyncDispose]();
+    await sql.end({ timeout: 1 });
+  };
+  await backend.read([]).catch(async (error) => {
+    await close();
+    throw error;
+  });
+  return { backend, close };
+}
+
 /** Which version of a client Deno fetches where none is named by the import map. */
-const RANGES: Readonly<Record<string, string>> = { ioredis: "^6.0.0", redis: "^6.3.1" };
+const RANGES: Readonly<Record<string, string>> = {
+  ioredis: "^6.0.0",
+  redis: "^6.3.1",
+  pg: "^8.23.1",
+  postgres: "^3.4.9",
+};
 
 /** Loads the first of these packages that is installed: the user's own, on which this package does not depend. */
 async function load(names: readonly string[]): Promise<Record<string, unknown>> {

@@ -46,6 +46,7 @@ const STORES = `The store, by --backend or, better for one with a password, by H
   kv:<path>              a Deno KV file (Deno.openKv on Deno, the npm package @deno/kv elsewhere)
   https://…              KV Connect, with DENO_KV_ACCESS_TOKEN (http://… sends it in the clear: --insecure)
   redis://… rediss://…   Redis or Valkey, by the npm package ioredis or redis
+  postgres://…           PostgreSQL, by the npm package pg or postgres
   datastore:<project>    Google Cloud Datastore, by the npm package @google-cloud/datastore`;
 
 const NAMES = `A lock whose name begins with - stands behind --: holdfast show -- -name.`;

@@ -24,6 +24,8 @@ export interface Guard<Backend extends LockBackend> {
   readonly identifier: string;
   /** The keys of the locks' records. */
   readonly keys: readonly string[];
+  /** The secret by which the records name the hold. */
+  readonly token: string;
   readonly leaseMs: number;
   /**
    * Reads the records that prove the hold: as long as all their versions stand, the lock is held. Rejects with
@@ -71,11 +73,12 @@ export function guardOf<Backend extends LockBackend>(
 
 /** What a held lock tells of itself. */
 export function guardFor(hold: Hold): Guard<LockBackend> {
-  const { identifier, options: { leaseMs }, lock: { keys, store } } = hold;
+  const { identifier, token, options: { leaseMs }, lock: { keys, store } } = hold;
   return {
     backend: store.backend,
     identifier,
     keys,
+    token,
     leaseMs,
     prove: () => proofsOf(hold),
     isProof: (entry) => names(lockIn(entry).record, hold),

@@ -9,7 +9,7 @@ import { rollup } from "rollup";
  * The clients that the package looks for by itself, because users named a store. What users hand in, such as the API of
  * OpenTelemetry, is no peer: a range for it could only stop an install.
  */
-const CLIENTS = ["@deno/kv", "@google-cloud/datastore", "ioredis", "redis"];
+const CLIENTS = ["@deno/kv", "@google-cloud/datastore", "ioredis", "pg", "postgres", "redis"];
 
 const root = new URL("..", import.meta.url);
 const { imports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
@@ -75,8 +75,19 @@ try {
   const whole = {
     ...made,
     description:
-      "A distributed lock for Deno, Node and Bun: Deno KV, Redis, Datastore. Leases, fencing, no deadlocks.",
-    keywords: ["lock", "mutex", "distributed", "lease", "fencing", "deno", "deno-kv", "redis", "datastore"],
+      "A distributed lock for Deno, Node and Bun: Deno KV, Postgres, Redis, Datastore. Leases, fencing, no deadlocks.",
+    keywords: [
+      "lock",
+      "mutex",
+      "distributed",
+      "lease",
+      "fencing",
+      "deno",
+      "deno-kv",
+      "redis",
+      "postgres",
+      "datastore",
+    ],
     // Provenance needs it, and only the publishing workflow knows it.
     ...(repository && { repository: { type: "git", url: `git+https://github.com/${repository}.git` } }),
     engines: { node: ">=20" },

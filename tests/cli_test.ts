@@ -393,7 +393,7 @@ Deno.test("command line: a store that cannot be opened is told, with 69, and wit
     err: "holdfast: Cannot open the store: connect ECONNREFUSED 127.0.0.1:1\n",
   });
   for (
-    const store of ["rediss://me:secret@", "postgres://me:secret@host", "me:secret@host", "secret", "kv:"]
+    const store of ["rediss://me:secret@", "mysql://me:secret@host", "me:secret@host", "secret", "kv:"]
   ) {
     const { code, err } = await finish({ ...closed, store }, ["ls"]);
     assertEquals([code, err.includes("secret"), err.includes("host,")], [64, false, false], err);

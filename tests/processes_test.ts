@@ -13,6 +13,7 @@ import type { LockRecord } from "../core/record/record.ts";
 import { Child, now } from "./support/child.ts";
 import { KvServer, missingDenokv } from "./support/kv_server.ts";
 import { type OpenStore, openStore } from "./processes/stores.ts";
+import { missingPostgres, PostgresServer } from "./support/postgres_server.ts";
 import { missingRedis, RedisServer } from "./support/redis_server.ts";
 import { run } from "./support/run.ts";
 import { findRuntime, folderWith } from "./support/runtimes.ts";
@@ -58,6 +59,16 @@ const STORES: Store[] = [
     async start() {
       const server = await RedisServer.start();
       return { address: `redis://127.0.0.1:${server.port}`, stop: () => server.stop() };
+    },
+  },
+  {
+    name: "Postgres",
+    kind: "postgres",
+    pushes: true,
+    missing: missingPostgres(),
+    async start() {
+      const server = await PostgresServer.start();
+      return { address: server.url, stop: () => server.stop() };
     },
   },
 ];

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { CASES } from "@holdfast/lock/testing";
 import { Child } from "./support/child.ts";
 import { KvServer, missingDenokv } from "./support/kv_server.ts";
+import { missingPostgres, PostgresServer } from "./support/postgres_server.ts";
 import { missingRedis, RedisServer } from "./support/redis_server.ts";
 import { run } from "./support/run.ts";
 import { findRuntime, folderWith } from "./support/runtimes.ts";
@@ -28,7 +29,15 @@ interface Store {
 
 const root = new URL("..", import.meta.url);
 const clean = new AsyncDisposableStack();
-const folder = await folderWith("@deno/kv", "@google-cloud/datastore", "ioredis", "redis");
+const folder = await folderWith(
+  "@deno/kv",
+  "@google-cloud/datastore",
+  "@electric-sql/pglite",
+  "ioredis",
+  "pg",
+  "postgres",
+  "redis",
+);
 clean.defer(() => Deno.remove(folder, { recursive: true }));
 const tarball = join(folder, "lock.tgz");
 await run(root, Deno.execPath(), "task", "--quiet", "pack", tarball);
@@ -73,6 +82,14 @@ if (redis === undefined) {
   clean.defer(() => server.stop());
   stores.push({ name: "Redis", kind: "redis", address: `redis://127.0.0.1:${server.port}`, deviations: {} });
 } else Deno.test.ignore(`npm: Redis: ${redis}`, () => {});
+
+const postgres = missingPostgres();
+if (postgres === undefined) {
+  const server = await PostgresServer.start({ config: ["max_connections=300"] });
+  clean.defer(() => server.stop());
+  stores.push({ name: "Postgres", kind: "postgres", address: server.url, deviations: {} });
+} else Deno.test.ignore(`npm: Postgres: ${postgres}`, () => {});
+stores.push({ name: "PGlite", kind: "pglite", address: "", deviations: {} });
 
 const denokv = await missingDenokv();
 if (denokv === undefined) {
@@ -135,6 +152,10 @@ for (const store of stores) {
   for (const { name, path, project } of runtimes) {
     // The same client code as under Node 24.
     if (store.name === "KV Connect" && (name === "Node 20" || name === "Node 22")) continue;
+    // It takes no part of the system that differs between them.
+    if (store.name === "PGlite" && name !== "Node 24") continue;
+    // What `tests/postgres` plays under the oldest one plays under this one, too.
+    if (store.name === "Postgres" && name === "Node 22") continue;
     job(`${store.name} under ${name}`, path, [join(project, "suite.mjs")], store);
   }
   if (store.name === "KV Connect") {

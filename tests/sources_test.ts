@@ -102,6 +102,12 @@ const EXEMPT: Record<string, string> = {
   "backends/redis/subscriptions.ts ask": "a try with a catch, after noting that it asks",
   "backends/redis/subscriptions.ts #test": "a try with a catch, after noting that it tests",
   "backends/redis/subscriptions.ts #subscribe": "each turn of its loop has a catch, which tells the channels",
+  "backends/postgres/subscriptions.ts ask": "a try with a catch, after noting that it asks",
+  "backends/postgres/subscriptions.ts #test": "a try with a catch, after noting that it tests",
+  "backends/postgres/subscriptions.ts #connect":
+    "each turn of its loop has a catch, which tells the channels",
+  "backends/postgres/subscriptions.ts #release": "what closes is called with a catch",
+  "backends/postgres/subscriptions.ts #lose": "it waits for #release alone",
   "backends/redis/adapters.ts close": "what both clients make is made with a catch",
 };
 

@@ -8,11 +8,10 @@ import { publishBackendError } from "../../core/events.ts";
 import { Backoff } from "../../core/retry.ts";
 import { within } from "../../core/time_limit.ts";
 import type { ClientAdapter, Subscriber } from "./adapters.ts";
+import { Watched } from "../watched.ts";
 import { CLOSED } from "./failures.ts";
 import { entriesIn } from "./scripts.ts";
 
-/** After how long a waiter asks in case a message was lost: longer each time in vain. */
-const BACKSTOP_BACKOFF = { leastMs: 1000, mostMs: 30_000 };
 /** For how long a subscription is kept that nobody uses: the next waiter finds it there. */
 const LINGER_MS = 10_000;
 /** How long the server may take to answer on the connection for subscriptions. */
@@ -20,118 +19,9 @@ const ANSWER_LIMIT_MS = 5000;
 /** After how long the connection for subscriptions is tried again. */
 const RECONNECT_BACKOFF = { leastMs: 20, mostMs: 2000 };
 
-/** One key that is watched here, or was watched recently, and what is known of it. */
-class Watched {
-  readonly key: string;
-  /** The channels of its news: for everybody, and for each name that it is watched by. */
+/** One key, and the channels of its news: for everybody, and for each name that it is watched by. */
+class Subscribed extends Watched {
   readonly channels = new Set<string>();
-  /** Wakes those who watch. */
-  readonly sleepers = new Set<() => void>();
-  /** Whether all its channels are subscribed to. */
-  subscribed = false;
-  /** How many messages have come. */
-  messages = 0;
-  /** What the store has answered last. */
-  #answer: Entry | undefined;
-  /** What messages have said since, by key. */
-  readonly #news = new Map<string, Entry>();
-  /** What a message has said last of the key itself, until somebody has been shown it. */
-  #unseen: Entry | undefined;
-  /** When the store was last asked, and after how long it is asked again. */
-  askedAt: number = performance.now();
-  pollMs = 0;
-  #backoff!: Backoff;
-  asking = false;
-  failure: LockBackendError | undefined;
-  leftAt = 0;
-
-  constructor(key: string) {
-    this.key = key;
-    this.pollSoon();
-  }
-
-  /** The next question is asked soon again. */
-  pollSoon(): void {
-    this.#backoff = new Backoff(BACKSTOP_BACKOFF);
-    this.pollLater();
-  }
-
-  /** A question was in vain: the next one is asked later than that. */
-  pollLater(): void {
-    this.pollMs = this.#backoff.pauseMs();
-  }
-
-  /** Whether there is something to show to who begins to watch. */
-  get isKnown(): boolean {
-    return this.#answer !== undefined || this.#news.has(this.key);
-  }
-
-  /** The version of the last entry of the key that was shown. */
-  get version(): string | null | undefined {
-    return (this.#news.get(this.key) ?? this.#answer)?.version;
-  }
-
-  /** The next entry for a watcher that was shown these; entries of other keys only if it is to be shown them. */
-  next(shown: WeakSet<Entry>, showsAll: boolean): Entry | undefined {
-    if (this.#answer !== undefined && !shown.has(this.#answer)) return this.#answer;
-    for (const entry of this.#news.values()) {
-      if (!showsAll && entry.key !== this.key || shown.has(entry)) continue;
-      if (entry === this.#unseen) this.#unseen = undefined;
-      return entry;
-    }
-  }
-
-  /**
-   * The store has answered a question that was sent when so many messages had come. An answer is always shown. A
-   * message that came meanwhile may be older or newer, and anybody may have sent it: it is shown once more behind the
-   * answer, and the store is asked again soon.
-   */
-  onAnswer(entry: Entry, messages: number): void {
-    this.#answer = entry;
-    if (this.messages === messages) return void this.#news.delete(this.key);
-    const news = this.#news.get(this.key);
-    if (news === undefined || news.version === entry.version) return void this.#news.delete(this.key);
-    this.#put({ ...news });
-    this.pollSoon();
-  }
-
-  /**
-   * A message has come: what it says of the key itself is shown last. Answers whether one before it, that nobody has been
-   * shown, is overtaken: anybody may have sent this one, to hide the other.
-   */
-  onMessage(entries: readonly Entry[]): boolean {
-    this.messages++;
-    for (const entry of entries) if (entry.key !== this.key) this.#put(entry);
-    let hides = false;
-    for (const entry of entries) {
-      if (entry.key !== this.key) continue;
-      hides ||= this.#unseen !== undefined && this.#unseen === this.#news.get(this.key);
-      this.#put(entry);
-      this.#unseen = entry;
-    }
-    this.notify();
-    return hides;
-  }
-
-  /** What is known may be old. */
-  forget(): void {
-    this.#answer = undefined;
-    this.#news.clear();
-  }
-
-  fail(error: LockBackendError): void {
-    this.failure = error;
-    this.notify();
-  }
-
-  notify(): void {
-    for (const notify of this.sleepers) notify();
-  }
-
-  #put(entry: Entry): void {
-    this.#news.delete(entry.key);
-    this.#news.set(entry.key, entry);
-  }
 }
 
 /** What the subscriptions need of their backend. */
@@ -148,9 +38,9 @@ interface Store {
 /** All subscriptions of this process, on one connection that is opened when it is first needed. */
 export class Subscriptions {
   readonly #backend: Store;
-  readonly #watched = new Map<string, Watched>();
+  readonly #watched = new Map<string, Subscribed>();
   /** By channel. */
-  readonly #byChannel = new Map<string, Watched>();
+  readonly #byChannel = new Map<string, Subscribed>();
   readonly #wakeUp = new Notify();
   #subscriber: Subscriber | undefined;
   #subscribing = false;
@@ -179,10 +69,10 @@ export class Subscriptions {
   }
 
   /** Begins to watch. */
-  enter(key: string, name: string | undefined, notify: () => void): Watched {
+  enter(key: string, name: string | undefined, notify: () => void): Subscribed {
     if (this.#closed) throw new LockBackendError("the Redis backend is disposed of");
     let watched = this.#watched.get(key);
-    if (watched === undefined) this.#watched.set(key, watched = new Watched(key));
+    if (watched === undefined) this.#watched.set(key, watched = new Subscribed(key));
     watched.sleepers.add(notify);
     for (
       const channel of [this.#backend.channelOf(key), ...name ? [this.#backend.channelOf(key, name)] : []]
@@ -343,7 +233,7 @@ export class Subscriptions {
     void this.#subscribe();
   }
 
-  #drop(watched: Watched): void {
+  #drop(watched: Subscribed): void {
     this.#watched.delete(watched.key);
     for (const channel of watched.channels) this.#byChannel.delete(channel);
   }

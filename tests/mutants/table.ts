@@ -6,6 +6,7 @@ import type { Mutant } from "./mutant.ts";
 import { OPERATIONS } from "./operations.ts";
 import { PROMISES } from "./promises.ts";
 import { RECORD } from "./record.ts";
+import { POSTGRES } from "./postgres.ts";
 import { REDIS } from "./redis.ts";
 
 /** Every line that is broken, by area. */
@@ -15,6 +16,7 @@ export const TABLE: Readonly<Record<string, readonly Mutant[]>> = {
   promises: PROMISES,
   backends: BACKENDS,
   kv: KV,
+  postgres: POSTGRES,
   redis: REDIS,
   datastore: DATASTORE,
   operations: OPERATIONS,

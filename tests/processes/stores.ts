@@ -2,6 +2,8 @@
 
 import { Redis } from "ioredis6";
 import { commitIfHeld as commitKv, kvBackend, type KvDatabase } from "../../backends/kv.ts";
+import pg from "pg";
+import { commitIfHeld as commitPostgres, postgresBackend } from "../../backends/postgres.ts";
 import { commitIfHeld as commitRedis, redisBackend } from "../../backends/redis.ts";
 import type { Lock, LockBackend } from "../../mod.ts";
 
@@ -12,11 +14,12 @@ export interface OpenStore {
   write(name: string, value: string): Promise<void>;
   /** Writes under the lock; `ready` is called when all is ready to be sent. */
   commit(held: Lock, values: Record<string, string>, ready?: () => Promise<void>): Promise<void>;
-  close(): void;
+  close(): void | Promise<void>;
 }
 
 /** Opens the store of this kind. */
 export function openStore(kind: string, address: string): Promise<OpenStore> {
+  if (kind === "postgres") return openPostgres(address);
   return kind === "kv" ? openKvStore(address) : openRedis(address);
 }
 
@@ -82,5 +85,43 @@ async function openRedis(address: string): Promise<OpenStore> {
       await commitRedis(held, Object.entries(values).map(([name, value]) => ["SET", name, value]));
     },
     close: () => client.disconnect(),
+  };
+}
+
+async function openPostgres(address: string): Promise<OpenStore> {
+  const pool = new pg.Pool({ connectionString: address });
+  pool.on("error", () => {});
+  const backend = postgresBackend(pool);
+  // Any number of processes may do so at once, as they may make the table of the locks.
+  for (;;) {
+    try {
+      await pool.query("CREATE TABLE IF NOT EXISTS own (name text PRIMARY KEY, value text)");
+      break;
+    } catch (error) {
+      if ((error as { code?: string }).code !== "23505") throw error;
+    }
+  }
+  const write = "INSERT INTO own VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+  return {
+    backend,
+    async read(names) {
+      const { rows } = await pool.query("SELECT name, value FROM own WHERE name = ANY ($1)", [names]);
+      return names.map((name) =>
+        rows.find((row: Record<string, string>) => row.name === name)?.value ?? null
+      );
+    },
+    async write(name, value) {
+      await pool.query(write, [name, value]);
+    },
+    async commit(held, values, ready) {
+      await ready?.();
+      await commitPostgres(held, async (query) => {
+        for (const entry of Object.entries(values)) await query(write, entry);
+      });
+    },
+    async close() {
+      await backend[Symbol.asyncDispose]();
+      await pool.end();
+    },
   };
 }

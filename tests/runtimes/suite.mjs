@@ -38,6 +38,30 @@ const STORES = {
     };
     return () => ({ backend, close() {}, end });
   },
+  async postgres() {
+    const { default: pg } = await import("pg");
+    const { postgresBackend } = await import("@holdfast/lock/backends/postgres");
+    const pool = new pg.Pool({ connectionString: address });
+    const backend = postgresBackend(pool);
+    const end = async () => {
+      await backend[Symbol.asyncDispose]();
+      await pool.end();
+    };
+    return () => ({ backend, close() {}, end });
+  },
+  async pglite() {
+    const { PGlite } = await import("@electric-sql/pglite");
+    const { postgresBackend } = await import("@holdfast/lock/backends/postgres");
+    const db = await PGlite.create();
+    const backend = postgresBackend(db);
+    // Its first statements take longer than the leases of some cases.
+    await backend.read(["holdfast-test"]);
+    const end = async () => {
+      await backend[Symbol.asyncDispose]();
+      await db.close();
+    };
+    return () => ({ backend, close() {}, end });
+  },
   async datastore() {
     const { datastoreBackend, datastoreClient } = await import("@holdfast/lock/backends/datastore");
     const projectId = "holdfast-test";

@@ -1,0 +1,211 @@
+/**
+ * The Postgres backend: a lock is one row, acquired by one statement and released by one. No advisory locks, so that
+ * connection poolers, lost connections and restarts do no harm.
+ *
+ * It takes a `Pool` or `Client` of `npm:pg` (8), a client of `npm:postgres` (3), a PGlite, or an object with a function
+ * `query`. What it promises, and what it needs, is in `docs/postgres.md`.
+ *
+ * @example
+ * ```ts ignore
+ * import pg from "npm:pg";
+ * import { configure, lock } from "@holdfast/lock";
+ * import { postgresBackend } from "@holdfast/lock/backends/postgres";
+ *
+ * const pool = new pg.Pool({ connectionString: "postgres://localhost/app" });
+ * configure({ strong: postgresBackend(pool) });
+ * await lock("invoice:17").run(async () => {});
+ * ```
+ *
+ * @module
+ */
+
+import type { LockBackend } from "../core/backend.ts";
+import { quote } from "../core/errors.ts";
+import { guardOf } from "../core/guard.ts";
+import type { Lock } from "../core/lock.ts";
+import { refuse } from "../core/validate.ts";
+import {
+  adapterOf,
+  type PgClient,
+  type PgPool,
+  type PostgresClient,
+  type PostgresJs,
+  rowsOf,
+} from "./postgres/clients.ts";
+import { storeOptions } from "./postgres/input.ts";
+import { PostgresStore } from "./postgres/store.ts";
+
+export type {
+  PgClient,
+  PgPool,
+  PgPoolClient,
+  PgQuery,
+  PostgresAnswer,
+  PostgresClient,
+  PostgresJs,
+  PostgresQueryable,
+  PostgresRow,
+} from "./postgres/clients.ts";
+
+const POSTGRES = { Backend: PostgresStore, name: "a Postgres" };
+
+/** Options of {@linkcode postgresBackend}. */
+export interface PostgresBackendOptions {
+  /** The table of the locks, as it is called: nothing of it is folded to lower case. Default: `"holdfast_lock"`. */
+  table?: string;
+  /** The schema that the table is in. Default: the first one in the connection's `search_path` that has it. */
+  schema?: string;
+  /** Whether the table is created if it is not there. Default: `true`. */
+  createTable?: boolean;
+  /**
+   * How waiters hear of a lock that was released: `"listen"` by `LISTEN`, on one more connection; `"poll"` by looking.
+   * `"auto"` listens, sends itself a notification, and polls if that does not arrive, as behind a PgBouncer in
+   * transaction mode. Default: `"auto"`.
+   */
+  notifications?: "auto" | "listen" | "poll";
+  /**
+   * For how many milliseconds at most a waiter that polls lets pass between two looks at the lock, 25 to 60 000. The pauses
+   * begin at 25 ms whenever the lock has changed and grow from there. Default: 500.
+   */
+  pollMs?: number;
+}
+
+/** What {@linkcode postgresBackend} makes. */
+export interface PostgresBackend extends LockBackend, AsyncDisposable {
+  /**
+   * Closes the connection that listens, if one was opened; never the client that was handed in. Acquisitions that still
+   * wait fail, and no later one can wait on this backend. Resolves when they have left the queue, after a second at most.
+   */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** A statement with its parameters. */
+export interface HeldGuard {
+  /** The statement, with `$1` to `$4`. */
+  readonly text: string;
+  /** The values of its parameters. */
+  readonly values: string[];
+}
+
+/**
+ * Runs a statement within the transaction of {@linkcode commitIfHeld}, and resolves to its rows. Parameters are what the
+ * client takes.
+ */
+// deno-lint-ignore no-explicit-any -- What a column is depends on the caller's own statement.
+export type GuardedQuery = (text: string, values?: unknown[]) => Promise<any[]>;
+
+/**
+ * Makes a backend that keeps locks in Postgres (12 or later). The client stays the caller's: it is never closed here. When
+ * a lock is first waited for, one more connection like it is opened that listens; a single `Client` listens itself.
+ * Disposing of the backend ends that. Use one backend per client, and let nobody use a single `Client` for transactions of
+ * its own.
+ *
+ * Throws TypeError for what is not a client, and TypeError or RangeError for bad options.
+ *
+ * @example
+ * ```ts ignore
+ * import postgres from "npm:postgres";
+ * import { lock } from "@holdfast/lock";
+ * import { postgresBackend } from "@holdfast/lock/backends/postgres";
+ *
+ * const sql = postgres("postgres://localhost/app");
+ * const backend = postgresBackend(sql, { schema: "app" });
+ * await lock("job", { backend }).run(async () => {});
+ * await backend[Symbol.asyncDispose]();
+ * await sql.end();
+ * ```
+ */
+export function postgresBackend(
+  client: PgPool | PgClient | PostgresJs | PostgresClient,
+  options: PostgresBackendOptions = {},
+): PostgresBackend {
+  return new PostgresStore(adapterOf(client), storeOptions(options));
+}
+
+/**
+ * Runs the caller's own statements in one transaction that has locked the lock's row, and commits it: a holder that has
+ * lost its lock, without knowing it yet, writes nothing, and whoever would take the lock away waits until the transaction
+ * is over. So does the renewal of the lock: be quick.
+ *
+ * `work` receives a function that runs a statement in the transaction; what it resolves to is what this resolves to. The
+ * tables must be in the database that keeps the lock. Where the server refuses the transaction because of others (a
+ * deadlock, a serialization failure), it is rolled back and rejects, and is not repeated.
+ *
+ * Rejects with `LockLostError` if the lock is no longer held, and with what `work` throws (both write nothing), with
+ * TypeError if `held` is not a lock on a Postgres backend or its client has no transactions, and with `LockBackendError` if
+ * the server failed: only then the outcome is unknown.
+ *
+ * @example
+ * ```ts ignore
+ * import pg from "npm:pg";
+ * import { lock } from "@holdfast/lock";
+ * import { commitIfHeld, postgresBackend } from "@holdfast/lock/backends/postgres";
+ *
+ * const backend = postgresBackend(new pg.Pool());
+ * await lock("account:ada", { backend }).run(async (held) => {
+ *   await commitIfHeld(held, async (query) => {
+ *     const [{ balance }] = await query("SELECT balance FROM account WHERE name = $1", ["ada"]);
+ *     await query("UPDATE account SET balance = $2 WHERE name = $1", ["ada", balance + 100]);
+ *   });
+ * });
+ * ```
+ */
+export async function commitIfHeld<Result>(
+  held: Lock,
+  work: (query: GuardedQuery) => Result | Promise<Result>,
+): Promise<Result> {
+  const guard = guardOf(held, POSTGRES);
+  const { backend, keys, token } = guard;
+  if (typeof work !== "function") refuse("Cannot commit: 'work' must be a function", work);
+  if (backend.adapter.transaction === undefined) {
+    throw new TypeError("Cannot commit: the client of the backend has no function 'transaction'");
+  }
+  for (const tries = guard.tries();; await tries.again()) {
+    await guard.prove();
+    let failure: { readonly cause: unknown } | undefined;
+    try {
+      const done = await backend.guarded({ keys, token, fence: held.fencingToken }, async (tx) => {
+        const query: GuardedQuery = async (text, values = []) => [
+          ...rowsOf(await tx.query(text, values as string[])),
+        ];
+        try {
+          return await work(query);
+        } catch (cause) {
+          failure = { cause };
+          throw cause;
+        }
+      });
+      if (done !== undefined) return done.result;
+    } catch (error) {
+      // What the caller has thrown is its own; all else is the store's.
+      if (failure !== undefined) throw failure.cause;
+      throw guard.failure(backend.failure(error));
+    }
+  }
+}
+
+/**
+ * A statement for a transaction of the caller's own, such as an ORM's: it locks the lock's row, as
+ * {@linkcode commitIfHeld} does, and fails if the lock is no longer held, and with it the transaction. Let it be the first
+ * statement there; run it on the database that keeps the lock.
+ *
+ * It fails with the SQLSTATE `22P02` and a message that contains `Lost lock` and the identifier. Throws TypeError if `held`
+ * is not a lock on a Postgres backend.
+ *
+ * @example With Kysely
+ * ```ts ignore
+ * import { CompiledQuery } from "npm:kysely";
+ * import { heldGuard } from "@holdfast/lock/backends/postgres";
+ *
+ * await db.transaction().execute(async (trx) => {
+ *   const { text, values } = heldGuard(held);
+ *   await trx.executeQuery(CompiledQuery.raw(text, values));
+ *   await trx.updateTable("account").set({ balance }).where("name", "=", "ada").execute();
+ * });
+ * ```
+ */
+export function heldGuard(held: Lock): HeldGuard {
+  const { backend, keys, identifier, token } = guardOf(held, POSTGRES);
+  const proof = { keys, token, fence: held.fencingToken };
+  return backend.guardOf(proof, `Lost lock ${quote(identifier)}`);
+}

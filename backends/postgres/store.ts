@@ -1,0 +1,372 @@
+/** Postgres in the dialect of backends. */
+
+import { onAbort } from "../../core/abort.ts";
+import type {
+  Change,
+  CommitOptions,
+  CommitResult,
+  Entry,
+  LockBackend,
+  WatchOptions,
+} from "../../core/backend.ts";
+import { systemClock } from "../../core/clock.ts";
+import { LockBackendError } from "../../core/errors.ts";
+import { publishBackendError } from "../../core/events.ts";
+import { lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
+import { Notify } from "../../core/notify.ts";
+import { participantOf } from "../../core/participant.ts";
+import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
+import {
+  type ClientAdapter,
+  type PostgresQueryable,
+  type PostgresRow,
+  rowsOf,
+  type Statement,
+} from "./clients.ts";
+import { failureOf, hasLostStatements, isMadeMeanwhile, isRefused, isUndefinedTable } from "./failures.ts";
+import type { StoreOptions } from "./input.ts";
+import { newsOf } from "./news.ts";
+import { entryOf, identifierOf, keyIn, textIn, timeIn, versionIn } from "./rows.ts";
+import { type Statements, statementsOf, tableName, TOLERANCE_MS } from "./statements.ts";
+import { Subscriptions } from "./subscriptions.ts";
+
+/** How long waiters that have given up may take to leave the queue, when the backend is disposed of. */
+const DISPOSE_TIMEOUT_MS = 1000;
+/** How late news is that is told, and what a look itself may take, added to the pause before it. */
+const LISTEN_GRACE_MS = 200;
+const LOOK_MS = 250;
+/** How many rows one page of a listing has. */
+const PAGE = 500;
+/** After how many deletions, on the average, one sweep follows. */
+const SWEEP_EVERY = 1000;
+/** How often a commit is sent whose rows have to be made before. */
+const MAKE_TRIES = 3;
+
+/** What proves a hold: its record names it, or all of its records do. */
+export interface HolderProof {
+  readonly keys: readonly string[];
+  readonly token: string;
+  readonly fence: string;
+}
+
+/** The backend: what it promises stands where it is made, in `postgresBackend`. */
+export class PostgresStore implements LockBackend, AsyncDisposable {
+  readonly adapter: ClientAdapter;
+  readonly #options: StoreOptions;
+  readonly #table: string;
+  readonly #statements: Statements;
+  readonly #subscriptions: Subscriptions;
+  /**
+   * Before the first answer, this machine's wall clock is trusted: a commit that it has dated wrongly is refused, by the
+   * server if it was ahead, by `#assertClock` if it was behind.
+   */
+  readonly #clock = new ServerClock(systemClock, { skewMs: 2 * TOLERANCE_MS, wallErrorMs: TOLERANCE_MS });
+  /** Whether the server keeps our statements: not behind a pooler that changes connections and does not know of them. */
+  #keepsStatements = true;
+  #creation: Promise<void> | undefined;
+  #untilSweep = Math.ceil(Math.random() * SWEEP_EVERY);
+
+  constructor(adapter: ClientAdapter, options: StoreOptions) {
+    this.adapter = adapter;
+    this.#options = options;
+    this.#table = tableName(options.schema, options.table);
+    this.#statements = statementsOf(this.#table);
+    this.#subscriptions = new Subscriptions(this, options);
+  }
+
+  /** With the way by which waiters hear of news, once that is known. */
+  get name(): string {
+    const { hears } = this.#subscriptions;
+    const how = hears === undefined ? "" : hears ? ", listening" : ", polling";
+    return `Postgres (table ${this.#table}${how})`;
+  }
+
+  /** As long as it is not known whether news is told, it may have to be looked for. */
+  get graceMs(): number {
+    return this.#subscriptions.hears ? LISTEN_GRACE_MS : this.#options.pollMs + LOOK_MS;
+  }
+
+  now(): number {
+    return this.#clock.now();
+  }
+
+  get skewMs(): number {
+    return this.#clock.skewMs;
+  }
+
+  get errorMs(): number {
+    return this.#clock.uncertaintyMs;
+  }
+
+  async read(keys: readonly string[]): Promise<readonly Entry[]> {
+    const rows = await this.#ask(this.#statements.read, [jsonOf(keys)]);
+    const found = new Map(rows.map((row) => [row.identifier, row]));
+    return keys.map((key) => entryOf(key, found.get(identifierOf(key))));
+  }
+
+  async commit(changes: readonly Change[], { concerns }: CommitOptions = {}): Promise<CommitResult> {
+    // What is sent was written by the clock as it is now, whatever other answers say of it meanwhile.
+    const aheadMs = this.#clock.aheadAt(performance.now());
+    const notify = this.#subscriptions.notifier(changes);
+    try {
+      const { sentMs, rows } = await this.#apply(changes, concerns);
+      const [first, ...found] = rows;
+      const isDone = first !== undefined && first.identifier === null && (first.outcome ?? "ok") === "ok";
+      const answer = this.#learn(first, sentMs);
+      if (!isDone) return this.#conflict(changes, first?.identifier === null ? found : rows, notify);
+      const version = versionIn(first);
+      this.#assertClock(changes, errorOf(aheadMs, answer));
+      notify?.(changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version })));
+      if (changes.some(({ value }) => value === null)) this.#sweepSometimes(changes[0].key);
+      return { ok: true, version };
+    } catch (error) {
+      // The server did nothing, because of what others did at the same time.
+      if (isRefused(error)) return { ok: false };
+      throw error;
+    }
+  }
+
+  async *watch(key: string, { signal, name, idle = false }: WatchOptions): AsyncIterable<Entry> {
+    if (signal.aborted) return;
+    const wakeUp = new Notify();
+    const forget = onAbort(signal, wakeUp.notify);
+    const watched = this.#subscriptions.enter(key, name, wakeUp.notify);
+    try {
+      const shown = new WeakSet<Entry>();
+      while (!signal.aborted) {
+        const { failure } = watched;
+        if (failure !== undefined && !(idle && failure.transient)) throw failure;
+        const entry = watched.next(shown, name !== undefined);
+        if (entry !== undefined) {
+          shown.add(entry);
+          yield entry;
+          continue;
+        }
+        // Idle watchers ask only until they have seen what is there now, unless news is told: its mark must last.
+        const rests = idle && watched.isKnown && !watched.subscribed;
+        const pollMs = rests ? Infinity : watched.pollMs;
+        await wakeUp.sleep(systemClock, Math.max(0, watched.askedAt + pollMs - performance.now()));
+        if (performance.now() - watched.askedAt >= pollMs) void this.#subscriptions.ask(watched);
+      }
+    } finally {
+      forget();
+      this.#subscriptions.leave(watched, name, wakeUp.notify);
+    }
+  }
+
+  async *list(prefix: string): AsyncIterable<Entry> {
+    const start = identifierOf(prefix);
+    for (let after: string | null = null;;) {
+      const rows: readonly PostgresRow[] = await this.#ask(this.#statements.list, [
+        start,
+        after,
+        String(PAGE),
+      ]);
+      for (const row of rows) {
+        const identifier = textIn(row, "identifier");
+        // They come in order, so nothing that begins with it comes any more.
+        if (!identifier.startsWith(start)) return;
+        yield entryOf(keyIn(identifier), row);
+      }
+      if (rows.length < PAGE) return;
+      after = textIn(rows[PAGE - 1], "identifier");
+    }
+  }
+
+  /** Reads a record and marks it as watched. */
+  async mark(key: string): Promise<{ readonly entry: Entry; readonly channel: string }> {
+    for (;;) {
+      const [row] = await this.#ask(this.#statements.watch, [identifierOf(key)]);
+      // None: it was made while this statement ran, which sees it only the next time.
+      if (row !== undefined) return { entry: entryOf(key, row), channel: textIn(row, "channel") };
+    }
+  }
+
+  async channel(): Promise<string> {
+    const [row] = await this.#ask(this.#statements.channel, []);
+    return textIn(row, "channel");
+  }
+
+  async notify(channel: string, message: string): Promise<void> {
+    await this.#ask(this.#statements.notify, [channel, message]);
+  }
+
+  /**
+   * Runs `work` in a transaction that has locked the locks' rows, if their records still name this hold: until the
+   * transaction ends, nobody can take it away. `undefined` if they do not.
+   */
+  async guarded<Result>(
+    { keys, token, fence }: HolderProof,
+    work: (tx: PostgresQueryable) => Promise<Result>,
+  ): Promise<{ readonly result: Result } | undefined> {
+    const { lockIfHeld: { text } } = this.#statements;
+    return await this.adapter.transaction!(async (tx) => {
+      const rows = rowsOf(await tx.query(text, [jsonOf(keys), token, fence]));
+      return rows.length === keys.length ? { result: await work(tx) } : undefined;
+    });
+  }
+
+  /** The statement that fails, and with it the transaction that it is in, unless the records name this hold. */
+  guardOf({ keys, token, fence }: HolderProof, message: string): { text: string; values: string[] } {
+    const { text } = this.#statements.guard;
+    return { text, values: [jsonOf(keys), token, fence, message] };
+  }
+
+  /** Removes what nobody has needed for a day. Answers nothing, for it need not be done at any time. */
+  async sweep(): Promise<void> {
+    await this.#ask(this.#statements.sweep, []);
+  }
+
+  failure(cause: unknown): LockBackendError {
+    return failureOf(cause, { table: this.#table, closed: this.adapter.closed });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#subscriptions.close();
+    // Waiters leave the queue now, for the client is still there.
+    await participantOf(this).whenIdle(DISPOSE_TIMEOUT_MS);
+  }
+
+  /** Sends a commit by the statement that does least. */
+  async #apply(
+    changes: readonly Change[],
+    concerns: readonly string[] | undefined,
+  ): Promise<{ readonly sentMs: number; readonly rows: readonly PostgresRow[] }> {
+    const { index, extent } = newsOf(changes, concerns);
+    const [{ key, version, value, expireInMs, isOwn = false }] = changes;
+    const at = String(this.now());
+    if (changes.length > 1 || (version === null && value === null)) {
+      return await this.#applyAll(changes, [
+        at,
+        jsonOf(changes.map(({ key }) => lockKeyOf(key))),
+        index,
+        extent,
+      ]);
+    }
+    const { create, replace, delete: remove } = this.#statements;
+    const lock = lockKeyOf(key);
+    const isLock = lock === key;
+    const words = [
+      identifierOf(key),
+      index,
+      extent,
+      isLock ? null : identifierOf(lock),
+      isLock ? identifierOf(queueKeyOf(key)) : null,
+    ];
+    const sentMs = systemClock.monotonicMs();
+    const expire = expireInMs === undefined ? null : String(expireInMs);
+    const rows = value === null
+      ? await this.#send(remove, [...words, version, isOwn ? null : at])
+      : version === null
+      ? await this.#send(create, [...words, value, expire])
+      : await this.#send(replace, [...words, value, expire, version, at]);
+    return { sentMs, rows };
+  }
+
+  async #applyAll(
+    changes: readonly Change[],
+    words: (string | null)[],
+  ): Promise<{ readonly sentMs: number; readonly rows: readonly PostgresRow[] }> {
+    const input = JSON.stringify(changes.map(({ key, version, value, expireInMs }) => ({
+      key: identifierOf(key),
+      seen: version,
+      record: value,
+      expires: expireInMs ?? null,
+    })));
+    for (let tries = 1;; tries++) {
+      const sentMs = systemClock.monotonicMs();
+      const rows = await this.#send(this.#statements.commit, [input, ...words]);
+      if (rows[0]?.outcome !== "missing" || tries === MAKE_TRIES) return { sentMs, rows };
+      // Surely nothing was done.
+      await this.#send(this.#statements.make, [jsonOf(changes.map(({ key }) => key))]);
+    }
+  }
+
+  /**
+   * What a refused commit has found. What is as it should be was changed while the statement ran, or refused for the sender's
+   * clock, which is right now: whoever reads it sees it as it is.
+   */
+  #conflict(
+    changes: readonly Change[],
+    rows: readonly PostgresRow[],
+    notify: ((entries: readonly Entry[]) => void) | undefined,
+  ): CommitResult {
+    const found = new Map(rows.map((row) => [row.identifier, row]));
+    const entries = changes.map(({ key }) => entryOf(key, found.get(identifierOf(key))));
+    if (entries.every(({ version }, i) => version === changes[i].version)) return { ok: false };
+    const [{ key }] = changes;
+    if (changes.length === 1 && lockKeyOf(key) === key) {
+      const queue = queueKeyOf(key);
+      entries.push(entryOf(queue, found.get(identifierOf(queue))));
+    }
+    notify?.(entries.slice(0, changes.length));
+    return { ok: false, entries };
+  }
+
+  /** Refuses what was written by a clock that was behind: it would let others take its holder's lease for over. */
+  #assertClock(changes: readonly Change[], behindMs: number): void {
+    if (behindMs <= TOLERANCE_MS || changes.every(({ value }) => value === null)) return;
+    throw new LockBackendError(`the clock was ${Math.round(behindMs)} ms behind the server's`, {
+      transient: true,
+    });
+  }
+
+  /** Runs a statement whose answer tells the time. */
+  async #ask(statement: Statement, values: (string | null)[]): Promise<readonly PostgresRow[]> {
+    const sentMs = systemClock.monotonicMs();
+    const rows = await this.#send(statement, values);
+    if (rows[0]?.now !== undefined) this.#learn(rows[0], sentMs);
+    return rows;
+  }
+
+  #learn(row: PostgresRow | undefined, sentMs: number): TimedAnswer {
+    const receivedMs = systemClock.monotonicMs();
+    // A refused commit that has found nothing at all answers no row, and no time.
+    if (row === undefined) return { sentMs, receivedMs, serverMs: this.now() };
+    const answer = { sentMs, receivedMs, serverMs: timeIn(row) };
+    this.#clock.learn(answer);
+    return answer;
+  }
+
+  /** Runs a statement; makes the table before, if there is none. */
+  async #send(statement: Statement, values: (string | null)[]): Promise<readonly PostgresRow[]> {
+    try {
+      return await this.#run(statement, values);
+    } catch (error) {
+      if (!isUndefinedTable(error) || !this.#options.createTable) throw error;
+      await (this.#creation ??= this.#createTable().finally(() => this.#creation = undefined));
+      return await this.#run(statement, values);
+    }
+  }
+
+  /** Runs a statement as it is. */
+  async #run(statement: Statement, values: (string | null)[]): Promise<readonly PostgresRow[]> {
+    const keep = this.#keepsStatements;
+    try {
+      return rowsOf(await this.adapter.query(statement, values, keep));
+    } catch (error) {
+      if (!keep || !hasLostStatements(error)) throw this.failure(error);
+      // Nothing has run. Behind such a pooler it would go wrong again and again.
+      this.#keepsStatements = false;
+      return await this.#run(statement, values);
+    }
+  }
+
+  /** Any number of processes do that at the same time, and to Postgres that is an error for some of them. */
+  async #createTable(): Promise<void> {
+    const { createTable: text } = this.#statements;
+    await this.#run({ name: "", text }, []).catch((error) => {
+      if (!isMadeMeanwhile(error)) throw error;
+    });
+  }
+
+  #sweepSometimes(identifier: string): void {
+    if (--this.#untilSweep > 0) return;
+    this.#untilSweep = SWEEP_EVERY;
+    this.sweep().catch((error) => publishBackendError(identifier, error));
+  }
+}
+
+function jsonOf(keys: readonly string[]): string {
+  return JSON.stringify(keys.map(identifierOf));
+}

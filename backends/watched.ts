@@ -1,0 +1,120 @@
+/** What is known of a key that is watched, from answers and from messages: for every backend that is told of changes. */
+
+import type { Entry } from "../core/backend.ts";
+import type { LockBackendError } from "../core/errors.ts";
+import { Backoff } from "../core/retry.ts";
+
+/** After how long a waiter asks in case a message was lost: longer each time in vain. */
+const BACKSTOP_BACKOFF = { leastMs: 1000, mostMs: 30_000 };
+
+/** One key that is watched here, or was watched recently, and what is known of it. */
+export class Watched {
+  readonly key: string;
+  /** Wakes those who watch. */
+  readonly sleepers = new Set<() => void>();
+  /** Whether all messages about it come here. */
+  subscribed = false;
+  /** How many messages have come. */
+  messages = 0;
+  /** What the store has answered last. */
+  #answer: Entry | undefined;
+  /** What messages have said since, by key. */
+  readonly #news = new Map<string, Entry>();
+  /** What a message has said last of the key itself, until somebody has been shown it. */
+  #unseen: Entry | undefined;
+  /** When the store was last asked, and after how long it is asked again. */
+  askedAt: number = performance.now();
+  pollMs = 0;
+  #backoff!: Backoff;
+  asking = false;
+  failure: LockBackendError | undefined;
+  leftAt = 0;
+
+  constructor(key: string) {
+    this.key = key;
+    this.pollSoon();
+  }
+
+  /** The next question is asked soon again. */
+  pollSoon(): void {
+    this.#backoff = new Backoff(BACKSTOP_BACKOFF);
+    this.pollLater();
+  }
+
+  /** A question was in vain: the next one is asked later than that. */
+  pollLater(): void {
+    this.pollMs = this.#backoff.pauseMs();
+  }
+
+  /** Whether there is something to show to who begins to watch. */
+  get isKnown(): boolean {
+    return this.#answer !== undefined || this.#news.has(this.key);
+  }
+
+  /** The version of the last entry of the key that was shown. */
+  get version(): string | null | undefined {
+    return (this.#news.get(this.key) ?? this.#answer)?.version;
+  }
+
+  /** The next entry for a watcher that was shown these; entries of other keys only if it is to be shown them. */
+  next(shown: WeakSet<Entry>, showsAll: boolean): Entry | undefined {
+    if (this.#answer !== undefined && !shown.has(this.#answer)) return this.#answer;
+    for (const entry of this.#news.values()) {
+      if (!showsAll && entry.key !== this.key || shown.has(entry)) continue;
+      if (entry === this.#unseen) this.#unseen = undefined;
+      return entry;
+    }
+  }
+
+  /**
+   * The store has answered a question that was sent when so many messages had come. An answer is always shown. A
+   * message that came meanwhile may be older or newer, and anybody may have sent it: it is shown once more behind the
+   * answer, and the store is asked again soon.
+   */
+  onAnswer(entry: Entry, messages: number): void {
+    this.#answer = entry;
+    if (this.messages === messages) return void this.#news.delete(this.key);
+    const news = this.#news.get(this.key);
+    if (news === undefined || news.version === entry.version) return void this.#news.delete(this.key);
+    this.#put({ ...news });
+    this.pollSoon();
+  }
+
+  /**
+   * A message has come: what it says of the key itself is shown last. Answers whether one before it, that nobody has been
+   * shown, is overtaken: anybody may have sent this one, to hide the other.
+   */
+  onMessage(entries: readonly Entry[]): boolean {
+    this.messages++;
+    for (const entry of entries) if (entry.key !== this.key) this.#put(entry);
+    let hides = false;
+    for (const entry of entries) {
+      if (entry.key !== this.key) continue;
+      hides ||= this.#unseen !== undefined && this.#unseen === this.#news.get(this.key);
+      this.#put(entry);
+      this.#unseen = entry;
+    }
+    this.notify();
+    return hides;
+  }
+
+  /** What is known may be old. */
+  forget(): void {
+    this.#answer = undefined;
+    this.#news.clear();
+  }
+
+  fail(error: LockBackendError): void {
+    this.failure = error;
+    this.notify();
+  }
+
+  notify(): void {
+    for (const notify of this.sleepers) notify();
+  }
+
+  #put(entry: Entry): void {
+    this.#news.delete(entry.key);
+    this.#news.set(entry.key, entry);
+  }
+}

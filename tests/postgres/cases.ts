@@ -1,0 +1,40 @@
+/** The conformance suite on Postgres, with every client that the backend takes, for any test runner. */
+
+import { testBackend } from "@holdfast/lock/testing";
+import { CLIENTS, type Connect, connectLite } from "./clients.ts";
+
+type Register = Parameters<typeof testBackend>[0]["test"];
+
+/** How the suite is registered. */
+export interface CasesOptions {
+  readonly port: number;
+  readonly test: Register;
+  readonly skip: Register;
+  readonly stretch?: number;
+  /** What cannot be done on this way to the server. */
+  readonly deviations?: Record<string, string>;
+}
+
+/** Registers the suite for the client of this name. */
+export function testPostgres(
+  name: string,
+  { port, test, skip, stretch = 1, deviations = {} }: CasesOptions,
+): void {
+  const connect: Connect = name === "PGlite" ? connectLite : CLIENTS[name];
+  testBackend({
+    name: `Postgres, ${name}`,
+    test,
+    skip,
+    // For a machine that is busy with other things: only what hangs runs into the limit.
+    limitMs: 30_000,
+    stretch,
+    deviations,
+    open: () => connect(port),
+  });
+}
+
+/** What waiters cannot do that poll. */
+export const POLLING: Record<string, string> = {
+  "steal: the holder is told without asking the store for anything else":
+    "nobody pushes: who holds is told at the next renewal",
+};

@@ -1,0 +1,255 @@
+/** What the statements promise: versions that rise, commits that are whole, a table that any number may make. */
+
+import { assert, assertEquals } from "@std/assert";
+import { delay } from "@std/async";
+import type { PostgresStore } from "../../backends/postgres/store.ts";
+import type { Change } from "../../core/backend.ts";
+import { Lock } from "../../mod.ts";
+import { missingPgBouncer, PgBouncer } from "../support/postgres_server.ts";
+import type { TestPeer } from "./clients.ts";
+import { acquire, fresh, server, test, World } from "./world.ts";
+
+const HOUR_MICROS = 3_600_000_000;
+
+/** Commits what must succeed; the new version. */
+async function put(
+  { backend }: TestPeer,
+  ...changes: Change[]
+): Promise<string> {
+  const result = await backend.commit(changes);
+  assert(result.ok, "the commit was refused");
+  return result.version;
+}
+
+test("versions rise across a release while the server's clock steps back an hour", async () => {
+  await using world = new World();
+  const a = world.peer();
+  const [id, keys] = [fresh(), [fresh(), fresh()]];
+  const first = await put(a, { key: id, version: null, value: "1" });
+  const both = await put(a, ...keys.map((key) => ({ key, version: null, value: "1" })));
+  // To the rows, it is the same.
+  await a.sql(
+    `UPDATE holdfast_lock SET version = version + ${HOUR_MICROS} WHERE identifier IN ('${
+      [id, ...keys].join("','")
+    }')`,
+  );
+  const later = (version: string) => String(Number(version) + HOUR_MICROS).padStart(16, "0");
+  const second = await put(a, { key: id, version: later(first), value: null });
+  const third = await put(a, { key: id, version: null, value: "2" });
+  const fourth = await put(a, { key: id, version: third, value: "3" });
+  assert(later(first) < second && second < third && third < fourth);
+  const fifth = await put(a, ...keys.map((key) => ({ key, version: later(both), value: null })));
+  const sixth = await put(a, ...keys.map((key) => ({ key, version: null, value: "2" })));
+  assert(later(both) < fifth && fifth < sixth);
+});
+
+test("versions rise across TRUNCATE, and a holder finds its lock gone", async () => {
+  await using world = new World();
+  const a = world.peer({ options: { table: "truncated" } });
+  const held = await acquire(a.backend, "job");
+  await a.sql("TRUNCATE truncated");
+  assertEquals(await held.release(), false);
+  const next = await acquire(a.backend, "job");
+  assert(next.fencingToken > held.fencingToken);
+  await next.release();
+});
+
+test("a version that was drawn before its statement waited is higher than what came meanwhile", async () => {
+  await using world = new World();
+  const a = world.peer();
+  const other = await world.session();
+  const key = fresh();
+  await a.backend.read([key]);
+  await other.query("BEGIN");
+  await other.query(
+    `INSERT INTO holdfast_lock (identifier, version, changed_at) VALUES ($1, $2, now())`,
+    [key, String(Date.now() * 1000 + HOUR_MICROS)],
+  );
+  const created = put(a, { key, version: null, value: "1" });
+  for (;;) {
+    const { rows } = await other.query(
+      "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'",
+    );
+    if (rows.length > 0) break;
+  }
+  await other.query("COMMIT");
+  assert(Number(await created) > Date.now() * 1000 + HOUR_MICROS - 60_000_000);
+});
+
+test("a sweep removes what nobody has needed for a day, and nothing else", async () => {
+  await using world = new World();
+  const a = world.peer({ options: { table: "swept" } });
+  const day = 24 * HOUR_MICROS;
+  const names = ["old", "young", "kept", "expired", "marked"];
+  for (const key of names) await put(a, { key, version: null, value: "1", expireInMs: 1 });
+  const set = (name: string, what: string) => a.sql(`UPDATE swept SET ${what} WHERE identifier = '${name}'`);
+  await set("old", `record = NULL, version = version - ${day}`);
+  await set("young", `record = NULL, version = version - ${day - HOUR_MICROS}`);
+  await set("kept", `version = version - ${day}, expires_at = now() + interval '1 minute'`);
+  await set("expired", `version = version - ${day}, expires_at = now()`);
+  await set(
+    "marked",
+    `record = NULL, version = version - ${day}, watched_until = now() + interval '1 minute'`,
+  );
+  await (a.backend as PostgresStore).sweep();
+  const left = await a.sql("SELECT identifier FROM swept ORDER BY identifier");
+  assertEquals(left.map(({ identifier }) => identifier), ["kept", "marked", "young"]);
+});
+
+test("of commits of several records that cross each other, each is whole or nothing", async () => {
+  await using world = new World();
+  const peers = [world.peer(), world.peer(), world.peer(), world.peer()];
+  const keys = [fresh(), fresh(), fresh()];
+  let done = 0;
+  await Promise.all(peers.map(async ({ backend }, turn) => {
+    for (let i = 0; i < 40; i++) {
+      // In any order, and now and then one of them goes: it is made again by whoever comes next.
+      const mine = keys.map((_, k) => keys[(k + turn + i) % 3]).slice(0, 2);
+      const entries = await backend.read(mine);
+      const changes = entries.map(({ key, version, value }) => ({
+        key,
+        version,
+        value: i % 5 === 4 && value !== null ? null : `${Number(value) + 1}`,
+      }));
+      const result = await backend.commit(changes);
+      const after = await backend.read(mine);
+      if (!result.ok) continue;
+      done++;
+      // Nobody can have changed one without a higher version.
+      for (const [k, { version }] of after.entries()) {
+        assert(version === null || version >= result.version, `${k} is older than its commit`);
+      }
+    }
+  }));
+  assert(done > 20, `only ${done} commits`);
+});
+
+test("of many that make the same two records at once, one makes both", async () => {
+  await using world = new World();
+  const peers = [world.peer(), world.peer(), world.peer(), world.peer()];
+  for (let round = 0; round < 25; round++) {
+    const keys = [fresh(), fresh()];
+    // Half of them with one of the two there already, as a first waiter finds it.
+    if (round % 2 === 0) await put(peers[0], { key: keys[0], version: null, value: '"there"' });
+    const [{ version }] = await peers[0].backend.read(keys);
+    const results = await Promise.all(
+      peers.map(({ backend }, i) =>
+        backend.commit([{ key: keys[0], version, value: `${i}` }, {
+          key: keys[1],
+          version: null,
+          value: `${i}`,
+        }])
+      ),
+    );
+    assertEquals(results.filter(({ ok }) => ok).length, 1);
+    const winner = `${results.findIndex(({ ok }) => ok)}`;
+    assertEquals((await peers[1].backend.read(keys)).map(({ value }) => value), [winner, winner]);
+  }
+});
+
+test("processes that start at once make one table", async () => {
+  await using world = new World();
+  for (const table of ["made at once", "made \"again\" 'quoted'"]) {
+    const peers = Array.from({ length: 8 }, () => world.peer({ options: { table }, config: { max: 1 } }));
+    await Promise.all(peers.map(async ({ backend }) => (await acquire(backend, "job")).release()));
+  }
+});
+
+test("a free lock costs one statement to acquire and one to release", async () => {
+  await using world = new World();
+  const [a, b] = [world.peer(), world.peer()];
+  const id = fresh();
+  await a.sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
+  await (await acquire(a.backend, id)).release();
+  const calls = async () => {
+    const [row] = await a.sql(
+      "SELECT coalesce(sum(calls), 0) AS calls FROM pg_stat_statements WHERE query LIKE '%holdfast_lock%'",
+    );
+    return Number(row.calls);
+  };
+  const reset = () => a.sql("SELECT pg_stat_statements_reset()");
+  await reset();
+  await (await acquire(a.backend, id)).release();
+  assertEquals(await calls(), 2);
+
+  // Each waits while the other holds: the first turns show who waits, and that holds are brief.
+  let turns = 0;
+  const take = async ({ backend }: TestPeer, times: number) => {
+    for (let i = 0; i < times; i++) {
+      const held = await acquire(backend, id);
+      turns++;
+      await delay(20);
+      await held.release();
+    }
+  };
+  await Promise.all([take(a, 3), take(b, 3)]);
+  await reset();
+  turns = 0;
+  await Promise.all([take(a, 20), take(b, 20)]);
+  const each = await calls() / turns;
+  console.log(`a lock that passes between two processes: ${each} statements for each turn`);
+  assert(each < 4, `${each} statements for each turn`);
+});
+
+test("where nobody watches, nothing is sent", async () => {
+  await using world = new World();
+  const a = world.peer();
+  const listener = await world.session();
+  await (await acquire(a.backend, fresh())).release();
+  const [{ channel }] = await a.sql("SELECT 'holdfast_' || 'holdfast_lock'::regclass::oid AS channel");
+  const heard: string[] = [];
+  listener.on("notification", ({ payload }: { payload?: string }) => heard.push(payload ?? ""));
+  await listener.query(`LISTEN "${channel}"`);
+  const id = fresh();
+  await (await acquire(a.backend, id)).release();
+  await a.sql(`SELECT pg_notify('${channel}', 'the end')`);
+  await until(() => heard.includes("the end"));
+  assertEquals(heard.filter((text) => text.includes(id)), []);
+});
+
+test("what one process cannot hear, it polls: behind PgBouncer in transaction mode", async () => {
+  await using world = new World();
+  await using bouncer = await PgBouncer.start(server!, "transaction");
+  for (const client of ["pg Pool", "pg Client", "postgres.js"]) {
+    const [a, b] = [await world.peerWith(client, bouncer.port), await world.peerWith(client, bouncer.port)];
+    const id = fresh();
+    const held = await acquire(a.backend, id);
+    const waiting = acquire(b.backend, id);
+    await until(() => b.backend.name?.endsWith("polling)"));
+    await held.release();
+    await (await waiting).release();
+  }
+}, missingPgBouncer());
+
+test("where notifications arrive, it listens", async () => {
+  await using world = new World();
+  for (const client of ["pg Pool", "pg Client", "postgres.js"]) {
+    const [a, b] = [await world.peerWith(client), await world.peerWith(client)];
+    const id = fresh();
+    const held = await acquire(a.backend, id);
+    const waiting = acquire(b.backend, id);
+    await until(() => b.backend.name?.endsWith("listening)"));
+    assertEquals(b.backend.graceMs, 200);
+    await held.release();
+    await (await waiting).release();
+  }
+});
+
+test("a waiter that polls looks as often as is said, and says so", async () => {
+  await using world = new World();
+  const [a, b] = [world.peer(), world.peer({ options: { notifications: "poll", pollMs: 100 } })];
+  assert(b.backend.name?.endsWith(", polling)"));
+  assertEquals(b.backend.graceMs, 350);
+  const id = fresh();
+  const held = await acquire(a.backend, id);
+  let reads = 0;
+  const { read } = b.backend;
+  b.backend.read = (keys) => (reads++, read.call(b.backend, keys));
+  assertEquals(await Lock.acquire(id, { backend: b.backend, waitForMs: 1000 }), null);
+  assert(reads >= 3 && reads <= 45, `${reads} looks in a second`);
+  await held.release();
+});
+
+async function until(is: () => boolean | undefined): Promise<void> {
+  while (!is()) await new Promise((resolve) => setTimeout(resolve, 10));
+}
