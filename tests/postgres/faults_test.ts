@@ -117,12 +117,13 @@ test("failover to a replica that has the grant: the holder holds on. Without it:
     if (rows.length === 1) break;
     await delay(20);
   }
-  // From now on the replica hears of nothing.
-  replica.signalAll("SIGSTOP");
+  // From now on the replica hears of nothing. (Frozen, it would read what its socket has received once it goes on.)
+  await beside.query("ALTER SYSTEM SET primary_conninfo = ''");
+  await beside.query("SELECT pg_reload_conf()");
+  while ((await beside.query("SELECT 1 FROM pg_stat_wal_receiver")).rows.length > 0) await delay(20);
   const lost = await acquire(a.backend, "lost", { leaseMs: 8000 });
   const told = lossOf(lost);
   await world.server.crash();
-  replica.signalAll("SIGCONT");
   replica.promote();
   world.switchTo(replica.port);
   assertEquals(await held.release(), true);

@@ -161,7 +161,7 @@ test("heldGuard: Kysely's transaction is committed while the lock is held, and f
   await write(1);
   assertEquals(await value(), 1);
   const thief = await acquire(b.backend, id, { stealAfterMs: 0 });
-  const error = await assertRejects(() => write(2), Error, `Lost lock \\"${id}\\"`);
+  const error = await assertRejects(() => write(2), Error, `Lost lock "${id}"`);
   assertEquals((error as { code?: string }).code, "22P02");
   assertEquals(await value(), 1);
   await thief.release();
@@ -216,7 +216,7 @@ Deno.test({
   await db.close();
 });
 
-Deno.test("Postgres: commitIfHeld and heldGuard refuse what is no lock on Postgres", async () => {
+test("commitIfHeld and heldGuard refuse what is no lock on Postgres", async () => {
   const held = (await Lock.acquire("job", { backend: memoryBackend() }))!;
   await assertRejects(() => commitIfHeld(held, () => {}), TypeError, "a lock on a Postgres backend");
   await assertRejects(

@@ -187,8 +187,8 @@ test("a free lock costs one statement to acquire and one to release", async () =
   turns = 0;
   await Promise.all([take(a, 20), take(b, 20)]);
   const each = await calls() / turns;
-  console.log(`a lock that passes between two processes: ${each} statements for each turn`);
-  assert(each < 4, `${each} statements for each turn`);
+  // The bet that is refused, the place in the queue, the hand-over, and now and then a look.
+  assert(each < 5, `${each} statements for each turn`);
 });
 
 test("where nobody watches, nothing is sent", async () => {
