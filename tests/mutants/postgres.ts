@@ -44,14 +44,6 @@ export const POSTGRES: readonly Mutant[] = [
     filter: "pg Pool: store: ",
   },
   {
-    law: "Postgres: a commit whose row somebody else has made meanwhile does nothing",
-    file: "backends/postgres/statements.ts",
-    from: "WHEN j.missing = (SELECT count(*) FROM made) THEN 'ok'",
-    to: "WHEN j.missing >= (SELECT count(*) FROM made) THEN 'ok'",
-    test: "tests/postgres/promises_test.ts",
-    filter: "the same two records",
-  },
-  {
     law: "Postgres: the rows of a commit are locked before they are judged",
     file: "backends/postgres/statements.ts",
     from: "WHERE l.identifier = ANY (ARRAY(SELECT key FROM input)) ORDER BY l.identifier FOR UPDATE)",
@@ -92,14 +84,6 @@ export const POSTGRES: readonly Mutant[] = [
     filter: "a thief waits",
   },
   {
-    law: "Postgres: commitIfHeld asks for the fencing token",
-    file: "backends/postgres/statements.ts",
-    from: "AND coalesce(h ->> 'fence'",
-    to: "OR coalesce(h ->> 'fence'",
-    test: "tests/postgres/guarded_test.ts",
-    filter: "robbed after its last look",
-  },
-  {
     law: "Postgres: heldGuard fails if the lock is lost",
     file: "backends/postgres/statements.ts",
     from: "ELSE (left($4::text, 1000 + count(*)::int))::boolean",
@@ -124,27 +108,11 @@ export const POSTGRES: readonly Mutant[] = [
     filter: "what one process cannot hear",
   },
   {
-    law: "Postgres: the connection that listens is opened again",
-    file: "backends/postgres/subscriptions.ts",
-    from: "    void this.#connect();\n    await closing;",
-    to: "    await closing;",
-    test: "tests/postgres/faults_test.ts",
-    filter: "all connections ended",
-  },
-  {
     law: "Postgres: a table that is gone is made again",
     file: "backends/postgres/store.ts",
     from: "if (!isUndefinedTable(error) || !this.#options.createTable) throw error;",
     to: "throw error;",
     test: "tests/postgres/faults_test.ts",
     filter: "the table dropped",
-  },
-  {
-    law: "Postgres: a refusal for the sake of others is a conflict",
-    file: "backends/postgres/store.ts",
-    from: "if (isRefused(error)) return { ok: false };",
-    to: "",
-    test: "tests/postgres/faults_test.ts",
-    filter: "failed serialization",
   },
 ];

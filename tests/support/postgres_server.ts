@@ -54,6 +54,9 @@ export function missingPgBouncer(): string | undefined {
 /** Postgres refuses root, so it then runs as the user whom its package has made. */
 const user = process.getuid?.() === 0 ? userNamed("postgres") : undefined;
 
+/** It may not look into the folder that the tests are in, and needs none. */
+const AS_USER = { ...user, cwd: tmpdir() };
+
 function userNamed(name: string): { uid: number; gid: number } | undefined {
   const [uid, gid] = ["-u", "-g"].map((flag) =>
     Number(spawnSync("id", [flag, name], { encoding: "utf8" }).stdout)
@@ -69,8 +72,11 @@ function newFolder(): string {
 }
 
 function runProgram(program: string, args: string[]): void {
-  const { status, stderr, stdout } = spawnSync(join(BIN!, program), args, { ...user, encoding: "utf8" });
-  if (status !== 0) throw new Error(`${program} failed: ${stderr}${stdout}`);
+  const { status, stderr, stdout, error } = spawnSync(join(BIN!, program), args, {
+    ...AS_USER,
+    encoding: "utf8",
+  });
+  if (status !== 0) throw new Error(`${program} failed: ${error ?? ""}${stderr}${stdout}`);
 }
 
 /** A program that is started, and stopped by its process. */
@@ -79,7 +85,7 @@ class Program {
   readonly ended: Promise<unknown>;
 
   constructor(command: string, args: string[], stdio: "ignore" = "ignore") {
-    this.#child = spawn(command, args, { stdio, ...user });
+    this.#child = spawn(command, args, { stdio, ...AS_USER });
     this.ended = new Promise((resolve) => this.#child.once("exit", resolve));
   }
 
