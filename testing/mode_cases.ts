@@ -104,7 +104,9 @@ export const modeCases: Cases = {
     const behind = stage.acquire(stage.another());
     await stage.untilWaiting(2);
     await writer.release();
-    for (const held of await Promise.all(readers)) assert.equal(await held.release(), true);
+    const granted = await Promise.all(readers);
+    assertRising([writer, ...granted]);
+    for (const held of granted) assert.equal(await held.release(), true);
     assert.equal(await (await behind).release(), true);
     await stage.untilGone();
   },
@@ -291,6 +293,7 @@ export const modeCases: Cases = {
     const second = await stage.acquire(b, SHARED);
     const upgraded = first.upgrade();
     await stage.until((record) => record!.holders.some(({ upgrades }) => upgrades === true));
+    assert.equal(await stage.tryAcquire(stage.another(), SHARED), null);
     for (const held of [second, here, first]) {
       const error = await outcomeOf(held.upgrade());
       assert.ok(error instanceof LockAcquisitionError);
