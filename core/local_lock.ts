@@ -14,7 +14,7 @@ import { Commit, Look, type Question } from "./question.ts";
 import { nothingAt, type Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
 import { type Plan, plan } from "./record/plan.ts";
-import type { Holder } from "./record/record.ts";
+
 import { isOursAlone } from "./record/room.ts";
 import { RecordWatch, type Watcher } from "./record_watch.ts";
 import { type Done, Request, type RequestedLock } from "./request.ts";

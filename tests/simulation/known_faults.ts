@@ -198,8 +198,9 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 2000,
     edits: [{
       file: "core/local_lock.ts",
-      from: "if (version !== null && this.#outcomes.recognise(record, hold)) return version;",
-      to: "if (version !== null && record.holders.some(({ token }) => token === hold.token)) return version;",
+      from: "if (version !== null && this.#outcomes.recognise(record, hold)) return [{ key, version }];",
+      to:
+        "if (version !== null && record.holders.some(({ token }) => token === hold.token)) return [{ key, version }];",
     }],
   },
   {
@@ -246,7 +247,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     test: "tests/rules_test.ts",
     edits: [{
       file: "core/record/queue.ts",
-      from: "if (writesLock) return isThere ? null : undefined;",
+      from: "if (writesLock) return null;",
       to: "if (writesLock) return undefined;",
     }],
   },
