@@ -462,7 +462,7 @@ Deno.test("command line: bad usage is refused before anything is opened, by opti
       ["release", "x"],
       ["cleanup", "--older-than", "1d"],
       ["ls", "--backend", "kv::memory:"],
-      ["ls", "--backend", "postgres://host"],
+      ["ls", "--backend", "mysql://host"],
     ]
   ) assertEquals([args, await main(args)], [args, 64]);
 });
