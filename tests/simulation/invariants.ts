@@ -324,6 +324,9 @@ export class Invariants {
       const evicted = before.holders.find((holder) => holder.token === token);
       if (evicted === undefined || (reason !== "stolen" && reason !== "forced")) continue;
       lock.evictions.set(idOf(evicted), reason);
+      // Whose mode has just been changed may not know it yet: it believes in the hold that it had before.
+      const { formerFence } = evicted;
+      if (formerFence !== undefined) lock.evictions.set(idOf({ ...evicted, fence: formerFence }), reason);
     }
     const changed = after.holders.filter((holder) => changedFrom(holder, before) !== undefined);
     for (const holder of changed) this.#onChanged(lock, holder, applied);
