@@ -174,6 +174,7 @@ function name({ label }: { readonly label: string | undefined }): string {
   return label ?? "(no label)";
 }
 
-function leaseOf({ leaseLeftMs }: ListedHolder): string {
-  return leaseLeftMs > 0 ? `${span(leaseLeftMs)} left` : `ended ${span(leaseLeftMs)} ago`;
+function leaseOf({ leaseLeftMs, released }: ListedHolder): string {
+  if (leaseLeftMs <= 0) return `ended ${span(leaseLeftMs)} ago`;
+  return released ? `released, kept for ${span(leaseLeftMs)}` : `${span(leaseLeftMs)} left`;
 }

@@ -4,8 +4,8 @@ import { backendError, LockBackendError, LockLostError, type LossReason } from "
 import { type HoldEvent, type LockEvent, publish, publishBackendError } from "./events.ts";
 import type { CheckedOptions } from "./options.ts";
 import { lossOf } from "./record/eviction.ts";
-import type { Claim } from "./record/members.ts";
-import type { LockRecord } from "./record/record.ts";
+import type { Claim, Remainder } from "./record/members.ts";
+import { keptTokenOf, type LockRecord } from "./record/record.ts";
 import type { Store } from "./store.ts";
 
 /** How long a caller that has an outcome of its own waits for a release that meets difficulties. */
@@ -243,6 +243,14 @@ export class Departure {
     this.#done = done;
   }
 
+  /** What is to stay of it in the record, if that is written now: it may have an age that it is to reach first. */
+  remainder(atMs: number): Remainder | undefined {
+    const { grantedMs, options: { holdAtLeastMs } } = this.hold;
+    if (holdAtLeastMs === undefined) return undefined;
+    const leaseMs = Math.ceil(grantedMs + holdAtLeastMs - atMs);
+    return leaseMs > 0 ? { token: keptTokenOf(this.hold), leaseMs } : undefined;
+  }
+
   /** A commit of ours has taken it out. */
   onReleased(): void {
     const { hold } = this;
@@ -253,6 +261,9 @@ export class Departure {
   /** The record does not name it any more, and no commit of ours is known to have taken it out. */
   onGone(record: LockRecord): void {
     const { hold } = this;
+    // What stays of it shows that the release has landed, whatever became of the answer.
+    const restToken = keptTokenOf(hold);
+    if (record.holders.some(({ token }) => token === restToken)) return this.onReleased();
     const reason = lossOf(record, hold.token);
     if (this.isUnknown && reason === "expired") {
       // The answer to our release was lost, and our token is gone. While the lease runs an eviction would have left a

@@ -538,14 +538,14 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     }
     if (members.requests.size === 0) {
       if (this.#footprint.isOpen && (isFatal || this.#footprint.isOver(now))) this.#giveUp(error);
-      if (isFatal) members.queuedIn = undefined;
+      if (isFatal && members.queuedIn !== undefined) this.#giveUp(error);
     }
     this.#schedule();
   }
 
   /** What may have been left could not be cleared away; it ends with its lease. */
   #giveUp(error: unknown): void {
-    const { identifier } = this.#footprint.of!;
+    const { identifier } = this.#footprint.of ?? { identifier: this.key };
     this.#footprint.clear();
     this.#members.queuedIn = undefined;
     publishBackendError(identifier, backendError(identifier, "stop waiting for", error));

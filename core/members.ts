@@ -1,6 +1,6 @@
 import type { Departure, Hold } from "./hold.ts";
 import type { Snapshot } from "./record/codec.ts";
-import type { Claim, Intent, Members } from "./record/members.ts";
+import type { Claim, Intent, Members, Remainder } from "./record/members.ts";
 import type { Holder, LockRecord } from "./record/record.ts";
 import type { Request } from "./request.ts";
 
@@ -65,6 +65,7 @@ export class LocalMembers implements Members {
     if (!this.#of.owns(token)) return "foreign";
     const hold = this.holdOf(holder);
     if (hold !== undefined) return hold.renewAtMs <= this.atMs ? "renew" : "keep";
+    if (this.#departureOf(holder)?.remainder(this.atMs) !== undefined) return "remain";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.#requestOf(token) === undefined ? "leave" : "confirm";
   }
@@ -73,6 +74,10 @@ export class LocalMembers implements Members {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return hold.request;
     return (holder.offeredTo === undefined ? this.#requestOf(holder.token) : this.firstRequest)!;
+  }
+
+  remainderOf(holder: Holder): Remainder {
+    return this.#departureOf(holder)!.remainder(this.atMs)!;
   }
 
   /** How long ago a hold of this process was granted. */
@@ -152,7 +157,7 @@ export class LocalMembers implements Members {
 
   /** Whether it is of this process, nobody here owns it, and nobody is giving it back. */
   isLeft(holder: Holder): boolean {
-    return this.intentOf(holder) === "leave" && !this.departures.some(({ hold }) => isOf(hold, holder));
+    return this.intentOf(holder) === "leave" && this.#departureOf(holder) === undefined;
   }
 
   // Those that hold it.
@@ -184,6 +189,10 @@ export class LocalMembers implements Members {
   }
 
   // Those that give it back.
+
+  #departureOf(holder: Holder): Departure | undefined {
+    for (const departure of this.departures) if (isOf(departure.hold, holder)) return departure;
+  }
 
   addDeparture(departure: Departure): void {
     this.dropHold(departure.hold);

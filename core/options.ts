@@ -46,6 +46,13 @@ export interface LockOptions {
    */
   leaseMs?: number;
   /**
+   * For how many milliseconds since it was granted the lock stays taken at least, even if it is released sooner: for
+   * jobs that several machines start at about the same time, and that are to run once. The release itself waits for
+   * nothing, and neither does the process. It binds releases only: the lock of a crashed holder is free when its
+   * lease ends. Default: 0.
+   */
+  holdAtLeastMs?: number;
+  /**
    * Whether the lease is renewed while the lock is held. With `false`, the lock is lost when `leaseMs`
    * has passed. Default: `true`.
    */
@@ -71,6 +78,7 @@ export interface CheckedOptions {
   readonly stealAfterMs: number | undefined;
   readonly kind: LockKind;
   readonly leaseMs: number;
+  readonly holdAtLeastMs: number | undefined;
   readonly renew: boolean;
   readonly signal: AbortSignal | undefined;
   readonly label: string | undefined;
@@ -83,6 +91,7 @@ const NAMES: readonly (keyof LockOptions)[] = [
   "stealAfterMs",
   "kind",
   "leaseMs",
+  "holdAtLeastMs",
   "renew",
   "signal",
   "label",
@@ -105,6 +114,7 @@ export function checkOptions(given: LockOptions = {}): CheckedOptions {
     stealAfterMs: time(options.stealAfterMs, "stealAfterMs", 0),
     kind: kind(options.kind),
     leaseMs: time(options.leaseMs, "leaseMs", MIN_LEASE_MS) ?? 30_000,
+    holdAtLeastMs: time(options.holdAtLeastMs, "holdAtLeastMs", 0),
     renew: flag(options.renew, "renew") ?? true,
     signal: signal(options.signal),
     label: label(options.label),

@@ -587,7 +587,7 @@ function listed(identifier: string, heldForMs: number | undefined, waitingForMs:
     identifier,
     holders: heldForMs === undefined
       ? []
-      : [{ label, mode, since, heldForMs, leaseLeftMs: 5000, fencingToken: "7" }],
+      : [{ label, mode, since, heldForMs, leaseLeftMs: 5000, fencingToken: "7", released: false }],
     waiters: waitingForMs.map((ms) => ({ label, mode, since: new Date(T0 - ms), waitingForMs: ms })),
   };
 }

@@ -60,7 +60,7 @@ const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeErr
   [{ backend: null }, TypeError, "such as kvBackend(kv), current value is null"],
   [{ backend: 5 }, TypeError, "such as kvBackend(kv), current value is 5"],
   [{ backend: new Map() }, TypeError, "lacks 'read': [object Map]"],
-  ...(["waitForMs", "stealAfterMs", "leaseMs"] as const).flatMap((option) => {
+  ...(["waitForMs", "stealAfterMs", "leaseMs", "holdAtLeastMs"] as const).flatMap((option) => {
     const least = option === "leaseMs" ? 100 : 0;
     const rule = `'${option}' must be a whole number of milliseconds from ${least} to 2147483647, or omitted`;
     return [

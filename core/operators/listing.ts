@@ -6,7 +6,7 @@ import { publishBackendError } from "../events.ts";
 import { assertIdentifier, keyOf, lockKeyOf } from "../identifier.ts";
 import { participantOf } from "../participant.ts";
 import { lockIn } from "../record/codec.ts";
-import type { QueueEntry } from "../record/record.ts";
+import { isKept, type QueueEntry } from "../record/record.ts";
 
 /** How long one question of an operator to the store may take. */
 export const OPERATOR_TIMEOUT_MS = 10_000;
@@ -21,6 +21,8 @@ export interface ListedHolder extends HolderInfo {
   readonly leaseLeftMs: number;
   /** Its fencing token. */
   readonly fencingToken: string;
+  /** Whether it has released the lock, which is kept until the end of this lease because of `holdAtLeastMs`. */
+  readonly released: boolean;
 }
 
 /** One process in line, as {@linkcode locks} shows it. */
@@ -93,14 +95,18 @@ async function listedLock(entry: Entry, backend: LockBackend): Promise<ListedLoc
   const forMs = (since: number) => Math.max(0, Math.round(now - since));
   return {
     identifier: key,
-    holders: holders.map(({ label, mode, since, leaseMs, expiresAt, fence }) => ({
-      label,
-      mode,
-      since: new Date(since),
-      heldForMs: forMs(since),
-      leaseLeftMs: Math.floor(Math.min(leaseMs, (expiresAt ?? since + leaseMs) - now)),
-      fencingToken: fence!,
-    })),
+    holders: holders.map((holder) => {
+      const { label, mode, since, leaseMs, expiresAt, fence } = holder;
+      return {
+        label,
+        mode,
+        since: new Date(since),
+        heldForMs: forMs(since),
+        leaseLeftMs: Math.floor(Math.min(leaseMs, (expiresAt ?? since + leaseMs) - now)),
+        fencingToken: fence!,
+        released: isKept(holder),
+      };
+    }),
     waiters: entries.map(({ label, mode, since }) => ({
       label,
       mode,

@@ -1,7 +1,7 @@
 /** Who stays a holder: what becomes of our own, and who makes way for the next one. */
 
 import { endOf, evictableInMs, type Evidence, lapsesInMs } from "./evidence.ts";
-import type { Claim, Grant, Members } from "./members.ts";
+import type { Claim, Grant, Members, Remainder } from "./members.ts";
 import { admits, type Mode } from "./modes.ts";
 import type { Holder, LockRecord } from "./record.ts";
 
@@ -19,12 +19,16 @@ export interface Ours {
   readonly grants: readonly Grant[];
   /** Whether one of ours leaves. */
   readonly left: boolean;
+  /** Whether one of ours is renewed, or stays without an owner. */
   readonly renews: boolean;
-  /** Whether one of ours stays. */
+  /** Whether one of ours stays, and is owned. */
   readonly holds: boolean;
 }
 
-/** Our own holders: who leaves is taken out; who is due, or was found, is renewed. Others are left alone. */
+/**
+ * Our own holders: who leaves is taken out, or stays for a while without an owner; who is due, or was found, is renewed.
+ * Others are left alone.
+ */
 export function renewOurs({ record, members, evidence }: Scene): Ours {
   const kept: Holder[] = [];
   const grants: Grant[] = [];
@@ -34,9 +38,10 @@ export function renewOurs({ record, members, evidence }: Scene): Ours {
   for (const holder of record.holders) {
     const intent = members.intentOf(holder);
     left ||= intent === "leave";
-    renews ||= intent === "renew" || intent === "confirm";
-    holds ||= intent !== "foreign" && intent !== "leave";
+    renews ||= intent === "renew" || intent === "confirm" || intent === "remain";
+    holds ||= intent === "keep" || intent === "renew" || intent === "confirm";
     if (intent === "keep" || intent === "foreign") kept.push(holder);
+    if (intent === "remain") kept.push(remaining(holder, members.remainderOf(holder), evidence));
     if (intent !== "renew" && intent !== "confirm") continue;
     const claim = members.claimOf(holder);
     // An offer that is confirmed is a grant of its own, with a fencing token of its own.
@@ -119,10 +124,18 @@ export function holderOf({ token, mode, limit, leaseMs, label }: Claim, evidence
   return { token, mode, limit, since: evidence.now, leaseMs, expiresAt, renewals: 0, label };
 }
 
-function renewed(holder: Holder, { leaseMs, label }: Claim, evidence: Evidence): Holder {
+function renewed(
+  holder: Holder,
+  { leaseMs, label }: Pick<Claim, "leaseMs" | "label">,
+  evidence: Evidence,
+): Holder {
   const { token, mode, limit, since, renewals, fence } = holder;
   const expiresAt = endOf(leaseMs, evidence);
   return { token, mode, limit, since, leaseMs, expiresAt, renewals: following(renewals), fence, label };
+}
+
+function remaining(holder: Holder, { token, leaseMs }: Remainder, evidence: Evidence): Holder {
+  return { ...renewed(holder, { leaseMs, label: holder.label }, evidence), token };
 }
 
 /** The number behind this one; the first again, once they cannot be told apart any more. */

@@ -15,6 +15,7 @@
 // Members    `a, a2 try`       the process `a` has two requests, `a` and `a2`, and `a2` may not wait. `steal=500` evicts a
 //                              holder of that age, `lease=500`, `shared`, `limit=2` say how it wants the lock.
 //            `renews a`        the hold `a` is due. `keeps a`: it is not. All others of the process are to leave.
+//            `rests a lease=300` the hold `a` is released, and is to stay for 300, as `k`, which nobody owns.
 //            `idle a`          nobody in the process `a` wants anything.
 //            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
@@ -187,11 +188,13 @@ export function claim(text: string): Claim {
 /** All of one process. */
 export function members(text: string): Members {
   const parts = text.split(", ");
-  const participant = processOf(parts[0].replace(/^(renews|keeps|idle) /, ""));
+  const participant = processOf(parts[0].replace(/^(renews|keeps|rests|idle) /, ""));
   const saying = (verb: string) =>
     parts.filter((part) => part.startsWith(verb + " ")).map((part) => claim(part.slice(verb.length + 1)));
-  const [renewing, keeping] = [saying("renews"), saying("keeps")];
-  const requests = parts.filter((part) => !/^(renews|keeps|idle|queued|refused)\b/.test(part)).map(claim);
+  const [renewing, keeping, resting] = [saying("renews"), saying("keeps"), saying("rests")];
+  const requests = parts.filter((part) => !/^(renews|keeps|rests|idle|queued|refused)\b/.test(part)).map(
+    claim,
+  );
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
   const patienceMs = Math.min(...patience);
   const has = (claims: readonly Claim[], holder: Holder) =>
@@ -206,12 +209,16 @@ export function members(text: string): Members {
       if (processOf(holder.token) !== participant) return "foreign";
       if (has(renewing, holder)) return "renew";
       if (has(keeping, holder)) return "keep";
+      if (has(resting, holder)) return "remain";
       const isWanted = holder.offeredTo === undefined ? has(requests, holder) : requests.length > 0;
       return isWanted ? "confirm" : "leave";
     },
     claimOf({ token, offeredTo }) {
       const own = [...renewing, ...requests].find((claim) => claim.token === token);
       return own ?? (offeredTo === undefined ? undefined! : requests[0]);
+    },
+    remainderOf({ token }) {
+      return { token: "k", leaseMs: resting.find((claim) => claim.token === token)!.leaseMs };
     },
     newQueueId: () => "new",
     newToken: () => participant.toUpperCase(),

@@ -31,18 +31,20 @@ export async function play(
   const { invariants } = stage;
   const { world } = process;
   await process.pause(round.pauseMs);
-  const { form, leaseMs, renew, wait, waitForMs, stealAfterMs, abortAfterMs } = round;
+  const { form, leaseMs, renew, holdAtLeastMs, wait, waitForMs, stealAfterMs, abortAfterMs } = round;
   const controller = new AbortController();
   const aborting = abortAfterMs === undefined
     ? undefined
     : process.clock.after(abortAfterMs, () => controller.abort(CANCELLED));
-  const options = { leaseMs, renew, wait, waitForMs, stealAfterMs, signal: controller.signal, backend };
+  const { signal } = controller;
+  const options = { leaseMs, renew, holdAtLeastMs, wait, waitForMs, stealAfterMs, signal, backend };
   const key = stage.keyOf(identifier);
   const ask: Ask = {
     process,
     participant,
     key,
     mayWait: wait && waitForMs !== 0,
+    holdAtLeastMs,
     controller,
     askedMs: process.now,
   };

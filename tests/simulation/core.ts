@@ -18,6 +18,8 @@ export { lockIn, queueIn } from "../../core/record/codec.ts";
 export {
   FREE,
   type Holder,
+  isKept,
+  keptTokenOf,
   type LockRecord,
   MAX_QUEUE,
   NO_QUEUE,
