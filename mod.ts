@@ -27,6 +27,10 @@ setDefaultBackend(async () => (await import("./backends/kv.ts")).openDefaultKvBa
 export { lock } from "./core/forms.ts";
 export type { Bailed, LockForms, LockWrapper } from "./core/forms.ts";
 export { Lock } from "./core/lock.ts";
+export { releaseAll } from "./core/release_all.ts";
+export type { ReleaseAllOptions } from "./core/release_all.ts";
+export { releaseOnExit } from "./core/release_on_exit.ts";
+export type { ReleaseOnExitOptions } from "./core/release_on_exit.ts";
 export { LOCK_KINDS } from "./core/options.ts";
 export type { LockKind, LockOptions } from "./core/options.ts";
 export { configure } from "./core/configure.ts";

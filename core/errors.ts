@@ -56,8 +56,8 @@ export class LockAcquisitionError extends Error {
 
 /**
  * Why a lock was lost: its lease ran out unrenewed (`expired`), a waiter's `stealAfterMs` evicted it
- * (`stolen`), or an operator did (`forced`). `released` stands only in what `commitIfHeld` rejects with
- * when the caller has released the lock before.
+ * (`stolen`), or an operator did (`forced`). `released`: it had been released before, by the caller itself (this stands
+ * only in what `commitIfHeld` rejects with), or by `releaseAll` while the caller was at work.
  */
 export type LossReason = "expired" | "stolen" | "forced" | "released";
 

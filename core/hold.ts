@@ -56,7 +56,9 @@ export class Hold {
   /** Whether somebody looks at it: it then watches its own record, to notice a loss at once. */
   isWatched = false;
   #lease!: Lease;
-  #state: "held" | "released" | LockLostError = "held";
+  #state: "held" | "released" | "lost" = "held";
+  /** What its owner is told: why it was lost, or that it was released by another. */
+  #loss: LockLostError | undefined;
   #signal: AbortController | undefined;
   /** Runs what listens to the signal in the async context of whoever asked for it, not of what the loss was found in. */
   #inContext: ((abort: () => void) => void) | undefined;
@@ -103,9 +105,9 @@ export class Hold {
     return false;
   }
 
-  /** The loss, if it was lost. */
+  /** The loss, if it was lost, or was released without its owner's asking for it. */
   get lost(): LockLostError | undefined {
-    return this.#state instanceof LockLostError ? this.#state : undefined;
+    return this.#loss;
   }
 
   /** Aborts when the lock is lost; never on a release. */
@@ -178,9 +180,10 @@ export class Hold {
 
   /** The same of a hold that its lock has let go of already. */
   markLost(reason: LossReason): void {
-    this.#state = new LockLostError(this.identifier, reason, this.fencingToken);
+    this.#state = "lost";
+    this.#loss = new LockLostError(this.identifier, reason, this.fencingToken);
     publish("holdfast:lost", () => ({ ...this.event, heldMs: this.ageMs, reason }));
-    if (this.#signal !== undefined) this.#inContext!(() => this.#signal!.abort(this.lost));
+    this.#tell(this.#loss);
   }
 
   /** Looks at the store whether it is still ours: the version of the record that says so. If not, it is lost. */
@@ -194,6 +197,19 @@ export class Hold {
    */
   release(): Promise<boolean> {
     return this.#release ??= this.#end();
+  }
+
+  /** Gives it back although its owner has not asked for that, who is told: as of a loss. */
+  revoke(): Promise<boolean> {
+    const isTaken = this.held;
+    const released = this.release();
+    if (isTaken) this.#tell(new LockLostError(this.identifier, "released", this.fencingToken));
+    return released;
+  }
+
+  #tell(loss: LockLostError): void {
+    this.#loss = loss;
+    if (this.#signal !== undefined) this.#inContext!(() => this.#signal!.abort(loss));
   }
 
   #end(): Promise<boolean> {

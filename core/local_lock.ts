@@ -160,6 +160,16 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, Asker {
     return this.#members.isBusy || this.#footprint.isOpen;
   }
 
+  /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
+  get isLeaving(): boolean {
+    return this.isBusy && this.#members.requests.size === 0;
+  }
+
+  /** Cancels all that wait for it. */
+  cancelAll(reason: unknown): void {
+    for (const request of [...this.#members.requests]) request.cancel(reason);
+  }
+
   get failure(): unknown {
     return this.#outage.failure;
   }

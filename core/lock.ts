@@ -129,7 +129,8 @@ export class Lock {
 
   /** Names the lock, without its secret token. */
   toString(): string {
-    const state = this.held ? "held" : this.#hold.lost ? `lost, ${this.#hold.lost.reason}` : "released";
+    const { reason = "released" } = this.#hold.lost ?? {};
+    const state = this.held ? "held" : reason === "released" ? reason : `lost, ${reason}`;
     const text = `${
       JSON.stringify(this.identifier)
     }, ${this.kind}, ${state}, fencingToken: ${this.fencingToken}`;
@@ -166,10 +167,24 @@ export function acquireLock(
     const backend = backendFor(options);
     const key = plainKeyOf(identifier);
     if (key !== undefined && !(backend instanceof Promise)) ask(backend, key);
-    else {Promise.all([opened(backend, identifier), keyOf(identifier)]).then((found) => ask(...found)).catch(
-        reject,
-      );}
+    else {
+      const arrival = { cancel: reject };
+      arriving.add(arrival);
+      Promise.all([opened(backend, identifier), keyOf(identifier)]).then((found) => {
+        // Cancelled meanwhile, it asks for nothing any more.
+        if (arriving.has(arrival)) ask(...found);
+      }).catch(reject).finally(() => arriving.delete(arrival));
+    }
   });
+}
+
+/** The calls that wait for their backend to be opened, or for the key of a long identifier. */
+const arriving = new Set<{ cancel(reason: unknown): void }>();
+
+/** Cancels those that have not come to ask their backend yet. */
+export function cancelArrivals(reason: unknown): void {
+  for (const arrival of arriving) arrival.cancel(reason);
+  arriving.clear();
 }
 
 function throwIfAborted({ signal }: CheckedOptions): void {

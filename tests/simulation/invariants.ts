@@ -356,7 +356,7 @@ export class Invariants {
       `${process.name} keeps what was not its own`,
     );
     const grant = was && lock.grants.get(idOf(was));
-    lock.keptUntilMs = grant === undefined ? 0 : grant.grantedMs + (grant.ask.holdAtLeastMs ?? 0);
+    lock.keptUntilMs = was === undefined ? 0 : this.#madeMs(lock, was) + (grant?.ask.holdAtLeastMs ?? 0);
     this.mark("kept after its release");
   }
 
@@ -594,16 +594,16 @@ export class Invariants {
 
   /** Who releases a hold that is younger than it was asked to become leaves it in the record. */
   #checkKept(
-    { leaseEndMs }: Lock,
-    { ask, grantedMs, releasingMs, hold }: Grant,
+    lock: Lock,
+    { ask, releasingMs, hold }: Grant,
     holder: Holder,
     { process, request, after }: Applied,
   ): void {
     const { holdAtLeastMs = 0 } = ask;
     // Its own clock counts, which may go slower, or stand still while the machine sleeps.
-    const isOld = request.madeMs - grantedMs >= 0.99 * holdAtLeastMs - 5;
+    const isOld = request.madeMs - this.#madeMs(lock, holder) >= 0.99 * holdAtLeastMs - 5;
     // Another participant of the same process may find its lease over.
-    if (isOld || releasingMs === undefined || hold.lost !== undefined || this.#world.now >= leaseEndMs) {
+    if (isOld || releasingMs === undefined || hold.lost !== undefined || this.#world.now >= lock.leaseEndMs) {
       return;
     }
     const isThere = after.lock.holders.some(({ token, fence }) =>
@@ -616,6 +616,11 @@ export class Invariants {
       1,
       `${process.name} has given up a hold before the age that was asked for`,
     );
+  }
+
+  /** When the commit was made that has granted a hold: it may have stood still before it told its caller. */
+  #madeMs(lock: Lock, holder: Holder): number {
+    return lock.named.get(idOf(holder))?.request.madeMs ?? -Infinity;
   }
 
   /** What is kept of a released hold stays until it has its age, unless it is taken away openly. */
