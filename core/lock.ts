@@ -1,5 +1,5 @@
 import type { LockBackend } from "./backend.ts";
-import { backendError, LockBackendError } from "./errors.ts";
+import { backendError, LockBackendError, LockDeadlockError } from "./errors.ts";
 import { Hold } from "./hold.ts";
 import { assertIdentifier, keyOf, plainKeyOf } from "./identifier.ts";
 import { printable } from "./printable.ts";
@@ -7,9 +7,11 @@ import { refuse } from "./validate.ts";
 import { backendFor } from "./configure.ts";
 import { type CheckedOptions, checkOptions, type LockKind, type LockOptions } from "./options.ts";
 import { participantOf } from "./participant.ts";
+import { admits, type Mode } from "./record/modes.ts";
+import { currentScope, findScope, type Scope } from "./scope.ts";
 
 /** Makes the public face of a hold; the class itself shows no way to. */
-let lockOf: (hold: Hold) => Lock;
+let lockOf: (hold: Hold, isNested?: boolean) => Lock;
 let holdBehind: (lock: Lock) => Hold | undefined;
 
 /**
@@ -33,16 +35,19 @@ let holdBehind: (lock: Lock) => Hold | undefined;
  */
 export class Lock {
   readonly #hold: Hold;
+  /** Whether another one, around this, has acquired it and is to give it back. */
+  readonly #isNested: boolean;
 
   static {
-    lockOf = (hold) => new Lock(hold);
+    lockOf = (hold, isNested) => new Lock(hold, isNested);
     holdBehind = (lock) => #hold in lock ? lock.#hold : undefined;
   }
 
-  private constructor(hold: Hold) {
+  private constructor(hold: Hold, isNested = false) {
     if (!(hold instanceof Hold)) throw new TypeError("Cannot make a Lock: acquire one");
     this.#hold = hold;
-    hold.ownedBy(this);
+    this.#isNested = isNested;
+    if (!isNested) hold.ownedBy(this);
   }
 
   /**
@@ -114,9 +119,12 @@ export class Lock {
    * had been lost. Calling it again repeats the outcome and touches nothing.
    *
    * Rejects with `LockBackendError` if the store could not be told until the lease ended by itself.
+   *
+   * A lock that was let through by `reentrant` is released by the outermost: here it says whether it is still held, and
+   * does nothing.
    */
   release(): Promise<boolean> {
-    return this.#hold.release();
+    return this.#isNested ? Promise.resolve(this.#hold.held) : this.#hold.release();
   }
 
   /**
@@ -124,7 +132,7 @@ export class Lock {
    * the diagnostics channel `holdfast:backend-error`, and the lease then ends by itself.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#hold.releaseQuietly();
+    if (!this.#isNested) await this.#hold.releaseQuietly();
   }
 
   /** Names the lock, without its secret token. */
@@ -155,8 +163,14 @@ export function acquireLock(
   taken?: null,
 ): Promise<Lock | null> {
   return new Promise((resolve, reject) => {
+    const scope = currentScope();
     const ask = (backend: LockBackend, key: string) => {
       throwIfAborted(options);
+      const outer = scope && heldAround(scope, backend, key);
+      if (outer !== undefined) {
+        if (options.reentrant) return resolve(lockOf(outer, true));
+        if (isDeadlock(outer, options)) return reject(deadlock(identifier, outer));
+      }
       participantOf(backend).acquire({ identifier, key, options }, (hold, error, refused) => {
         if (hold !== undefined) resolve(lockOf(hold));
         else if (refused && taken === null) resolve(null);
@@ -176,6 +190,64 @@ export function acquireLock(
       }).catch(reject).finally(() => arriving.delete(arrival));
     }
   });
+}
+
+/** The hold of this lock under which the code runs that asks for it, if there is one that is not over. */
+function heldAround(scope: Scope, backend: LockBackend, key: string): Hold | undefined {
+  return findScope(
+    scope,
+    ({ hold }) => hold.lock.key === key && hold.lock.store.backend === backend && hold.held,
+  )?.hold;
+}
+
+/**
+ * Whether whoever waits for `outer` to end, while the code under it waits for this, waits for ever. What may not wait
+ * finds it taken; one that steals ends it, and so does its lease if that is not renewed.
+ */
+function isDeadlock(
+  { request, options: { renew } }: Hold,
+  { mayWait, stealAfterMs }: CheckedOptions,
+): boolean {
+  return mayWait && stealAfterMs === undefined && renew && !admits([request], EXCLUSIVE);
+}
+
+function deadlock(identifier: string, { identifier: heldIdentifier, fencingToken }: Hold): LockDeadlockError {
+  const error = new LockDeadlockError(identifier, heldIdentifier, fencingToken);
+  // A stack has ten frames: without ours there is room for the one that asked before.
+  (Error as { captureStackTrace?(error: Error, without: unknown): void }).captureStackTrace?.(
+    error,
+    acquireLock,
+  );
+  return error;
+}
+
+/** How a request asks for a lock. */
+const EXCLUSIVE: Mode = { mode: "exclusive", limit: 1 };
+
+/**
+ * The lock under which the calling code runs: of the innermost `run`, wrapper or decorator around it, or of the innermost
+ * of `identifier`. `undefined` where there is none, or its function has ended. One that was lost meanwhile says so:
+ * `held` is `false`, and `signal` has aborted.
+ *
+ * Throws TypeError for what cannot be an identifier.
+ *
+ * @example
+ * ```ts
+ * import { currentLock, lock } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assert, assertEquals } from "@std/assert";
+ *
+ * function pay() {
+ *   assert(currentLock("account:1")?.held, "call this under the lock of the account");
+ * }
+ * await lock("account:1", { backend: memoryBackend() }).run(pay);
+ * assertEquals(currentLock(), undefined);
+ * ```
+ */
+export function currentLock(identifier?: string): Lock | undefined {
+  if (identifier !== undefined) assertIdentifier(identifier);
+  const is = ({ hold }: Scope) => identifier === undefined || hold.identifier === identifier;
+  return findScope(currentScope(), is)?.held as Lock | undefined;
 }
 
 /** The calls that wait for their backend to be opened, or for the key of a long identifier. */

@@ -58,6 +58,12 @@ export interface LockOptions {
    */
   renew?: boolean;
   /**
+   * Whether code that runs under this lock already, in `run`, wrapper or decorator, is let through when it asks for it
+   * again: it then runs under the same hold, which the outermost releases. With `false`, it is rejected with
+   * `LockDeadlockError`. Default: `false`.
+   */
+  reentrant?: boolean;
+  /**
    * Cancels the acquisition: the call rejects at once with the signal's reason and leaves nothing
    * behind. Without effect once the lock is held. Default: none.
    */
@@ -80,6 +86,7 @@ export interface CheckedOptions {
   readonly leaseMs: number;
   readonly holdAtLeastMs: number | undefined;
   readonly renew: boolean;
+  readonly reentrant: boolean;
   readonly signal: AbortSignal | undefined;
   readonly label: string | undefined;
   readonly backend: LockBackend | undefined;
@@ -93,6 +100,7 @@ const NAMES: readonly (keyof LockOptions)[] = [
   "leaseMs",
   "holdAtLeastMs",
   "renew",
+  "reentrant",
   "signal",
   "label",
   "backend",
@@ -116,6 +124,7 @@ export function checkOptions(given: LockOptions = {}): CheckedOptions {
     leaseMs: time(options.leaseMs, "leaseMs", MIN_LEASE_MS) ?? 30_000,
     holdAtLeastMs: time(options.holdAtLeastMs, "holdAtLeastMs", 0),
     renew: flag(options.renew, "renew") ?? true,
+    reentrant: flag(options.reentrant, "reentrant") ?? false,
     signal: signal(options.signal),
     label: label(options.label),
     backend: options.backend,

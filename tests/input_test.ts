@@ -44,6 +44,7 @@ const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeErr
   [{ toString: 5 }, TypeError, "there is no option 'toString'"],
   [[], TypeError, "options must be an object, current value is [object Array]"],
   [{ wait: "no" }, TypeError, `'wait' must be true or false, current value is "no"`],
+  [{ reentrant: 1 }, TypeError, "'reentrant' must be true or false, current value is 1"],
   [{ renew: 1 }, TypeError, "'renew' must be true or false, current value is 1"],
   [
     { kind: "medium" },
