@@ -36,6 +36,8 @@ export type { LockKind, LockOptions } from "./core/options.ts";
 export { configure } from "./core/configure.ts";
 export type { Backends } from "./core/configure.ts";
 export { forceRelease, locks } from "./core/operators/api.ts";
+export { observe, peek } from "./core/operators/observe.ts";
+export type { ObserveOptions } from "./core/operators/observe.ts";
 export type { ForceOptions, ListOptions, StoreOptions } from "./core/operators/api.ts";
 export type { ListedHolder, ListedLock, ListedWaiter } from "./core/operators/listing.ts";
 export type { HoldEvent, LockEvent, LockEvents } from "./core/events.ts";

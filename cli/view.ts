@@ -5,7 +5,8 @@ import type { LockBackend } from "../core/backend.ts";
 import { quote } from "../core/errors.ts";
 import { forceRelease, locks } from "../core/operators/api.ts";
 import { cleanup, type CleanupCounts } from "../core/operators/cleanup.ts";
-import { type ListedHolder, type ListedLock, look } from "../core/operators/listing.ts";
+import type { ListedHolder, ListedLock } from "../core/operators/listing.ts";
+import { peek } from "../core/operators/observe.ts";
 import { printable } from "../core/printable.ts";
 import { consents, Drawing, print, printBold, span, tell } from "./terminal.ts";
 import { EXIT } from "./usage.ts";
@@ -50,7 +51,7 @@ export async function watch(backend: LockBackend, prefix: string, asJson: boolea
 
 /** `show`. */
 export async function show(backend: LockBackend, identifier: string, asJson: boolean): Promise<number> {
-  const lock = await look(identifier, backend);
+  const lock = await peek(identifier, { backend });
   const { holders, waiters, unreadable } = lock;
   if (asJson) print([JSON.stringify(lock)]);
   else {
@@ -83,7 +84,7 @@ export async function release(
   fencingToken: string | undefined,
   yes: boolean,
 ): Promise<number> {
-  const { holders, unreadable } = await look(identifier, backend);
+  const { holders, unreadable } = await peek(identifier, { backend });
   const holder = holders.find((holder) => fencingToken === undefined || holder.fencingToken === fencingToken);
   if (unreadable !== undefined) {
     tell(`${quote(identifier)} is unreadable: ${unreadable}`);
