@@ -27,6 +27,7 @@ setDefaultBackend(async () => (await import("./backends/kv.ts")).openDefaultKvBa
 export { lock } from "./core/forms.ts";
 export type { Bailed, LockForms, LockWrapper } from "./core/forms.ts";
 export { currentLock, Lock } from "./core/lock.ts";
+export type { LockJson } from "./core/lock.ts";
 export { releaseAll } from "./core/release_all.ts";
 export type { ReleaseAllOptions } from "./core/release_all.ts";
 export { releaseOnExit } from "./core/release_on_exit.ts";

@@ -105,6 +105,13 @@ export class Hold {
     return false;
   }
 
+  /** The same, for texts: to look at it so changes nothing, and tells nobody. */
+  get state(): "held" | "released" | LossReason {
+    if (this.#loss !== undefined) return this.#loss.reason;
+    if (this.#state === "released") return "released";
+    return this.leftMs() > 0 ? "held" : "expired";
+  }
+
   /** The loss, if it was lost, or was released without its owner's asking for it. */
   get lost(): LockLostError | undefined {
     return this.#loss;

@@ -1,5 +1,5 @@
 import type { LockBackend } from "./backend.ts";
-import { backendError, LockBackendError, LockDeadlockError } from "./errors.ts";
+import { backendError, LockBackendError, LockDeadlockError, type LossReason } from "./errors.ts";
 import { Hold } from "./hold.ts";
 import { assertIdentifier, keyOf, plainKeyOf } from "./identifier.ts";
 import { printable } from "./printable.ts";
@@ -13,6 +13,18 @@ import { currentScope, findScope, type Scope } from "./scope.ts";
 /** Makes the public face of a hold; the class itself shows no way to. */
 let lockOf: (hold: Hold, isNested?: boolean) => Lock;
 let holdBehind: (lock: Lock) => Hold | undefined;
+
+/** What JSON shows of a {@linkcode Lock}. */
+export interface LockJson {
+  /** The identifier that was asked for. */
+  readonly identifier: string;
+  /** The kind that was asked for. */
+  readonly kind: LockKind;
+  /** Whether it is held, as far as this process knows; if not, that it was released, or why it was lost. */
+  readonly state: "held" | LossReason;
+  /** The fencing token of the hold. */
+  readonly fencingToken: string;
+}
 
 /**
  * A held lock.
@@ -135,10 +147,16 @@ export class Lock {
     if (!this.#isNested) await this.#hold.releaseQuietly();
   }
 
+  /** What `JSON.stringify` shows: what the lock is, without its secret token. To look at it so changes nothing. */
+  toJSON(): LockJson {
+    const { identifier, kind, fencingToken } = this;
+    return { identifier, kind, state: this.#hold.state, fencingToken };
+  }
+
   /** Names the lock, without its secret token. */
   toString(): string {
-    const { reason = "released" } = this.#hold.lost ?? {};
-    const state = this.held ? "held" : reason === "released" ? reason : `lost, ${reason}`;
+    const { state: found } = this.#hold;
+    const state = found === "held" || found === "released" ? found : `lost, ${found}`;
     const text = `${
       JSON.stringify(this.identifier)
     }, ${this.kind}, ${state}, fencingToken: ${this.fencingToken}`;
