@@ -97,8 +97,8 @@ export interface CommonLockOptions {
   renew?: boolean;
   /**
    * Whether code that runs under this lock already, in `run`, wrapper or decorator, is let through when it asks for it
-   * again: it then runs under the same hold, which the outermost releases. With `false`, it is rejected with
-   * `LockDeadlockError`. Default: `false`.
+   * again: it then runs under the same hold, which the outermost releases. Only for exactly the same locks, and for no
+   * more than that hold allows. With `false`, it is rejected with `LockDeadlockError`. Default: `false`.
    */
   reentrant?: boolean;
   /**
