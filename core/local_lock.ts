@@ -15,6 +15,7 @@ import { nothingAt, type Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
 import type { Mode } from "./record/modes.ts";
 import { type Plan, plan } from "./record/plan.ts";
+import type { Holder } from "./record/record.ts";
 import { isOursAlone } from "./record/room.ts";
 import { RecordWatch, type Watcher } from "./record_watch.ts";
 import { type Done, Request, type RequestedLock } from "./request.ts";
@@ -352,6 +353,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { holds, departures } = this.#members;
     const { answeredMs, outage } = this.#conversation;
     if (this.#conflicts < 2 || holds.length + departures.length > 0) return;
+    // What is offered here is taken or passed on before it lapses, for others wait behind it.
+    const isNamed = (holder: Holder) => this.#members.intentOf(holder) !== "foreign";
+    if (this.#knowledge.lastSeen.holders.some(isNamed)) return;
     const tookMs = answeredMs - at.monotonic;
     const pauseMs = Math.random() * tookMs * Math.min(2 ** this.#conflicts, MOST_RIVALS);
     if (pauseMs < 1) return;
