@@ -19,11 +19,9 @@
 import { answerTo, json, refusal } from "./http/answers.ts";
 import { assertAuthorize, type Authorize, refusedBy } from "./http/authorize.ts";
 import { crossSite, isTooLarge } from "./http/requests.ts";
-import { Notify } from "./core/notify.ts";
 import { checkCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/operators/cleanup.ts";
-import { systemClock } from "./core/clock.ts";
 import { describe } from "./core/validate.ts";
-import { Lock, LockBackendError } from "./mod.ts";
+import { forceRelease, Lock, LockBackendError, type StoreOptions } from "./mod.ts";
 
 export { cleanup };
 export { appEngineCron, bearerSecret } from "./http/authorize.ts";
@@ -51,8 +49,9 @@ export interface RegisterCleanupOptions extends CleanupOptions {
  * Registers a `Deno.cron` job that runs {@linkcode cleanup}, and returns the promise of `Deno.cron`: it resolves
  * when `signal` has ended the job. On Deno Deploy, call it at the top level of the program.
  *
- * However many instances register it, one cleans up: the job runs under the lock `name`, which it keeps for ten
- * seconds at least, and the others skip that turn. A turn that fails is reported and tried again by `Deno.cron`.
+ * However many instances register it, one cleans up: the job runs under the lock `name`, which stays taken for ten
+ * seconds at least (`holdAtLeastMs`), and the others skip that turn. A turn that fails gives the lock back, is reported,
+ * and is tried again by `Deno.cron`.
  * The store is chosen as everywhere: `backend`, or the one configured for `kind`, the strong one by default.
  *
  * Throws TypeError or RangeError for bad input, and TypeError where there is no `Deno.cron`.
@@ -87,7 +86,7 @@ export function registerCleanup(options: RegisterCleanupOptions = {}): Promise<v
       'Cannot register the cleanup: there is no Deno.cron. On Deno, write "unstable": ["cron"] in deno.json or ' +
         "run with --unstable-cron. Elsewhere, serve cleanupHandler({ authorize }) to whatever calls a URL on " +
         "a schedule, or take a scheduler such as npm:croner: " +
-        'new Cron("0 3 * * *", lock("holdfast-cleanup", { wait: false })(() => cleanup()))',
+        'new Cron("0 3 * * *", lock("holdfast-cleanup", { wait: false, holdAtLeastMs: 10_000 })(() => cleanup()))',
     );
   }
   return cron(name, schedule, { signal }, () => cleanupOnce(name, rest));
@@ -103,22 +102,34 @@ type Cron = (
 /** Cleans up, unless another instance does so or has just done so. */
 async function cleanupOnce(name: string, options: CleanupOptions): Promise<void> {
   const { signal, kind, backend } = options;
-  const started = performance.now();
+  const holdAtLeastMs = KEPT_MS;
   try {
-    const held = await Lock.acquire(name, { kind, backend, signal, wait: false, label: "cleanup" });
+    const held = await Lock.acquire(name, {
+      kind,
+      backend,
+      signal,
+      wait: false,
+      label: "cleanup",
+      holdAtLeastMs,
+    });
     if (held === null) return;
+    let isDone = false;
     try {
       await cleanup(options);
-      const wakeUp = new Notify();
-      signal?.addEventListener("abort", wakeUp.notify, { once: true });
-      if (!signal?.aborted) await wakeUp.sleep(systemClock, KEPT_MS - (performance.now() - started));
-      signal?.removeEventListener("abort", wakeUp.notify);
+      isDone = true;
     } finally {
       await held[Symbol.asyncDispose]();
+      if (!isDone) await letOthersTry(name, held, { kind, backend });
     }
   } catch (error) {
     if (!signal?.aborted) throw error;
   }
+}
+
+/** A turn that has failed is tried again: what is kept of its lock must not make that look as if it had been done. */
+async function letOthersTry(name: string, { fencingToken }: Lock, store: StoreOptions): Promise<void> {
+  // If the store fails again, those that try again have ten seconds to wait, and the error that matters is the first.
+  await forceRelease(name, { ...store, fencingToken }).catch(() => {});
 }
 
 /** Options of {@linkcode cleanupHandler}. */

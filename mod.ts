@@ -26,7 +26,12 @@ setDefaultBackend(async () => (await import("./backends/kv.ts")).openDefaultKvBa
 
 export { lock } from "./core/forms.ts";
 export type { Bailed, LockForms, LockWrapper } from "./core/forms.ts";
-export { Lock } from "./core/lock.ts";
+export { currentLock, Lock } from "./core/lock.ts";
+export type { LockJson } from "./core/lock.ts";
+export { releaseAll } from "./core/release_all.ts";
+export type { ReleaseAllOptions } from "./core/release_all.ts";
+export { releaseOnExit } from "./core/release_on_exit.ts";
+export type { ReleaseOnExitOptions } from "./core/release_on_exit.ts";
 export { LOCK_KINDS } from "./core/options.ts";
 export type {
   CommonLockOptions,
@@ -40,9 +45,11 @@ export type {
 export { configure } from "./core/configure.ts";
 export type { Backends } from "./core/configure.ts";
 export { forceRelease, locks } from "./core/operators/api.ts";
+export { observe, peek } from "./core/operators/observe.ts";
+export type { ObserveOptions } from "./core/operators/observe.ts";
 export type { ForceOptions, ListOptions, StoreOptions } from "./core/operators/api.ts";
 export type { ListedHolder, ListedLock, ListedMode, ListedWaiter } from "./core/operators/listing.ts";
 export type { HoldEvent, LockEvent, LockEvents } from "./core/events.ts";
-export { LockAcquisitionError, LockBackendError, LockLostError } from "./core/errors.ts";
+export { LockAcquisitionError, LockBackendError, LockDeadlockError, LockLostError } from "./core/errors.ts";
 export type { HolderInfo, LossReason } from "./core/errors.ts";
 export type * from "./core/backend.ts";

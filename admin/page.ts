@@ -125,9 +125,7 @@ export function question(frame: Frame, lock: ListedLock, holder: ListedHolder, t
           <p class="identifier">${bdi(identifier)}</p>
           <p><b>${bdi(holder.label ?? "A holder without label")}</b> has held it for ${lasting(
             holder.heldForMs,
-          )}. ${holder.leaseLeftMs > 0
-            ? `The lease runs for ${lasting(holder.leaseLeftMs)} yet.`
-            : "The lease is over: it is probably dead or cut off."}</p>
+          )}. ${leaseIn(holder)}</p>
           <p>The holder is told, but its code runs on until it heeds that; only its guarded writes are refused from now on. ${first ===
               undefined
             ? "Nobody is in line."
@@ -191,8 +189,14 @@ function item(lock: ListedLock): Html {
   `;
 }
 
+function leaseIn({ leaseLeftMs, released }: ListedHolder): string {
+  if (leaseLeftMs <= 0) return "The lease is over: it is probably dead or cut off.";
+  if (released) return `It has released the lock, which is kept for ${lasting(leaseLeftMs)} more.`;
+  return `The lease runs for ${lasting(leaseLeftMs)} yet.`;
+}
+
 function held(identifier: string, holder: ListedHolder): Html {
-  const { label, heldForMs, leaseLeftMs, fencingToken } = holder;
+  const { label, heldForMs, leaseLeftMs, fencingToken, released } = holder;
   const over = leaseLeftMs <= 0;
   const mode = modeOf(holder);
   return html`
@@ -215,7 +219,7 @@ function held(identifier: string, holder: ListedHolder): Html {
         <dt>Lease</dt>
         <dd>${over
           ? html`<span aria-hidden="true">▲ </span>over for ${lasting(-leaseLeftMs)}`
-          : `${lasting(leaseLeftMs)} left`}</dd>
+          : `${released ? "released, kept for " : ""}${lasting(leaseLeftMs)}${released ? "" : " left"}`}</dd>
       </div>
       <div class="fence">
         <dt>Fencing token</dt>

@@ -7,7 +7,8 @@ import type { LockBackend } from "../core/backend.ts";
 import { LockAcquisitionError, quote } from "../core/errors.ts";
 import type { Lock } from "../core/lock.ts";
 import { lock } from "../core/forms.ts";
-import { type ListedLock, look } from "../core/operators/listing.ts";
+import type { ListedLock } from "../core/operators/listing.ts";
+import { peek } from "../core/operators/observe.ts";
 import type { LockOptions } from "../core/options.ts";
 import { Drawing, span, tell } from "./terminal.ts";
 import { EXIT } from "./usage.ts";
@@ -206,7 +207,7 @@ class Waiting {
     const { identifier } = this.#job;
     if (this.#words++ % WORDS === 0) {
       // If it fails, so does the acquisition, and says so.
-      const lock = await look(identifier, this.#backend).catch(() => undefined);
+      const lock = await peek(identifier, { backend: this.#backend }).catch(() => undefined);
       if (lock !== undefined) this.#seen = { lock, at: performance.now() };
     }
     if (this.#stopped) return;

@@ -5,7 +5,8 @@ import type { LockBackend } from "../core/backend.ts";
 import { quote } from "../core/errors.ts";
 import { forceRelease, locks } from "../core/operators/api.ts";
 import { cleanup, type CleanupCounts } from "../core/operators/cleanup.ts";
-import { type ListedHolder, type ListedLock, type ListedMode, look } from "../core/operators/listing.ts";
+import type { ListedHolder, ListedLock, ListedMode } from "../core/operators/listing.ts";
+import { peek } from "../core/operators/observe.ts";
 import { printable } from "../core/printable.ts";
 import { consents, Drawing, print, printBold, span, tell } from "./terminal.ts";
 import { EXIT } from "./usage.ts";
@@ -50,7 +51,7 @@ export async function watch(backend: LockBackend, prefix: string, asJson: boolea
 
 /** `show`. */
 export async function show(backend: LockBackend, identifier: string, asJson: boolean): Promise<number> {
-  const lock = await look(identifier, backend);
+  const lock = await peek(identifier, { backend });
   const { holders, waiters, unreadable } = lock;
   if (asJson) print([JSON.stringify(lock)]);
   else {
@@ -84,7 +85,7 @@ export async function release(
   fencingToken: string | undefined,
   yes: boolean,
 ): Promise<number> {
-  const { holders, unreadable } = await look(identifier, backend);
+  const { holders, unreadable } = await peek(identifier, { backend });
   const targets = holders.filter((holder) =>
     fencingToken === undefined || holder.fencingToken === fencingToken
   );
@@ -198,6 +199,7 @@ export function modeOf(
   return limit === 1 ? "" : `${permits} of ${limit}`;
 }
 
-function leaseOf({ leaseLeftMs }: ListedHolder): string {
-  return leaseLeftMs > 0 ? `${span(leaseLeftMs)} left` : `ended ${span(leaseLeftMs)} ago`;
+function leaseOf({ leaseLeftMs, released }: ListedHolder): string {
+  if (leaseLeftMs <= 0) return `ended ${span(leaseLeftMs)} ago`;
+  return released ? `released, kept for ${span(leaseLeftMs)}` : `${span(leaseLeftMs)} left`;
 }

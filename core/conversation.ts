@@ -153,7 +153,7 @@ export class Conversation {
     if (members.requests.size === 0) {
       if (this.footprint.isOpen && (isFatal || this.footprint.isOver(now))) this.#giveUp(error);
       // A place in the queue is given back when nobody waits for it any more, which may fail, too, and is then given up.
-      if (isFatal && !wasWaitedFor) members.queuedIn = undefined;
+      if (isFatal && !wasWaitedFor && members.queuedIn !== undefined) this.#giveUp(error);
     }
     this.#lock.schedule();
   }
@@ -207,7 +207,7 @@ export class Conversation {
 
   /** What may have been left could not be cleared away; it ends with its lease. */
   #giveUp(error: unknown): void {
-    const { identifier } = this.footprint.of!;
+    const { identifier } = this.footprint.of ?? { identifier: this.#lock.key };
     this.footprint.clear();
     this.#members.queuedIn = undefined;
     publishBackendError(identifier, backendError(identifier, "stop waiting for", error));

@@ -66,8 +66,8 @@ export class LockAcquisitionError extends Error {
 
 /**
  * Why a lock was lost: its lease ran out unrenewed (`expired`), a waiter's `stealAfterMs` evicted it
- * (`stolen`), or an operator did (`forced`). `released` stands only in what `commitIfHeld` rejects with
- * when the caller has released the lock before.
+ * (`stolen`), or an operator did (`forced`). `released`: it had been released before, by the caller itself (this stands
+ * only in what `commitIfHeld` rejects with), or by `releaseAll` while the caller was at work.
  */
 export type LossReason = "expired" | "stolen" | "forced" | "released";
 
@@ -126,6 +126,56 @@ const LOSSES: Record<LossReason, string> = {
   forced: "an operator evicted it",
   released: "it had been released before",
 };
+
+/**
+ * Code that runs under a lock, in `run`, wrapper or decorator, has asked for the same lock again: it would have waited for
+ * itself for ever. The stack shows where it asked, and on V8 (Deno, Node), behind that, where it had asked before.
+ *
+ * Pass the held lock on, ask with `reentrant: true` (for exactly the same locks, and no more than the hold allows), or, for work that nobody waits for, ask from outside: see
+ * `docs/features.md`.
+ *
+ * @example
+ * ```ts
+ * import { lock, LockDeadlockError } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertRejects } from "@std/assert";
+ *
+ * const report = lock("report", { backend: memoryBackend() });
+ * await report.run(() => assertRejects(() => report.run(() => {}), LockDeadlockError));
+ * ```
+ */
+export class LockDeadlockError extends Error {
+  static {
+    brand(this, "LockDeadlockError/1");
+  }
+
+  /** Always `"LockDeadlockError"`. */
+  override readonly name = "LockDeadlockError";
+  /** The identifier that was asked for; of several, the one that is held. */
+  readonly identifier: string;
+  /** The identifier under which the lock is held: of a very long one, another may name the same lock. */
+  readonly heldIdentifier: string;
+  /** The fencing token of the hold under which the code runs. */
+  readonly fencingToken: string;
+
+  /** Made by the library; there is no need to make one by hand. */
+  constructor(
+    identifier: string,
+    heldIdentifier: string,
+    fencingToken: string,
+    { isReentrant = true }: { isReentrant?: boolean } = {},
+  ) {
+    super(
+      `Cannot acquire lock ${quote(identifier)}: the code that asks runs under it already` +
+        (heldIdentifier === identifier ? "" : `, as ${quote(heldIdentifier)},`) +
+        " and would wait for itself; pass the held lock on" +
+        (isReentrant ? ", or ask with reentrant: true" : ""),
+    );
+    this.identifier = identifier;
+    this.heldIdentifier = heldIdentifier;
+    this.fencingToken = fencingToken;
+  }
+}
 
 /**
  * The store failed: it could not be reached, did not answer in time, or refused what was asked.

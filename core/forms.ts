@@ -4,6 +4,7 @@ import { identifiersIn } from "./identifier.ts";
 import { refuse } from "./validate.ts";
 import { acquireLock, holdOf, type Lock } from "./lock.ts";
 import { checkOptions, type LockOptions } from "./options.ts";
+import { callIn, newScope } from "./scope.ts";
 
 /** What a wrapped function resolves to when it did not run; `never` if the options always let it run. */
 export type Bailed<Options> = Options extends
@@ -50,8 +51,11 @@ export interface LockForms<Options> extends LockWrapper<Options> {
  *
  * `identifier` is a non-empty string of any length, case matters; or an array of up to 16 of them, for several locks that
  * are taken together, all or none, so that callers which name them in different orders cannot block each other. For
- * wrapper and decorator it may also be a function that makes either from the call's arguments. A lock is not re-entrant: a caller that asks for
- * it again while holding it waits for itself.
+ * wrapper and decorator it may also be a function that makes either from the call's arguments.
+ *
+ * Code that runs under a lock (in `run`, wrapper or decorator) and asks for the same lock again would wait for itself:
+ * it is rejected with `LockDeadlockError`, or let through with the option `reentrant`. What `acquire` has acquired is not
+ * known to be held by any code: asking for it again waits.
  *
  * Throws TypeError or RangeError for bad input, before anything is sent.
  *
@@ -161,14 +165,17 @@ export function lock(
 async function runUnder<Result>(held: Lock, fn: () => Result): Promise<Awaited<Result>> {
   const hold = holdOf(held);
   hold.keep();
+  const scope = newScope({ hold, held });
   let result: Awaited<Result>;
   try {
-    result = await fn();
+    result = await callIn(scope, fn);
+    scope.isOver = true;
   } catch (error) {
-    await hold.releaseQuietly();
+    scope.isOver = true;
+    await held[Symbol.asyncDispose]();
     throw lossOf(hold, { cause: error }) ?? error;
   }
-  await hold.releaseQuietly();
+  await held[Symbol.asyncDispose]();
   const loss = lossOf(hold);
   if (loss !== undefined) throw loss;
   return result;

@@ -5,8 +5,8 @@ import { type HoldEvent, type LockEvent, publish, publishBackendError } from "./
 import { type ChangedLock, type ChangeOptions, ModeChange, secondUpgrade } from "./mode_change.ts";
 import type { CheckedOptions, LockMode } from "./options.ts";
 import { lossOf } from "./record/eviction.ts";
-import type { Claim, ModeChange as WantedMode } from "./record/members.ts";
-import { type Holder, type LockRecord, MAX_NOTICES } from "./record/record.ts";
+import type { Claim, ModeChange as WantedMode, Remainder } from "./record/members.ts";
+import { type Holder, keptTokenOf, type LockRecord, MAX_NOTICES } from "./record/record.ts";
 import type { Store } from "./store.ts";
 
 /** How long a caller that has an outcome of its own waits for a release that meets difficulties. */
@@ -75,7 +75,9 @@ export class Hold {
   /** Whether somebody looks at it: it then watches its own record, to notice a loss at once. */
   isWatched = false;
   #lease!: Lease;
-  #state: "held" | "released" | LockLostError = "held";
+  #state: "held" | "released" | "lost" = "held";
+  /** What its owner is told: why it was lost, or that it was released by another. */
+  #loss: LockLostError | undefined;
   #signal: AbortController | undefined;
   /** Runs what listens to the signal in the async context of whoever asked for it, not of what the loss was found in. */
   #inContext: ((abort: () => void) => void) | undefined;
@@ -127,9 +129,16 @@ export class Hold {
     return false;
   }
 
-  /** The loss, if it was lost. */
+  /** The same, for texts: to look at it so changes nothing, and tells nobody. */
+  get state(): "held" | "released" | LossReason {
+    if (this.#loss !== undefined) return this.#loss.reason;
+    if (this.#state === "released") return "released";
+    return this.leftMs() > 0 ? "held" : "expired";
+  }
+
+  /** The loss, if it was lost, or was released without its owner's asking for it. */
   get lost(): LockLostError | undefined {
-    return this.#state instanceof LockLostError ? this.#state : undefined;
+    return this.#loss;
   }
 
   /** Aborts when the lock is lost; never on a release. */
@@ -247,10 +256,11 @@ export class Hold {
 
   /** The same of a hold that its lock has let go of already. */
   markLost(reason: LossReason): void {
-    this.#state = new LockLostError(this.identifier, reason, this.fencingToken);
+    this.#state = "lost";
+    this.#loss = new LockLostError(this.identifier, reason, this.fencingToken);
     publish("holdfast:lost", () => ({ ...this.event, heldMs: this.ageMs, reason }));
-    this.change?.reject(this.lost);
-    if (this.#signal !== undefined) this.#inContext!(() => this.#signal!.abort(this.lost));
+    this.change?.reject(this.#loss);
+    this.#tell(this.#loss);
   }
 
   /** Looks at the store whether it is still ours: the records that say so. If not, it is lost. */
@@ -264,6 +274,19 @@ export class Hold {
    */
   release(): Promise<boolean> {
     return this.#release ??= this.#end();
+  }
+
+  /** Gives it back although its owner has not asked for that, who is told: as of a loss. */
+  revoke(): Promise<boolean> {
+    const isTaken = this.held;
+    const released = this.release();
+    if (isTaken) this.#tell(new LockLostError(this.identifier, "released", this.fencingToken));
+    return released;
+  }
+
+  #tell(loss: LockLostError): void {
+    this.#loss = loss;
+    if (this.#signal !== undefined) this.#inContext!(() => this.#signal!.abort(loss));
   }
 
   #end(): Promise<boolean> {
@@ -318,6 +341,14 @@ export class Departure {
     this.#done = done;
   }
 
+  /** What is to stay of it in the record, if that is written now: it may have an age that it is to reach first. */
+  remainder(atMs: number): Remainder | undefined {
+    const { grantedMs, options: { holdAtLeastMs } } = this.hold;
+    if (holdAtLeastMs === undefined) return undefined;
+    const leaseMs = Math.ceil(grantedMs + holdAtLeastMs - atMs);
+    return leaseMs > 0 ? { token: keptTokenOf(this.hold), leaseMs } : undefined;
+  }
+
   /** A commit of ours has taken it out. */
   onReleased(): void {
     const { hold } = this;
@@ -328,6 +359,9 @@ export class Departure {
   /** The record does not name it any more, and no commit of ours is known to have taken it out. */
   onGone(record: LockRecord): void {
     const { hold } = this;
+    // What stays of it shows that the release has landed, whatever became of the answer.
+    const restToken = keptTokenOf(hold);
+    if (record.holders.some(({ token }) => token === restToken)) return this.onReleased();
     const reason = lossOf(record, hold.token);
     if (this.isUnknown && reason === "expired") {
       // The answer to our release was lost, and our token is gone. While the lease runs an eviction would have left a

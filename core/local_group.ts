@@ -176,6 +176,21 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
       this.#parts.some(({ members }) => members.queuedIn !== undefined);
   }
 
+  /** What it holds, if it does. */
+  get holds(): readonly Hold[] {
+    return this.#hold === undefined ? [] : [this.#hold];
+  }
+
+  /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
+  get isLeaving(): boolean {
+    return this.isBusy && !this.#request?.isWaiting;
+  }
+
+  /** Cancels its request, if that waits. */
+  cancelAll(reason: unknown): void {
+    if (this.#request?.isWaiting) this.#request.cancel(reason);
+  }
+
   get failure(): unknown {
     return this.#outage.failure;
   }
@@ -500,7 +515,8 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
 
   /** What may have been left could not be cleared away; it ends with its lease. */
   #giveUp(error: unknown): void {
-    const isLeft = this.#footprint.isOpen;
+    const isLeft = this.#footprint.isOpen ||
+      this.#parts.some(({ members }) => members.queuedIn !== undefined);
     this.#footprint.clear();
     for (const { members } of this.#parts) members.queuedIn = undefined;
     const { identifier } = this.#request!;

@@ -13,6 +13,7 @@ import { Outcomes } from "./outcomes.ts";
 import { Commit, Look, type Question } from "./question.ts";
 import { nothingAt, type Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
+import type { Mode } from "./record/modes.ts";
 import { type Plan, plan } from "./record/plan.ts";
 
 import { isOursAlone } from "./record/room.ts";
@@ -154,6 +155,23 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** Whether it has seen what is worth to be remembered while it is idle. */
   get remembers(): boolean {
     return this.#knowledge.seen !== undefined;
+  }
+
+  /** How those want it that wait here and do not give up: whoever comes now is behind them. */
+  get patient(): readonly Mode[] {
+    return [...this.#members.requests].filter(({ options: { mayWait, waitForMs, signal, stealAfterMs } }) =>
+      mayWait && waitForMs === undefined && signal === undefined && stealAfterMs === undefined
+    );
+  }
+
+  /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
+  get isLeaving(): boolean {
+    return this.isBusy && this.#members.requests.size === 0;
+  }
+
+  /** Cancels all that wait for it. */
+  cancelAll(reason: unknown): void {
+    for (const request of [...this.#members.requests]) request.cancel(reason);
   }
 
   get failure(): unknown {
@@ -335,6 +353,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { holds, departures } = this.#members;
     const { answeredMs, outage } = this.#conversation;
     if (this.#conflicts < 2 || holds.length + departures.length > 0) return;
+    // What is offered here is taken or passed on before it lapses, for others wait behind it.
+    const isNamed = (holder: Holder) => this.#members.intentOf(holder) !== "foreign";
+    if (this.#knowledge.lastSeen.holders.some(isNamed)) return;
     const tookMs = answeredMs - at.monotonic;
     const pauseMs = Math.random() * tookMs * Math.min(2 ** this.#conflicts, MOST_RIVALS);
     if (pauseMs < 1) return;
@@ -498,9 +519,10 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     }
     if (isIdle) this.arm();
     else if (this.#conversation.question === undefined) {
-      const { queuedIn } = this.#members;
-      this.#conversation.fail(error, now);
       // What cannot be watched may still be written: if nobody here waits any more, the queue is to say so.
+      const { queuedIn } = this.#members;
+      this.#members.queuedIn = undefined;
+      this.#conversation.fail(error, now);
       this.#members.queuedIn = queuedIn;
     }
   }

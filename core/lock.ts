@@ -1,9 +1,9 @@
 import type { LockBackend } from "./backend.ts";
 import { brand } from "./brand.ts";
-import { backendError, LockBackendError, quote } from "./errors.ts";
+import { backendError, LockBackendError, type LossReason, quote } from "./errors.ts";
 import { GUARD, guardFor } from "./guard.ts";
 import { Hold } from "./hold.ts";
-import { type Identifiers, identifiersIn, keyOf, plainKeyOf } from "./identifier.ts";
+import { assertIdentifier, type Identifiers, identifiersIn, keyOf, plainKeyOf } from "./identifier.ts";
 import { printable } from "./printable.ts";
 import { backendFor } from "./configure.ts";
 import {
@@ -16,11 +16,27 @@ import {
   type UpgradeOptions,
 } from "./options.ts";
 import { participantOf } from "./participant.ts";
+import { deadlockOf, type NamedKey, ownHoldOf } from "./nesting.ts";
 import type { Done } from "./request.ts";
+import { currentScope, findScope, type Scope } from "./scope.ts";
 
 /** Makes the public face of a hold; the class itself shows no way to. */
-let lockOf: (hold: Hold) => Lock;
+let lockOf: (hold: Hold, isNested?: boolean) => Lock;
 let holdBehind: (lock: Lock) => Hold | undefined;
+
+/** What JSON shows of a {@linkcode Lock}. */
+export interface LockJson {
+  /** The identifier that was asked for; of several, all of them with commas between them. */
+  readonly identifier: string;
+  /** The kind that was asked for. */
+  readonly kind: LockKind;
+  /** How the lock is held. */
+  readonly mode: LockMode;
+  /** Whether it is held, as far as this process knows; if not, that it was released, or why it was lost. */
+  readonly state: "held" | LossReason;
+  /** The fencing token of the hold. */
+  readonly fencingToken: string;
+}
 
 /**
  * A held lock.
@@ -43,9 +59,11 @@ let holdBehind: (lock: Lock) => Hold | undefined;
  */
 export class Lock {
   readonly #hold: Hold;
+  /** Whether another one, around this, has acquired it and is to give it back. */
+  readonly #isNested: boolean;
 
   static {
-    lockOf = (hold) => new Lock(hold);
+    lockOf = (hold, isNested) => new Lock(hold, isNested);
     holdBehind = (lock) => #hold in lock ? lock.#hold : undefined;
     brand(this, "Lock/1");
     Object.defineProperty(this.prototype, GUARD, {
@@ -55,10 +73,11 @@ export class Lock {
     });
   }
 
-  private constructor(hold: Hold) {
+  private constructor(hold: Hold, isNested = false) {
     if (!(hold instanceof Hold)) throw new TypeError("Cannot make a Lock: acquire one");
     this.#hold = hold;
-    hold.ownedBy(this);
+    this.#isNested = isNested;
+    if (!isNested) hold.ownedBy(this);
   }
 
   /**
@@ -190,9 +209,12 @@ export class Lock {
    * had been lost. Calling it again repeats the outcome and touches nothing.
    *
    * Rejects with `LockBackendError` if the store could not be told until the lease ended by itself.
+   *
+   * A lock that was let through by `reentrant` is released by the outermost: here it says whether it is still held, and
+   * does nothing.
    */
   release(): Promise<boolean> {
-    return this.#hold.release();
+    return this.#isNested ? Promise.resolve(this.#hold.held) : this.#hold.release();
   }
 
   /**
@@ -200,12 +222,19 @@ export class Lock {
    * the diagnostics channel `holdfast:backend-error`, and the lease then ends by itself.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#hold.releaseQuietly();
+    if (!this.#isNested) await this.#hold.releaseQuietly();
+  }
+
+  /** What `JSON.stringify` shows: what the lock is, without its secret token. To look at it so changes nothing. */
+  toJSON(): LockJson {
+    const { identifier, kind, mode, fencingToken } = this;
+    return { identifier, kind, mode, state: this.#hold.state, fencingToken };
   }
 
   /** Names the lock, without its secret token. */
   toString(): string {
-    const state = this.held ? "held" : this.#hold.lost ? `lost, ${this.#hold.lost.reason}` : "released";
+    const { state: found } = this.#hold;
+    const state = found === "held" || found === "released" ? found : `lost, ${found}`;
     const text = `${
       JSON.stringify(this.identifier)
     }, ${this.kind}, ${this.mode}, ${state}, fencingToken: ${this.fencingToken}`;
@@ -234,47 +263,87 @@ export function acquireLock(
   taken?: null,
 ): Promise<Lock | null> {
   return new Promise((resolve, reject) => {
+    const scope = currentScope();
     const done: Done = (hold, error, refused) => {
       if (hold !== undefined) resolve(lockOf(hold));
       else if (refused && taken === null) resolve(null);
       else reject(error);
     };
+    const ask = (backend: LockBackend, locks: readonly NamedKey[]) => {
+      throwIfAborted(options);
+      if (scope !== undefined) {
+        const asked = { scope, backend, locks, options };
+        const own = options.reentrant ? ownHoldOf(asked) : undefined;
+        if (own !== undefined) return resolve(lockOf(own, true));
+        const error = deadlockOf(asked, acquireLock);
+        if (error !== undefined) return reject(error);
+      }
+      const participant = participantOf(backend);
+      const identifier = nameOf(identifiers);
+      if (locks.length === 1) return participant.acquire({ identifier, key: locks[0].key, options }, done);
+      const apart = backend.whyApart?.(locks.map(({ key }) => key));
+      if (apart !== undefined) throw new RangeError(`Cannot lock ${quote(identifier)} together: ${apart}`);
+      participant.acquireAll({ identifier, locks, options }, done);
+    };
     throwIfAborted(options);
     const backend = backendFor(options);
-    if (typeof identifiers !== "string") {
-      return acquireAll(identifiers, { backend, options }, done).catch(reject);
-    }
-    const identifier = identifiers;
-    const ask = (backend: LockBackend, key: string) => {
-      throwIfAborted(options);
-      participantOf(backend).acquire({ identifier, key, options }, done);
-    };
-    const key = plainKeyOf(identifier);
-    if (key !== undefined && !(backend instanceof Promise)) ask(backend, key);
-    else {Promise.all([opened(backend, identifier), keyOf(identifier)]).then((found) => ask(...found)).catch(
-        reject,
-      );}
+    const key = typeof identifiers === "string" ? plainKeyOf(identifiers) : undefined;
+    if (key !== undefined && !(backend instanceof Promise)) return ask(backend, [{ key, identifier: key }]);
+    const arrival = { cancel: reject };
+    arriving.add(arrival);
+    Promise.all([opened(backend, nameOf(identifiers)), locksOf(identifiers)]).then((found) => {
+      // Cancelled meanwhile, it asks for nothing any more.
+      if (arriving.has(arrival)) ask(...found);
+    }).catch(reject).finally(() => arriving.delete(arrival));
   });
 }
 
-async function acquireAll(
-  identifiers: readonly string[],
-  { backend, options }: {
-    readonly backend: LockBackend | Promise<LockBackend>;
-    readonly options: CheckedOptions;
-  },
-  done: Done,
-): Promise<void> {
-  const identifier = identifiers.join(", ");
-  const [on, keys] = await Promise.all([opened(backend, identifier), Promise.all(identifiers.map(keyOf))]);
-  throwIfAborted(options);
-  // The key of a long identifier is an identifier itself, which names the same lock.
-  const locks = new Map(keys.map((key, i) => [key, { key, identifier: identifiers[i] }]));
-  const participant = participantOf(on);
-  if (locks.size === 1) return participant.acquire({ identifier, key: keys[0], options }, done);
-  const apart = on.whyApart?.([...locks.keys()]);
-  if (apart !== undefined) throw new RangeError(`Cannot lock ${quote(identifier)} together: ${apart}`);
-  participant.acquireAll({ identifier, locks: [...locks.values()], options }, done);
+/** What messages call them together. */
+function nameOf(identifiers: Identifiers): string {
+  return typeof identifiers === "string" ? identifiers : identifiers.join(", ");
+}
+
+/** The locks that these name, each once: the key of a long identifier is an identifier itself, which names the same lock. */
+async function locksOf(identifiers: Identifiers): Promise<readonly NamedKey[]> {
+  const all = typeof identifiers === "string" ? [identifiers] : identifiers;
+  const keys = await Promise.all(all.map(keyOf));
+  return [...new Map(keys.map((key, i) => [key, { key, identifier: all[i] }])).values()];
+}
+
+/** The calls that wait for their backend to be opened, or for the keys of their identifiers. */
+const arriving = new Set<{ cancel(reason: unknown): void }>();
+
+/** Cancels those that have not come to ask their backend yet. */
+export function cancelArrivals(reason: unknown): void {
+  for (const arrival of arriving) arrival.cancel(reason);
+  arriving.clear();
+}
+
+/**
+ * The lock under which the calling code runs: of the innermost `run`, wrapper or decorator around it, or of the innermost
+ * of `identifier`, alone or together with others. `undefined` where there is none, or its function has ended. One that was
+ * lost meanwhile says so: `held` is `false`, and `signal` has aborted.
+ *
+ * Throws TypeError for what cannot be an identifier.
+ *
+ * @example
+ * ```ts
+ * import { currentLock, lock } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assert, assertEquals } from "@std/assert";
+ *
+ * function pay() {
+ *   assert(currentLock("account:1")?.held, "call this under the lock of the account");
+ * }
+ * await lock("account:1", { backend: memoryBackend() }).run(pay);
+ * assertEquals(currentLock(), undefined);
+ * ```
+ */
+export function currentLock(identifier?: string): Lock | undefined {
+  if (identifier !== undefined) assertIdentifier(identifier);
+  const is = ({ hold: { identifier: name, lock: { identifiers = [name] } } }: Scope) =>
+    identifier === undefined || identifiers.includes(identifier);
+  return findScope(currentScope(), is)?.held as Lock | undefined;
 }
 
 function throwIfAborted({ signal }: CheckedOptions): void {

@@ -1,7 +1,7 @@
 import type { Departure, Hold } from "./hold.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { ModeChange as Change } from "./mode_change.ts";
-import type { Claim, Intent, Members, ModeChange } from "./record/members.ts";
+import type { Claim, Intent, Members, ModeChange, Remainder } from "./record/members.ts";
 import type { Holder, LockRecord, QueueEntry } from "./record/record.ts";
 import type { Request } from "./request.ts";
 
@@ -34,6 +34,8 @@ export class LocalMembers implements Members {
   #ahead: ReadonlySet<string> | undefined;
   /** Whether one of our holds is to be renewed by the current plan: those beside it are renewed with it. */
   #renews = false;
+  /** When the records were last looked at. */
+  #atMs = -Infinity;
   /** When the last request came that may not wait. */
   lastTryMs = -Infinity;
   readonly #of: NamingParticipant;
@@ -70,6 +72,7 @@ export class LocalMembers implements Members {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
     if (!this.#of.owns(token)) return "foreign";
+    if (this.#departureOf(holder)?.remainder(this.#atMs) !== undefined) return "remain";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
   }
@@ -80,12 +83,17 @@ export class LocalMembers implements Members {
     return (holder.offeredTo === undefined ? this.#requestOf(holder.token) : this.firstRequest)!;
   }
 
+  remainderOf(holder: Holder): Remainder {
+    return this.#departureOf(holder)!.remainder(this.#atMs)!;
+  }
+
   changeOf(holder: Holder): ModeChange | undefined {
     return this.holdOf(holder)?.wantedMode;
   }
 
   /** A look at the records begins: what is due by now is to be renewed. */
   lookAt(atMs: number): void {
+    this.#atMs = atMs;
     this.#renews = false;
     for (const { renewAtMs } of this.holds) this.#renews ||= renewAtMs <= atMs;
   }
@@ -193,8 +201,7 @@ export class LocalMembers implements Members {
   /** The holder that is of this process, although nobody here owns it or is giving it back. */
   leftIn({ holders }: LockRecord): Holder | undefined {
     for (const holder of holders) {
-      if (this.intentOf(holder) !== "leave") continue;
-      if (!this.departures.some(({ hold }) => isOf(hold, holder))) return holder;
+      if (this.intentOf(holder) === "leave" && this.#departureOf(holder) === undefined) return holder;
     }
   }
 
@@ -229,6 +236,10 @@ export class LocalMembers implements Members {
   }
 
   // Those that give it back.
+
+  #departureOf(holder: Holder): Departure | undefined {
+    for (const departure of this.departures) if (isOf(departure.hold, holder)) return departure;
+  }
 
   addDeparture(departure: Departure): void {
     this.dropHold(departure.hold);

@@ -84,10 +84,23 @@ export interface CommonLockOptions {
    */
   leaseMs?: number;
   /**
+   * For how many milliseconds since it was granted the lock stays taken at least, even if it is released sooner: for
+   * jobs that several machines start at about the same time, and that are to run once. The release itself waits for
+   * nothing, and neither does the process. It binds releases only: the lock of a crashed holder is free when its
+   * lease ends. Default: 0.
+   */
+  holdAtLeastMs?: number;
+  /**
    * Whether the lease is renewed while the lock is held. With `false`, the lock is lost when `leaseMs`
    * has passed. Default: `true`.
    */
   renew?: boolean;
+  /**
+   * Whether code that runs under this lock already, in `run`, wrapper or decorator, is let through when it asks for it
+   * again: it then runs under the same hold, which the outermost releases. Only for exactly the same locks, and for no
+   * more than that hold allows. With `false`, it is rejected with `LockDeadlockError`. Default: `false`.
+   */
+  reentrant?: boolean;
   /**
    * Cancels the acquisition: the call rejects at once with the signal's reason and leaves nothing
    * behind. Without effect once the lock is held. Default: none.
@@ -119,7 +132,9 @@ export interface CheckedOptions extends Mode {
   readonly stealAfterMs: number | undefined;
   readonly kind: LockKind;
   readonly leaseMs: number;
+  readonly holdAtLeastMs: number | undefined;
   readonly renew: boolean;
+  readonly reentrant: boolean;
   readonly signal: AbortSignal | undefined;
   readonly label: string | undefined;
   readonly backend: LockBackend | undefined;
@@ -134,7 +149,9 @@ const NAMES: readonly (keyof LockOptions)[] = [
   "stealAfterMs",
   "kind",
   "leaseMs",
+  "holdAtLeastMs",
   "renew",
+  "reentrant",
   "signal",
   "label",
   "backend",
@@ -160,7 +177,9 @@ export function checkOptions(given: LockOptions = {}): CheckedOptions {
     stealAfterMs: time(options.stealAfterMs, "stealAfterMs", 0),
     kind: kind(options.kind),
     leaseMs: time(options.leaseMs, "leaseMs", MIN_LEASE_MS) ?? 30_000,
+    holdAtLeastMs: time(options.holdAtLeastMs, "holdAtLeastMs", 0),
     renew: flag(options.renew, "renew") ?? true,
+    reentrant: flag(options.reentrant, "reentrant") ?? false,
     signal: signal(options.signal),
     label: label(options.label),
     backend: options.backend,

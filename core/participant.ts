@@ -13,14 +13,31 @@ const MOST_LOCKS = 1000;
 const IDLE_LOOK_MS = 5;
 
 const participants = new WeakMap<LockBackend, Participant>();
+/** The same, to go through them; a backend that nobody uses any more is not kept for that. */
+const everyParticipant = new Set<WeakRef<Participant>>();
+/** How many there may be before those that are gone are looked for. */
+let mostParticipants = 16;
 
 /** This process among those that share `backend`, on `clock` if nobody has asked before. */
 export function participantOf(backend: LockBackend, clock: Clock = systemClock): Participant {
   let participant = participants.get(backend);
   if (participant === undefined) {
     participants.set(backend, participant = new Participant(backend, clock));
+    if (everyParticipant.size >= mostParticipants) mostParticipants = 2 * allParticipants().length + 16;
+    everyParticipant.add(new WeakRef(participant));
   }
   return participant;
+}
+
+/** All of this process, one per backend. */
+export function allParticipants(): Participant[] {
+  const found: Participant[] = [];
+  for (const ref of everyParticipant) {
+    const participant = ref.deref();
+    if (participant === undefined) everyParticipant.delete(ref);
+    else found.push(participant);
+  }
+  return found;
 }
 
 /** One process among those that share a store: its locks, as far as anybody here holds or wants them. */
@@ -106,6 +123,22 @@ export class Participant extends Names implements LockingParticipant, GroupingPa
     if (locks.size >= MOST_LOCKS) { for (const [key, lock] of locks) if (lock.isIdle) locks.delete(key); }
     // Not at every new one, if most are in use.
     this.#mostLocks = Math.max(MOST_LOCKS, 2 * locks.size);
+  }
+
+  /** Cancels with `reason` all that wait for a lock here, and releases all locks that are held. */
+  giveUp(reason: unknown): { readonly identifier: string; readonly released: Promise<boolean> }[] {
+    const locks = [...this.#locks.values(), ...this.#groups];
+    // First, or one that waits here would be granted what is released.
+    for (const lock of locks) lock.cancelAll(reason);
+    return locks.flatMap(({ holds }) =>
+      holds.map((hold) => ({ identifier: hold.identifier, released: hold.revoke() }))
+    );
+  }
+
+  /** Until what has been given up has left the store, or `stop` aborts. */
+  async whenCleared(stop: AbortSignal): Promise<void> {
+    const isLeaving = () => [...this.#locks.values(), ...this.#groups].some((lock) => lock.isLeaving);
+    while (isLeaving() && !stop.aborted) await pause(this.clock, IDLE_LOOK_MS);
   }
 
   /** Until nobody here waits for a lock, releases one or clears up; for `limitMs` at most. */

@@ -149,6 +149,11 @@ export class Request implements Claim {
     });
   }
 
+  /** Nobody is to wait any more. */
+  cancel(reason: unknown): void {
+    this.#end("cancelled", () => reason);
+  }
+
   /** The store failed in a way that waiting does not cure. */
   fail(cause: unknown): void {
     this.#end("failed", () => backendError(this.identifier, "acquire", cause));

@@ -68,6 +68,22 @@ export const holdCases: Cases = {
     }
   },
 
+  "hold: what is released before the age that was asked for stays taken until then, for its own process as well":
+    async (stage) => {
+      const { a, b } = stage;
+      const before = performance.now();
+      const held = await stage.acquire(a, { holdAtLeastMs: 600 });
+      assert.equal(await held.release(), true);
+      assert.deepEqual([a.commits, a.reads, held.held], [2, 0, false]);
+      assert.equal(await stage.tryAcquire(a), null);
+      assert.equal(await stage.tryAcquire(b), null);
+      const next = await stage.acquire(b);
+      assert.ok(performance.now() - before >= stage.ms(600));
+      assert.ok(next.fencingToken > held.fencingToken);
+      assert.equal(await held.release(), true);
+      assert.equal(next.held, true);
+    },
+
   "hold: releases called at once are one release": async (stage) => {
     const held = await stage.acquire(stage.a);
     assert.deepEqual(await Promise.all([held.release(), held.release()]), [true, true]);

@@ -4,7 +4,7 @@ import { encodeLock, lockIn } from "../core/record/codec.ts";
 import { queueKeyOf } from "../core/identifier.ts";
 import type { Holder, LockRecord, QueueRecord } from "../core/record/record.ts";
 import { cleanup, type CleanupCounts } from "../core/operators/cleanup.ts";
-import { forceRelease, type ListedLock, Lock, locks } from "../mod.ts";
+import { forceRelease, type ListedLock, Lock, locks, observe, peek } from "../mod.ts";
 import { loseAnswer } from "./probe.ts";
 import { type Cases, lossOf, outcomeOf, type Stage } from "./stage.ts";
 
@@ -38,6 +38,64 @@ export const operatorCases: Cases = {
     await held.release();
     await (await waiting).release();
     assert.deepEqual(await listed(stage), []);
+  },
+
+  "operator: a look at one lock is one read, and shows holder and queue without their secrets": async (
+    stage,
+  ) => {
+    const { a, b, id } = stage;
+    const free = await peek(id, { backend: a });
+    assert.deepEqual([free.identifier, free.holders, free.waiters], [id, [], []]);
+    const held = await stage.acquire(a, { label: "first" });
+    const waiting = stage.acquire(b, { label: "second" });
+    await stage.untilWaiting(1);
+    const other = stage.another();
+    const shown = await peek(id, { backend: other });
+    assert.deepEqual([other.reads, other.commits], [1, 0]);
+    assert.deepEqual([shown.holders[0].label, shown.holders[0].fencingToken], ["first", held.fencingToken]);
+    assert.equal(shown.waiters[0].label, "second");
+    const { holders: [{ token }] } = (await stage.record())!;
+    const [entry] = await stage.queued();
+    for (const secret of [token, entry.token, entry.participant]) {
+      assert.ok(!JSON.stringify(shown).includes(secret));
+    }
+    await held.release();
+    await (await waiting).release();
+  },
+
+  "operator: who observes a lock sees it taken, waited for, handed over and free": async (stage) => {
+    const { a, b, id } = stage;
+    const ending = new AbortController();
+    const other = stage.another();
+    const observed = observe(id, { backend: other, signal: ending.signal });
+    const until = async (holder: string | undefined, waiters: number) => {
+      for (;;) {
+        const { value } = await observed.next();
+        const { holders, waiters: { length } } = value as ListedLock;
+        if (holders[0]?.label === holder && length === waiters) return;
+      }
+    };
+    await until(undefined, 0);
+    // No renewal shows by chance what the queue alone has to show.
+    const held = await stage.acquire(a, { label: "first", renew: false });
+    await until("first", 0);
+    const waiting = stage.acquire(b, { label: "second" });
+    await until("first", 1);
+    // Whoever is not the first to join or leave writes the queue alone.
+    const leaving = new AbortController();
+    const left = outcomeOf(stage.acquire(stage.another(), { signal: leaving.signal }));
+    await until("first", 2);
+    leaving.abort();
+    await left;
+    await until("first", 1);
+    await held.release();
+    await until("second", 0);
+    await (await waiting).release();
+    await until(undefined, 0);
+    const last = observed.next();
+    ending.abort();
+    assert.equal((await last).done, true);
+    assert.equal(other.commits, 0);
   },
 
   "operator: a listing is of those that begin with the prefix": async (stage) => {

@@ -187,7 +187,7 @@ export class Stage {
 
   #stretched(options: LockOptions): LockOptions {
     const stretched = { ...this.#how, ...options } as LockOptions;
-    for (const name of ["leaseMs", "waitForMs", "stealAfterMs"] as const) {
+    for (const name of ["leaseMs", "waitForMs", "stealAfterMs", "holdAtLeastMs"] as const) {
       if (options[name] !== undefined) stretched[name] = this.ms(options[name]);
     }
     return stretched;

@@ -21,6 +21,22 @@ export const togetherCases: Cases = {
     assert.deepEqual(await Promise.all([x, y, z].map((id) => stage.record(id))), [null, null, null]);
   },
 
+  "together: what is released before the age that was asked for stays taken until then, all of it": async (
+    stage,
+  ) => {
+    const { a, b } = stage;
+    const [x, y] = idsOf(stage);
+    const before = performance.now();
+    const held = await stage.acquire(a, { holdAtLeastMs: 600 }, [x, y]);
+    assert.equal(await held.release(), true);
+    assert.deepEqual([a.commits, a.reads, held.held], [2, 0, false]);
+    assert.equal(await stage.tryAcquire(a, {}, x), null);
+    assert.equal(await stage.tryAcquire(b, {}, y), null);
+    const next = await stage.acquire(b, {}, [y, x]);
+    assert.ok(performance.now() - before >= stage.ms(600));
+    assert.ok(next.fencingToken > held.fencingToken);
+  },
+
   "together: if one of them is taken, none is": async (stage) => {
     const { a, b } = stage;
     const [x, y, z] = idsOf(stage);

@@ -585,9 +585,16 @@ function listed(identifier: string, heldForMs: number | undefined, waitingForMs:
   const since = new Date(T0);
   return {
     identifier,
-    holders: heldForMs === undefined
-      ? []
-      : [{ label, ...how, upgrading: false, since, heldForMs, leaseLeftMs: 5000, fencingToken: "7" }],
+    holders: heldForMs === undefined ? [] : [{
+      label,
+      ...how,
+      upgrading: false,
+      since,
+      heldForMs,
+      leaseLeftMs: 5000,
+      fencingToken: "7",
+      released: false,
+    }],
     waiters: waitingForMs.map((ms) => ({ label, ...how, since: new Date(T0 - ms), waitingForMs: ms })),
   };
 }

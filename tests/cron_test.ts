@@ -12,7 +12,7 @@ import {
   cleanupHandler,
   registerCleanup,
 } from "../cron.ts";
-import { lock, LockBackendError } from "../mod.ts";
+import { forceRelease, lock, LockBackendError } from "../mod.ts";
 import { Probe } from "../testing/probe.ts";
 import { Child, type Message } from "./support/child.ts";
 import { withEnvironment } from "./support/environment.ts";
@@ -116,11 +116,13 @@ Deno.test("registerCleanup: of two processes one cleans up, by Deno.cron", async
   // The other one has found it taken, again and again, and the first has not begun anew.
   for (let i = 0; i < 5; i++) assertEquals((await other.next("skipped")).outcome, "taken");
   assertEquals(turns, 1);
-  // It gives its lock back and ends, also in the midst of its turn; then the other one's turn comes.
+  // It ends at once, although its lock is kept; when that is over, here by force, the other one's turn comes.
   await child.ask("end", "ended");
+  const backend = kvBackend(db.kv);
+  assertEquals(await forceRelease("holdfast-cleanup", { backend }), true);
   assertEquals((await cleaned[1 - winner]).counts, { ...NONE, seen: 1, live: 1 });
   await other.ask("end", "ended");
-  assertEquals(await cleanup({ backend: kvBackend(db.kv) }), NONE);
+  assertEquals(await cleanup({ backend }), { ...NONE, seen: 1, live: 1 });
 });
 
 Deno.test("registerCleanup: where there is no cron, it says what to do", async () => {
@@ -173,6 +175,26 @@ Deno.test("registerCleanup: a turn that fails rejects, so that Deno.cron tries a
   await withCron(cron, () => registerCleanup({ backend }));
   backend.fail(new LockBackendError("the store is out"));
   await assertRejects(() => turn(), LockBackendError, "the store is out");
+});
+
+Deno.test("registerCleanup: a turn does not wait for its lock, which is kept if it was done, and given back if not", async () => {
+  let turn = () => Promise.resolve();
+  const cron = (...args: unknown[]) => {
+    turn = args[3] as typeof turn;
+    return Promise.resolve();
+  };
+  const backend = await deadBackend(1);
+  const list = backend.list.bind(backend);
+  let turns = 0;
+  await withCron(cron, () => registerCleanup({ backend, onProgress: () => void turns++ }));
+  backend.list = () => ({ [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(new Error("no")) }) });
+  await assertRejects(() => turn(), LockBackendError, "no");
+  backend.list = list;
+  await turn();
+  assertEquals(turns, 1);
+  await turn();
+  assertEquals(turns, 1);
+  assertEquals(await cleanup({ backend }), { ...NONE, seen: 1, live: 1 });
 });
 
 Deno.test("cleanup: bad input is refused before anything is sent", async () => {

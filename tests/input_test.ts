@@ -44,6 +44,7 @@ const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeErr
   [{ toString: 5 }, TypeError, "there is no option 'toString'"],
   [[], TypeError, "options must be an object, current value is [object Array]"],
   [{ wait: "no" }, TypeError, `'wait' must be true or false, current value is "no"`],
+  [{ reentrant: 1 }, TypeError, "'reentrant' must be true or false, current value is 1"],
   [{ renew: 1 }, TypeError, "'renew' must be true or false, current value is 1"],
   [
     { kind: "medium" },
@@ -60,7 +61,7 @@ const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeErr
   [{ backend: null }, TypeError, "such as kvBackend(kv), current value is null"],
   [{ backend: 5 }, TypeError, "such as kvBackend(kv), current value is 5"],
   [{ backend: new Map() }, TypeError, "lacks 'read': [object Map]"],
-  ...(["waitForMs", "stealAfterMs", "leaseMs"] as const).flatMap((option) => {
+  ...(["waitForMs", "stealAfterMs", "leaseMs", "holdAtLeastMs"] as const).flatMap((option) => {
     const least = option === "leaseMs" ? 100 : 0;
     const rule = `'${option}' must be a whole number of milliseconds from ${least} to 2147483647, or omitted`;
     return [

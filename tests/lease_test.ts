@@ -91,3 +91,30 @@ Deno.test("lease: a process that is frozen just after it has read the time does 
   await agrees(await successor);
   await (await successor).release();
 });
+
+Deno.test("lease: JSON and text of a lock say what it is, and to look at them so changes nothing", async () => {
+  const losses: unknown[] = [];
+  const hear = (message: unknown) => losses.push(message);
+  subscribe("holdfast:lost", hear);
+  const backend = memoryBackend();
+  const held = await lock("job", { backend, leaseMs: 100, renew: false }).acquire();
+  const { fencingToken } = held;
+  const shown = (state: string) => ({
+    identifier: "job",
+    kind: "strong",
+    mode: "exclusive",
+    state,
+    fencingToken,
+  });
+  assertEquals(JSON.parse(JSON.stringify(held)), shown("held"));
+  // Its lease is over, and no timer has run yet: whoever only prints it has not looked.
+  freeze(101);
+  assertEquals(JSON.parse(JSON.stringify({ held })), { held: shown("expired") });
+  assertStringIncludes(String(held), "lost, expired");
+  assertEquals(losses, []);
+  assertEquals([held.held, losses.length], [false, 1]);
+  const next = await lock("job", { backend }).acquire();
+  await next.release();
+  assertEquals(JSON.parse(JSON.stringify(next)).state, "released");
+  unsubscribe("holdfast:lost", hear);
+});

@@ -1,5 +1,6 @@
 // One lock as a process sees it: who holds it for how long, and what is left behind; in virtual time.
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { Entry } from "../core/backend.ts";
 import { LockAcquisitionError, LockBackendError } from "../core/errors.ts";
 import type { Hold } from "../core/hold.ts";
@@ -10,7 +11,7 @@ import { snapshotOf } from "../core/record/codec.ts";
 import { type Holder, MAX_NOTICES } from "../core/record/record.ts";
 import { Request } from "../core/request.ts";
 import { memoryBackend } from "../backends/memory.ts";
-import { Lock } from "../mod.ts";
+import { Lock, lock, type LockEvents } from "../mod.ts";
 import { fate, KEY, type Player, Scene } from "./simulation/scene.ts";
 
 /** How long an offer runs, at the scene's grace. */
@@ -359,6 +360,34 @@ Deno.test("local lock: who cannot wait any longer, because the store has failed 
     assertEquals(scene.version, null);
   });
 });
+
+for (const names of [KEY, [KEY, "other"]]) {
+  const which = typeof names === "string" ? "one lock" : "several locks";
+  Deno.test(`local lock: a place in a queue that cannot be given back is told to those that listen (${which})`, async () => {
+    const scene = new Scene();
+    const [a, b] = [scene.enter(), scene.enter()];
+    const told: string[] = [];
+    const hear = (message: unknown) =>
+      told.push(String((message as LockEvents["holdfast:backend-error"]).error));
+    subscribe("holdfast:backend-error", hear);
+    await scene.play(async () => {
+      const held = await a.acquire();
+      const leaving = new AbortController();
+      const waiting = lock(names, { backend: b.backend, signal: leaving.signal }).acquire();
+      const left = waiting.catch((error) => error);
+      await b.process.pause(100);
+      assertEquals(scene.queued, 1);
+      const refuse = () => Promise.reject(new LockBackendError("no permission"));
+      b.backend.read = b.backend.commit = refuse;
+      leaving.abort("gone");
+      assertEquals(await left, "gone");
+      await b.process.pause(5000);
+      await held.release();
+    });
+    unsubscribe("holdfast:backend-error", hear);
+    assertEquals(told.filter((text) => text.includes("Cannot stop waiting for")).length, 1, told.join("\n"));
+  });
+}
 
 Deno.test("local lock: who has had its turn lines up behind the others, however long ago it asked for the next", async () => {
   const scene = new Scene();

@@ -200,6 +200,25 @@ table("releasing", [
 ], act);
 
 // deno-fmt-ignore
+table("a hold that stays when it is released", [
+  ["is nobody's, and has a lease that ends when it may go",      "a:1000",         "rests a lease=300",             "now=5",               "k:305#1(300)"],
+  ["as long as it was held, it has been held since",             "a:1000^2",       "rests a lease=300",             "now=5",               "k:305#1(300)^2"],
+  ["without an end, where the time is not known",                "a:1000",         "rests a lease=300",             "now=5 skew=Infinity", "k:?#1(300)"],
+  ["the first in the queue is offered nothing yet",              "a:1000 | b",     "rests a lease=300",             "",                    "k:300#1(300) | ="],
+  ["nor does anybody have to know who that is",                  "a:1000 | ?",     "rests a lease=300",             "",                    "k:300#1(300) | ="],
+  ["nor where it was an offer that was taken",                   "A@a:75 | b",     "rests A lease=300",             "",                    "k:300#1(300) | ="],
+  ["another request of its process joins the queue",             "a:1000",         "rests a lease=300, a2",         "",                    "k:300#1(300) | new: a"],
+  ["unless it may not wait",                                     "a:1000",         "rests a lease=300, a2 try",     "",                    "k:300#1(300)"],
+  ["one that wants it evicted need not wait",                    "a:1000",         "rests a lease=300, a2 steal=0", "",                    "*a2:1000; k stolen 600(300)"],
+  ["until then it is in the way of its own process, too",        "k:300#1(300)",   "a try",                         "",                    "wait 305"],
+  ["and then no more",                                           "k:300#1(300)",   "a try",                         "unrenewed=305",       "*a:1000"],
+  ["a reader stays one, beside others",                          "a:1000/r b:1000/r",    "rests a shared lease=300", "",                  "k:300#1(300)/r b:1000/r"],
+  ["one that has waited to be the only one makes room for them", "a:1000/r+ | b/r",      "rests a shared lease=300", "",                  "k:300#1(300)/r B@b:75/r | none"],
+  ["whoever waits to be the only one waits for what is kept",    "a:1000/r a2:1000/r", "rests a shared lease=300, keeps a2 shared up", "", "k:300#1(300)/r a2:1000#1/r+"],
+  ["other holds of its process are renewed with it",             "a:1000/2 a3:1000/2", "rests a limit=2 lease=300, renews a3 limit=2", "", "k:300#1(300)/2 a3:1000#1/2"],
+], act);
+
+// deno-fmt-ignore
 table("an offer", [
   ["is confirmed as a grant of its own",                              "A@a:75",        "a",      "now=5",               "*a:1005^5"],
   ["where the time is not known, too",                                "A@a:?",         "a",      "now=5 skew=Infinity", "*a:?^5"],

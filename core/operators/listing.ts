@@ -1,13 +1,13 @@
 /** What operators see of the locks in a store. */
 
 import type { Entry, LockBackend } from "../backend.ts";
-import { backendError, type HolderInfo, type LockBackendError } from "../errors.ts";
+import { backendError, type HolderInfo, type LockBackendError, UnreadableRecordError } from "../errors.ts";
 import { publishBackendError } from "../events.ts";
 import { assertIdentifier, keyOf, lockKeyOf } from "../identifier.ts";
 import type { LockMode } from "../options.ts";
 import { participantOf } from "../participant.ts";
 import { lockIn } from "../record/codec.ts";
-import type { QueueEntry } from "../record/record.ts";
+import { isKept, type LockRecord, type QueueEntry } from "../record/record.ts";
 
 /** How long one question of an operator to the store may take. */
 export const OPERATOR_TIMEOUT_MS = 10_000;
@@ -32,6 +32,8 @@ export interface ListedHolder extends HolderInfo, ListedMode {
   readonly leaseLeftMs: number;
   /** Its fencing token. */
   readonly fencingToken: string;
+  /** Whether it has released the lock, which is kept until the end of this lease because of `holdAtLeastMs`. */
+  readonly released: boolean;
 }
 
 /** One process in line, as {@linkcode locks} shows it. */
@@ -69,15 +71,28 @@ export async function* list(backend: LockBackend, prefix: string): AsyncIterable
   }
 }
 
-/** One lock as `locks` shows it; with neither holders nor waiters if there is no record of it. */
-export async function look(identifier: string, backend: LockBackend): Promise<ListedLock> {
+/** What one read has shown of a lock, and the versions of both its records. */
+export interface Seen {
+  readonly shown: ListedLock;
+  readonly version: string | null | undefined;
+  readonly queue: string | null | undefined;
+}
+
+/** One lock as `locks` shows it, in one read; with neither holders nor waiters if there is no record of it. */
+export async function look(identifier: string, backend: LockBackend): Promise<Seen> {
   assertIdentifier(identifier);
   const key = await keyOf(identifier);
   const { store } = participantOf(backend);
   try {
-    const [lock] = await store.bounded(backend.read([key]), OPERATOR_TIMEOUT_MS);
-    return await listedLock(lock, backend);
+    const { lock, queue } = await store.bounded(store.read(key), OPERATOR_TIMEOUT_MS);
+    const isNamed = queue?.record.id === lock.record.queue;
+    const shown = shownLock(key, lock.record, isNamed ? queue!.record.entries : [], backend.now());
+    return { shown, version: lock.version, queue: queue?.version };
   } catch (error) {
+    if (error instanceof UnreadableRecordError) {
+      publishBackendError(key, error);
+      return { shown: unreadableLock(key, error), version: undefined, queue: undefined };
+    }
     throw backendError(identifier, "look at", error);
   }
 }
@@ -96,25 +111,35 @@ async function listedLock(entry: Entry, backend: LockBackend): Promise<ListedLoc
   const { key } = entry;
   const lock = readable(key, () => lockIn(entry));
   if (lock instanceof Error) return unreadableLock(key, lock);
-  const { holders, queue } = lock.record;
-  const entries = queue === undefined ? [] : await entriesOf(key, queue, backend);
-  const now = backend.now();
+  const { record } = lock;
+  const entries = record.queue === undefined ? [] : await entriesOf(key, record.queue, backend);
+  return shownLock(key, record, entries, backend.now());
+}
+
+function shownLock(
+  key: string,
+  { holders }: LockRecord,
+  entries: readonly QueueEntry[],
+  now: number,
+): ListedLock {
   const forMs = (since: number) => Math.max(0, Math.round(now - since));
   return {
     identifier: key,
-    holders: holders.map((
-      { label, mode, limit, permits = 1, upgrades, since, leaseMs, expiresAt, fence },
-    ) => ({
-      label,
-      mode,
-      limit,
-      permits,
-      upgrading: upgrades === true,
-      since: new Date(since),
-      heldForMs: forMs(since),
-      leaseLeftMs: Math.floor(Math.min(leaseMs, (expiresAt ?? since + leaseMs) - now)),
-      fencingToken: fence!,
-    })),
+    holders: holders.map((holder) => {
+      const { label, mode, limit, permits = 1, upgrades, since, leaseMs, expiresAt, fence } = holder;
+      return {
+        label,
+        mode,
+        limit,
+        permits,
+        upgrading: upgrades === true,
+        since: new Date(since),
+        heldForMs: forMs(since),
+        leaseLeftMs: Math.floor(Math.min(leaseMs, (expiresAt ?? since + leaseMs) - now)),
+        fencingToken: fence!,
+        released: isKept(holder),
+      };
+    }),
     waiters: entries.map(({ label, mode, limit, permits = 1, since }) => ({
       label,
       mode,

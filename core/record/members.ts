@@ -28,8 +28,19 @@ export type Intent =
   | "renew"
   /** It was offered to us, or granted by a commit whose answer was lost, and a request here wants it. */
   | "confirm"
+  /** It was ours, and is to stay for a while although nobody owns it any more: see {@linkcode Remainder}. */
+  | "remain"
   /** It is ours, and nobody here owns it: it was released or lost, or its request has been given up. */
   | "leave";
+
+/**
+ * What stays of a hold that its owner has given up, until its lease ends: to every process, its own as well, this is the
+ * hold of another, because nobody has made its token.
+ */
+export interface Remainder {
+  readonly token: string;
+  readonly leaseMs: number;
+}
 
 /** All of one process that have to do with the lock. */
 export interface Members {
@@ -54,6 +65,8 @@ export interface Members {
   claimOf(holder: Holder): Claim;
   /** Whether a process had its place already when this one looked at the queue first. */
   isAhead(entry: QueueEntry): boolean;
+  /** What is to stay of a holder that is to remain. */
+  remainderOf(holder: Holder): Remainder;
   /** A name that no queue has had before. */
   newQueueId(): string;
   /** A token that nobody has had before or can guess, for an entry of ours. */

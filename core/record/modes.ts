@@ -28,6 +28,13 @@ export function admits(holders: readonly Mode[], claim: Mode): boolean {
   return holders.length === 0 || claim.mode === "shared" || taken <= least;
 }
 
+/** Whether whoever holds a lock like this may do all that `claim` asks for. */
+export function covers({ mode, limit, permits = 1 }: Mode, claim: Mode): boolean {
+  if (mode === "shared") return claim.mode === "shared";
+  if (limit === 1) return true;
+  return claim.mode === "exclusive" && limit <= claim.limit && permits >= (claim.permits ?? 1);
+}
+
 /** Whether there is no room beside them for anybody, however it wants to hold the lock. */
 export function isFull(holders: readonly Mode[]): boolean {
   return !admits(holders, { mode: "shared", limit: 1 }) &&

@@ -38,6 +38,19 @@ export interface Holder extends Mode {
   readonly offeredTo?: string;
 }
 
+/** What the token of a hold begins with that has been released, and is kept until it has the age that was asked for. */
+const KEPT = "kept/";
+
+/** The token of what is kept of a released hold: nobody makes such tokens, so that nobody owns it. */
+export function keptTokenOf({ token }: Pick<Holder, "token">): string {
+  return KEPT + token;
+}
+
+/** Whether a hold has been released, and is only kept. */
+export function isKept({ token }: Pick<Holder, "token">): boolean {
+  return token.startsWith(KEPT);
+}
+
 /** A process that is queued. */
 export interface QueueEntry extends Mode {
   /** The process; it has one entry for all that wait in it. */

@@ -1,7 +1,7 @@
 /** Who stays a holder: what becomes of our own, and who makes way for the next one. */
 
 import { endOf, evictableInMs, type Evidence, lapsesInMs } from "./evidence.ts";
-import type { Claim, Grant, Members } from "./members.ts";
+import type { Claim, Grant, Members, Remainder } from "./members.ts";
 import { admits, isFull, isSameMode, type Mode } from "./modes.ts";
 import type { Holder, LockRecord } from "./record.ts";
 
@@ -19,12 +19,16 @@ export interface Ours {
   readonly grants: readonly Grant[];
   /** Whether one of ours leaves, or takes up less room from now on. */
   readonly left: boolean;
+  /** Whether one of ours is renewed, or stays without an owner. */
   readonly renews: boolean;
   /** What keeps one of ours from being the only one, which it waits for: others that hold the lock; one that waits for the same. */
   readonly upgrade: "waits" | "refused" | undefined;
 }
 
-/** Our own holders: who leaves is taken out; who is due, or was found, is renewed. Others are left alone. */
+/**
+ * Our own holders: who leaves is taken out, or stays for a while without an owner; who is due, or was found, is renewed.
+ * Others are left alone.
+ */
 export function renewOurs(scene: Scene): Ours {
   const { record, members } = scene;
   const kept: Holder[] = [];
@@ -43,7 +47,7 @@ export function renewOurs(scene: Scene): Ours {
       if (holder.offeredTo !== undefined) isTurn = stays?.mode === "shared";
       left ||= stays !== undefined && !isSameMode(holder, stays);
     } else if (intent !== "foreign") {
-      const next = nextOf(holder, scene);
+      const next = intent === "remain" ? { holder: remaining(holder, scene) } : nextOf(holder, scene);
       upgrade ??= next.upgrade;
       stays = next.holder;
       // Whoever shares it, and no longer waits to be the only one, makes room.
@@ -194,11 +198,21 @@ export function holderOf(
   return { token, mode, limit, permits, since: evidence.now, leaseMs, expiresAt, renewals: 0, label };
 }
 
-function renewed(holder: Holder, { leaseMs, label }: Claim, evidence: Evidence): Holder {
+function renewed(
+  holder: Holder,
+  { leaseMs, label }: Pick<Claim, "leaseMs" | "label">,
+  evidence: Evidence,
+): Holder {
   const { token, mode, limit, permits, since, fence } = holder;
   const expiresAt = endOf(leaseMs, evidence);
   const renewals = following(holder.renewals);
   return { token, mode, limit, permits, since, leaseMs, expiresAt, renewals, fence, label };
+}
+
+/** What stays of a holder that has been released, and is to have a certain age first. */
+function remaining(holder: Holder, { members, evidence }: Scene): Holder {
+  const { token, leaseMs }: Remainder = members.remainderOf(holder);
+  return { ...renewed(holder, { leaseMs, label: holder.label }, evidence), token };
 }
 
 /** The number behind this one; the first again, once they cannot be told apart any more. */

@@ -176,8 +176,8 @@ export const PROMISES: readonly Mutant[] = [
   {
     law: "7: a listener to a loss runs in the context of whoever asked for the signal",
     file: "core/hold.ts",
-    from: "if (this.#signal !== undefined) this.#inContext!(() => this.#signal!.abort(this.lost));",
-    to: "this.#signal?.abort(this.lost);",
+    from: "if (this.#signal !== undefined) this.#inContext!(() => this.#signal!.abort(loss));",
+    to: "this.#signal?.abort(loss);",
     test: "tests/events_test.ts",
     filter: "context",
   },

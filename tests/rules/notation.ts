@@ -19,6 +19,7 @@
 //                              holder of that age, `lease=500`, `shared`, `limit=2`, `permits=2` say how it wants the lock.
 //            `renews a`        the hold `a` is due. `keeps a`: it is not. All others of the process are to leave.
 //            `keeps a up`      … and is to be the only one; `up try`: it does not wait for that. `keeps a down`: … and to be shared.
+//            `rests a lease=300` the hold `a` is released, and is to stay for 300, as `k`, which nobody owns.
 //            `idle a`          nobody in the process `a` wants anything.
 //            `waited=5`        it asked 5 ago; entries say that theirs asked at 0. `saw b c`: when it looked at the queue first,
 //                              these were in it; default: all.
@@ -223,12 +224,12 @@ export function claim(text: string): Claim {
 export function members(text: string): Members {
   const parts = text.split(", ");
   const ahead = parts.find((part) => part.startsWith("saw "))?.slice(4) ?? "bcdefgh";
-  const participant = processOf(parts[0].replace(/^(renews|keeps|idle) /, ""));
+  const participant = processOf(parts[0].replace(/^(renews|keeps|rests|idle) /, ""));
   const saying = (verb: string) =>
     parts.filter((part) => part.startsWith(verb + " ")).map((part) => claim(part.slice(verb.length + 1)));
-  const [renewing, keeping] = [saying("renews"), saying("keeps")];
+  const [renewing, keeping, resting] = [saying("renews"), saying("keeps"), saying("rests")];
   const requests = parts.filter((part) =>
-    !/^(renews|keeps|idle|queued|refused|saw|holds back|stays out)\b/.test(part)
+    !/^(renews|keeps|rests|idle|queued|refused|saw|holds back|stays out)\b/.test(part)
   ).map(claim);
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
   const patienceMs = Math.min(...patience);
@@ -246,6 +247,7 @@ export function members(text: string): Members {
       if (processOf(holder.token) !== participant) return "foreign";
       if (has(renewing, holder)) return "renew";
       if (has(keeping, holder)) return "keep";
+      if (has(resting, holder)) return "remain";
       const isWanted = holder.offeredTo === undefined ? has(requests, holder) : requests.length > 0;
       return isWanted && !/holds back|stays out/.test(text) ? "confirm" : "leave";
     },
@@ -254,6 +256,9 @@ export function members(text: string): Members {
       return own ?? (offeredTo === undefined ? undefined! : requests[0]);
     },
     isAhead: ({ participant }) => ahead.includes(participant),
+    remainderOf({ token }) {
+      return { token: "k", leaseMs: resting.find((claim) => claim.token === token)!.leaseMs };
+    },
     changeOf({ token }) {
       const changing = parts.find((part) => /^(renews|keeps) /.test(part) && part.split(" ")[1] === token);
       const { up, down, try: bails } = settings(changing ?? "");

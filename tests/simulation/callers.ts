@@ -35,13 +35,14 @@ export async function play(
   const { world } = process;
   const how = howOf(stage.schedule, round);
   await process.pause(round.pauseMs);
-  const { form, leaseMs, renew, wait, waitForMs, stealAfterMs, abortAfterMs } = round;
+  const { form, leaseMs, renew, holdAtLeastMs, wait, waitForMs, stealAfterMs, abortAfterMs } = round;
   const controller = new AbortController();
   const aborting = abortAfterMs === undefined
     ? undefined
     : process.clock.after(abortAfterMs, () => controller.abort(CANCELLED));
   const { mode, limit, permits } = how;
-  const asked = { leaseMs, renew, wait, waitForMs, stealAfterMs, signal: controller.signal, backend };
+  const { signal } = controller;
+  const asked = { leaseMs, renew, holdAtLeastMs, wait, waitForMs, stealAfterMs, signal, backend };
   const options: LockOptions = mode === "shared" ? { ...asked, mode } : { ...asked, mode, limit, permits };
   const key = stage.keyOf(identifier);
   const ask: Ask = {
@@ -49,6 +50,7 @@ export async function play(
     participant,
     key,
     mayWait: wait && waitForMs !== 0,
+    holdAtLeastMs,
     controller,
     askedMs: process.now,
   };

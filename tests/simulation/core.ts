@@ -19,6 +19,8 @@ export { lockIn, queueIn } from "../../core/record/codec.ts";
 export {
   FREE,
   type Holder,
+  isKept,
+  keptTokenOf,
   type LockRecord,
   MAX_QUEUE,
   NO_QUEUE,

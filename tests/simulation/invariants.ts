@@ -2,7 +2,17 @@ import process from "node:process";
 import { LockAcquisitionError, LockBackendError, LockLostError } from "../../core/errors.ts";
 import type { LockEvents } from "../../core/events.ts";
 import type { Hold, Holder, LockRecord, Participant, QueueEntry, QueueRecord } from "./core.ts";
-import { admits, granted, lockKeyOf, MAX_QUEUE, type Mode, requestOf, secretOf } from "./core.ts";
+import {
+  admits,
+  granted,
+  isKept,
+  keptTokenOf,
+  lockKeyOf,
+  MAX_QUEUE,
+  type Mode,
+  requestOf,
+  secretOf,
+} from "./core.ts";
 import { type Rule, ruled } from "./exemptions.ts";
 import type { Mark, Marks } from "./marks.ts";
 import type { SimProcess } from "./process.ts";
@@ -28,6 +38,7 @@ export interface Ask {
   readonly participant: Participant;
   readonly key: string;
   readonly mayWait: boolean;
+  readonly holdAtLeastMs: number | undefined;
   readonly controller: AbortController;
   readonly askedMs: number;
   /** Names it on the channels. */
@@ -76,6 +87,8 @@ interface Lock {
   offeredTo: string | undefined;
   /** Since when nobody can believe to hold it, as far as the record tells. */
   freeMs: number;
+  /** Until when each hold that has been released is kept. */
+  readonly keptUntilMs: Map<string, number>;
   /** Until when the holder in the record may believe that it holds. */
   leaseEndMs: number;
   /** Whether the store has failed somebody here, who then could not do what it had to. */
@@ -330,12 +343,16 @@ export class Invariants {
     }
     const changed = after.holders.filter((holder) => changedFrom(holder, before) !== undefined);
     for (const holder of changed) this.#onChanged(lock, holder, applied);
+    const isNew = (holder: Holder) => !before.holders.some(isSame(holder));
     const granted = after.holders.filter((holder) =>
-      !before.holders.some(isSame(holder)) && !changed.includes(holder)
+      isNew(holder) && !isKept(holder) && !changed.includes(holder)
     );
     const removed = before.holders.filter((holder) =>
       !after.holders.some((other) => isSame(holder)(other) || changedFrom(other, before) === holder)
     );
+    for (const holder of after.holders) {
+      if (isNew(holder) && isKept(holder)) this.#onKept(lock, holder, applied);
+    }
     if (granted.length > 1) this.mark("several granted by one commit");
     if (after.holders.length > 1) this.mark("several hold a lock together");
     this.#checkRoom(after);
@@ -377,6 +394,22 @@ export class Invariants {
     }
   }
 
+  /** A hold has been released, and stays. */
+  #onKept(lock: Lock, holder: Holder, { process, before }: Applied): void {
+    const was = before.lock.holders.find((was) =>
+      keptTokenOf(was) === holder.token && was.fence === holder.fence
+    );
+    this.check(
+      was !== undefined && this.#ownerOf(was) === process,
+      4,
+      `${process.name} keeps what was not its own`,
+    );
+    const grant = was && lock.grants.get(idOf(was));
+    const leastMs = grant?.ask.holdAtLeastMs ?? 0;
+    if (was !== undefined) lock.keptUntilMs.set(idOf(holder), this.#madeMs(lock, was) + leastMs);
+    this.mark("kept after its release");
+  }
+
   /** Nothing happens any more: those who live have left nothing, unless they could not know or the store failed. */
   atRest(records: (key: string) => Records): void {
     for (const [key, lock] of this.#locks) {
@@ -389,7 +422,7 @@ export class Invariants {
       }
       for (const holder of holders) {
         // What was offered to a process that has just left the queue may not be known to it: it is soon over.
-        if (holder.offeredTo !== undefined) continue;
+        if (holder.offeredTo !== undefined || isKept(holder)) continue;
         const process = this.#ownerOf(holder)!;
         const by = lock.named.get(idOf(holder))?.request;
         this.check(!this.#knows(process, by), 6, `${process.name} has left itself as the holder`);
@@ -454,12 +487,21 @@ export class Invariants {
     ask.grant = grant;
     const waiting = this.#waitingOf(participant, key);
     const place = waiting.indexOf(ask);
-    if (place >= 0) {
-      this.check(place === 0, 5, `${process.name} granted a waiter before one that came earlier`);
-      waiting.splice(place, 1);
-    }
     const id = idOf(hold);
     const by = lock.named.get(id);
+    if (place >= 0) {
+      // What the same commit has granted to one before it may have been over when the answer came: that one asks again.
+      const isOver = (earlier: Ask) =>
+        by?.after.lock.holders.some(({ token, leaseMs }) =>
+          requestOf(token) === earlier.id && this.#world.now - by.request.madeMs >= 0.99 * leaseMs
+        ) === true;
+      this.check(
+        waiting.slice(0, place).every(isOver),
+        5,
+        `${process.name} granted a waiter before one that came earlier`,
+      );
+      waiting.splice(place, 1);
+    }
     this.check(by !== undefined, 3, `fencing token ${hold.fencingToken} is not the version of its grant`);
     if (by !== undefined && by.request.answer !== "came" && by.process === process) {
       this.mark("granted by a commit whose answer was lost");
@@ -628,6 +670,7 @@ export class Invariants {
   #onRemoved(lock: Lock, holder: Holder, applied: Applied): void {
     const { process, request, after } = applied;
     const id = idOf(holder);
+    if (isKept(holder)) return this.#onKeptRemoved(lock, holder, applied);
     const grant = lock.grants.get(id);
     lock.removals.set(id, process);
     if (holder.offeredTo !== undefined && grant === undefined && !lock.evictions.has(id)) {
@@ -653,9 +696,55 @@ export class Invariants {
     }
     if (grant.ask.process === process) {
       grant.removal = request;
+      // One whose release has failed is not kept: its process may take it out, or its lease ends.
+      if (!lock.evictions.has(id) && grant.end === undefined) this.#checkKept(lock, grant, holder, applied);
       return;
     }
     if (!lock.evictions.has(id)) grant.removedBy = process;
+  }
+
+  /** Who releases a hold that is younger than it was asked to become leaves it in the record. */
+  #checkKept(
+    lock: Lock,
+    { ask, releasingMs, hold }: Grant,
+    holder: Holder,
+    { process, request, after }: Applied,
+  ): void {
+    const { holdAtLeastMs = 0 } = ask;
+    // Its own clock counts, which may go slower, or stand still while the machine sleeps.
+    const isOld = request.madeMs - this.#madeMs(lock, holder) >= 0.99 * holdAtLeastMs - 5;
+    // Another participant of the same process may find its lease over.
+    if (isOld || releasingMs === undefined || hold.lost !== undefined || this.#world.now >= lock.leaseEndMs) {
+      return;
+    }
+    const isThere = after.lock.holders.some(({ token, fence }) =>
+      token === keptTokenOf(holder) && fence === holder.fence
+    );
+    // One that waits here, and wants a holder of that age evicted, may have been granted by the same commit.
+    const isStolen = after.lock.notices?.some(({ token }) => token === keptTokenOf(holder)) === true;
+    this.check(
+      isThere || isStolen,
+      1,
+      `${process.name} has given up a hold before the age that was asked for`,
+    );
+  }
+
+  /** When the commit was made that has granted a hold: it may have stood still before it told its caller. */
+  #madeMs(lock: Lock, holder: Holder): number {
+    return lock.named.get(idOf(holder))?.request.madeMs ?? -Infinity;
+  }
+
+  /** What is kept of a released hold stays until it has its age, unless it is taken away openly. */
+  #onKeptRemoved(lock: Lock, holder: Holder, { process }: Applied): void {
+    const id = idOf(holder);
+    if (lock.evictions.has(id) || !this.#asked("exclusive")) return;
+    const leftMs = (lock.keptUntilMs.get(id) ?? 0) - this.#world.now;
+    this.check(
+      leftMs <= 0.01 * holder.leaseMs + 5,
+      1,
+      `${process.name} took a lock that was kept for ${leftMs.toFixed(0)} ms more`,
+    );
+    this.mark("what was kept is over");
   }
 
   /** Nobody overtakes a waiter that is alive and in the queue before its grace is over. */
@@ -697,15 +786,21 @@ export class Invariants {
     this.mark("a live waiter overtaken after its grace");
     if (!this.#asked("order")) return;
     const isExclusive = (this.#schedule.modes ?? "exclusive") === "exclusive";
+    // What was kept is over for each of them by its own clock.
+    const wasKept = before.holders.some(isKept);
     if (!isExclusive) {
       // Those beside whom the first could not hold the lock stay: nobody may pass it, or it would starve.
-      const staying = before.holders.filter((holder) => applied.after.lock.holders.some(isSame(holder)));
+      const staying = before.holders.filter((holder) =>
+        applied.after.lock.holders.some((other) =>
+          isSame(holder)(other) || (other.token === keptTokenOf(holder) && other.fence === holder.fence)
+        )
+      );
       const [first] = ahead;
-      this.check(this.#weather !== "calm", 5, "a grant passed over a live waiter");
+      this.check(this.#weather !== "calm" || wasKept, 5, "a grant passed over a live waiter");
       this.check(admits(staying, first), 5, `${process.name} went past one for whom there was no room`);
       return;
     }
-    this.check(this.#weather !== "calm", 5, "a grant passed over a live waiter");
+    this.check(this.#weather !== "calm" || wasKept, 5, "a grant passed over a live waiter");
     // Who has given up its hold, or found its lease over, knows before others can that the lock is free.
     const freeMs = before.holders.reduce((since, holder) => {
       const grant = lock.grants.get(idOf(holder));
@@ -752,7 +847,9 @@ export class Invariants {
     const idleMs = this.#world.now - Math.max(askedMs, lock.busyMs, this.#healedMs);
     const leaseMs = Math.max(
       2000,
-      ...processes.flatMap(({ callers }) => callers.flat().map((round) => round.leaseMs)),
+      ...processes.flatMap(({ callers }) =>
+        callers.flat().map(({ leaseMs, holdAtLeastMs = 0 }) => Math.max(leaseMs, holdAtLeastMs))
+      ),
     );
     const boundMs = 2.1 * leaseMs + 2 * Math.max(1000, leaseMs / 3) + 2 * (processes.length + 1) * graceMs +
       3000;
@@ -798,6 +895,7 @@ export class Invariants {
         namedMs: 0,
         offeredTo: undefined,
         freeMs: 0,
+        keptUntilMs: new Map(),
         leaseEndMs: 0,
         failed: false,
         busyMs: 0,

@@ -15,6 +15,8 @@ export const MARKS = {
   "a lock granted": EVERY,
   "a guarded write accepted": EVERY,
   "a guarded write refused": FAULTY,
+  "kept after its release": EVERY,
+  "what was kept is over": EVERY,
   "handed on by its release": EVERY,
   "handed on to another process": EVERY,
   "an offer adopted": EVERY,

@@ -14,6 +14,7 @@ export interface Round {
   readonly pauseMs: number;
   readonly leaseMs: number;
   readonly renew: boolean;
+  readonly holdAtLeastMs: number | undefined;
   readonly wait: boolean;
   readonly waitForMs: number | undefined;
   readonly stealAfterMs: number | undefined;
@@ -135,6 +136,7 @@ function rounds(weather: Weather, clock: ClockKind, tripMs: number): fc.Arbitrar
       ? integer(Math.min(3 * tripMs, 9500), 10_000)
       : weighted([clock === "stated" ? 4 : 1, integer(100, 1500)], [1, integer(1500, 10_000)]),
     renew: calm ? fc.constant(true) : fc.boolean(),
+    holdAtLeastMs: mostly(undefined, integer(0, calm ? 600 : 3000), 7),
     wait: integer(0, 5).map((n) => n > 0),
     waitForMs: seldom(weighted([3, integer(0, 800)], [1, integer(800, 4000)])),
     stealAfterMs: calm ? fc.constant(undefined) : seldom(integer(0, 600)),
@@ -210,6 +212,7 @@ export function crowds(): fc.Arbitrary<Schedule> {
     pauseMs: 0,
     leaseMs: 10_000,
     renew: true,
+    holdAtLeastMs: undefined,
     wait: true,
     waitForMs: undefined,
     stealAfterMs: undefined,

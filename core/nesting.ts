@@ -1,0 +1,82 @@
+/** Code that asks for a lock while it runs under one: whether it has that already, or would wait for itself. */
+
+import type { LockBackend } from "./backend.ts";
+import { LockDeadlockError } from "./errors.ts";
+import type { Hold } from "./hold.ts";
+import type { CheckedOptions } from "./options.ts";
+import { participantOf } from "./participant.ts";
+import { admits, covers, type Mode } from "./record/modes.ts";
+import { findScope, type Scope } from "./scope.ts";
+
+/** A lock as it is called, and as stores call it. */
+export interface NamedKey {
+  readonly identifier: string;
+  readonly key: string;
+}
+
+/** What code asks for that runs under other locks. */
+export interface Nested {
+  /** The innermost of these. */
+  readonly scope: Scope;
+  readonly backend: LockBackend;
+  readonly locks: readonly NamedKey[];
+  readonly options: CheckedOptions;
+}
+
+/** The innermost hold of exactly these locks, if it lets its code do all that is asked for: the same hold may serve twice. */
+export function ownHoldOf({ scope, backend, locks, options }: Nested): Hold | undefined {
+  return findScope(scope, ({ hold }) =>
+    isOn(hold, backend) && hold.lock.keys.length === locks.length &&
+    locks.every(({ key }) => hold.lock.keys.includes(key)) && covers(modeOf(hold), options) && hold.held)
+    ?.hold;
+}
+
+/**
+ * Says so if the code that asks would wait for ever: for a hold around it, which waits for that code to end, or behind a
+ * caller of this process that waits for such a hold and does not give up. What may not wait finds the lock taken; one that
+ * steals ends a hold, and so does its lease if that is not renewed. The stack of the error begins where `called` was called.
+ */
+export function deadlockOf(asked: Nested, called: CallableFunction): LockDeadlockError | undefined {
+  const { scope, backend, locks, options } = asked;
+  if (!options.mayWait || options.stealAfterMs !== undefined) return undefined;
+  for (const { identifier, key } of locks) {
+    const holds = holdsAround(scope, { backend, key });
+    if (holds.length === 0) continue;
+    const modes = holds.map(modeOf);
+    const before = participantOf(backend).known(key)?.patient ?? [];
+    if ([...before, options].every((claim) => admits(modes, claim))) continue;
+    const [{ identifier: name, fencingToken, lock: { keys, identifiers = [name] } }] = holds;
+    const heldIdentifier = identifiers[keys.indexOf(key)];
+    const isReentrant = ownHoldOf(asked) !== undefined;
+    const error = new LockDeadlockError(identifier, heldIdentifier, fencingToken, { isReentrant });
+    // A stack has ten frames: without ours there is room for the one that asked before.
+    (Error as { captureStackTrace?(error: Error, without: unknown): void }).captureStackTrace?.(
+      error,
+      called,
+    );
+    return error;
+  }
+}
+
+/** The holds of this lock under which the code runs, innermost first: those that do not end by themselves. */
+function holdsAround(
+  scope: Scope,
+  { backend, key }: { readonly backend: LockBackend; readonly key: string },
+): Hold[] {
+  const holds: Hold[] = [];
+  findScope(scope, ({ hold }) => {
+    const counts = isOn(hold, backend) && hold.lock.keys.includes(key) && hold.options.renew && hold.held;
+    if (counts && !holds.includes(hold)) holds.push(hold);
+    return false;
+  });
+  return holds;
+}
+
+function isOn({ lock }: Hold, backend: LockBackend): boolean {
+  return lock.store.backend === backend;
+}
+
+/** How it is held now, which may have changed since it was asked for. */
+function modeOf({ mode, request: { limit, permits } }: Hold): Mode {
+  return { mode, limit, permits };
+}

@@ -1,0 +1,143 @@
+/** One lock, looked at from outside: once, or whenever it changes. */
+
+import { onAbort } from "../abort.ts";
+import type { LockBackend } from "../backend.ts";
+import { pause } from "../clock.ts";
+import { backendError, LockBackendError } from "../errors.ts";
+import { publishBackendError } from "../events.ts";
+import { assertIdentifier, keyOf, queueKeyOf } from "../identifier.ts";
+import { Notify } from "../notify.ts";
+import { checkOptions } from "../options.ts";
+import { participantOf } from "../participant.ts";
+import { Backoff, type BackoffOptions } from "../retry.ts";
+import { ownOptions } from "../validate.ts";
+import { runWatch } from "../watch.ts";
+import { storeOf, type StoreOptions } from "./api.ts";
+import { type ListedLock, look, type Seen } from "./listing.ts";
+
+/** How long it waits before it asks a store again that has failed. */
+const RETRY: BackoffOptions = { leastMs: 100, mostMs: 5000 };
+
+/** Options of {@linkcode observe}. */
+export interface ObserveOptions extends StoreOptions {
+  /** Ends the iteration, without an error. Default: none; `break` out of the loop ends it as well. */
+  signal?: AbortSignal;
+}
+
+/**
+ * Who holds the lock of `identifier`, and who waits for it, as it is now: one read of the store, which nobody has to wait
+ * for. Both lists are empty if nobody does. Secret tokens are not shown. To act on what it shows is to act on what may be
+ * over by then: to acquire a lock only if it is free, ask with `wait: false`.
+ *
+ * Throws TypeError for bad input, and rejects with LockBackendError if the store fails.
+ *
+ * @example
+ * ```ts
+ * import { lock, peek } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * await using _ = await lock("import", { backend, label: "worker 3" }).acquire();
+ * const { holders, waiters } = await peek("import", { backend });
+ * assertEquals([holders[0].label, waiters.length], ["worker 3", 0]);
+ * ```
+ */
+export async function peek(identifier: string, options: StoreOptions = {}): Promise<ListedLock> {
+  assertIdentifier(identifier);
+  const own = ownOptions(options, ["kind", "backend"], "look at a lock");
+  return (await look(identifier, await storeOf(own))).shown;
+}
+
+/**
+ * The same, now and whenever it has changed: who acquires, renews, loses or releases the lock, who joins and leaves the
+ * queue. By push where the store pushes, else as often as it is polled. What changes while the loop is at work is seen
+ * together: it may skip what is over, and always ends with what is.
+ *
+ * Throws TypeError for bad input. A store that fails for a while is asked again, and the failure is published on the
+ * diagnostics channel `holdfast:backend-error`; one that fails for good ends the iteration with LockBackendError.
+ *
+ * @example
+ * ```ts
+ * import { lock, observe } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const backend = memoryBackend();
+ * const held = await lock("import", { backend }).acquire();
+ * const seen: number[] = [];
+ * for await (const { holders } of observe("import", { backend })) {
+ *   seen.push(holders.length);
+ *   if (holders.length === 0) break;
+ *   await held.release();
+ * }
+ * assertEquals(seen, [1, 0]);
+ * ```
+ */
+export function observe(identifier: string, options: ObserveOptions = {}): AsyncIterableIterator<ListedLock> {
+  assertIdentifier(identifier);
+  const own = ownOptions(options, ["signal", "kind", "backend"], "observe a lock");
+  checkOptions({ signal: own.signal });
+  const opening = storeOf(own);
+  // What nobody iterates over fails nobody.
+  opening.catch(() => {});
+  return observed(identifier, opening, own.signal);
+}
+
+async function* observed(
+  identifier: string,
+  opening: Promise<LockBackend>,
+  signal: AbortSignal | undefined,
+): AsyncIterableIterator<ListedLock> {
+  const backend = await opening;
+  const key = await keyOf(identifier);
+  const { clock } = participantOf(backend);
+  const bell = new Notify();
+  const forget = signal && onAbort(signal, bell.notify);
+  const watches = new Map<string, AbortController>();
+  let failure: unknown;
+  let backoff = new Backoff(RETRY);
+  /** Whoever joins or leaves the queue writes its record alone: both are watched. */
+  const watch = () => {
+    for (const watched of [key, queueKeyOf(key)]) {
+      if (watches.has(watched)) continue;
+      const follow = (signal: AbortSignal) => backend.watch(watched, { signal });
+      watches.set(
+        watched,
+        runWatch(follow, bell.notify, (error) => {
+          watches.delete(watched);
+          failure = error;
+          bell.notify();
+        }),
+      );
+    }
+  };
+  try {
+    let before: Seen | undefined;
+    while (!signal?.aborted) {
+      watch();
+      const seen = await look(identifier, backend).catch((error) => void (failure = error));
+      if (signal?.aborted) return;
+      const isSame = before !== undefined && before.version === seen?.version && before.queue === seen?.queue;
+      if (seen !== undefined && !isSame) {
+        before = seen;
+        yield seen.shown;
+      }
+      if (failure === undefined) {
+        if (seen !== undefined) backoff = new Backoff(RETRY);
+        await bell.sleep(clock);
+        continue;
+      }
+      const error = failure instanceof LockBackendError && failure.identifier !== undefined
+        ? failure
+        : backendError(identifier, "observe", failure);
+      failure = undefined;
+      if (!error.transient) throw error;
+      publishBackendError(identifier, error);
+      await pause(clock, backoff.pauseMs());
+    }
+  } finally {
+    forget?.();
+    for (const running of watches.values()) running.abort();
+  }
+}
