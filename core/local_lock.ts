@@ -15,6 +15,7 @@ import { nothingAt, type Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
 import type { Mode } from "./record/modes.ts";
 import { type Plan, plan } from "./record/plan.ts";
+import type { Holder } from "./record/record.ts";
 
 import { isOursAlone } from "./record/room.ts";
 import { RecordWatch, type Watcher } from "./record_watch.ts";
