@@ -31,7 +31,7 @@ export const MARKS = {
   "told of the queue": EVERY,
   "told once more of the queue as it was": EVERY,
   "refused, and told of both records": EVERY,
-  "refused by its own echo": EVERY,
+  "refused by its own echo": FAULTY,
   "an offer lapsed: its process is dead": FAULTY,
   "an offer lapsed: its process slept": ROUGH,
   "a dead holder passed promptly": ROUGH,

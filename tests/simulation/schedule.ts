@@ -164,7 +164,7 @@ const far = fc.oneof(
 
 function networks(weather: Weather): fc.Arbitrary<Network> {
   if (weather === "calm") {
-    return fc.record({ repeatWake: share(0.3), push: fc.boolean(), echo: mostly(0, share(0.3), 2) })
+    return fc.record({ repeatWake: share(0.3), push: fc.boolean() })
       .map((some) => ({ ...FAIR, ...some }));
   }
   return fc.record({
