@@ -58,7 +58,7 @@ Deno.test("simulation: more processes than a queue has places", async () => {
     fc.asyncProperty(crowds(), async (schedule) => {
       Object.assign(total, await run(schedule, "rough"));
     }),
-    { numRuns: 2 },
+    { numRuns: 4 },
   );
   assertEquals(missing(total, "crowd"), []);
 });
