@@ -32,7 +32,6 @@ const clean = new AsyncDisposableStack();
 const folder = await folderWith(
   "@deno/kv",
   "@google-cloud/datastore",
-  "@electric-sql/pglite",
   "ioredis",
   "pg",
   "postgres",
@@ -89,7 +88,6 @@ if (postgres === undefined) {
   clean.defer(() => server.stop());
   stores.push({ name: "Postgres", kind: "postgres", address: server.url, deviations: {} });
 } else Deno.test.ignore(`npm: Postgres: ${postgres}`, () => {});
-stores.push({ name: "PGlite", kind: "pglite", address: "", deviations: {} });
 
 const denokv = await missingDenokv();
 if (denokv === undefined) {
@@ -152,8 +150,6 @@ for (const store of stores) {
   for (const { name, path, project } of runtimes) {
     // The same client code as under Node 24.
     if (store.name === "KV Connect" && (name === "Node 20" || name === "Node 22")) continue;
-    // It takes no part of the system that differs between them.
-    if (store.name === "PGlite" && name !== "Node 24") continue;
     // What `tests/postgres` plays under the oldest one plays under this one, too.
     if (store.name === "Postgres" && name === "Node 22") continue;
     job(`${store.name} under ${name}`, path, [join(project, "suite.mjs")], store);

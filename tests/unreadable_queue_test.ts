@@ -102,7 +102,8 @@ Deno.test("unreadable queue: it is told of, by its own key", async () => {
     const { identifier, error } = message as { identifier: string; error: Error };
     return `${identifier}: ${error.message}`;
   });
-  assertEquals(tellings, [`job: the record of "${QUEUE}" cannot be read: it is no JSON`]);
+  // Once for each look, until it is replaced.
+  assertEquals([...new Set(tellings)], [`job: the record of "${QUEUE}" cannot be read: it is no JSON`]);
   assertEquals(await held.release(), true);
   assertEquals(await (await waiting!).release(), true);
 });
