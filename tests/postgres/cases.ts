@@ -18,7 +18,7 @@ export interface CasesOptions {
 /** Registers the suite for the client of this name. */
 export function testPostgres(
   name: string,
-  { port, test, skip, stretch = 1, deviations = {} }: CasesOptions,
+  { port, test, skip, stretch = 2, deviations = {} }: CasesOptions,
 ): void {
   const connect: Connect = name === "PGlite" ? connectLite : CLIENTS[name];
   testBackend({

@@ -5,6 +5,6 @@ import { describe, test } from "node:test";
 import { testPostgres } from "./cases.ts";
 
 // They play side by side, and a lease of 100 ms is short for a machine that has as much to do.
-describe(argv[3], { concurrency: 4 }, () => {
-  testPostgres(argv[3], { port: Number(argv[2]), test, skip: test.skip, stretch: 2 });
+describe(argv[3], { concurrency: 2 }, () => {
+  testPostgres(argv[3], { port: Number(argv[2]), test, skip: test.skip, stretch: 3 });
 });
