@@ -30,8 +30,8 @@ export { currentLock, Lock } from "./core/lock.ts";
 export type { LockJson } from "./core/lock.ts";
 export { releaseAll } from "./core/release_all.ts";
 export type { ReleaseAllOptions } from "./core/release_all.ts";
-export { releaseOnExit } from "./core/release_on_exit.ts";
-export type { ReleaseOnExitOptions } from "./core/release_on_exit.ts";
+export { releaseOnExit } from "./exit.ts";
+export type { ReleaseOnExitOptions } from "./exit.ts";
 export { LOCK_KINDS } from "./core/options.ts";
 export type {
   CommonLockOptions,

@@ -1,8 +1,8 @@
 /** Releases all locks when the process is told to end. */
 
 import process from "node:process";
-import { checkReleaseAll, releaseAll } from "./release_all.ts";
-import { refuse } from "./validate.ts";
+import { checkReleaseAll, releaseAll } from "./core/release_all.ts";
+import { refuse } from "./core/validate.ts";
 
 /** For how long a process that is to end waits for its locks, unless it is said otherwise: less than Deno Deploy's 5 s. */
 const TIMEOUT_MS = 3000;
