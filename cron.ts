@@ -21,6 +21,7 @@ import { assertAuthorize, type Authorize, refusedBy } from "./http/authorize.ts"
 import { crossSite, isTooLarge } from "./http/requests.ts";
 import { checkCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/operators/cleanup.ts";
 import { describe } from "./core/validate.ts";
+import { publishBackendError } from "./core/events.ts";
 import { forceRelease, Lock, LockBackendError, type StoreOptions } from "./mod.ts";
 
 export { cleanup };
@@ -128,8 +129,8 @@ async function cleanupOnce(name: string, options: CleanupOptions): Promise<void>
 
 /** A turn that has failed is tried again: what is kept of its lock must not make that look as if it had been done. */
 async function letOthersTry(name: string, { fencingToken }: Lock, store: StoreOptions): Promise<void> {
-  // If the store fails again, those that try again have ten seconds to wait, and the error that matters is the first.
-  await forceRelease(name, { ...store, fencingToken }).catch(() => {});
+  // If the store fails again, other processes have ten seconds to wait; the caller gets the first error, which matters more.
+  await forceRelease(name, { ...store, fencingToken }).catch((error) => publishBackendError(name, error));
 }
 
 /** Options of {@linkcode cleanupHandler}. */

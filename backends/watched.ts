@@ -1,7 +1,10 @@
 /** What is known of a key that is watched, from answers and from messages: for every backend that is told of changes. */
 
-import type { Entry } from "../core/backend.ts";
+import { onAbort } from "../core/abort.ts";
+import type { Entry, WatchOptions } from "../core/backend.ts";
+import { systemClock } from "../core/clock.ts";
 import type { LockBackendError } from "../core/errors.ts";
+import { Notify } from "../core/notify.ts";
 import { Backoff } from "../core/retry.ts";
 
 /** After how long a waiter asks in case a message was lost: longer each time in vain. */
@@ -49,6 +52,11 @@ export class Watched {
   /** Whether there is something to show to who begins to watch. */
   get isKnown(): boolean {
     return this.#answer !== undefined || this.#news.has(this.key);
+  }
+
+  /** Whether idle watchers need not ask any more, which ask only until they have seen what is there. */
+  get rests(): boolean {
+    return this.isKnown;
   }
 
   /** The version of the last entry of the key that was shown. */
@@ -116,5 +124,46 @@ export class Watched {
   #put(entry: Entry): void {
     this.#news.delete(entry.key);
     this.#news.set(entry.key, entry);
+  }
+}
+
+/** What is done for the watches of a backend. */
+export interface Watching<Key extends Watched> {
+  /** Begins to watch; throws if that is over for good. */
+  enter(key: string, name: string | undefined, notify: () => void): Key;
+  /** Ends to watch. */
+  leave(watched: Key, notify: () => void, name: string | undefined): void;
+  /** Asks the store for what may have gone unsaid. */
+  ask(watched: Key): Promise<void>;
+}
+
+/** Yields what is known of a key, and then what comes of it: from messages, and by asking in case one was lost. */
+export async function* watchThrough<Key extends Watched>(
+  watching: Watching<Key>,
+  key: string,
+  { signal, name, idle = false }: WatchOptions,
+): AsyncIterable<Entry> {
+  if (signal.aborted) return;
+  const wakeUp = new Notify();
+  const forget = onAbort(signal, wakeUp.notify);
+  const watched = watching.enter(key, name, wakeUp.notify);
+  try {
+    const shown = new WeakSet<Entry>();
+    while (!signal.aborted) {
+      const { failure } = watched;
+      if (failure !== undefined && !(idle && failure.transient)) throw failure;
+      const entry = watched.next(shown, name !== undefined);
+      if (entry !== undefined) {
+        shown.add(entry);
+        yield entry;
+        continue;
+      }
+      const pollMs = idle && watched.rests ? Infinity : watched.pollMs;
+      await wakeUp.sleep(systemClock, Math.max(0, watched.askedAt + pollMs - performance.now()));
+      if (performance.now() - watched.askedAt >= pollMs) void watching.ask(watched);
+    }
+  } finally {
+    forget();
+    watching.leave(watched, wakeUp.notify, name);
   }
 }

@@ -102,6 +102,7 @@ const EXEMPT: Record<string, string> = {
   "backends/redis/subscriptions.ts ask": "a try with a catch, after noting that it asks",
   "backends/redis/subscriptions.ts #test": "a try with a catch, after noting that it tests",
   "backends/redis/subscriptions.ts #subscribe": "each turn of its loop has a catch, which tells the channels",
+  "backends/watched.ts ask": "both subscriptions have a try with a catch, see above and below",
   "backends/postgres/subscriptions.ts ask": "a try with a catch, after noting that it asks",
   "backends/postgres/subscriptions.ts #test": "a try with a catch, after noting that it tests",
   "backends/postgres/subscriptions.ts #connect":
@@ -272,4 +273,63 @@ Deno.test("sources: what people read on a terminal is written in one place", () 
   assertEquals(scan(programOf([], planted), [PLANTED], isWrite).length, 3);
   const found = scan(programOf(files), files, isWrite);
   assertEquals(found.filter((write) => !write.startsWith("cli/terminal.ts: ")), []);
+});
+
+/** What the core may use of the platform: async contexts, channels and timers, which all runtimes have. */
+const PLATFORM = ["node:async_hooks", "node:diagnostics_channel", "node:timers"];
+
+/** A runtime's own global, or a module of the platform that the core does without. */
+function isOfARuntime(node: ts.Node): boolean {
+  if (ts.isImportDeclaration(node) && ts.isStringLiteral(node.moduleSpecifier)) {
+    const { text } = node.moduleSpecifier;
+    return !text.startsWith(".") && !PLATFORM.includes(text);
+  }
+  return ts.isPropertyAccessExpression(node) && ts.isIdentifier(node.expression) &&
+    ["process", "Deno", "Bun", "window", "self"].includes(node.expression.text);
+}
+
+Deno.test("sources: the core names no runtime and no store", () => {
+  const planted = `
+    import process from "node:process";
+    import { timers } from "node:timers";
+    process.kill(1, "SIGTERM");
+    Deno.openKv();
+    ({ process: 1 });`;
+  assertEquals(scan(programOf([], planted), [PLANTED], isOfARuntime).length, 3);
+  const core = files.filter((file) => file.startsWith(`${root}core/`));
+  assertEquals(scan(programOf(core), core, isOfARuntime), []);
+});
+
+/** Rejections that are dropped for a reason, which stands beside each of them. */
+const DROPPED: Record<string, string> = {
+  "admin/observer.ts: late.catch(() => {})": "whoever still waits for it gets it",
+  "admin/observer.ts: listing.return?.().catch(() => {})":
+    "the listing is given up because the store is silent",
+  "cli/run.ts: this.#say().catch(() => {})": "a line about waiting, which is said again",
+  "core/identifier.ts: inOrder.catch(() => {})": "the caller gets it; here only the order counts",
+  "core/operators/api.ts: opening.catch(() => {})": "the caller gets it when it iterates",
+  "core/operators/observe.ts: opening.catch(() => {})": "the caller gets it when it iterates",
+  "http/answers.ts: answer.body.cancel().catch(() => {})": "a body that nobody reads any more",
+  "testing/failure_cases.ts: waiting.then(() => granted = true).catch(() => {})":
+    "the case looks at what became of it",
+};
+
+/** A rejection that nobody hears of. */
+function isDropped(node: ts.Node): boolean {
+  if (!ts.isCallExpression(node) || !ts.isPropertyAccessExpression(node.expression)) return false;
+  const [handler] = node.arguments;
+  return node.expression.name.text === "catch" && handler !== undefined && ts.isArrowFunction(handler) &&
+    ts.isBlock(handler.body) && handler.body.statements.length === 0;
+}
+
+Deno.test("sources: no rejection is dropped without a reason", () => {
+  const planted = `
+    declare const closing: Promise<void>;
+    closing.catch(() => {});
+    closing.then(() => 1).catch(() => {});
+    closing.catch(console.log);`;
+  assertEquals(scan(programOf([], planted), [PLANTED], isDropped).length, 2);
+  const found = scan(programOf(files), files, isDropped);
+  assertEquals(found.filter((dropped) => DROPPED[dropped] === undefined), []);
+  assertEquals(Object.keys(DROPPED).filter((dropped) => !found.includes(dropped)), []);
 });

@@ -115,6 +115,8 @@ export interface ListenEvents {
   onResume(): void;
   /** It is of no more use. */
   onEnd(): void;
+  /** Something has failed that no caller is told of: it was to be closed in any case. */
+  onTrouble(cause: unknown): void;
 }
 
 /** A connection that listens to a channel. */
@@ -188,7 +190,7 @@ class PgPoolAdapter implements ClientAdapter {
       await client.connect();
       await client.query({ text: `LISTEN ${quoted(channel)}`, values: [] });
     } catch (error) {
-      await client.end().catch(() => {});
+      await client.end().catch(events.onTrouble);
       throw error;
     }
     // Whoever waits keeps the process alive by its own timers.
@@ -220,7 +222,9 @@ class PgClientAdapter implements ClientAdapter {
   async transaction<Result>(work: (tx: PostgresQueryable) => Promise<Result>): Promise<Result> {
     while (this.#busy !== undefined) await this.#busy;
     const done = begun(this.#client, work);
-    this.#busy = done.catch(() => {}).finally(() => this.#busy = undefined);
+    this.#busy = Promise.allSettled([done]).then(() => {
+      this.#busy = undefined;
+    });
     try {
       return await done;
     } catch (error) {
@@ -239,11 +243,16 @@ class PgClientAdapter implements ClientAdapter {
     const onMessage = (message: { channel: string; payload?: string }) => {
       if (message.channel === channel) events.onMessage(message.payload ?? "");
     };
+    let isGone = false;
+    const onEnd = () => {
+      isGone = true;
+      events.onEnd();
+    };
     client.on("notification", onMessage);
-    client.on("end", events.onEnd);
+    client.on("end", onEnd);
     const leave = () => {
       client.off("notification", onMessage);
-      client.off("end", events.onEnd);
+      client.off("end", onEnd);
     };
     try {
       await this.query({ name: "", text: `LISTEN ${quoted(channel)}` }, [], false);
@@ -255,7 +264,7 @@ class PgClientAdapter implements ClientAdapter {
       close: async () => {
         leave();
         // A connection that is gone listens to nothing.
-        await this.query({ name: "", text: `UNLISTEN ${quoted(channel)}` }, [], false).catch(() => {});
+        if (!isGone) await this.query({ name: "", text: `UNLISTEN ${quoted(channel)}` }, [], false);
       },
     };
   }
@@ -291,7 +300,7 @@ class PostgresJsAdapter implements ClientAdapter {
     const { unlisten } = await listen(channel, onMessage, () => {
       if (times++ > 0) onResume();
     });
-    return { close: () => unlisten().catch(() => {}) };
+    return { close: unlisten };
   }
 }
 

@@ -1,6 +1,7 @@
 /** The text of a message that tells of a commit. */
 
 import type { Change, Entry } from "../../core/backend.ts";
+import { indexIn } from "../news_index.ts";
 import { DIGITS, WHOLE } from "./statements.ts";
 
 /** A notification is shorter than 8000 bytes. */
@@ -52,14 +53,10 @@ export function newsOf(
 
 /** What a message says; `undefined` if it is none of ours. Anybody may have sent it. */
 export function newsIn(message: string): News | undefined {
-  const end = message.indexOf("\n") + 1;
-  let index: unknown;
-  try {
-    index = JSON.parse(message.slice(0, end));
-  } catch {
-    return undefined;
-  }
-  if (!Array.isArray(index) || index.length % 2 === 0 || index.length > 2 * MAX_RECORDS + 1) return undefined;
+  const found = indexIn(message);
+  if (found === undefined) return undefined;
+  const { index, end } = found;
+  if (index.length % 2 === 0 || index.length > 2 * MAX_RECORDS + 1) return undefined;
   const [concerns, ...told] = index;
   if (concerns !== null && !(Array.isArray(concerns) && concerns.every((name) => typeof name === "string"))) {
     return undefined;
@@ -71,7 +68,9 @@ export function newsIn(message: string): News | undefined {
   let at = end + DIGITS;
   for (let i = 0; i < told.length; i += 2) {
     const [key, length] = [told[i], told[i + 1]];
-    if (typeof key !== "string" || !Number.isInteger(length) || length < TOO_LONG) return undefined;
+    if (
+      typeof key !== "string" || typeof length !== "number" || !Number.isInteger(length) || length < TOO_LONG
+    ) return undefined;
     if (length === TOO_LONG) untold.push(key);
     else if (length === GONE) entries.push({ key, value: null, version: null });
     else entries.push({ key, value: message.slice(at, at += length), version });

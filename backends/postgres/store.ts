@@ -1,6 +1,5 @@
 /** Postgres in the dialect of backends. */
 
-import { onAbort } from "../../core/abort.ts";
 import type {
   Change,
   CommitOptions,
@@ -13,9 +12,9 @@ import { systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
 import { publishBackendError } from "../../core/events.ts";
 import { lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
-import { Notify } from "../../core/notify.ts";
 import { participantOf } from "../../core/participant.ts";
 import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
+import { watchThrough } from "../watched.ts";
 import {
   type ClientAdapter,
   type PostgresQueryable,
@@ -126,32 +125,8 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
     }
   }
 
-  async *watch(key: string, { signal, name, idle = false }: WatchOptions): AsyncIterable<Entry> {
-    if (signal.aborted) return;
-    const wakeUp = new Notify();
-    const forget = onAbort(signal, wakeUp.notify);
-    const watched = this.#subscriptions.enter(key, name, wakeUp.notify);
-    try {
-      const shown = new WeakSet<Entry>();
-      while (!signal.aborted) {
-        const { failure } = watched;
-        if (failure !== undefined && !(idle && failure.transient)) throw failure;
-        const entry = watched.next(shown, name !== undefined);
-        if (entry !== undefined) {
-          shown.add(entry);
-          yield entry;
-          continue;
-        }
-        // Idle watchers ask only until they have seen what is there now, unless news is told: its mark must last.
-        const rests = idle && watched.isKnown && !watched.subscribed;
-        const pollMs = rests ? Infinity : watched.pollMs;
-        await wakeUp.sleep(systemClock, Math.max(0, watched.askedAt + pollMs - performance.now()));
-        if (performance.now() - watched.askedAt >= pollMs) void this.#subscriptions.ask(watched);
-      }
-    } finally {
-      forget();
-      this.#subscriptions.leave(watched, name, wakeUp.notify);
-    }
+  watch(key: string, options: WatchOptions): AsyncIterable<Entry> {
+    return watchThrough(this.#subscriptions, key, options);
   }
 
   async *list(prefix: string): AsyncIterable<Entry> {

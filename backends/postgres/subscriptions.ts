@@ -36,6 +36,11 @@ class Followed extends Watched {
   /** How many watches have no name: all commits concern them. */
   unnamed = 0;
 
+  /** Where news is told, it is told of what was asked for lately: idle watchers go on to ask. */
+  override get rests(): boolean {
+    return this.isKnown && !this.subscribed;
+  }
+
   /** Whether a message for these, `null` for all, is to be heard here. */
   isConcerned(concerns: readonly string[] | null): boolean {
     return concerns === null || this.unnamed > 0 || concerns.some((name) => this.names.has(name));
@@ -124,7 +129,7 @@ export class Subscriptions {
   }
 
   /** Ends to watch. */
-  leave(followed: Followed, name: string | undefined, notify: () => void): void {
+  leave(followed: Followed, notify: () => void, name: string | undefined): void {
     followed.sleepers.delete(notify);
     if (name === undefined) followed.unnamed--;
     if (followed.sleepers.size > 0) return;
@@ -270,20 +275,17 @@ export class Subscriptions {
         known.hasEnded = true;
         if (known.listening !== undefined && known.listening === this.#listening) void this.#lose();
       },
+      onTrouble: this.#reportTrouble,
     });
-    const late = () =>
-      new LockBackendError("the connection that listens does not answer", { transient: true });
-    let listening: Listening;
-    try {
-      listening = await within(opening, ANSWER_LIMIT_MS, { clock: systemClock, late });
-    } catch (error) {
+    const late = () => {
       // It may come yet, and is of no use then.
-      opening.then((listening) => listening.close()).catch(() => {});
-      throw error;
-    }
+      opening.then((listening) => listening.close()).catch(this.#reportTrouble);
+      return new LockBackendError("the connection that listens does not answer", { transient: true });
+    };
+    const listening = await within(opening, ANSWER_LIMIT_MS, { clock: systemClock, late });
     known.listening = listening;
     if (known.hasEnded || this.#isClosed || this.#source.adapter.closed) {
-      await listening.close().catch(() => {});
+      await listening.close().catch(this.#reportTrouble);
       throw new LockBackendError("the connection that listens has ended", { transient: true });
     }
     this.#channel = channel;
@@ -346,7 +348,7 @@ export class Subscriptions {
     const listening = this.#listening;
     this.#listening = undefined;
     for (const followed of this.#followed.values()) followed.subscribed = false;
-    await listening?.close().catch(() => {});
+    await listening?.close().catch(this.#reportTrouble);
   }
 
   /** It does not listen, which no caller is told: its waiters ask the store themselves. */
@@ -355,6 +357,13 @@ export class Subscriptions {
     if (identifier === undefined || this.#isClosed) return;
     publishBackendError(identifier, error);
   }
+
+  /** A connection could not be closed, unless the caller has closed it: whoever goes on without it is not to fail for that. */
+  readonly #reportTrouble = (cause: unknown): void => {
+    if (this.#source.adapter.closed) return;
+    const [identifier = this.#channel] = this.#followed.keys();
+    publishBackendError(identifier, this.#source.failure(cause));
+  };
 
   #sweepLater(): void {
     if (this.#sweepTimer !== undefined || this.#isClosed) return;

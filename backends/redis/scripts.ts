@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import type { Change, Entry } from "../../core/backend.ts";
 import { MAX_IDENTIFIERS, QUEUE } from "../../core/identifier.ts";
+import { indexIn } from "../news_index.ts";
 
 /** How many digits a version has: microseconds since 1970 until the year 2286. */
 export const DIGITS = 16;
@@ -278,23 +279,19 @@ export function entriesIn(message: string, key: string): readonly Entry[] | unde
     const entry = entryOf(key, message);
     return entry.value === NO_RECORD ? undefined : [entry];
   }
-  const end = message.indexOf("\n") + 1;
-  let index: unknown;
-  try {
-    index = JSON.parse(message.slice(0, end));
-  } catch {
-    return undefined;
-  }
-  if (!Array.isArray(index) || index.length % 2 !== 0 || index.length > 2 * MAX_NEWS_RECORDS) {
-    return undefined;
-  }
+  const found = indexIn(message);
+  if (found === undefined) return undefined;
+  const { index, end } = found;
+  if (index.length % 2 !== 0 || index.length > 2 * MAX_NEWS_RECORDS) return undefined;
   const version = message.slice(end, end + DIGITS);
   if (!VERSION_DIGITS.test(version)) return undefined;
   const entries: Entry[] = [];
   let at = end + DIGITS;
   for (let i = 0; i < index.length; i += 2) {
     const [key, length] = [index[i], index[i + 1]];
-    if (typeof key !== "string" || !Number.isInteger(length) || length < -1) return undefined;
+    if (typeof key !== "string" || typeof length !== "number" || !Number.isInteger(length) || length < -1) {
+      return undefined;
+    }
     if (length < 0) entries.push(entryOf(key, null));
     else entries.push({ key, value: message.slice(at, at += length), version });
   }

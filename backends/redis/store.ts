@@ -2,7 +2,6 @@
 
 import { brand } from "../../core/brand.ts";
 import type { Proof } from "../../core/hold.ts";
-import { onAbort } from "../../core/abort.ts";
 import type {
   Change,
   CommitOptions,
@@ -11,13 +10,13 @@ import type {
   LockBackend,
   WatchOptions,
 } from "../../core/backend.ts";
-import { Notify } from "../../core/notify.ts";
 import { systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
 import { lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
 import { participantOf } from "../../core/participant.ts";
 import type { ClientAdapter } from "./adapters.ts";
 import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
+import { watchThrough } from "../watched.ts";
 import { failureOf, inTheWay, isWrongType, unexpected } from "./failures.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type Reading, ScriptBatcher } from "./script_batcher.ts";
@@ -151,31 +150,8 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.#clock.uncertaintyMs;
   }
 
-  async *watch(key: string, { signal, name, idle = false }: WatchOptions): AsyncIterable<Entry> {
-    if (signal.aborted) return;
-    const wakeUp = new Notify();
-    const forget = onAbort(signal, wakeUp.notify);
-    const watched = this.#subscriptions.enter(key, name, wakeUp.notify);
-    try {
-      const shown = new WeakSet<Entry>();
-      while (!signal.aborted) {
-        const { failure } = watched;
-        if (failure !== undefined && !(idle && failure.transient)) throw failure;
-        const entry = watched.next(shown, name !== undefined);
-        if (entry !== undefined) {
-          shown.add(entry);
-          yield entry;
-          continue;
-        }
-        // Idle watchers ask only until they have seen what is there now.
-        const pollMs = idle && watched.isKnown ? Infinity : watched.pollMs;
-        await wakeUp.sleep(systemClock, Math.max(0, watched.askedAt + pollMs - performance.now()));
-        if (performance.now() - watched.askedAt >= pollMs) void this.#subscriptions.ask(watched);
-      }
-    } finally {
-      forget();
-      this.#subscriptions.leave(watched, wakeUp.notify);
-    }
+  watch(key: string, options: WatchOptions): AsyncIterable<Entry> {
+    return watchThrough(this.#subscriptions, key, options);
   }
 
   async *list(prefix: string): AsyncIterable<Entry> {
