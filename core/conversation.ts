@@ -1,5 +1,5 @@
 import { type Clock, type Moment, momentOf } from "./clock.ts";
-import { backendError, LockBackendError } from "./errors.ts";
+import { backendError, isTransient } from "./errors.ts";
 import { publishBackendError } from "./events.ts";
 import { Footprint, type Tracked } from "./footprint.ts";
 import type { Knowledge } from "./knowledge.ts";
@@ -217,8 +217,4 @@ export class Conversation {
 /** For how long one answer is waited for. Leaves room in all but short leases for a second question. */
 export function answerMs(leaseMs: number): number {
   return leaseMs === Infinity ? LEAST_ANSWER_MS : Math.max(leaseMs / 3, LEAST_ANSWER_MS);
-}
-
-function isTransient(error: unknown): boolean {
-  return error instanceof LockBackendError && error.transient;
 }

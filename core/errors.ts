@@ -131,8 +131,8 @@ const LOSSES: Record<LossReason, string> = {
  * Code that runs under a lock, in `run`, wrapper or decorator, has asked for the same lock again: it would have waited for
  * itself for ever. The stack shows where it asked, and on V8 (Deno, Node), behind that, where it had asked before.
  *
- * Pass the held lock on, ask with `reentrant: true` (for exactly the same locks, and no more than the hold allows), or, for work that nobody waits for, ask from outside: see
- * `docs/features.md`.
+ * Pass the held lock on, ask with `reentrant: true` (for exactly the same locks, and no more than the hold allows),
+ * or, for work that the code does not await, ask from outside: see `docs/features.md`.
  *
  * @example
  * ```ts
@@ -236,12 +236,17 @@ export class UnreadableRecordError extends LockBackendError {
   }
 }
 
+/** Whether what has failed may succeed a little later. */
+export function isTransient(error: unknown): boolean {
+  return error instanceof LockBackendError && error.transient;
+}
+
 /** The store's failure, told to the caller under the name of the lock that it concerns. */
 export function backendError(identifier: string, doing: string, cause: unknown): LockBackendError {
   return new LockBackendError(`Cannot ${doing} lock ${quote(identifier)}: ${printable(messageOf(cause))}`, {
     identifier,
     cause,
-    transient: cause instanceof LockBackendError && cause.transient,
+    transient: isTransient(cause),
   });
 }
 

@@ -225,6 +225,15 @@ export class Hold {
     if (this.change === change) this.change = undefined;
   }
 
+  /** A renewal that was sent at `at` has been written. */
+  onRenewed(at: Moment): void {
+    if (!this.held) return;
+    const { lateMs } = this;
+    publish("holdfast:renewed", () => ({ ...this.event, lateMs }));
+    this.extend({ from: at, forMs: this.options.leaseMs });
+    this.checkOwner();
+  }
+
   /** Only through `owner` can it be given back: if nobody can reach that any more, it is not renewed. */
   ownedBy(owner: object): void {
     this.#owner = owner;

@@ -1,32 +1,25 @@
 import { Alarm, type Clock, type Moment, momentOf, spanMs } from "./clock.ts";
-import { backendError, type HolderInfo, LockBackendError } from "./errors.ts";
-import { publish, publishBackendError } from "./events.ts";
+import { answerMs } from "./conversation.ts";
+import { backendError, type HolderInfo, isTransient, type LockBackendError } from "./errors.ts";
+import { publishBackendError } from "./events.ts";
 import { Footprint, type Tracked } from "./footprint.ts";
+import { fenceIn, GroupParts, type NamedLock } from "./group_parts.ts";
 import { type Departure, type HeldLock, Hold, type Proof } from "./hold.ts";
-import { Knowledge } from "./knowledge.ts";
-import { LocalMembers, names } from "./members.ts";
+import { names } from "./members.ts";
 import type { ModeChange } from "./mode_change.ts";
-import { Names } from "./names.ts";
 import { Outage } from "./outage.ts";
 import type { CheckedOptions } from "./options.ts";
-import { nothingAt, type Snapshot } from "./record/codec.ts";
+import type { Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
-import { type Plan, plan } from "./record/plan.ts";
-import type { LockRecord } from "./record/record.ts";
-import { RecordWatch, type Watcher } from "./record_watch.ts";
+import type { Plan } from "./record/plan.ts";
+import type { Watcher } from "./record_watch.ts";
 import { type Done, Request, type RequestedLock } from "./request.ts";
 import type { Store, Writing } from "./store.ts";
 
-/** The least time that the store has for an answer, however short the lease. */
-const LEAST_ANSWER_MS = 1000;
 /** After how long a hold that somebody looks at starts to watch its records, and does so again if a watch fails. */
 const WATCH_AFTER_MS = 1000;
 /** How long the turn of a request lasts that waits for other locks, too: longer than a process is busy or a store is slow. */
 const LEAST_TURN_MS = 3000;
-/** After how long a request looks again that finds a queue full. */
-const FULL_LOOK_MS = 1000;
-/** How many grants that came after their lease had ended are taken for bad luck. */
-const LATE_GRANTS = 5;
 
 /** What a group needs of the process that it is in. */
 export interface GroupingParticipant {
@@ -40,33 +33,6 @@ export interface GroupingParticipant {
   dropGroup(group: LocalGroup): void;
 }
 
-/** One lock of a group: what is known of it, and what the group wants of it. */
-class Part {
-  readonly key: string;
-  readonly identifier: string;
-  readonly members: LocalMembers;
-  readonly knowledge: Knowledge;
-  readonly watch: RecordWatch;
-
-  constructor(group: LocalGroup, { key, identifier, of }: {
-    readonly key: string;
-    readonly identifier: string;
-    readonly of: Names;
-  }) {
-    this.key = key;
-    this.identifier = identifier;
-    this.members = new LocalMembers(of);
-    this.knowledge = new Knowledge(group.store, { key, members: this.members });
-    const { backend } = group.store;
-    this.watch = new RecordWatch(group, { backend, key, name: of.address });
-  }
-
-  /** What was last seen of it. */
-  get record(): LockRecord {
-    return this.knowledge.lastSeen;
-  }
-}
-
 /**
  * Several locks that one request takes, holds and gives back together: all of them or none, in one commit. It joins their
  * queues in one commit, too, so that of two such requests one is before the other in every queue that both are in, and
@@ -77,7 +43,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   readonly clock: Clock;
   readonly store: Store;
   readonly #participant: GroupingParticipant;
-  readonly #parts: readonly Part[];
+  readonly #parts: GroupParts;
   readonly #alarm: Alarm;
   readonly #outage = new Outage();
   readonly #footprint = new Footprint();
@@ -85,8 +51,6 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   #request: Request | undefined;
   #hold: Hold | undefined;
   #departure: Departure | undefined;
-  /** Which of the locks was not to be had when they were last looked at. */
-  #missing: Part;
   /** Nothing has been asked yet: the first try bets on free locks. */
   #isFresh = true;
   #isAtWork = false;
@@ -100,7 +64,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
 
   constructor(
     participant: GroupingParticipant,
-    locks: readonly { readonly identifier: string; readonly key: string }[],
+    locks: readonly NamedLock[],
   ) {
     const { store, clock } = participant;
     this.#participant = participant;
@@ -108,20 +72,17 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     this.clock = clock;
     this.#alarm = new Alarm(clock);
     this.#turnMs = Math.max(LEAST_TURN_MS, 3 * store.backend.graceMs);
-    const of = new Names();
-    this.#parts = locks.map(({ identifier, key }) => new Part(this, { key, identifier, of }));
-    this.#missing = this.#parts[0];
+    this.#parts = new GroupParts(locks, { store, watcher: this });
   }
 
   // What is wanted.
 
   /** Asks for all of them: once. */
   request(identifier: string, options: CheckedOptions, done: Done): void {
-    const [{ members }] = this.#parts;
     const request = new Request(this, {
       identifier,
       options,
-      token: members.newToken(),
+      token: this.#parts.newToken(),
       startedMs: this.clock.monotonicMs(),
       done,
       turnMs: this.#turnMs,
@@ -163,17 +124,16 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   // What others ask.
 
   get identifiers(): readonly string[] {
-    return this.#parts.map(({ identifier }) => identifier);
+    return this.#parts.identifiers;
   }
 
   get keys(): readonly string[] {
-    return this.#parts.map(({ key }) => key);
+    return this.#parts.keys;
   }
 
   get isBusy(): boolean {
     return this.#request?.isWaiting === true || this.#asking !== undefined || this.#departure !== undefined ||
-      this.#footprint.isOpen ||
-      this.#parts.some(({ members }) => members.queuedIn !== undefined);
+      this.#footprint.isOpen || this.#parts.isQueued;
   }
 
   /** What it holds, if it does. */
@@ -201,7 +161,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   }
 
   taken(): { readonly identifier: string; readonly holders: readonly HolderInfo[] } {
-    const { identifier, knowledge } = this.#missing;
+    const { identifier, knowledge } = this.#parts.missing;
     return { identifier, holders: knowledge.holders() };
   }
 
@@ -239,7 +199,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     if (hold !== undefined && this.#holds) {
       dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));
       if (!this.#isAtWork) dueMs = Math.min(dueMs, Math.max(hold.renewAtMs, this.#outage.retryMs));
-      if (hold.isWatched && this.#parts.some(({ watch }) => !watch.isRunning)) {
+      if (hold.isWatched && !this.#parts.isWatching) {
         dueMs = Math.min(dueMs, this.#watchAtMs);
       }
     }
@@ -279,63 +239,17 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   /** Asks the store one thing, or finds that there is nothing to ask. */
   async #step(at: Moment): Promise<void> {
     void this.#hold?.held;
-    const snapshots = this.#snapshots();
+    const request = this.#request!;
+    const snapshots = this.#isFresh && request.isWaiting
+      ? this.#parts.nothing
+      : this.#parts.known((askedMs) => this.#footprint.isYoungerThan(askedMs));
     if (snapshots === undefined) return await this.#read(at);
-    const writes = this.#plan(snapshots, at);
+    const writes = this.#parts.plan(snapshots, { at, request });
     if (writes === undefined) return await this.#read(at);
     if (writes.some(({ lock, queue }) => lock !== undefined || queue !== undefined)) {
       return await this.#commit(snapshots, writes, at);
     }
     this.#rest(writes, at);
-  }
-
-  /** What is known of all; `undefined` if the store has to be asked. */
-  #snapshots(): readonly Snapshot[] | undefined {
-    if (this.#isFresh && this.#request?.isWaiting) return this.#parts.map(({ key }) => nothingAt(key));
-    const found: Snapshot[] = [];
-    for (const { knowledge } of this.#parts) {
-      const { snapshot, askedMs } = knowledge;
-      if (snapshot === undefined || this.#footprint.isYoungerThan(askedMs)) return undefined;
-      found.push(snapshot);
-    }
-    return found;
-  }
-
-  /** What to write of each; `undefined` if the queues have to be known for it. */
-  #plan(snapshots: readonly Snapshot[], at: Moment): readonly Plan[] | undefined {
-    const plans = (stance: Partial<Pick<LocalMembers, "holdsBack" | "staysOut">>) =>
-      this.#parts.map(({ members, knowledge }, i) => {
-        const { holdsBack = false, staysOut = false } = stance;
-        members.lookAt(at.monotonic);
-        members.holdsBack = holdsBack;
-        members.staysOut = staysOut;
-        return plan(snapshots[i], members, knowledge.evidence(snapshots[i], at));
-      });
-    let next = plans({});
-    if (next.some(({ needsQueue }) => needsQueue)) return undefined;
-    if (!this.#request?.isWaiting || this.#isGrant(next, snapshots)) return next;
-    next = plans({ holdsBack: true });
-    if (next.some(({ needsQueue }) => needsQueue)) return undefined;
-    // In all queues since one commit, or in none: two that are before each other in one queue each would wait for ever.
-    const before = this.#parts.filter(({ members }) => members.queuedIn !== undefined).length;
-    const after = this.#parts.filter(({ members }, i) => isQueuedAfter(members, next[i])).length;
-    const isTogether = after === this.#parts.length && (before === 0 || before === after);
-    if (after === 0 || isTogether) return next;
-    next = plans({ holdsBack: true, staysOut: true });
-    return next.map((plan) => ({ ...plan, waitMs: Math.min(plan.waitMs, FULL_LOOK_MS) }));
-  }
-
-  /** Whether all of them can be had, by one commit: this one, or one whose answer was lost. */
-  #isGrant(next: readonly Plan[], snapshots: readonly Snapshot[]): boolean {
-    const missing = next.findIndex(({ grants = [] }) => grants.length === 0);
-    if (missing >= 0) {
-      this.#missing = this.#parts[missing];
-      return false;
-    }
-    // By one commit: not by two whose answers were lost.
-    const isNew = ({ lock }: Snapshot) =>
-      !lock.record.holders.some(({ token }) => token === this.#request!.token);
-    return snapshots.every(isNew) || fenceIn(snapshots, this.#request!) !== undefined;
   }
 
   async #read(at: Moment): Promise<void> {
@@ -357,13 +271,14 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     for (const { members } of this.#parts) members.leavesQueueOut = this.#conflicts >= 2;
     if (!answer.ok) {
       if (answer.mayBeEcho) this.#onUnknown();
-      return this.#drop();
+      return this.#parts.drop();
     }
     const written = together.map(({ snapshot, writes }) => store.written(snapshot, writes, answer).snapshot!);
     if (isGrant) this.#grant(written, at);
     else {
       this.#onReleased(snapshots, written);
-      this.#onRenewed(at);
+      const hold = this.#hold;
+      if (hold !== undefined && hold.renewAtMs <= at.monotonic) hold.onRenewed(at);
     }
     this.#know(written, at);
   }
@@ -402,33 +317,24 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
 
   /** What the store has shown. What of ours it does not name is over. */
   #know(snapshots: readonly Snapshot[], { monotonic: askedMs }: Moment): void {
-    this.#parts.forEach(({ knowledge }, i) => knowledge.learn(snapshots[i], askedMs));
+    this.#parts.learn(snapshots, askedMs);
     const departure = this.#departure;
     if (departure !== undefined) {
-      const record = this.#withoutHold(departure.hold);
+      const record = this.#parts.withoutHold(departure.hold);
       if (record !== undefined) this.#endDeparture(departure).onGone(record);
     }
     const hold = this.#hold;
-    const record = hold && this.#withoutHold(hold);
+    const record = hold && this.#parts.withoutHold(hold);
     if (record !== undefined) hold!.lose(lossOf(record, hold!.token));
-    const isLeft = this.#parts.some(({ members, record }) => members.leftIn(record) !== undefined);
+    const { isLeft } = this.#parts;
     if (isLeft && !this.#footprint.isOpen) this.#footprint.leave(this.#request!, askedMs);
     else if (!isLeft && !this.#footprint.isYoungerThan(askedMs)) this.#footprint.clear();
-  }
-
-  /** A record that does not name the hold any more, if there is one: rather one that says why. */
-  #withoutHold(hold: Hold): LockRecord | undefined {
-    const gone = this.#parts.map(({ record }) => record).filter((record) => !names(record, hold));
-    return gone.find((record) => lossOf(record, hold.token) !== "expired") ?? gone[0];
   }
 
   /** There is nothing to write: who may not wait is refused, who may wait looks out for what comes. */
   #rest(plans: readonly Plan[], at: Moment): void {
     this.#onDone();
-    this.#dueMs = Infinity;
-    this.#parts.forEach(({ knowledge }, i) => {
-      this.#dueMs = Math.min(this.#dueMs, at.monotonic + plans[i].waitMs, knowledge.staleMs);
-    });
+    this.#dueMs = this.#parts.dueMs(plans, at);
     const request = this.#request;
     if (request?.isWaiting) {
       if (!request.mayWait) return request.refuse();
@@ -443,21 +349,13 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     // What was granted to one that has gone is taken out again: nobody here owns it.
     if (!request.isWaiting || fence === undefined) return;
     const now = momentOf(this.clock);
-    if (spanMs(at, now) >= leaseMs) return this.#onLate(request);
+    if (spanMs(at, now) >= leaseMs) return request.onLateGrant();
     const lease = { from: at, forMs: leaseMs };
     const hold = new Hold(this, { request, token: request.token, fence, lease, grantedMs: now.monotonic });
     this.#hold = hold;
     this.#watchAtMs = now.monotonic + WATCH_AFTER_MS;
     for (const { members } of this.#parts) members.addHold(hold);
     request.grant(hold);
-  }
-
-  /** The lease was over before its grant was answered. It is looked at again, but not for ever. */
-  #onLate(request: Request): void {
-    if (++request.lateGrants < LATE_GRANTS) return;
-    request.fail(
-      new LockBackendError(`its lease of ${request.leaseMs} ms is over before the store's answers come`),
-    );
   }
 
   /** A commit of ours has taken out the hold that is given back, if it was there. */
@@ -475,15 +373,6 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     return departure;
   }
 
-  #onRenewed(at: Moment): void {
-    const hold = this.#hold;
-    if (hold === undefined || hold.renewAtMs > at.monotonic || !hold.held) return;
-    const { lateMs } = hold;
-    publish("holdfast:renewed", () => ({ ...hold.event, lateMs }));
-    hold.extend({ from: at, forMs: hold.options.leaseMs });
-    hold.checkOwner();
-  }
-
   /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
   #onDone(): void {
     if (this.#outage.end() && this.#request?.isWaiting) this.#request.onAnswer();
@@ -493,7 +382,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   #retryOrFail(error: unknown, sentMs: number): void {
     const now = this.clock.monotonicMs();
     const isFatal = !isTransient(error);
-    this.#drop();
+    this.#parts.drop();
     this.#outage.begin(error, now);
     const hold = this.#hold;
     if (hold !== undefined && hold.renewAtMs <= now) {
@@ -515,8 +404,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
 
   /** What may have been left could not be cleared away; it ends with its lease. */
   #giveUp(error: unknown): void {
-    const isLeft = this.#footprint.isOpen ||
-      this.#parts.some(({ members }) => members.queuedIn !== undefined);
+    const isLeft = this.#footprint.isOpen || this.#parts.isQueued;
     this.#footprint.clear();
     for (const { members } of this.#parts) members.queuedIn = undefined;
     const { identifier } = this.#request!;
@@ -527,10 +415,6 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   #fail(error: unknown): void {
     if (this.#request!.isWaiting) this.#request!.fail(error);
     if (this.#departure !== undefined) this.#endDeparture(this.#departure).onFailed(error);
-  }
-
-  #drop(): void {
-    for (const { knowledge } of this.#parts) knowledge.drop();
   }
 
   #leaveFootprint({ identifier, leaseMs }: Tracked): void {
@@ -565,7 +449,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     if (this.#isAtWork) return this.arm();
     if (this.#hold?.isWatched && now >= this.#watchAtMs) this.#startWatching({ isIdle: true });
     // Something is over by now, or ought to be: the records are looked at as they are.
-    if (now >= this.#dueMs) this.#drop();
+    if (now >= this.#dueMs) this.#parts.drop();
     this.#dueMs = Infinity;
     this.#run();
   };
@@ -602,27 +486,4 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     this.#retryOrFail(error, now);
     this.#run();
   }
-}
-
-/** The fencing token under which all records name a request; `undefined` if they do not, or under different ones. */
-function fenceIn(snapshots: readonly Snapshot[], { token }: Request): string | undefined {
-  const [first, ...others] = snapshots.map(({ lock: { record } }) =>
-    record.holders.find((holder) => holder.token === token)?.fence
-  );
-  return others.every((fence) => fence === first) ? first : undefined;
-}
-
-/** Whether there is an entry of ours in the queue when this is done. */
-function isQueuedAfter({ queuedIn, participant }: LocalMembers, { queue }: Plan): boolean {
-  if (queue === undefined) return queuedIn !== undefined;
-  return queue?.entries.some((entry) => entry.participant === participant) === true;
-}
-
-/** For how long one answer is waited for. Leaves room in all but short leases for a second question. */
-function answerMs(leaseMs: number): number {
-  return Math.max(leaseMs / 3, LEAST_ANSWER_MS);
-}
-
-function isTransient(error: unknown): boolean {
-  return error instanceof LockBackendError && error.transient;
 }

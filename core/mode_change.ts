@@ -1,6 +1,6 @@
 import { onAbort } from "./abort.ts";
 import type { Clock, Timer } from "./clock.ts";
-import { backendError, type HolderInfo, LockAcquisitionError, LockBackendError } from "./errors.ts";
+import { backendError, type HolderInfo, isTransient, LockAcquisitionError } from "./errors.ts";
 import type { ModeChange as Wanted } from "./record/members.ts";
 import type { Mode } from "./record/modes.ts";
 
@@ -126,7 +126,7 @@ export class ModeChange implements Wanted {
 
   /** The store has failed, which was asked at `sentMs`. A failure that does not pass, or lasts too long, is the outcome. */
   retryOrFail(error: unknown, sentMs: number): void {
-    if (!(error instanceof LockBackendError && error.transient)) return this.fail(error);
+    if (!isTransient(error)) return this.fail(error);
     this.#troubledMs ??= Math.max(sentMs, this.startedMs);
     const patienceMs = this.mayWait ? Math.max(this.leaseMs, OUTAGE_MS) : 0;
     if (this.#lock.clock.monotonicMs() - this.#troubledMs >= patienceMs) this.fail(error);

@@ -1,6 +1,4 @@
 import { type Moment, momentOf, spanMs } from "./clock.ts";
-import { LockBackendError } from "./errors.ts";
-import { publish } from "./events.ts";
 import { type HeldLock, Hold } from "./hold.ts";
 import { holderIn, type LocalMembers, names } from "./members.ts";
 import type { Commit } from "./question.ts";
@@ -10,9 +8,6 @@ import { isSameMode } from "./record/modes.ts";
 import { offerMs } from "./record/queue.ts";
 import type { Holder, LockRecord } from "./record/record.ts";
 import type { Request } from "./request.ts";
-
-/** How many grants that came after their lease had ended are taken for bad luck. */
-const LATE_GRANTS = 5;
 
 /** What becomes of the members of a lock by what the store has done or shown: grants, renewals, releases and losses. */
 export class Outcomes {
@@ -45,7 +40,7 @@ export class Outcomes {
       const [was, is] = [holderIn(before, hold), holderIn(after, hold)];
       const isWritten = was !== undefined && is !== undefined &&
         (was.renewals !== is.renewals || was.fence !== is.fence);
-      if (isWritten) this.#onRenewed(hold, at);
+      if (isWritten) hold.onRenewed(at);
     }
   }
 
@@ -64,7 +59,7 @@ export class Outcomes {
     // What was granted to one that has gone is taken out again: nobody here owns it.
     if (!request.isWaiting || fence === undefined) return;
     const forMs = request.leaseMs;
-    if (spanMs(at, answered) >= forMs) return this.#onLateGrant(request);
+    if (spanMs(at, answered) >= forMs) return request.onLateGrant();
     const lease = { from: at, forMs };
     this.#hold(
       request,
@@ -91,13 +86,6 @@ export class Outcomes {
     const holder = holderIn(record, hold);
     if (holder !== undefined && holder.fence !== hold.fencingToken) hold.regrant(holder);
     return holder !== undefined;
-  }
-
-  /** The lease was over before its grant was answered. It is looked at again, but not for ever. */
-  #onLateGrant(request: Request): void {
-    if (++request.lateGrants < LATE_GRANTS) return;
-    const { leaseMs } = request;
-    request.fail(new LockBackendError(`its lease of ${leaseMs} ms is over before the store's answers come`));
   }
 
   /**
@@ -127,14 +115,6 @@ export class Outcomes {
   #hold(request: Request, hold: Hold): void {
     this.#members.addHold(hold);
     request.grant(hold);
-  }
-
-  #onRenewed(hold: Hold, at: Moment): void {
-    if (!hold.held) return;
-    const { lateMs } = hold;
-    publish("holdfast:renewed", () => ({ ...hold.event, lateMs }));
-    hold.extend({ from: at, forMs: hold.options.leaseMs });
-    hold.checkOwner();
   }
 }
 

@@ -1,5 +1,6 @@
 import type { LockBackend } from "./backend.ts";
 import { type Clock, pause, systemClock } from "./clock.ts";
+import type { NamedLock } from "./group_parts.ts";
 import { type GroupingParticipant, LocalGroup } from "./local_group.ts";
 import { LocalLock, type LockingParticipant } from "./local_lock.ts";
 import type { CheckedOptions } from "./options.ts";
@@ -84,7 +85,7 @@ export class Participant extends Names implements LockingParticipant, GroupingPa
     { identifier, locks, options }: {
       /** What messages call them together. */
       readonly identifier: string;
-      readonly locks: readonly { readonly identifier: string; readonly key: string }[];
+      readonly locks: readonly NamedLock[];
       readonly options: CheckedOptions;
     },
     done: Done,

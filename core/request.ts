@@ -1,7 +1,13 @@
 import { onAbort } from "./abort.ts";
 import { shared } from "./brand.ts";
 import type { Clock, Timer } from "./clock.ts";
-import { backendError, type HolderInfo, LockAcquisitionError, LockBackendError } from "./errors.ts";
+import {
+  backendError,
+  type HolderInfo,
+  isTransient,
+  LockAcquisitionError,
+  LockBackendError,
+} from "./errors.ts";
 import { type LockEvent, type LockEvents, publish } from "./events.ts";
 import type { Hold } from "./hold.ts";
 import type { CheckedOptions, LockMode } from "./options.ts";
@@ -13,6 +19,8 @@ const FIRST_ANSWER_MS = 1000;
 const TRY_TIMEOUT_MS = 5000;
 /** For how long at least a store may fail before those that wait for a lock give up. */
 const OUTAGE_MS = 3000;
+/** How many grants that came after their lease had ended are taken for bad luck. */
+const LATE_GRANTS = 5;
 /** How often a request whose time is up looks whether a store that was silent has answered meanwhile. */
 const OVERDUE_LOOK_MS = 10;
 
@@ -47,7 +55,7 @@ export class Request implements Claim {
   readonly turnMs: number | undefined;
   readonly startedMs: number;
   /** How many of its grants came after their lease had ended. */
-  lateGrants = 0;
+  #lateGrants = 0;
   readonly #lock: RequestedLock;
   /** Absent once it has been told: through its promise it would keep the lock that came of it reachable. */
   #done: Done | undefined;
@@ -154,6 +162,14 @@ export class Request implements Claim {
     this.#end("cancelled", () => reason);
   }
 
+  /** Its lease was over before its grant was answered. It is looked at again, but not for ever. */
+  onLateGrant(): void {
+    if (++this.#lateGrants < LATE_GRANTS) return;
+    this.fail(
+      new LockBackendError(`its lease of ${this.leaseMs} ms is over before the store's answers come`),
+    );
+  }
+
   /** The store failed in a way that waiting does not cure. */
   fail(cause: unknown): void {
     this.#end("failed", () => backendError(this.identifier, "acquire", cause));
@@ -166,7 +182,7 @@ export class Request implements Claim {
 
   /** The store has failed, which was asked at `sentMs`. A failure that does not pass, or lasts too long, is the outcome. */
   retryOrFail(error: unknown, sentMs: number): void {
-    if (!(error instanceof LockBackendError && error.transient)) return this.fail(error);
+    if (!isTransient(error)) return this.fail(error);
     this.#troubledMs ??= Math.max(sentMs, this.startedMs);
     const patienceMs = this.mayWait ? Math.max(this.leaseMs, OUTAGE_MS) : FIRST_ANSWER_MS;
     if (this.#lock.clock.monotonicMs() - this.#troubledMs >= patienceMs) this.fail(error);

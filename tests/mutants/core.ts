@@ -156,8 +156,8 @@ export const CORE: readonly Mutant[] = [
   {
     law: "7: a store's failure is not a taken lock",
     file: "core/request.ts",
-    from: "if (!(error instanceof LockBackendError && error.transient)) return this.fail(error);",
-    to: "if (!(error instanceof LockBackendError && error.transient)) return this.refuse();",
+    from: "if (!isTransient(error)) return this.fail(error);",
+    to: "if (!isTransient(error)) return this.refuse();",
     test: "tests/failing_store_test.ts",
   },
   {
@@ -253,7 +253,7 @@ export const CORE: readonly Mutant[] = [
   },
   {
     law: "7: a renewal is told of",
-    file: "core/outcomes.ts",
+    file: "core/hold.ts",
     from: 'publish("holdfast:renewed", () =>',
     to: '((..._: unknown[]) => {})("holdfast:renewed", () =>',
     test: "tests/events_test.ts",
@@ -261,8 +261,8 @@ export const CORE: readonly Mutant[] = [
   {
     law: "2: an heir is granted no lease that has run out",
     file: "core/outcomes.ts",
-    from: "if (spanMs(at, answered) >= forMs) return this.#onLateGrant(request);",
-    to: "if (spanMs(at, answered) >= Infinity) return this.#onLateGrant(request);",
+    from: "if (spanMs(at, answered) >= forMs) return request.onLateGrant();",
+    to: "if (spanMs(at, answered) >= Infinity) return request.onLateGrant();",
     ...CONFORMANCE,
     filter: "memory: failure: a grant that takes longer",
   },
