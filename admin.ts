@@ -74,14 +74,15 @@ const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];
  * the query.
  *
  * The page is one document without outside assets. It works without JavaScript; with it, it stays live by
- * server-sent events. The store is looked at only while somebody looks at the page. How a hold was lost is told
- * of the locks of this process; for others, the page shows only that they are gone.
+ * server-sent events. The store is read only while a browser shows the page. The page shows how a hold was lost if
+ * this process held it; of a hold of another process it shows only that it is gone.
  *
- * It answers what `authorize` answers, or 403, to whoever it does not let in, and 403 to what a browser asks for
- * another site, links that people follow excepted; 400, 404, 405 and 413 to what it does not know; 409 if the hold
- * that was to be released has ended meanwhile; 503 if the store fails, or more than a hundred browsers want to be
- * kept live. Only a form of the page itself, sent from its own origin with the token of this browser, releases a
- * lock, and only from the holder that it showed. What `authorize` throws, the handler rejects with.
+ * If `authorize` refuses a request, the handler answers with what `authorize` returned, or with 403. It answers 403
+ * to what a browser requests for another site, except to a link that was followed; 400, 404, 405 and 413 to requests
+ * that it does not know; 409 if the hold that was to be released has ended meanwhile; 503 if the store fails, or if
+ * more than a hundred browsers want to be kept live. Only a form of the page itself, sent from its own origin with
+ * the token of this browser, releases a lock, and only from the holder that it showed. What `authorize` throws, the
+ * handler rejects with.
  *
  * Throws TypeError or RangeError for bad input.
  *
@@ -119,7 +120,7 @@ export function adminHandler(options: AdminOptions = {}): (request: Request) => 
   return async (request) => answerTo(request, await answer(request));
 }
 
-/** What the handler knows, whoever asks. */
+/** What the handler knows between requests. */
 class Admin {
   readonly #store: StoreOptions;
   readonly #frame: { readonly title: string };

@@ -97,7 +97,7 @@ export type GuardedQuery = (text: string, values?: unknown[]) => Promise<any[]>;
 /**
  * Makes a backend that keeps locks in Postgres (12 or later). The client stays the caller's: it is never closed here. When
  * a lock is first waited for, one more connection like it is opened that listens; a single `Client` listens itself.
- * Disposing of the backend ends that. Use one backend per client, and let nobody use a single `Client` for transactions of
+ * Disposing of the backend ends that. Use one backend per client, and do not use a single `Client` for transactions of
  * its own.
  *
  * Throws TypeError for what is not a client, and TypeError or RangeError for bad options.
@@ -123,9 +123,9 @@ export function postgresBackend(
 }
 
 /**
- * Runs the caller's own statements in one transaction that has locked the lock's row, and commits it: a holder that has
- * lost its lock, without knowing it yet, writes nothing, and whoever would take the lock away waits until the transaction
- * is over. So does the renewal of the lock: be quick.
+ * Runs the caller's own statements in one transaction that has locked the lock's row, and commits it: a holder that
+ * has lost its lock, without knowing it yet, writes nothing, and a process that would take the lock away waits until
+ * the transaction is over. So does the renewal of the lock: be quick.
  *
  * `work` receives a function that runs a statement in the transaction; what it resolves to is what this resolves to. The
  * tables must be in the database that keeps the lock. Where the server refuses the transaction because of others (a

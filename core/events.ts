@@ -70,7 +70,7 @@ export interface LockEvents {
   /** The lease is renewed, `lateMs` milliseconds after that was due: at a third of the lease. */
   "holdfast:renewed": HoldEvent & { readonly lateMs: number };
   /**
-   * Nobody in this process can reach the held `Lock` any more, so that nobody can release it: it is not renewed again,
+   * The held `Lock` can no longer be reached in this process, and so cannot be released: it is not renewed again,
    * and is lost when its lease ends. Seen some time after it happens: the garbage collector says it.
    */
   "holdfast:forgotten": HoldEvent;

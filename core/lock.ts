@@ -157,7 +157,7 @@ export class Lock {
 
   /**
    * Makes a shared lock exclusive, without letting go of it. Resolves once all others that share it have left; from the
-   * call on nobody else is let in, and it goes before those that wait. It is a grant of its own: `fencingToken` is a new
+   * call on no other caller is let in, and it goes before the waiters. It is a grant of its own: `fencingToken` is a new
    * one. Of an exclusive lock it does nothing.
    *
    * Rejects with `LockAcquisitionError` if others share the lock and the options do not let it wait (any longer), or at
@@ -193,8 +193,9 @@ export class Lock {
    * Makes an exclusive lock shared, without letting go of it, and lets those in that are next and share it. It is a grant
    * of its own: `fencingToken` is a new one. Of a shared lock it does nothing.
    *
-   * Rejects with TypeError for a lock with a `limit`, which others may hold at the same time, with `LockLostError` when the
-   * lock is lost or released, and with `LockBackendError` if the store fails; it is then shared as soon as the store answers.
+   * Rejects with TypeError for a lock with a `limit`, which others may hold at the same time, with `LockLostError`
+   * when the lock is lost or released, and with `LockBackendError` if the store fails; it is then shared as soon as
+   * the store answers.
    */
   downgrade(): Promise<void> {
     const { limit } = this.#hold.options;

@@ -26,7 +26,7 @@ export type LockMode = "exclusive" | "shared";
 
 /** The options of a lock that is held by one at a time, or by so many at a time: a semaphore. */
 export interface ExclusiveLockOptions {
-  /** Nobody else holds the lock, unless `limit` says otherwise. Default: `"exclusive"`. */
+  /** No other caller holds the lock, unless `limit` says otherwise. Default: `"exclusive"`. */
   mode?: "exclusive";
   /**
    * How many may hold the lock at once, on all machines: from 1 to 1 000 000. If callers say different limits, the least
@@ -36,7 +36,7 @@ export interface ExclusiveLockOptions {
   limit?: number;
   /**
    * How much of the `limit` this call takes, up to all of it. Callers are served in the order of the queue, so one that
-   * wants much is not passed over by those that want little. Default: 1.
+   * wants much is not passed over by callers that want little. Default: 1.
    */
   permits?: number;
 }
@@ -44,8 +44,8 @@ export interface ExclusiveLockOptions {
 /** The options of a lock that is shared. */
 export interface SharedLockOptions {
   /**
-   * Any number may hold the lock together as long as each says `"shared"`, up to 64; nobody may hold it exclusively at the
-   * same time. Whoever comes behind a waiting exclusive caller waits, too, so neither starves.
+   * Any number may hold the lock together as long as each says `"shared"`, up to 64; no caller may hold it
+   * exclusively at the same time. A caller behind a waiting exclusive one waits, too, so neither starves.
    */
   mode: "shared";
   /** A shared lock has no limit. */

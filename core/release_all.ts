@@ -23,11 +23,11 @@ export interface ReleaseAllOptions {
  * Releases every lock that this process holds, and cancels every call that waits for one, whatever the backend. Resolves
  * to how many locks it has released, when the stores have taken note of it all.
  *
- * Code that runs under one of these locks is told: its `signal` aborts with a `LockLostError` whose `reason` is
- * `released`, and `run`, wrapper and decorator reject with that. It runs on until it heeds that, and others may have the
- * lock by then: if your work is to end first, end it before you call this. Calls that wait reject with an `AbortError`.
- * What is asked for afterwards is not affected. A release that fails is published on the diagnostics channel
- * `holdfast:backend-error`, and is not counted.
+ * Code that runs under one of these locks is notified: its `signal` aborts with a `LockLostError` whose `reason` is
+ * `released`, and `run`, wrapper and decorator reject with that. It runs on until it reacts to the signal, and
+ * another process may have the lock by then: if your work is to end first, end it before you call this. Calls that
+ * wait reject with an `AbortError`. What is asked for afterwards is not affected. A release that fails is published
+ * on the diagnostics channel `holdfast:backend-error`, and is not counted.
  *
  * Throws TypeError or RangeError for bad input; rejects with the signal's reason.
  *

@@ -24,7 +24,7 @@ export interface ListedMode {
 
 /** One holder, as {@linkcode locks} shows it. */
 export interface ListedHolder extends HolderInfo, ListedMode {
-  /** Whether it shares the lock and waits to be the only one: nobody else is let in meanwhile. */
+  /** Whether it shares the lock and waits to be the only one: no other caller is let in meanwhile. */
   readonly upgrading: boolean;
   /** When it was granted, by the store's clock. */
   readonly since: Date;

@@ -25,9 +25,9 @@ export interface ObserveOptions extends StoreOptions {
 }
 
 /**
- * Who holds the lock of `identifier`, and who waits for it, as it is now: one read of the store, which nobody has to wait
- * for. Both lists are empty if nobody does. Secret tokens are not shown. To act on what it shows is to act on what may be
- * over by then: to acquire a lock only if it is free, ask with `wait: false`.
+ * Who holds the lock of `identifier`, and who waits for it, as it is now: one read of the store, which holds up no
+ * caller. Both lists are empty if there is no holder or waiter. Secret tokens are not shown. To act on what it shows
+ * is to act on what may be over by then: to acquire a lock only if it is free, ask with `wait: false`.
  *
  * Throws TypeError for bad input, and rejects with LockBackendError if the store fails.
  *
@@ -50,9 +50,9 @@ export async function peek(identifier: string, options: StoreOptions = {}): Prom
 }
 
 /**
- * The same, now and whenever it has changed: who acquires, renews, loses or releases the lock, who joins and leaves the
- * queue. By push where the store pushes, else as often as it is polled. What changes while the loop is at work is seen
- * together: it may skip what is over, and always ends with what is.
+ * The same, now and after each change: when the lock is acquired, renewed, lost or released, and when a process joins
+ * or leaves the queue. By push where the store pushes, else as often as it is polled. What changes while the loop is
+ * at work is seen together: it may skip what is over, and always ends with what is.
  *
  * Throws TypeError for bad input. A store that fails for a while is asked again, and the failure is published on the
  * diagnostics channel `holdfast:backend-error`; one that fails for good ends the iteration with LockBackendError.
