@@ -1,7 +1,7 @@
 /** What is known of a key that is watched, from answers and from messages: for every backend that is told of changes. */
 
 import { onAbort } from "../core/abort.ts";
-import type { Entry, WatchOptions } from "../core/backend.ts";
+import type { Change, Entry, WatchOptions } from "../core/backend.ts";
 import { systemClock } from "../core/clock.ts";
 import type { LockBackendError } from "../core/errors.ts";
 import { Notify } from "../core/notify.ts";
@@ -125,6 +125,24 @@ export class Watched {
     this.#news.delete(entry.key);
     this.#news.set(entry.key, entry);
   }
+}
+
+/**
+ * Changes to these keys are about to be sent. If one of them is watched here, what this returns is to be called with
+ * what was answered: a watch that begins afterwards has no need to ask.
+ */
+export function notifierOf(
+  watching: ReadonlyMap<string, Watched>,
+  changes: readonly Change[],
+): ((entries: readonly Entry[]) => void) | undefined {
+  if (watching.size === 0) return undefined;
+  const sent = changes.map(({ key }) => watching.get(key)?.messages);
+  return (entries) => {
+    for (const [i, entry] of entries.entries()) {
+      const watched = watching.get(entry.key);
+      if (watched?.subscribed && watched.messages === sent[i]) watched.onAnswer(entry, watched.messages);
+    }
+  };
 }
 
 /** What is done for the watches of a backend. */

@@ -8,7 +8,7 @@ import { lockKeyOf } from "../../core/identifier.ts";
 import { Notify } from "../../core/notify.ts";
 import { Backoff } from "../../core/retry.ts";
 import { within } from "../../core/time_limit.ts";
-import { Watched } from "../watched.ts";
+import { notifierOf, Watched } from "../watched.ts";
 import { CannotListen, type ClientAdapter, type Listening } from "./clients.ts";
 import { newsIn } from "./news.ts";
 
@@ -94,21 +94,9 @@ export class Subscriptions {
     return this.#hears;
   }
 
-  /**
-   * Changes to these keys are about to be sent. If one of them is watched here, what this returns is to be called with
-   * what was answered: a watch that begins afterwards has no need to ask.
-   */
+  /** What is to be called with the answer to these changes, if one of the keys is watched here: see `notifierOf`. */
   notifier(changes: readonly Change[]): ((entries: readonly Entry[]) => void) | undefined {
-    if (this.#followed.size === 0) return undefined;
-    const sent = changes.map(({ key }) => this.#followed.get(key)?.messages);
-    return (entries) => {
-      for (const [i, entry] of entries.entries()) {
-        const followed = this.#followed.get(entry.key);
-        if (followed?.subscribed && followed.messages === sent[i]) {
-          followed.onAnswer(entry, followed.messages);
-        }
-      }
-    };
+    return notifierOf(this.#followed, changes);
   }
 
   /** Begins to watch. */

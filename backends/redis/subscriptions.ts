@@ -8,7 +8,7 @@ import { publishBackendError } from "../../core/events.ts";
 import { Backoff } from "../../core/retry.ts";
 import { within } from "../../core/time_limit.ts";
 import type { ClientAdapter, Subscriber } from "./adapters.ts";
-import { Watched } from "../watched.ts";
+import { notifierOf, Watched } from "../watched.ts";
 import { CLOSED } from "./failures.ts";
 import { entriesIn } from "./scripts.ts";
 
@@ -53,19 +53,9 @@ export class Subscriptions {
     this.#backend = backend;
   }
 
-  /**
-   * Changes to these keys are about to be sent. If one of them is watched here, what this returns is to be called with
-   * what was answered: a watch that begins afterwards has no need to ask.
-   */
+  /** What is to be called with the answer to these changes, if one of the keys is watched here: see `notifierOf`. */
   notifier(changes: readonly Change[]): ((entries: readonly Entry[]) => void) | undefined {
-    if (this.#watched.size === 0) return undefined;
-    const sent = changes.map(({ key }) => this.#watched.get(key)?.messages);
-    return (entries) => {
-      for (const [i, entry] of entries.entries()) {
-        const watched = this.#watched.get(entry.key);
-        if (watched?.subscribed && watched.messages === sent[i]) watched.onAnswer(entry, watched.messages);
-      }
-    };
+    return notifierOf(this.#watched, changes);
   }
 
   /** Begins to watch. */
