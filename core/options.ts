@@ -138,6 +138,16 @@ export interface CheckedOptions extends Mode {
   readonly signal: AbortSignal | undefined;
   readonly label: string | undefined;
   readonly backend: LockBackend | undefined;
+  /** Whether it has an entry of its own in the queue, for order between requests of one process is promised; hears of its place. */
+  readonly ownEntry?: OwnEntry;
+  /** Whether it goes before the queue. */
+  readonly goesFirst?: boolean;
+}
+
+/** One that waits in an entry of its own. */
+export interface OwnEntry {
+  /** It is in the queue, or waits beside it because there is no place; perhaps more than once. */
+  onPlaced(): void;
 }
 
 const NAMES: readonly (keyof LockOptions)[] = [

@@ -24,6 +24,8 @@
 //            `waited=5`        it asked 5 ago; entries say that theirs asked at 0. `saw b c`: when it looked at the queue first,
 //                              these were in it; default: all.
 //            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
+//            `a2 own`          the request `a2` has an entry of its own in the queue, which is called so, too. `queued a2`: that is queued.
+//            `a2 first`        it goes before the queue.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
 //            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all; `noticed=900`: for how
 //                              long each notice has.
@@ -205,7 +207,9 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
 /** A request, or a hold that stays. */
 export function claim(text: string): Claim {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, lease, shared, limit, permits, waited, turn } = settings(rest.join(" "));
+  const { try: bails, steal, lease, shared, limit, permits, waited, turn, own, first } = settings(
+    rest.join(" "),
+  );
   return {
     token,
     mode: shared === undefined ? "exclusive" : "shared",
@@ -217,6 +221,8 @@ export function claim(text: string): Claim {
     mayWait: bails === undefined,
     waitedMs: numberIn(waited, 0),
     turnMs: turn === undefined ? undefined : Number(turn),
+    entry: own === undefined ? undefined : token,
+    goesFirst: first !== undefined,
   };
 }
 
@@ -235,11 +241,16 @@ export function members(text: string): Members {
   const patienceMs = Math.min(...patience);
   const has = (claims: readonly Claim[], holder: Holder) =>
     claims.some(({ token }) => token === holder.token);
+  const offeredOf = ({ offeredTo }: Holder) =>
+    requests.find(({ entry = participant }) => entry === offeredTo);
+  const queued = parts.find((part) => part === "queued" || part.startsWith("queued "))
+    ?.replace(/^queued$/, `queued ${participant}`);
   return {
     participant,
     requests,
     patienceMs: patienceMs === Infinity ? undefined : patienceMs,
-    queuedIn: parts.includes("queued") ? QUEUE : undefined,
+    queuedIn: queued === undefined ? undefined : QUEUE,
+    queuedAs: new Set(queued?.split(" ").slice(1) ?? []),
     leavesQueueOut: parts.includes("refused"),
     holdsBack: parts.includes("holds back") || parts.includes("stays out"),
     staysOut: parts.includes("stays out"),
@@ -248,13 +259,16 @@ export function members(text: string): Members {
       if (has(renewing, holder)) return "renew";
       if (has(keeping, holder)) return "keep";
       if (has(resting, holder)) return "remain";
-      const isWanted = holder.offeredTo === undefined ? has(requests, holder) : requests.length > 0;
+      const isWanted = holder.offeredTo === undefined
+        ? has(requests, holder)
+        : offeredOf(holder) !== undefined;
       return isWanted && !/holds back|stays out/.test(text) ? "confirm" : "leave";
     },
-    claimOf({ token, offeredTo }) {
-      const own = [...renewing, ...keeping, ...requests].find((claim) => claim.token === token);
-      return own ?? (offeredTo === undefined ? undefined! : requests[0]);
+    claimOf(holder) {
+      const own = [...renewing, ...keeping, ...requests].find(({ token }) => token === holder.token);
+      return (own ?? offeredOf(holder))!;
     },
+    isOurs: ({ participant: name }) => processOf(name) === participant,
     isAhead: ({ participant }) => ahead.includes(participant),
     remainderOf({ token }) {
       return { token: "k", leaseMs: resting.find((claim) => claim.token === token)!.leaseMs };

@@ -395,6 +395,27 @@ const TABLE: Record<FamilyName, Family> = {
       ],
     }),
   },
+  /** Requests of several processes, each in an entry of its own: some leave just when others join, or a process dies. */
+  "own places": {
+    weathers: ["calm", "rough"],
+    oneOf: 25,
+    shownBy: "an offer to one of several of its process",
+    change: (schedule) => ({
+      ...staged(
+        schedule,
+        0,
+        Array.from({ length: 3 }, (_, process) =>
+          Array.from({ length: 4 }, (_, i) => ({
+            pauseMs: 7 * i + 2 * process + some(schedule, i),
+            holdMs: process + i === 0 ? 300 : some(schedule, process + i) % 20,
+            how: some(schedule, (process + i) % 4) % 8,
+            abortAfterMs: (schedule.seed >>> (4 * process + i)) % 4 > 0 ? undefined : 280 + some(schedule, i),
+          }))),
+      ),
+      own: "all",
+      modes: schedule.seed % 2 > 0 ? "exclusive" : "shared",
+    }),
+  },
   /** A hold is stolen by one of its own process, and whoever hears of that cancels the last one there. */
   "thieves at home": {
     weathers: ["rough"],
