@@ -127,7 +127,8 @@ export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
   if (!(store instanceof MemoryStore)) {
     throw new TypeError("Cannot make a memory backend: 'store' must be a MemoryStore");
   }
-  const now = () => performance.timeOrigin + performance.now();
+  const { timeOrigin } = performance;
+  const now = () => timeOrigin + performance.now();
   return {
     read: (keys) => Promise.resolve(keys.map((key) => store.get(key, now()))),
     commit: (changes) => Promise.resolve(store.commit(changes, now())),

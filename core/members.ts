@@ -154,7 +154,9 @@ export class LocalMembers implements Members {
 
   /** Whether some of them may not wait. */
   get hasTries(): boolean {
-    return this.#tries > 0 || this.changes.some(({ mayWait }) => !mayWait);
+    if (this.#tries > 0) return true;
+    for (const { mayWait } of this.changes) if (!mayWait) return true;
+    return false;
   }
 
   addRequest(request: Request): void {

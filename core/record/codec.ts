@@ -167,10 +167,10 @@ function sized(record: LockRecord): string {
 function fenced(record: LockRecord, version: string | null): LockRecord {
   const { v, holders, queue, notices, freedAt } = record;
   if (version === null || !holders.some(hasNoFence)) return record;
-  const known: Holder[] = [];
+  const known = [...holders];
   let granted = 0;
-  for (const holder of holders) {
-    known.push(hasNoFence(holder) ? withFence(holder, indexed(version, granted++)) : holder);
+  for (let i = 0; i < known.length; i++) {
+    if (hasNoFence(known[i])) known[i] = withFence(known[i], indexed(version, granted++));
   }
   return { v, holders: known, queue, notices, freedAt };
 }
