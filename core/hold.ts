@@ -304,9 +304,9 @@ export class Hold {
       this.#state = "released";
       this.change?.reject(new LockLostError(this.identifier, "released", this.fencingToken));
       const heldMs = now.monotonic - this.grantedMs;
-      return new Promise((resolve, reject) =>
-        this.lock.release(new Departure(this, heldMs, { resolve, reject }), now)
-      );
+      const departure = new Departure(this, heldMs);
+      this.lock.release(departure, now);
+      return departure.released;
     }
     // After a loss there is nothing to give back, but records may still name it.
     if (this.lost !== undefined) this.lock.withdraw(this);
@@ -329,25 +329,24 @@ export class Hold {
   }
 }
 
-/** Is told what came of a release. */
-export interface ReleaseDone {
-  /** Whether it was ours until then. */
-  resolve(released: boolean): void;
-  reject(error: unknown): void;
-}
-
 /** A hold that is being given back, until its outcome is known: exactly one. */
 export class Departure {
   readonly hold: Hold;
   /** Whether a commit that takes it out may have landed without an answer. */
   isUnknown = false;
   readonly heldMs: number;
-  readonly #done: ReleaseDone;
+  /** Whether it was ours until then. */
+  readonly released: Promise<boolean>;
+  #resolve!: (released: boolean) => void;
+  #reject!: (error: unknown) => void;
 
-  constructor(hold: Hold, heldMs: number, done: ReleaseDone) {
+  constructor(hold: Hold, heldMs: number) {
     this.hold = hold;
     this.heldMs = heldMs;
-    this.#done = done;
+    this.released = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
   }
 
   /** What is to stay of it in the record, if that is written now: it may have an age that it is to reach first. */
@@ -362,7 +361,7 @@ export class Departure {
   onReleased(): void {
     const { hold } = this;
     publish("holdfast:released", () => ({ ...hold.event, heldMs: this.heldMs, error: undefined }));
-    this.#done.resolve(true);
+    this.#resolve(true);
   }
 
   /** The record does not name it any more, and no commit of ours is known to have taken it out. */
@@ -382,7 +381,7 @@ export class Departure {
       return this.onFailed(new LockBackendError(`the answer to the release was lost, and ${since} since`));
     }
     hold.markLost(reason);
-    this.#done.resolve(false);
+    this.#resolve(false);
   }
 
   /** The store could not be told. */
@@ -390,6 +389,6 @@ export class Departure {
     const { hold } = this;
     const error = backendError(hold.identifier, "release", cause);
     publish("holdfast:released", () => ({ ...hold.event, heldMs: this.heldMs, error }));
-    this.#done.reject(error);
+    this.#reject(error);
   }
 }

@@ -79,8 +79,9 @@ export class LocalMembers implements Members {
     const { token, offeredTo } = holder;
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
+    const departure = this.#departureOf(holder);
+    if (departure !== undefined) return departure.remainder(this.#atMs) === undefined ? "leave" : "remain";
     if (!this.#of.owns(token)) return "foreign";
-    if (this.#departureOf(holder)?.remainder(this.#atMs) !== undefined) return "remain";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
   }
@@ -126,7 +127,7 @@ export class LocalMembers implements Members {
   noteQueue({ lock: { record }, queue }: Snapshot): void {
     if (record.queue === undefined) {
       this.queuedIn = undefined;
-      this.#noteAhead([]);
+      this.#noteAhead(NONE);
     } else if (queue !== undefined) {
       const entries = queue.record.id === record.queue ? queue.record.entries : [];
       this.queuedAs = this.noteEntries(entries);
@@ -193,7 +194,9 @@ export class LocalMembers implements Members {
 
   /** Whether some of them may not wait. */
   get hasTries(): boolean {
-    return this.#tries > 0 || this.changes.some(({ mayWait }) => !mayWait);
+    if (this.#tries > 0) return true;
+    for (const { mayWait } of this.changes) if (!mayWait) return true;
+    return false;
   }
 
   addRequest(request: Request): void {
@@ -307,8 +310,9 @@ export class LocalMembers implements Members {
 
   /** Whether there is anything to ask the store for. */
   get isBusy(): boolean {
-    return this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined ||
-      this.holds.some(({ wantedMode }) => wantedMode !== undefined);
+    if (this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined) return true;
+    for (const { wantedMode } of this.holds) if (wantedMode !== undefined) return true;
+    return false;
   }
 }
 

@@ -206,7 +206,11 @@ export function checkUpgrade(given: UpgradeOptions = {}): ChangeOptions {
   return { mayWait: wait && waitForMs !== 0, waitForMs, signal: cancel };
 }
 
+/** How a lock is held unless the options say otherwise. */
+const EXCLUSIVE: Mode = { mode: "exclusive", limit: 1, permits: undefined };
+
 function modeOf({ mode = "exclusive", limit, permits }: LockOptions): Mode {
+  if (mode === "exclusive" && limit === undefined && permits === undefined) return EXCLUSIVE;
   if (mode !== "exclusive" && mode !== "shared") {
     const hint = mode === "upgradeable" ? ' ("upgradeable" is reserved; share it, and call upgrade())' : "";
     refuse(`Cannot lock: 'mode' must be "exclusive" or "shared"${hint}`, mode);

@@ -102,7 +102,7 @@ export const CORE: readonly Mutant[] = [
     law: "3: versions rise across deletion",
     file: "backends/memory.ts",
     from: 'const version = String(++this.#commits).padStart(16, "0");',
-    to: 'const version = String(Number(entries[0].version ?? 0) + 1).padStart(16, "0");',
+    to: 'const version = String(Number(changes[0].version ?? 0) + 1).padStart(16, "0");',
     ...CONFORMANCE,
   },
   {
@@ -276,15 +276,22 @@ export const CORE: readonly Mutant[] = [
   {
     law: "alarm: what comes sooner rings sooner",
     file: "core/clock.ts",
-    from: "if (this.#timer === undefined || dueMs < this.#ringsMs) {",
-    to: "if (this.#timer === undefined) {",
+    from: "if (dueMs === Infinity || dueMs < this.#ringsMs) {",
+    to: "if (dueMs === Infinity) {",
     test: "tests/alarm_test.ts",
   },
   {
     law: "alarm: what rings too early goes on in the background",
     file: "core/clock.ts",
-    from: "this.#ring, this.#background);",
-    to: "this.#ring, false);",
+    from: "      this.#isBackground = false;",
+    to: "",
+    test: "tests/alarm_test.ts",
+  },
+  {
+    law: "alarm: what is over when the event is costs no timer",
+    file: "core/clock.ts",
+    from: "this.#clock.soon(this.#follow);",
+    to: "this.#follow();",
     test: "tests/alarm_test.ts",
   },
   {
