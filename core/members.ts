@@ -41,6 +41,8 @@ export class LocalMembers implements Members {
   readonly #of: NamingParticipant;
   /** How many requests may not wait. */
   #tries = 0;
+  /** How many requests take up what was handed over. */
+  #restores = 0;
   /** How many requests that may wait want a holder evicted after which time. */
   #patience: Map<number, number> | undefined;
 
@@ -71,7 +73,7 @@ export class LocalMembers implements Members {
     const { token, offeredTo } = holder;
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
-    if (!this.#of.owns(token)) return "foreign";
+    if (!this.#of.owns(token)) return this.#restorerOf(token) === undefined ? "foreign" : "restore";
     if (this.#departureOf(holder)?.remainder(this.#atMs) !== undefined) return "remain";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
@@ -80,7 +82,13 @@ export class LocalMembers implements Members {
   claimOf(holder: Holder): Claim {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return hold.request;
-    return (holder.offeredTo === undefined ? this.#requestOf(holder.token) : this.firstRequest)!;
+    const { token, offeredTo } = holder;
+    return (this.#restorerOf(token) ??
+      (offeredTo === undefined ? this.#requestOf(token) : this.firstRequest))!;
+  }
+
+  leaseMsOf(holder: Holder): number {
+    return this.holdOf(holder)!.leaseMsAt(this.#atMs);
   }
 
   remainderOf(holder: Holder): Remainder {
@@ -146,9 +154,15 @@ export class LocalMembers implements Members {
 
   // Those that want it.
 
+  /** The first that wants the lock: one that takes up what was handed over is content with nothing else. */
   get firstRequest(): Request | undefined {
-    const [first] = this.requests;
-    return first;
+    for (const request of this.requests) if (request.restores === undefined) return request;
+    return undefined;
+  }
+
+  /** Whether all that is wanted is to take up what was handed over: there is nothing to bet on. */
+  get onlyRestores(): boolean {
+    return this.#restores > 0 && this.#restores === this.requests.size;
   }
 
   /** Whether some of them may not wait. */
@@ -169,7 +183,8 @@ export class LocalMembers implements Members {
     return true;
   }
 
-  #count({ mayWait, stealAfterMs }: Request, by: number): void {
+  #count({ mayWait, stealAfterMs, restores }: Request, by: number): void {
+    if (restores !== undefined) this.#restores += by;
     if (!mayWait) this.#tries += by;
     else if (stealAfterMs !== undefined) {
       this.#patience ??= new Map();
@@ -183,12 +198,18 @@ export class LocalMembers implements Members {
     for (const request of this.requests) if (request.token === token) return request;
   }
 
+  /** The first request that takes up the hold of this token, unless it may not have it before it can have others, too. */
+  #restorerOf(token: string): Request | undefined {
+    if (this.#restores === 0 || this.holdsBack) return undefined;
+    for (const request of this.requests) if (request.restores === token) return request;
+  }
+
   /**
    * Whether this was offered to the entry that we have in the queue, and somebody here wants it. The entry may still be
    * there when it has been taken, if the queue was left out.
    */
   isOfferWanted({ token, fence }: Holder): boolean {
-    return token === this.entryToken && fence !== this.#takenFence && this.requests.size > 0;
+    return token === this.entryToken && fence !== this.#takenFence && this.requests.size > this.#restores;
   }
 
   /** What was offered to us is held now. */
@@ -229,7 +250,8 @@ export class LocalMembers implements Members {
 
   /** The shortest lease that anybody here counts on. */
   get leastLeaseMs(): number {
-    let leastMs = this.firstRequest?.leaseMs ?? Infinity;
+    const [first] = this.requests;
+    let leastMs = first?.leaseMs ?? Infinity;
     for (const { options } of this.holds) leastMs = Math.min(leastMs, options.leaseMs);
     for (const { hold } of this.departures) leastMs = Math.min(leastMs, hold.options.leaseMs);
     return leastMs;

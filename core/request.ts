@@ -127,6 +127,10 @@ export class Request implements Claim {
     return this.options.mayWait;
   }
 
+  get restores(): string | undefined {
+    return this.options.restores;
+  }
+
   /** Whether it has no outcome yet. */
   get isWaiting(): boolean {
     return this.#state === "waiting";

@@ -17,7 +17,8 @@
 //            `-`               there is nothing in the store.
 // Members    `a, a2 try`       the process `a` has two requests, `a` and `a2`, and `a2` may not wait. `steal=500` evicts a
 //                              holder of that age, `lease=500`, `shared`, `limit=2`, `permits=2` say how it wants the lock.
-//            `renews a`        the hold `a` is due. `keeps a`: it is not. All others of the process are to leave.
+//            `a restores`      it takes up the hold `x`, which was handed over, and wants nothing else.
+//            `renews a`        the hold `a` is due; with `left=1500`, its lease is to be that long at least. `keeps a`: it is not. All others of the process are to leave.
 //            `keeps a up`      … and is to be the only one; `up try`: it does not wait for that. `keeps a down`: … and to be shared.
 //            `rests a lease=300` the hold `a` is released, and is to stay for 300, as `k`, which nobody owns.
 //            `idle a`          nobody in the process `a` wants anything.
@@ -205,7 +206,9 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
 /** A request, or a hold that stays. */
 export function claim(text: string): Claim {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, lease, shared, limit, permits, waited, turn } = settings(rest.join(" "));
+  const { try: bails, steal, lease, shared, limit, permits, waited, turn, restores } = settings(
+    rest.join(" "),
+  );
   return {
     token,
     mode: shared === undefined ? "exclusive" : "shared",
@@ -217,6 +220,7 @@ export function claim(text: string): Claim {
     mayWait: bails === undefined,
     waitedMs: numberIn(waited, 0),
     turnMs: turn === undefined ? undefined : Number(turn),
+    restores: restores === undefined ? undefined : "x",
   };
 }
 
@@ -231,6 +235,7 @@ export function members(text: string): Members {
   const requests = parts.filter((part) =>
     !/^(renews|keeps|rests|idle|queued|refused|saw|holds back|stays out)\b/.test(part)
   ).map(claim);
+  const wanting = requests.filter(({ restores }) => restores === undefined);
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
   const patienceMs = Math.min(...patience);
   const has = (claims: readonly Claim[], holder: Holder) =>
@@ -244,18 +249,28 @@ export function members(text: string): Members {
     holdsBack: parts.includes("holds back") || parts.includes("stays out"),
     staysOut: parts.includes("stays out"),
     intentOf(holder): Intent {
+      const isRestored = holder.token === "x" && requests.some(({ restores }) => restores === "x");
+      if (isRestored && !/holds back/.test(text)) return "restore";
       if (processOf(holder.token) !== participant) return "foreign";
       if (has(renewing, holder)) return "renew";
       if (has(keeping, holder)) return "keep";
       if (has(resting, holder)) return "remain";
-      const isWanted = holder.offeredTo === undefined ? has(requests, holder) : requests.length > 0;
+      const isWanted = holder.offeredTo === undefined ? has(requests, holder) : wanting.length > 0;
       return isWanted && !/holds back|stays out/.test(text) ? "confirm" : "leave";
     },
     claimOf({ token, offeredTo }) {
+      if (token === "x") return requests.find(({ restores }) => restores === "x")!;
       const own = [...renewing, ...keeping, ...requests].find((claim) => claim.token === token);
-      return own ?? (offeredTo === undefined ? undefined! : requests[0]);
+      return own ?? (offeredTo === undefined ? undefined! : wanting[0]);
     },
     isAhead: ({ participant }) => ahead.includes(participant),
+    leaseMsOf({ token }) {
+      const { left } = settings(
+        parts.find((part) => /^(renews|keeps) /.test(part) && part.split(" ")[1] === token)!,
+      );
+      const { leaseMs } = [...renewing, ...keeping].find((claim) => claim.token === token)!;
+      return Math.max(leaseMs, numberIn(left, 0));
+    },
     remainderOf({ token }) {
       return { token: "k", leaseMs: resting.find((claim) => claim.token === token)!.leaseMs };
     },
