@@ -169,6 +169,16 @@ export interface CheckedOptions extends Mode {
   readonly backend: LockBackend | undefined;
   /** Internal: the token of a hold that was handed over, if that is asked for. */
   readonly restores?: string | undefined;
+  /** Whether it has an entry of its own in the queue, for order between requests of one process is promised; hears of its place. */
+  readonly ownEntry?: OwnEntry;
+  /** Whether it goes before the queue. */
+  readonly goesFirst?: boolean;
+}
+
+/** One that waits in an entry of its own. */
+export interface OwnEntry {
+  /** It is in the queue, or waits beside it because there is no place; perhaps more than once. */
+  onPlaced(): void;
 }
 
 const NAMES: readonly (keyof LockOptions)[] = [

@@ -98,12 +98,13 @@ export class Outcomes {
     if (members.holdOf(holder) !== undefined) return;
     const from = momentOf(this.#lock.clock);
     const { backend, clockErrorMs } = this.#lock.store;
-    const request = members.firstRequest!;
+    const request = members.offeredOf(holder)!;
     const leftMs = expiresAt - clockErrorMs - backend.now() - sleptMs(asked, from);
     // No offer is longer: one who reads tokens and sends messages must not make us believe in it for a whole lease.
     const forMs = Math.min(leftMs, request.leaseMs, offerMs(backend.graceMs));
     // One that wants it in another way than the one that was queued may not have it; readers have it together.
-    if (!isSameMode(holder, request) || (request.mode === "shared" && members.requests.size > 1)) return;
+    const isShared = request.mode === "shared" && request.entry === undefined && members.requests.size > 1;
+    if (!isSameMode(holder, request) || isShared) return;
     if (!(forMs > leaseMs / 3)) return;
     members.onOfferTaken(holder);
     const lease = { from, forMs };

@@ -18,6 +18,10 @@ export interface Claim extends Mode {
   readonly turnMs?: number | undefined;
   /** The token of a hold that was handed over, if it asks for that one, and for nothing else. */
   readonly restores?: string | undefined;
+  /** What the entry is called that it has of its own in the queue. Without one, it waits in that of its process. */
+  readonly entry?: string | undefined;
+  /** Whether it goes before the queue, which it then does not join. */
+  readonly goesFirst?: boolean;
 }
 
 /** What is to become of a holder in the record. */
@@ -56,12 +60,16 @@ export interface Members {
   readonly patienceMs: number | undefined;
   /** The queue that has an entry for us, as far as is known. */
   readonly queuedIn: string | undefined;
+  /** What our entries in it are called. */
+  readonly queuedAs: ReadonlySet<string>;
   /** Whether the queue has moved so often that the truth is to be written without it. */
   readonly leavesQueueOut: boolean;
   /** Whether its request asks for other locks, too, and they are not free: it may then be queued, but not granted. */
   readonly holdsBack: boolean;
   /** Whether it is not even to be queued, because it cannot be queued for all of them. */
   readonly staysOut: boolean;
+  /** Whether an entry of the queue is ours: that of the process, or the own one of a request, which may be over. */
+  isOurs(entry: QueueEntry): boolean;
   intentOf(holder: Holder): Intent;
   /** How a holder that is ours and stays is to be held from now on, if its mode is to be changed. */
   changeOf(holder: Holder): ModeChange | undefined;

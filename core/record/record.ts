@@ -64,9 +64,9 @@ export function isInTransit({ token }: Pick<Holder, "token">): boolean {
   return token.startsWith(CLAIM);
 }
 
-/** A process that is queued. */
+/** A process that is queued; or one request of it, where order between requests is the promise. */
 export interface QueueEntry extends Mode {
-  /** The process; it has one entry for all that wait in it. */
+  /** The process, which has one entry for all that wait in it; or a request that has one of its own. */
   readonly participant: string;
   /** Unguessable, fresh per entry: what an offer to this entry must carry, for it to be believed. */
   readonly token: string;

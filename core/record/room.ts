@@ -43,8 +43,8 @@ export function renewOurs(scene: Scene): Ours {
       const claim = members.claimOf(holder);
       stays = confirmed(holder, claim, scene);
       if (stays !== undefined) grants.push(grantOf(claim));
-      // What was offered to a reader is the turn of all readers here.
-      if (holder.offeredTo !== undefined) isTurn = stays?.mode === "shared";
+      // What was offered to a reader is the turn of all readers here that were queued in the same entry.
+      if (holder.offeredTo !== undefined && claim.entry === undefined) isTurn = stays?.mode === "shared";
       left ||= stays !== undefined && !isSameMode(holder, stays);
     } else if (intent === "restore") {
       const claim = members.claimOf(holder);
@@ -124,8 +124,8 @@ function admitReaders(
   { members, evidence }: Scene,
 ): void {
   for (const claim of members.requests) {
+    if (claim.entry !== undefined || claim.restores !== undefined) continue;
     if (grants.some((grant) => grant.claim === claim)) continue;
-    if (claim.restores !== undefined) continue;
     if (claim.mode !== "shared" || !admits(kept, claim)) return;
     kept.push(holderOf(claim, evidence));
     grants.push(grantOf(claim));
@@ -183,6 +183,7 @@ export function isForeign(holder: Holder, members: Members): boolean {
 
 /** After how long a holder may be evicted for `first`. One that may not wait evicts nobody unless it is its turn. */
 export function patienceOf(first: Claim | undefined, members: Members, ahead: number): number | undefined {
+  if (first?.goesFirst) return first.stealAfterMs;
   if (first === undefined || first.mayWait) return first && members.patienceMs;
   return ahead === 0 ? first.stealAfterMs : undefined;
 }

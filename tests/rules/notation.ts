@@ -25,6 +25,8 @@
 //            `waited=5`        it asked 5 ago; entries say that theirs asked at 0. `saw b c`: when it looked at the queue first,
 //                              these were in it; default: all.
 //            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
+//            `a2 own`          the request `a2` has an entry of its own in the queue, which is called so, too. `queued a2`: that is queued.
+//            `a2 first`        it goes before the queue.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
 //            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all; `noticed=900`: for how
 //                              long each notice has.
@@ -206,7 +208,7 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
 /** A request, or a hold that stays. */
 export function claim(text: string): Claim {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, lease, shared, limit, permits, waited, turn, restores } = settings(
+  const { try: bails, steal, lease, shared, limit, permits, waited, turn, own, first, restores } = settings(
     rest.join(" "),
   );
   return {
@@ -221,6 +223,8 @@ export function claim(text: string): Claim {
     waitedMs: numberIn(waited, 0),
     turnMs: turn === undefined ? undefined : Number(turn),
     restores: restores === undefined ? undefined : "x",
+    entry: own === undefined ? undefined : token,
+    goesFirst: first !== undefined,
   };
 }
 
@@ -235,16 +239,20 @@ export function members(text: string): Members {
   const requests = parts.filter((part) =>
     !/^(renews|keeps|rests|idle|queued|refused|saw|holds back|stays out)\b/.test(part)
   ).map(claim);
-  const wanting = requests.filter(({ restores }) => restores === undefined);
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
   const patienceMs = Math.min(...patience);
   const has = (claims: readonly Claim[], holder: Holder) =>
     claims.some(({ token }) => token === holder.token);
+  const offeredOf = ({ offeredTo }: Holder) =>
+    requests.find(({ entry = participant, restores }) => entry === offeredTo && restores === undefined);
+  const queued = parts.find((part) => part === "queued" || part.startsWith("queued "))
+    ?.replace(/^queued$/, `queued ${participant}`);
   return {
     participant,
     requests,
     patienceMs: patienceMs === Infinity ? undefined : patienceMs,
-    queuedIn: parts.includes("queued") ? QUEUE : undefined,
+    queuedIn: queued === undefined ? undefined : QUEUE,
+    queuedAs: new Set(queued?.split(" ").slice(1) ?? []),
     leavesQueueOut: parts.includes("refused"),
     holdsBack: parts.includes("holds back") || parts.includes("stays out"),
     staysOut: parts.includes("stays out"),
@@ -255,14 +263,17 @@ export function members(text: string): Members {
       if (has(renewing, holder)) return "renew";
       if (has(keeping, holder)) return "keep";
       if (has(resting, holder)) return "remain";
-      const isWanted = holder.offeredTo === undefined ? has(requests, holder) : wanting.length > 0;
+      const isWanted = holder.offeredTo === undefined
+        ? has(requests, holder)
+        : offeredOf(holder) !== undefined;
       return isWanted && !/holds back|stays out/.test(text) ? "confirm" : "leave";
     },
-    claimOf({ token, offeredTo }) {
-      if (token === "x") return requests.find(({ restores }) => restores === "x")!;
-      const own = [...renewing, ...keeping, ...requests].find((claim) => claim.token === token);
-      return own ?? (offeredTo === undefined ? undefined! : wanting[0]);
+    claimOf(holder) {
+      if (holder.token === "x") return requests.find(({ restores }) => restores === "x")!;
+      const own = [...renewing, ...keeping, ...requests].find(({ token }) => token === holder.token);
+      return (own ?? offeredOf(holder))!;
     },
+    isOurs: ({ participant: name }) => processOf(name) === participant,
     isAhead: ({ participant }) => ahead.includes(participant),
     leaseMsOf({ token }) {
       const { left } = settings(
