@@ -116,7 +116,8 @@ export const CORE: readonly Mutant[] = [
   {
     law: "5: first come, first served within a process",
     file: "core/members.ts",
-    from: "const [first] = this.requests;\n    return first;",
+    from:
+      "for (const request of this.requests) if (request.restores === undefined) return request;\n    return undefined;",
     to: "return [...this.requests].at(-1);",
     test: "tests/local_lock_test.ts",
     filter: "an offer is for the first",
@@ -214,7 +215,7 @@ export const CORE: readonly Mutant[] = [
   },
   {
     law: "7: a database that cannot be opened fails by name",
-    file: "core/lock.ts",
+    file: "core/arrivals.ts",
     from: 'throw error instanceof LockBackendError ? backendError(identifier, "acquire", error) : error;',
     to: "throw error;",
     test: "tests/programs_test.ts",
@@ -417,8 +418,8 @@ export const CORE: readonly Mutant[] = [
   {
     law: "1: a renewal that hangs keeps nobody from being told",
     file: "core/local_lock.ts",
-    from: "dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));",
-    to: "if (!isAsking) dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));",
+    from: "dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);",
+    to: "if (!isAsking) dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);",
     test: "tests/local_lock_test.ts",
     filter: "a renewal that hangs",
   },
