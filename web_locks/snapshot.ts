@@ -33,9 +33,8 @@ export async function snapshotOf(
       ? { holders: lock.record.holders, entries: [] }
       : await lookAt(participant, key);
     const name = nameOf(key);
-    for (const holder of found.holders) {
-      if (holder.offeredTo === undefined && !isKept(holder)) held.push(timed(name, holder));
-    }
+    // What is offered to a process is held from then on, though its callback may not have been called yet.
+    for (const holder of found.holders) if (!isKept(holder)) held.push(timed(name, holder));
     // The queue says who is before whom, whatever clocks say.
     let since = -Infinity;
     for (const waiting of pendingOf(participant, key, found)) {
@@ -59,24 +58,19 @@ async function lookAt(
   return { holders, entries: queue?.record.id === named ? queue!.record.entries : [] };
 }
 
-/** Who waits for one lock, first come first: also those to whom it is offered, and those of ours for whom there is no place. */
+/** Who waits for one lock, first come first: also those of ours for whom there is no place in the queue. */
 function* pendingOf(
   participant: Participant,
   key: string,
   { holders, entries }: { readonly holders: readonly Holder[]; readonly entries: readonly QueueEntry[] },
 ): Generator<Pick<QueueEntry, "mode" | "label" | "token" | "since">> {
-  const places = new Set<string | undefined>();
-  for (const holder of holders) {
-    if (holder.offeredTo === undefined) continue;
-    places.add(holder.offeredTo);
-    yield holder;
-  }
+  const isHolder = (token: string) => holders.some((holder) => holder.token === token);
+  const places = new Set(holders.map(({ offeredTo }) => offeredTo));
   for (const entry of entries) {
-    if (holders.some(({ token }) => token === entry.token)) continue;
+    if (isHolder(entry.token)) continue;
     places.add(entry.participant);
     yield entry;
   }
-  const isHolder = (token: string) => holders.some((holder) => holder.token === token);
   for (const { entry, token, mode, label, waitedMs } of participant.known(key)?.inOrder ?? []) {
     if (places.has(entry) || isHolder(token)) continue;
     yield { token, mode, label, since: participant.backend.now() - waitedMs };
