@@ -166,6 +166,11 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     );
   }
 
+  /** Those that wait here in entries of their own, or before the queue. */
+  get inOrder(): readonly Request[] {
+    return [...this.#members.requests].filter(({ entry, mayWait }) => entry !== undefined && mayWait);
+  }
+
   /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
   get isLeaving(): boolean {
     return this.isBusy && this.#members.requests.size === 0;
