@@ -341,7 +341,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       const isOut = next.lock === undefined && written.snapshot !== undefined &&
         members.countIn(snapshot) > members.countIn(written.snapshot);
       this.#know(isOut ? undefined : written.snapshot, at.monotonic);
-      return isOut ? undefined : this.#partFromRivals(at);
+      // Whose turn it is does not wait: after two refusals it leaves the queue to those that move it.
+      const isTurn = next.grants !== undefined && next.grants.length > 0;
+      return isOut || isTurn ? undefined : this.#partFromRivals(at);
     }
     const after = written.snapshot.lock.record;
     const { lock, grants } = next;
