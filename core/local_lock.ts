@@ -209,6 +209,10 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     this.run();
   }
 
+  renew(): void {
+    this.run();
+  }
+
   onChangeSettled(change: ModeChange): void {
     for (const hold of this.#members.holds) hold.onChangeSettled(change);
     this.schedule();
@@ -283,7 +287,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { hasTries, lastTryMs, departures } = this.#members;
     const { snapshot, askedMs } = this.#knowledge;
     if (snapshot === undefined) {
-      const isBet = this.#isFresh && departures.length === 0 && !footprint.isOpen;
+      const isBet = this.#isFresh && departures.length === 0 && !footprint.isOpen &&
+        !this.#members.onlyRestores;
       return isBet ? nothingAt(this.key) : undefined;
     }
     // Whether what may have been left is there, and whether the lock is taken, only the store can say.
@@ -464,7 +469,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       dueMs = Math.min(dueMs, pauseMs);
     }
     for (const hold of this.#members.holds) {
-      dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));
+      dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);
       if (!isAsking) dueMs = Math.min(dueMs, Math.max(hold.renewAtMs, pauseMs));
       if (this.#matters(hold) && !this.#waits && !this.#watch?.isIdle) {
         dueMs = Math.min(dueMs, this.#watchAtMs(hold));
@@ -479,6 +484,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const members = this.#members;
     const now = this.clock.monotonicMs();
     members.expire();
+    for (const hold of members.holds) hold.checkLate(now);
     if (this.#conversation.expire(now)) return;
     if (!this.#waits && members.holds.some((hold) => this.#matters(hold) && now >= this.#watchAtMs(hold))) {
       // Who waited before it held goes on watching as before, for holds are mostly brief; this one is not.

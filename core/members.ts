@@ -46,6 +46,8 @@ export class LocalMembers implements Members {
   readonly #of: NamingParticipant;
   /** How many requests may not wait. */
   #tries = 0;
+  /** How many requests take up what was handed over. */
+  #restores = 0;
   /** Those that have entries of their own in the queue. */
   readonly #owners = new Set<Request>();
   /** How many requests that may wait want a holder evicted after which time. */
@@ -79,8 +81,9 @@ export class LocalMembers implements Members {
     const { token, offeredTo } = holder;
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
-    if (!this.#of.owns(token)) return "foreign";
-    if (this.#departureOf(holder)?.remainder(this.#atMs) !== undefined) return "remain";
+    const departure = this.#departureOf(holder);
+    if (departure !== undefined) return departure.remainder(this.#atMs) === undefined ? "leave" : "remain";
+    if (!this.#of.owns(token)) return this.#restorerOf(token) === undefined ? "foreign" : "restore";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
   }
@@ -88,7 +91,13 @@ export class LocalMembers implements Members {
   claimOf(holder: Holder): Claim {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return hold.request;
-    return (holder.offeredTo === undefined ? this.#requestOf(holder.token) : this.offeredOf(holder))!;
+    const { token, offeredTo } = holder;
+    if (offeredTo !== undefined) return this.offeredOf(holder)!;
+    return (this.#restorerOf(token) ?? this.#requestOf(token))!;
+  }
+
+  leaseMsOf(holder: Holder): number {
+    return this.holdOf(holder)!.leaseMsAt(this.#atMs);
   }
 
   remainderOf(holder: Holder): Remainder {
@@ -126,7 +135,7 @@ export class LocalMembers implements Members {
   noteQueue({ lock: { record }, queue }: Snapshot): void {
     if (record.queue === undefined) {
       this.queuedIn = undefined;
-      this.#noteAhead([]);
+      this.#noteAhead(NONE);
     } else if (queue !== undefined) {
       const entries = queue.record.id === record.queue ? queue.record.entries : [];
       this.queuedAs = this.noteEntries(entries);
@@ -181,19 +190,29 @@ export class LocalMembers implements Members {
   /** The first request that waits in this entry. */
   #requestIn(name: string): Request | undefined {
     const entry = name === this.participant ? undefined : name;
-    for (const request of this.requests) if (request.entry === entry) return request;
+    for (const request of this.requests) {
+      if (request.entry === entry && request.restores === undefined) return request;
+    }
   }
 
   // Those that want it.
 
+  /** The first that wants the lock: one that takes up what was handed over is content with nothing else. */
   get firstRequest(): Request | undefined {
-    const [first] = this.requests;
-    return first;
+    for (const request of this.requests) if (request.restores === undefined) return request;
+    return undefined;
+  }
+
+  /** Whether all that is wanted is to take up what was handed over: there is nothing to bet on. */
+  get onlyRestores(): boolean {
+    return this.#restores > 0 && this.#restores === this.requests.size;
   }
 
   /** Whether some of them may not wait. */
   get hasTries(): boolean {
-    return this.#tries > 0 || this.changes.some(({ mayWait }) => !mayWait);
+    if (this.#tries > 0) return true;
+    for (const { mayWait } of this.changes) if (!mayWait) return true;
+    return false;
   }
 
   addRequest(request: Request): void {
@@ -212,7 +231,8 @@ export class LocalMembers implements Members {
   }
 
   #count(request: Request, by: number): void {
-    const { mayWait, stealAfterMs } = request;
+    const { mayWait, stealAfterMs, restores } = request;
+    if (restores !== undefined) this.#restores += by;
     if (request.entry !== undefined) {
       if (by > 0) this.#owners.add(request);
       else this.#owners.delete(request);
@@ -228,6 +248,12 @@ export class LocalMembers implements Members {
 
   #requestOf(token: string): Request | undefined {
     for (const request of this.requests) if (request.token === token) return request;
+  }
+
+  /** The first request that takes up the hold of this token, unless it may not have it before it can have others, too. */
+  #restorerOf(token: string): Request | undefined {
+    if (this.#restores === 0 || this.holdsBack) return undefined;
+    for (const request of this.requests) if (request.restores === token) return request;
   }
 
   /** Whether this was offered to an entry that we have in the queue, and somebody here wants it. */
@@ -284,7 +310,8 @@ export class LocalMembers implements Members {
 
   /** The shortest lease that anybody here counts on. */
   get leastLeaseMs(): number {
-    let leastMs = this.firstRequest?.leaseMs ?? Infinity;
+    const [first] = this.requests;
+    let leastMs = first?.leaseMs ?? Infinity;
     for (const { options } of this.holds) leastMs = Math.min(leastMs, options.leaseMs);
     for (const { hold } of this.departures) leastMs = Math.min(leastMs, hold.options.leaseMs);
     return leastMs;
@@ -307,8 +334,9 @@ export class LocalMembers implements Members {
 
   /** Whether there is anything to ask the store for. */
   get isBusy(): boolean {
-    return this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined ||
-      this.holds.some(({ wantedMode }) => wantedMode !== undefined);
+    if (this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined) return true;
+    for (const { wantedMode } of this.holds) if (wantedMode !== undefined) return true;
+    return false;
   }
 }
 

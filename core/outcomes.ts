@@ -37,10 +37,8 @@ export class Outcomes {
       departure.onReleased();
     }
     for (const hold of members.holds) {
-      const [was, is] = [holderIn(before, hold), holderIn(after, hold)];
-      const isWritten = was !== undefined && is !== undefined &&
-        (was.renewals !== is.renewals || was.fence !== is.fence);
-      if (isWritten) hold.onRenewed(at);
+      const forMs = renewedMs(hold, before, after);
+      if (forMs !== undefined) hold.onRenewed({ from: at, forMs });
     }
   }
 
@@ -117,6 +115,13 @@ export class Outcomes {
     this.#members.addHold(hold);
     request.grant(hold);
   }
+}
+
+/** For how long a commit has renewed a hold, if it has. */
+export function renewedMs(hold: Hold, before: LockRecord, after: LockRecord): number | undefined {
+  const [was, is] = [holderIn(before, hold), holderIn(after, hold)];
+  if (was === undefined || is === undefined) return undefined;
+  return was.renewals !== is.renewals || was.fence !== is.fence ? is.leaseMs : undefined;
 }
 
 /** Whether the hold was in the record, and is not any more. */

@@ -132,6 +132,10 @@ export class Request implements Claim {
     return this.options.mayWait;
   }
 
+  get restores(): string | undefined {
+    return this.options.restores;
+  }
+
   get goesFirst(): boolean {
     return this.options.goesFirst === true;
   }

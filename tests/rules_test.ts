@@ -563,6 +563,40 @@ table("changing the mode", [
 ], act);
 
 // deno-fmt-ignore
+table("taking up what was handed over", [
+  ["it is a grant of its own, with a token of its own",          "x:1000",                   "a restores",                   "now=5",  "*a:1005^5"],
+  ["in its mode, with its permits and for the lease asked for",  "x:1000/5x2",               "a restores limit=5 permits=2 lease=500", "now=5", "*a:505(500)^5/5x2"],
+  ["as a reader beside others",                                  "b:1000/r x:1000/r",        "a restores shared",            "now=5",  "b:1000/r *a:1005^5/r"],
+  ["even beside one that waits to be the only one",              "b:1000/r+ x:1000/r",       "a restores shared",            "now=5",  "b:1000/r+ *a:1005^5/r"],
+  ["whoever is queued stays queued",                             "x:1000 | b",               "a restores",                   "now=5",  "*a:1005^5 | ="],
+  ["that need not be known",                                     "x:1000 | ?",               "a restores",                   "now=5",  "*a:1005^5 | ="],
+  ["while its lease runs, by the last clock",                    "x:1000",                   "a restores",                   "now=1099", "*a:2099^1099"],
+  ["and not when that is over",                                  "x:1000",                   "a restores",                   "now=1100", "nothing"],
+  ["by watching, too",                                           "x:?",                      "a restores",                   "unrenewed=1010", "nothing"],
+  ["then whoever is queued takes it",                            "x:1000 | a",               "a2 restores, a",               "now=1100", "*a:2100^1100 | none"],
+  ["or whoever asks",                                            "x:1000",                   "a2 restores, a",               "now=1100", "*a:2100^1100"],
+  ["it takes nothing that is free",                              "-",                        "a restores",                   "",       "nothing"],
+  ["nor what is held by another",                                "b:1000",                   "a restores",                   "",       "nothing"],
+  ["nor beside another",                                         "b:1000/r",                 "a restores shared",            "",       "nothing"],
+  ["nor what is held in another way than it says",               "x:1000/r",                 "a restores",                   "",       "nothing"],
+  ["nor one of a lock's that has a limit",                       "x:1000/2",                 "a restores",                   "",       "nothing"],
+  ["nor what may not be had yet, because others belong to it",   "x:1000",                   "a restores, holds back",       "",       "nothing"],
+  ["nor a place in the queue",                                   "x:1000 b:1000/r | b",      "a restores limit=2",           "",       "nothing"],
+  ["nor what is offered to others here",                         "x:1000/2 A@a:75/2 | b/2",  "a restores limit=2",           "now=5",  "*a:1005^5/2 B@b:80^5/2 | none"],
+  ["for everybody else it is a hold as any other",               "x:1000",                   "a try",                        "",       "wait 1010"],
+  ["which may be stolen",                                        "x:1000",                   "a steal=500 try",              "now=600", "*a:1600^600; x stolen 2000"],
+  ["or queued for",                                              "x:1000",                   "a",                            "",       "x:1000 | new: a"],
+  ["even by others of the same process, in the same commit",     "x:1000 | b",               "a restores, a2",               "now=5",  "*a:1005^5 | b a"],
+], act);
+
+// deno-fmt-ignore
+table("extending a lease", [
+  ["a renewal makes it as long as is wanted",                    "a:1000",                   "renews a left=1500",           "now=5",  "a:1505#1(1500)"],
+  ["a change of mode makes it no shorter",                       "a:3000(3000)/r",           "keeps a shared up left=2995",  "now=5",  "~a:3000(2995)^5"],
+  ["nor does one that waits for it",                             "a:3000(3000)/r b:1000/r",  "keeps a shared up left=2995",  "now=5",  "a:3000#1(2995)/r+ b:1000/r"],
+], act);
+
+// deno-fmt-ignore
 table("forcing", [
   ["the lock is free, and the holder has a notice",                                 "a:1000",               "a", "now=5",               "-; a forced 2000"],
   ["whoever is queued is next",                                                     "a:1000 | b",           "a", "now=5",               "- | =; free 5; a forced 2000"],

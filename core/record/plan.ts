@@ -33,6 +33,7 @@ import {
 import {
   grantOf,
   holderOf,
+  isForeign,
   isOursAlone,
   makeRoom,
   type Ours,
@@ -101,7 +102,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   // Who still waits is queued.
   const others = withOurs(staying, waiting, members);
   const changes = frees || stays || granted.length > 0;
-  const isOurs = (holder: Holder) => members.intentOf(holder) !== "foreign";
+  const isOurs = (holder: Holder) => !isForeign(holder, members);
   // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
   const joinsLater = !changes && !ours.renews && isOursAlone(standing, isOurs);
   const isAlone = isOursAlone(holders, isOurs);
@@ -149,14 +150,16 @@ function planPlain({ record, members, evidence }: Scene): Plan | undefined {
 }
 
 function firstOf(requests: Iterable<Claim>): Claim | undefined {
-  for (const claim of requests) return claim;
+  for (const claim of requests) if (claim.restores === undefined) return claim;
 }
 
-/** The first requests that are not granted yet: as many as could be admitted and queued. */
+/** The first requests for the lock that are not granted yet: as many as could be admitted and queued. */
 function wantingOf(requests: Iterable<Claim>, grants: readonly Grant[]): readonly Claim[] {
   const wanting: Claim[] = [];
   for (const claim of requests) {
     if (wanting.length >= MAX_HOLDERS + MAX_QUEUE) break;
+    // One that takes up what was handed over finds that there, or gets nothing.
+    if (claim.restores !== undefined) continue;
     if (!grants.some((grant) => grant.claim === claim)) wanting.push(claim);
   }
   return wanting;
@@ -180,7 +183,7 @@ function planWithoutQueue(scene: Scene, ours: Ours, wanting: readonly Claim[]): 
   for (const name of queuedAs) if (!waiting.has(name)) return NEEDS_QUEUE;
   if (first === undefined) return { waitMs: upgradeMs(ours, scene), refusesUpgrade };
   // Requests behind a hold of their own process are next when it ends, and need not be queued for that.
-  const isAlone = isOursAlone(kept, (holder) => members.intentOf(holder) !== "foreign");
+  const isAlone = isOursAlone(kept, (holder) => !isForeign(holder, members));
   for (const claim of waiting.values()) {
     const isDue = claim.entry !== undefined || (claim === first && !isAlone);
     if (isDue && !queuedAs.has(entryNameOf(claim, members))) return NEEDS_QUEUE;

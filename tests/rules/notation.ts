@@ -17,7 +17,8 @@
 //            `-`               there is nothing in the store.
 // Members    `a, a2 try`       the process `a` has two requests, `a` and `a2`, and `a2` may not wait. `steal=500` evicts a
 //                              holder of that age, `lease=500`, `shared`, `limit=2`, `permits=2` say how it wants the lock.
-//            `renews a`        the hold `a` is due. `keeps a`: it is not. All others of the process are to leave.
+//            `a restores`      it takes up the hold `x`, which was handed over, and wants nothing else.
+//            `renews a`        the hold `a` is due; with `left=1500`, its lease is to be that long at least. `keeps a`: it is not. All others of the process are to leave.
 //            `keeps a up`      … and is to be the only one; `up try`: it does not wait for that. `keeps a down`: … and to be shared.
 //            `rests a lease=300` the hold `a` is released, and is to stay for 300, as `k`, which nobody owns.
 //            `idle a`          nobody in the process `a` wants anything.
@@ -207,7 +208,7 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
 /** A request, or a hold that stays. */
 export function claim(text: string): Claim {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, lease, shared, limit, permits, waited, turn, own, first } = settings(
+  const { try: bails, steal, lease, shared, limit, permits, waited, turn, own, first, restores } = settings(
     rest.join(" "),
   );
   return {
@@ -221,6 +222,7 @@ export function claim(text: string): Claim {
     mayWait: bails === undefined,
     waitedMs: numberIn(waited, 0),
     turnMs: turn === undefined ? undefined : Number(turn),
+    restores: restores === undefined ? undefined : "x",
     entry: own === undefined ? undefined : token,
     goesFirst: first !== undefined,
   };
@@ -242,7 +244,7 @@ export function members(text: string): Members {
   const has = (claims: readonly Claim[], holder: Holder) =>
     claims.some(({ token }) => token === holder.token);
   const offeredOf = ({ offeredTo }: Holder) =>
-    requests.find(({ entry = participant }) => entry === offeredTo);
+    requests.find(({ entry = participant, restores }) => entry === offeredTo && restores === undefined);
   const queued = parts.find((part) => part === "queued" || part.startsWith("queued "))
     ?.replace(/^queued$/, `queued ${participant}`);
   return {
@@ -255,6 +257,8 @@ export function members(text: string): Members {
     holdsBack: parts.includes("holds back") || parts.includes("stays out"),
     staysOut: parts.includes("stays out"),
     intentOf(holder): Intent {
+      const isRestored = holder.token === "x" && requests.some(({ restores }) => restores === "x");
+      if (isRestored && !/holds back/.test(text)) return "restore";
       if (processOf(holder.token) !== participant) return "foreign";
       if (has(renewing, holder)) return "renew";
       if (has(keeping, holder)) return "keep";
@@ -265,11 +269,19 @@ export function members(text: string): Members {
       return isWanted && !/holds back|stays out/.test(text) ? "confirm" : "leave";
     },
     claimOf(holder) {
+      if (holder.token === "x") return requests.find(({ restores }) => restores === "x")!;
       const own = [...renewing, ...keeping, ...requests].find(({ token }) => token === holder.token);
       return (own ?? offeredOf(holder))!;
     },
     isOurs: ({ participant: name }) => processOf(name) === participant,
     isAhead: ({ participant }) => ahead.includes(participant),
+    leaseMsOf({ token }) {
+      const { left } = settings(
+        parts.find((part) => /^(renews|keeps) /.test(part) && part.split(" ")[1] === token)!,
+      );
+      const { leaseMs } = [...renewing, ...keeping].find((claim) => claim.token === token)!;
+      return Math.max(leaseMs, numberIn(left, 0));
+    },
     remainderOf({ token }) {
       return { token: "k", leaseMs: resting.find((claim) => claim.token === token)!.leaseMs };
     },

@@ -288,7 +288,7 @@ export class Invariants {
     else if (name === "holdfast:bailed") this.#onBailed(ask, message as LockEvents["holdfast:bailed"]);
     else if (name === "holdfast:lost") {
       const { reason } = message as LockEvents["holdfast:lost"];
-      if (reason !== "released") this.mark(`lost: ${reason}`);
+      if (reason !== "released" && reason !== "handed-over") this.mark(`lost: ${reason}`);
       this.#onEnd(ask, "lost");
     } else if (name === "holdfast:mode-changed") {
       const { mode } = message as LockEvents["holdfast:mode-changed"];

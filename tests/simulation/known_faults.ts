@@ -143,8 +143,9 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 20_000,
     edits: [{
       file: "core/members.ts",
-      from: "return this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined ||",
-      to: "return this.requests.size + this.departures.length > 0 ||",
+      from:
+        "if (this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined) return true;",
+      to: "if (this.requests.size + this.departures.length > 0) return true;",
     }],
   },
   {
