@@ -1,6 +1,7 @@
 // Web Locks beyond the specification: what becomes of them between machines, and the options that the standard lacks.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { AsyncLocalStorage } from "node:async_hooks";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { memoryBackend, MemoryStore } from "../backends/memory.ts";
@@ -341,4 +342,51 @@ Deno.test("web locks: a request that is over leaves nothing to do", async () => 
       null,
     ],
   );
+});
+
+Deno.test("web locks, cost: one question where the lock is not available", async () => {
+  const [one, two] = processes();
+  const holder = await hold(webLocks(one));
+  const asked = recorded(two);
+  const manager = webLocks(two);
+  assertEquals(await manager.request("x", { ifAvailable: true }, (lock) => lock), null);
+  assertEquals(asked, ["commit"]);
+  await holder.release();
+});
+
+Deno.test("web locks, cost: a theft is a bet, and a commit on what that has found", async () => {
+  const [one, two] = processes();
+  const holder = await hold(webLocks(one));
+  const asked = recorded(two);
+  await webLocks(two).request("x", { steal: true }, () => assertEquals(asked, ["commit", "commit"]));
+  // At the latest when it is given back.
+  await holder.release();
+  assertEquals(await lossOf(holder), "stolen");
+});
+
+Deno.test("web locks, cost: a query is one listing, and one read for each lock that is waited for", async () => {
+  const [one, two] = processes();
+  const manager = webLocks(one);
+  const holders = [await hold(manager, "1"), await hold(manager, "2")];
+  const waiting = manager.request("2", () => {});
+  await manager.query();
+  const asked = recorded(two);
+  await webLocks(two).query();
+  assertEquals(asked, ["list", "read"]);
+  for (const holder of holders) await holder.release();
+  await waiting;
+});
+
+Deno.test("web locks: a signal that aborts since the grant, before the callback is called, cancels the request", async () => {
+  const [one, two] = processes();
+  const controller = new AbortController();
+  const onAcquired = () => controller.abort("just now");
+  subscribe("holdfast:acquired", onAcquired);
+  try {
+    const asked = webLocks(one).request("x", { signal: controller.signal }, () => assert(false));
+    assertEquals(await asked.catch((error) => error), "just now");
+  } finally {
+    unsubscribe("holdfast:acquired", onAcquired);
+  }
+  assertEquals(await webLocks(two).request("x", { ifAvailable: true }, (lock) => lock!.name), "x");
 });
