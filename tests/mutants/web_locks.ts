@@ -36,18 +36,10 @@ export const WEB_LOCKS: readonly Mutant[] = [
   {
     law: "arguments: each option is read in its turn",
     file: ARGUMENTS,
-    from: "const mode = modeIn(given.mode);\n  const signal = given.signal;",
-    to: "const signal = given.signal;\n  const mode = modeIn(given.mode);",
+    from: "const mode = modeIn(given.mode);\n  const signal = given.signal as AbortSignal | undefined;",
+    to: "const signal = given.signal as AbortSignal | undefined;\n  const mode = modeIn(given.mode);",
     test: SUITE,
     filter: "in the order of their names",
-  },
-  {
-    law: "arguments: a signal is not null",
-    file: ARGUMENTS,
-    from: "if (signal === null) refuse(",
-    to: "if (signal === 0) refuse(",
-    test: SUITE,
-    filter: "and not null",
   },
   {
     law: "arguments: a name must not begin with a hyphen",
@@ -118,8 +110,8 @@ export const WEB_LOCKS: readonly Mutant[] = [
     file: "core/local_lock.ts",
     from: "mayWait && stealAfterMs === undefined && entry === undefined) return;",
     to: "mayWait && stealAfterMs === undefined) return;",
-    test: OWN,
-    filter: "whoever is near the store",
+    test: SUITE,
+    filter: "query: those of several managers",
   },
   {
     law: "ifAvailable: the callback is called with null",
@@ -159,7 +151,7 @@ export const WEB_LOCKS: readonly Mutant[] = [
     from: "request.goesFirst ? [...this.requests].filter(({ goesFirst }) => !goesFirst) : NONE;",
     to: "request.goesFirst ? [...this.requests] : NONE;",
     test: SUITE,
-    filter: "of two that steal",
+    filter: "even if they steal from another",
   },
   {
     law: "loss: the promise rejects while the callback runs",

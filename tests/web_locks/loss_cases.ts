@@ -331,6 +331,18 @@ export const STEAL_CASES: readonly Case[] = [
     },
   },
   {
+    says: "even if they steal from another manager",
+    play: async (stage) => {
+      const victim = await stage.hold(stage.b);
+      const first = stage.ask(stage.a, { steal: true });
+      const second = stage.ask(stage.a, { steal: true });
+      await second.granted;
+      await rejectsDom(first.outcome, "AbortError");
+      await rejectsDom(victim.outcome, "AbortError");
+      assert.equal(second.isOver, false);
+    },
+  },
+  {
     says: "locks of other names are not stolen",
     play: async (stage) => {
       const other = await stage.hold(stage.a, { name: stage.name + " other" });
