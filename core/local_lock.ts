@@ -341,7 +341,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       const isOut = next.lock === undefined && written.snapshot !== undefined &&
         members.countIn(snapshot) > members.countIn(written.snapshot);
       this.#know(isOut ? undefined : written.snapshot, at.monotonic);
-      return this.#partFromRivals(at);
+      return isOut ? undefined : this.#partFromRivals(at);
     }
     const after = written.snapshot.lock.record;
     const { lock, grants } = next;

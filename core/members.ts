@@ -182,9 +182,12 @@ export class LocalMembers implements Members {
     if (this.queuedIn === undefined || this.requests.size === 0) {
       return (this.requests.size > 0) === (this.queuedIn === undefined);
     }
-    const { size } = this.#owners;
-    const names = size < this.requests.size ? size + 1 : size;
-    return names !== this.queuedAs.size || [...this.#owners.keys()].some((name) => !this.queuedAs.has(name));
+    const owners = this.#owners;
+    const shares = owners.size < this.requests.size;
+    if (this.queuedAs.size !== owners.size + (shares ? 1 : 0)) return true;
+    if (shares && !this.queuedAs.has(this.participant)) return true;
+    for (const name of owners.keys()) if (!this.queuedAs.has(name)) return true;
+    return false;
   }
 
   /** The first request that waits in this entry. */
