@@ -168,7 +168,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
 
   /** Those that wait here in entries of their own, or before the queue. */
   get inOrder(): readonly Request[] {
-    return [...this.#members.requests].filter(({ entry, mayWait }) => entry !== undefined && mayWait);
+    return [...this.#members.owners].filter(({ mayWait }) => mayWait);
   }
 
   /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
@@ -390,7 +390,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       }
     }
     // For those that have no place yet there is none.
-    for (const request of members.requests) request.onPlaced();
+    for (const request of members.owners) request.onPlaced();
     for (const change of changes) {
       if (refusesUpgrade) change.refuseAsSecond();
       else if (!change.mayWait && change.startedMs <= askedMs) change.refuse();
