@@ -100,6 +100,10 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
     return `Postgres (table ${this.#table}${how})`;
   }
 
+  get namespace(): string {
+    return `Postgres ${this.#table}`;
+  }
+
   /** As long as it is not known whether news is told, it may have to be looked for. */
   get graceMs(): number {
     return this.#subscriptions.hears ? LISTEN_GRACE_MS : this.#options.pollMs + LOOK_MS;
