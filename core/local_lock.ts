@@ -247,7 +247,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (footprint.isOpen && isQueueUnknown) return this.#look({ withQueue: true });
     // Before the record's own time is read: a process may be frozen between the two, and must count its lease from here.
     const at = now ?? momentOf(this.clock);
-    members.lookAt(at.monotonic);
+    members.lookAt(at);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, at));
     if (next.needsQueue) return this.#look({ withQueue: true });
     if (next.lock !== undefined || next.queue !== undefined) {

@@ -1,7 +1,9 @@
+import { type Moment, spanMs } from "./clock.ts";
 import type { Departure, Hold } from "./hold.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { ModeChange as Change } from "./mode_change.ts";
 import type { Claim, Intent, Members, ModeChange, Remainder } from "./record/members.ts";
+import { localTurnMs } from "./record/queue.ts";
 import type { Holder, LockRecord, QueueEntry } from "./record/record.ts";
 import type { Request } from "./request.ts";
 
@@ -35,7 +37,7 @@ export class LocalMembers implements Members {
   /** Whether one of our holds is to be renewed by the current plan: those beside it are renewed with it. */
   #renews = false;
   /** When the records were last looked at. */
-  #atMs = -Infinity;
+  #at: Moment = { monotonic: -Infinity, wall: -Infinity };
   /** When the last request came that may not wait. */
   lastTryMs = -Infinity;
   readonly #of: NamingParticipant;
@@ -72,9 +74,16 @@ export class LocalMembers implements Members {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
     if (!this.#of.owns(token)) return "foreign";
-    if (this.#departureOf(holder)?.remainder(this.#atMs) !== undefined) return "remain";
+    if (this.#departureOf(holder)?.remainder(this.#at.monotonic) !== undefined) return "remain";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
+  }
+
+  get keepsTurn(): boolean {
+    return !this.holdsBack && this.departures.length > 0 &&
+      this.departures.every(({ hold }) =>
+        spanMs(hold.turnSince, this.#at) < localTurnMs(hold.lock.store.backend.graceMs)
+      );
   }
 
   claimOf(holder: Holder): Claim {
@@ -84,7 +93,7 @@ export class LocalMembers implements Members {
   }
 
   remainderOf(holder: Holder): Remainder {
-    return this.#departureOf(holder)!.remainder(this.#atMs)!;
+    return this.#departureOf(holder)!.remainder(this.#at.monotonic)!;
   }
 
   changeOf(holder: Holder): ModeChange | undefined {
@@ -92,10 +101,10 @@ export class LocalMembers implements Members {
   }
 
   /** A look at the records begins: what is due by now is to be renewed. */
-  lookAt(atMs: number): void {
-    this.#atMs = atMs;
+  lookAt(at: Moment): void {
+    this.#at = at;
     this.#renews = false;
-    for (const { renewAtMs } of this.holds) this.#renews ||= renewAtMs <= atMs;
+    for (const { renewAtMs } of this.holds) this.#renews ||= renewAtMs <= at.monotonic;
   }
 
   /** What is under way to change how a hold is held. */

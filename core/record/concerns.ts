@@ -26,12 +26,13 @@ export function addressOf(token: string): string {
  */
 export function concernsOf(
   before: Snapshot,
-  { lock, queue }: Writes,
+  { lock, queue, staysHere = false }: Writes,
   now: () => number,
 ): string[] | undefined {
   const { holders } = before.lock.record;
   if (lock === null || holders.length === 0) return undefined;
   if (lock === undefined || isSame(holders, lock.holders)) return addresses(holders);
+  if (staysHere && lock.holders.every(({ expiresAt }) => expiresAt !== null)) return [];
   const gone = missingFrom(lock.holders, holders);
   const come = missingFrom(holders, lock.holders);
   const offers = come.some(({ offeredTo }) => offeredTo !== undefined);

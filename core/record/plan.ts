@@ -67,6 +67,8 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   // Our own: who leaves goes, who is due is renewed.
   const ours = renewOurs(scene);
   const wanting = wantingOf(members.requests, ours.grants);
+  const passed = passOn(scene, ours, wanting);
+  if (passed !== undefined) return passed;
   const queue = queueOf(snapshot, members);
   if (queue === undefined) return planWithoutQueue(scene, ours, wanting);
 
@@ -160,6 +162,20 @@ function wantingOf(requests: Iterable<Claim>, grants: readonly Grant[]): readonl
     if (!grants.some((grant) => grant.claim === claim)) wanting.push(claim);
   }
   return wanting;
+}
+
+/**
+ * A lock that one of ours leaves is passed on to the next here, whoever is queued, as long as it is our turn. The queue
+ * need not be known for that, and stays as it is.
+ */
+function passOn(scene: Scene, ours: Ours, [first]: readonly Claim[]): Plan | undefined {
+  const { record: { queue }, members, evidence } = scene;
+  if (queue === undefined || !ours.left || ours.kept.length > 0 || !members.keepsTurn) return undefined;
+  if (first === undefined || !first.mayWait) return undefined;
+  const grants = [grantOf(first)];
+  const notices = noticesOf(scene, { grants, evicted: [] });
+  const lock = recordOrNull({ holders: [holderOf(first, evidence)], queue, notices });
+  return { lock, grants, staysHere: true, waitMs: Infinity };
 }
 
 /** What can be said before the queue is known that the lock names. */

@@ -18,6 +18,7 @@ export const MARKS = {
   "kept after its release": EVERY,
   "what was kept is over": EVERY,
   "handed on by its release": EVERY,
+  "passed on within a turn": EVERY,
   "handed on to another process": EVERY,
   "an offer adopted": EVERY,
   "an offer confirmed first": EVERY,
