@@ -587,6 +587,7 @@ table("whom a commit concerns", [
   ["an offer without the queue, who is next in it",       "a:1000 | b c",        "B@b:75 | =",        "",         "B C"],
   ["and the same when it is taken up",                    "B@b:75 | b c d",      "b:1000 | =",        "",         "b C"],
   ["one that is taken up, the same",                      "B@b:75 | c d",        "b:1000 | =",        "",         "b C"],
+  ["a lock that is taken where nothing was, nobody",      "-",                   "a:1000",            "",         ""],
   ["any other grant",                                     "- | b; free 0",       "b:1000 |",          "",         "everybody"],
   ["a theft",                                             "a:1000 | c",          "b:1000 | =",        "",         "everybody"],
   ["a place that is given up for good",                   "a:1000 b:1000 | c",   "b:1000 | =",        "",         "everybody"],

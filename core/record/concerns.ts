@@ -29,7 +29,9 @@ export function concernsOf(
   { lock, queue, staysHere = false }: Writes,
   now: () => number,
 ): string[] | undefined {
-  const { holders } = before.lock.record;
+  const { record: { holders }, version } = before.lock;
+  // Who finds nothing there takes the lock, and watches nothing.
+  if (version === null) return [];
   if (lock === null || holders.length === 0) return undefined;
   if (lock === undefined || isSame(holders, lock.holders)) return addresses(holders);
   if (staysHere && lock.holders.every(({ expiresAt }) => expiresAt !== null)) return [];
