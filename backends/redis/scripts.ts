@@ -79,7 +79,7 @@ return answer
 
 const DROP = `
   call('DEL', key)
-  call('PUBLISH', key .. '@DB', '')
+  call('PUBLISH', key .. '@DB' .. whom, '')
   return ${DELETED}
 `;
 
@@ -106,13 +106,13 @@ local call = redis.call
 ${NOW}
 local function create(key, counter, value, expire, whom) ${CREATE} end
 local function replace(key, counter, seen, value, expire, at, whom) ${REPLACE} end
-local function delete(key, seen, at) ${DELETE} end
+local function delete(key, seen, at, whom) ${DELETE} end
 local replies, k, a = {}, 1, 2
 for opcode in string.gmatch(ARGV[1], '.') do
   local done, reply
   if opcode == 'd' then
-    done, reply = pcall(delete, KEYS[k], ARGV[a], ARGV[a + 1])
-    k, a = k + 1, a + 2
+    done, reply = pcall(delete, KEYS[k], ARGV[a], ARGV[a + 1], ARGV[a + 2])
+    k, a = k + 1, a + 3
   elseif opcode == 'c' then
     done, reply = pcall(create, KEYS[k], KEYS[k + 1], ARGV[a], ARGV[a + 1], ARGV[a + 2])
     k, a = k + 2, a + 3
@@ -257,7 +257,7 @@ export function scriptsOf(channelSuffix: string): Scripts {
       "r",
     ),
     delete: script(
-      `local call, key, seen, at = redis.call, KEYS[1], ARGV[1], ARGV[2]${DELETE}`,
+      `local call, key, seen, at, whom = redis.call, KEYS[1], ARGV[1], ARGV[2], ARGV[3]${DELETE}`,
       "d",
     ),
     batch: script(BATCH),

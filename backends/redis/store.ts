@@ -80,6 +80,10 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     });
   }
 
+  get namespace(): string {
+    return `Redis ${this.#fullPrefix}${this.#channelSuffix}`;
+  }
+
   keyOf(key: string): string {
     return this.#placeOf(key).record;
   }
@@ -238,15 +242,15 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     read: Reading<Answer>,
   ): Promise<Answer> {
     const [{ key, version, value, expireInMs = 0, isOwn = false }] = changes;
-    // Only the scripts for several tell some and not others; a deletion is told to all.
-    const isForSome = concerns !== undefined && (concerns.length > 0 || value === null);
+    // Only the script for several tells some and not others.
+    const isForSome = concerns !== undefined && concerns.length > 0;
     const isPlain = changes.length === 1 && !isForSome && !(value === null && version === null);
     if (!isPlain) return this.#applyAll(changes, concerns, read);
     const whom = concerns === undefined ? "" : "@";
     const { create, replace, delete: remove } = this.#scripts;
     const { record, counter } = this.#placeOf(key);
     if (value === null) {
-      const words = [record, version!, isOwn ? "" : this.#digits()];
+      const words = [record, version!, isOwn ? "" : this.#digits(), whom];
       return this.#batcher.send({ script: remove, keyCount: 1, words }, read);
     }
     const expire = String(expireInMs);

@@ -1,11 +1,11 @@
 import { LockLostError } from "../../core/errors.ts";
 import type { LockOptions } from "../../core/options.ts";
 import type { SimBackend } from "./backend.ts";
-import { type Hold, type Lock, lock as lockOf, type Participant, proofsOf } from "./core.ts";
+import { acquireInOrder, type Hold, type Lock, lock as lockOf, type Participant, proofsOf } from "./core.ts";
 import { type Ask, CANCELLED, type Invariants, PlannedError } from "./invariants.ts";
 import type { SimProcess } from "./process.ts";
 import { type How, howOf } from "./modes.ts";
-import type { Round, Schedule } from "./schedule.ts";
+import { isOwn, type Round, type Schedule } from "./schedule.ts";
 
 /** One participant of a process, as its callers use it. */
 export interface Seat {
@@ -45,18 +45,21 @@ export async function play(
   const asked = { leaseMs, renew, holdAtLeastMs, wait, waitForMs, stealAfterMs, signal, backend };
   const options: LockOptions = mode === "shared" ? { ...asked, mode } : { ...asked, mode, limit, permits };
   const key = stage.keyOf(identifier);
+  const own = isOwn(stage.schedule, round);
+  const goesFirst = own && round.first === true && wait && mode === "exclusive" && limit === undefined;
   const ask: Ask = {
     process,
     participant,
     key,
     mayWait: wait && waitForMs !== 0,
+    goesFirst,
     holdAtLeastMs,
     controller,
     askedMs: process.now,
   };
   invariants.onAsk(ask);
   // The key of a long identifier is made beside the event loop.
-  if (key.length > 170) world.awaitOutside(() => ask.id !== undefined || controller.signal.aborted);
+  if (key.length > 170 && !own) world.awaitOutside(() => ask.id !== undefined || controller.signal.aborted);
   const work = async (held?: Lock) => {
     process.clock.clear(aborting);
     await workUnder(stage, { process, backend, participant }, { ask, round, how, held });
@@ -68,7 +71,15 @@ export async function play(
   };
   try {
     const forms = lockOf(identifier, options);
-    if (form === "run") await forms.run(work);
+    if (own) {
+      const asking = goesFirst ? { ...options, stealAfterMs: 0 } : options;
+      const hold = await acquireInOrder(participant, { identifier, key, options: asking, goesFirst });
+      try {
+        await work();
+      } finally {
+        invariants.onReleased(ask, await hold.release());
+      }
+    } else if (form === "run") await forms.run(work);
     else if (form === "wrap") await forms(() => work())();
     else {
       const held = await forms.acquire();

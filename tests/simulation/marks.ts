@@ -62,6 +62,10 @@ export const MARKS = {
   "the only one became a reader": EVERY,
   "a change of mode whose answer was lost": [],
   "one that waited to be the only one has died": [],
+  "several of one process in the queue": EVERY,
+  "granted in an entry of its own": EVERY,
+  "an offer to one of several of its process": EVERY,
+  "one went before the queue": FAULTY,
   "lost: expired": FAULTY,
   "lost: stolen": FAULTY,
   "lost: forced": FAULTY,
@@ -104,6 +108,7 @@ export const MARKS = {
   "family: short leases": ROUGH,
   "family: brief holds": ROUGH,
   "family: void queues": ROUGH,
+  "family: own places": ["calm", "rough"],
 } satisfies Record<string, readonly (Weather | "crowd")[]>;
 
 /** The name of a mark. */

@@ -31,6 +31,10 @@ export interface Round {
   readonly how?: number;
   /** For how long it waits to be the only one. */
   readonly upgradeForMs?: number;
+  /** Whether it has a queue entry of its own, where only some have. */
+  readonly own?: boolean;
+  /** Whether it then goes before the queue. */
+  readonly first?: boolean;
 }
 
 /** What happens to a process or to the store, or is done by an operator. */
@@ -70,6 +74,8 @@ export interface Schedule {
   readonly graceMs: number;
   /** In which modes locks are held. Default: exclusive ones only. */
   readonly modes?: Modes;
+  /** Which of the requests have queue entries of their own. Default: none. */
+  readonly own?: "none" | "some" | "all";
   readonly processes: readonly {
     readonly offsetMs: number;
     readonly rate: number;
@@ -105,6 +111,11 @@ export interface Telling {
   readonly refusedWithBoth: number;
   /** How much other news tells once more of the queue as it was. */
   readonly oldQueue: number;
+}
+
+/** Whether a caller has a queue entry of its own. */
+export function isOwn({ own: which = "none" }: Pick<Schedule, "own">, { own = false }: Round): boolean {
+  return which === "all" || (which === "some" && own);
 }
 
 /** Which kind of run: what may go wrong decides which laws can be asked for. */
@@ -151,6 +162,8 @@ function rounds(weather: Weather, clock: ClockKind, tripMs: number): fc.Arbitrar
     abortsInside: mostly(false, fc.constant(true)),
     how: integer(0, 15),
     upgradeForMs: seldom(integer(0, 800)),
+    own: fc.boolean(),
+    first: calm ? fc.constant(false) : mostly(false, fc.constant(true), 12),
   });
   return fc.array(round, { minLength: 1, maxLength: 3 });
 }
@@ -311,6 +324,10 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       // Longer than a wake-up and its answer take, where nothing goes wrong.
       graceMs: calm ? integer(100, 300) : integer(20, 240),
       modes: weighted<Modes>([5, fc.constant("exclusive")], [3, fc.constantFrom("shared", "limits", "any")]),
+      own: weighted<"none" | "some" | "all">([4, fc.constant("none")], [
+        1,
+        fc.constantFrom("all", "all", "some"),
+      ]),
       processes: weighted(
         [2, integer(1, 2)],
         [4, integer(2, 4)],
@@ -335,7 +352,7 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       { oneOf, change },
     ): [number, fc.Arbitrary<Schedule>] => [
       100 / oneOf,
-      usual.map((schedule) => change({ ...schedule, modes: "exclusive" })),
+      usual.map((schedule) => change({ ...schedule, modes: "exclusive", own: "none" })),
     ]),
   );
 }
