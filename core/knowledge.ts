@@ -71,8 +71,11 @@ export class Knowledge {
     if (snapshot === undefined) return;
     const { record } = snapshot.lock;
     this.lastSeen = record;
+    const { requests, changes } = this.#members;
     const isShared = record.queue !== undefined || record.notices !== undefined;
-    if (this.#members.requests.size > 0 || isShared || this.seen !== undefined) {
+    // Who waits to be the only one waits for the end of others, too.
+    const waits = requests.size > 0 || changes.length > 0;
+    if (waits || isShared || this.seen !== undefined) {
       (this.seen ??= new Observations(this.#store.clock)).note(snapshot);
     }
     this.#members.noteQueue(snapshot);

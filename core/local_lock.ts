@@ -24,6 +24,8 @@ import type { Store } from "./store.ts";
 
 /** After how long a held lock starts to watch its own record, and does so again if the watch fails. */
 const WATCH_AFTER_MS = 1000;
+/** For how long after news of the queue a lock that is held is watched from its grant on: whoever comes next is known then. */
+const BUSY_MS = 5000;
 /** After how many refusals in a row the lock's record is written without the queue's, which has moved each time. */
 const QUEUE_MOVES = 2;
 /** Of how many that write at once the writes are spread, in times that one of them takes. */
@@ -61,6 +63,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** Whether somebody here waits for what others do: its watch may then cost something. */
   #waits = false;
   #watch: RecordWatch | undefined;
+  /** When news has told last who is queued. */
+  #toldMs = -Infinity;
   /** Before this a watch that has failed is not tried again for a hold that is only looked at. */
   #rewatchMs = -Infinity;
 
@@ -257,7 +261,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (footprint.isOpen && isQueueUnknown) return this.#look({ withQueue: true });
     // Before the record's own time is read: a process may be frozen between the two, and must count its lease from here.
     const at = now ?? momentOf(this.clock);
-    members.lookAt(at.monotonic);
+    members.lookAt(at);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, at));
     if (next.needsQueue) return this.#look({ withQueue: true });
     if (next.lock !== undefined || next.queue !== undefined) {
@@ -440,7 +444,11 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (holds.length === 0 && version === null) return this.#fallIdle();
     // Who is queued behind a hold must be known when it is given back.
     if (record.queue !== undefined && queue === undefined) return this.#look({ withQueue: true });
-    if (holds.length === 1 && record.holders.length === 1) return this.arm(now);
+    if (holds.length === 1 && record.holders.length === 1) {
+      // Who gives it back without knowing who has joined the queue is refused.
+      if (now.monotonic - this.#toldMs < BUSY_MS) this.#startWatch({ isIdle: true });
+      return this.arm(now);
+    }
     this.run();
   }
 
@@ -545,6 +553,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
 
   hearNews(): void {
     if (this.#watch === undefined) return;
+    if (this.#watch.isToldOfQueue) this.#toldMs = this.clock.monotonicMs();
     const offered = this.#knowledge.hear(this.#watch);
     if (offered !== undefined) this.#know(offered, this.#knowledge.askedMs);
   }

@@ -1,7 +1,9 @@
+import { type Moment, spanMs } from "./clock.ts";
 import type { Departure, Hold } from "./hold.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { ModeChange as Change } from "./mode_change.ts";
 import type { Claim, Intent, Members, ModeChange, Remainder } from "./record/members.ts";
+import { localTurnMs } from "./record/queue.ts";
 import type { Holder, LockRecord, QueueEntry } from "./record/record.ts";
 import type { Request } from "./request.ts";
 
@@ -40,7 +42,7 @@ export class LocalMembers implements Members {
   /** Whether one of our holds is to be renewed by the current plan: those beside it are renewed with it. */
   #renews = false;
   /** When the records were last looked at. */
-  #atMs = -Infinity;
+  #at: Moment = { monotonic: -Infinity, wall: -Infinity };
   /** When the last request came that may not wait. */
   lastTryMs = -Infinity;
   readonly #of: NamingParticipant;
@@ -82,10 +84,19 @@ export class LocalMembers implements Members {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
     const departure = this.#departureOf(holder);
-    if (departure !== undefined) return departure.remainder(this.#atMs) === undefined ? "leave" : "remain";
+    if (departure !== undefined) {
+      return departure.remainder(this.#at.monotonic) === undefined ? "leave" : "remain";
+    }
     if (!this.#of.owns(token)) return this.#restorerOf(token) === undefined ? "foreign" : "restore";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
+  }
+
+  get keepsTurn(): boolean {
+    return !this.holdsBack && this.departures.length > 0 &&
+      this.departures.every(({ hold }) =>
+        spanMs(hold.turnSince, this.#at) < localTurnMs(hold.lock.store.backend.graceMs)
+      );
   }
 
   claimOf(holder: Holder): Claim {
@@ -97,11 +108,11 @@ export class LocalMembers implements Members {
   }
 
   leaseMsOf(holder: Holder): number {
-    return this.holdOf(holder)!.leaseMsAt(this.#atMs);
+    return this.holdOf(holder)!.leaseMsAt(this.#at.monotonic);
   }
 
   remainderOf(holder: Holder): Remainder {
-    return this.#departureOf(holder)!.remainder(this.#atMs)!;
+    return this.#departureOf(holder)!.remainder(this.#at.monotonic)!;
   }
 
   changeOf(holder: Holder): ModeChange | undefined {
@@ -109,10 +120,10 @@ export class LocalMembers implements Members {
   }
 
   /** A look at the records begins: what is due by now is to be renewed. */
-  lookAt(atMs: number): void {
-    this.#atMs = atMs;
+  lookAt(at: Moment): void {
+    this.#at = at;
     this.#renews = false;
-    for (const { renewAtMs } of this.holds) this.#renews ||= renewAtMs <= atMs;
+    for (const { renewAtMs } of this.holds) this.#renews ||= renewAtMs <= at.monotonic;
   }
 
   /** What is under way to change how a hold is held. */
