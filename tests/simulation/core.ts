@@ -17,6 +17,7 @@ export { lock } from "../../core/forms.ts";
 export { forceRelease } from "../../core/operators/api.ts";
 export { proofsOf } from "../../core/guard.ts";
 export { admits, type Mode } from "../../core/record/modes.ts";
+export { localTurnMs } from "../../core/record/queue.ts";
 export { lockIn, queueIn } from "../../core/record/codec.ts";
 export {
   FREE,

@@ -9,6 +9,7 @@ import {
   isInTransit,
   isKept,
   keptTokenOf,
+  localTurnMs,
   lockKeyOf,
   MAX_QUEUE,
   type Mode,
@@ -98,6 +99,8 @@ interface Lock {
   readonly evictions: Map<string, "stolen" | "forced">;
   /** Grants that nobody in the record owes an end to, and that may still be believed in. */
   believed: Grant[];
+  /** Who has held it since when without a break. */
+  turn: { readonly secret: string; readonly sinceMs: number } | undefined;
   /** When its last holder was named. */
   namedMs: number;
   /** To whom it is offered now. */
@@ -585,6 +588,12 @@ export class Invariants {
     const place = waiting.indexOf(ask);
     const id = idOf(hold);
     const by = lock.named.get(id);
+    const secret = secretOf(hold.token);
+    // The release of one has granted it to another of the same participant: that is one turn.
+    const goesOn = by?.before.lock.holders.some((was) =>
+      secretOf(was.token) === secret && lock.grants.has(idOf(was))
+    );
+    if (lock.turn?.secret !== secret || !goesOn) lock.turn = { secret, sinceMs: process.now };
     if (place >= 0) {
       // What the same commit has granted to one before it may have been over when the answer came: that one asks again.
       const isOver = (earlier: Ask) =>
@@ -884,6 +893,12 @@ export class Invariants {
     if (place < 0 && offeredTo !== undefined && !wrote.queue) {
       return this.mark("offered to a process that had just left the queue");
     }
+    // Who has had it only briefly may pass it on among its own first.
+    const { turn } = lock;
+    const isItsTurn = offeredTo === undefined && turn?.secret === secretOf(token) &&
+      before.holders.length > 0 && before.holders.every(({ token }) => secretOf(token) === turn?.secret) &&
+      request.madeMs - turn!.sinceMs <= 1.02 * localTurnMs(this.#schedule.graceMs) + 5;
+    if (isItsTurn) return this.mark("passed on within a turn");
     let waiting = false;
     for (const entry of ahead) {
       // A commit that leaves the queue out, as it has moved again and again, cannot know who has just come.
@@ -1021,6 +1036,7 @@ export class Invariants {
         removals: new Map(),
         evictions: new Map(),
         believed: [],
+        turn: undefined,
         namedMs: 0,
         offeredTo: undefined,
         freeMs: 0,

@@ -31,6 +31,7 @@ export const MARKS = {
   "a lease extended too late": FAULTY,
   "warned: a renewal is late": FAULTY,
   "handed on by its release": EVERY,
+  "passed on within a turn": EVERY,
   "handed on to another process": EVERY,
   "an offer adopted": EVERY,
   "an offer confirmed first": EVERY,
