@@ -1,4 +1,5 @@
 import type { Departure, Hold } from "./hold.ts";
+import { Line } from "./line.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { ModeChange as Change } from "./mode_change.ts";
 import type { Claim, Intent, Members, ModeChange, Remainder } from "./record/members.ts";
@@ -19,7 +20,7 @@ export interface NamingParticipant {
 
 /** All of this process that have to do with one lock: they want it, hold it, or are giving it back. */
 export class LocalMembers implements Members {
-  readonly requests = new Set<Request>();
+  readonly requests: Line<Request> = new Line();
   holds: readonly Hold[] = NONE;
   departures: readonly Departure[] = NONE;
   queuedIn: string | undefined;
@@ -148,8 +149,7 @@ export class LocalMembers implements Members {
   // Those that want it.
 
   get firstRequest(): Request | undefined {
-    const [first] = this.requests;
-    return first;
+    return this.requests.first;
   }
 
   /** Whether some of them may not wait. */
@@ -183,6 +183,7 @@ export class LocalMembers implements Members {
   }
 
   #requestOf(token: string): Request | undefined {
+    if (this.requests.size === 0) return undefined;
     for (const request of this.requests) if (request.token === token) return request;
   }
 

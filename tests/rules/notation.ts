@@ -238,6 +238,7 @@ export function members(text: string): Members {
   return {
     participant,
     requests,
+    firstRequest: requests[0],
     patienceMs: patienceMs === Infinity ? undefined : patienceMs,
     queuedIn: parts.includes("queued") ? QUEUE : undefined,
     leavesQueueOut: parts.includes("refused"),
