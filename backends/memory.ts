@@ -130,6 +130,7 @@ export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
   const { timeOrigin } = performance;
   const now = () => timeOrigin + performance.now();
   return {
+    namespace: "memory",
     read: (keys) => Promise.resolve(keys.map((key) => store.get(key, now()))),
     commit: (changes) => Promise.resolve(store.commit(changes, now())),
     watch: (key, options) => watch(store, key, now, options),

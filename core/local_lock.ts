@@ -24,6 +24,8 @@ import type { Store } from "./store.ts";
 
 /** After how long a held lock starts to watch its own record, and does so again if the watch fails. */
 const WATCH_AFTER_MS = 1000;
+/** For how long after news of the queue a lock that is held is watched from its grant on: whoever comes next is known then. */
+const BUSY_MS = 5000;
 /** After how many refusals in a row the lock's record is written without the queue's, which has moved each time. */
 const QUEUE_MOVES = 2;
 /** Of how many that write at once the writes are spread, in times that one of them takes. */
@@ -61,6 +63,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** Whether somebody here waits for what others do: its watch may then cost something. */
   #waits = false;
   #watch: RecordWatch | undefined;
+  /** When news has told last who is queued. */
+  #toldMs = -Infinity;
   /** Before this a watch that has failed is not tried again for a hold that is only looked at. */
   #rewatchMs = -Infinity;
 
@@ -84,7 +88,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const members = this.#members;
     const now = momentOf(this.clock);
     const token = this.#participant.newToken();
-    const request = new Request(this, { identifier, options, token, startedMs: now.monotonic, done });
+    const entry = options.ownEntry === undefined ? undefined : this.#participant.newEntryName();
+    const request = new Request(this, { identifier, options, token, entry, startedMs: now.monotonic, done });
     const isFirst = members.requests.size === 0;
     members.addRequest(request);
     request.start();
@@ -95,7 +100,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (waitForMs !== undefined && members.holds.length > 0) {
       if (this.#conversation.question === undefined) this.#knowledge.drop();
     } // One more behind others that wait changes nothing, unless it wants to know at once, or is less patient.
-    else if (!isFirst && mayWait && stealAfterMs === undefined) return;
+    else if (!isFirst && mayWait && stealAfterMs === undefined && entry === undefined) return;
     this.run(now);
   }
 
@@ -165,6 +170,11 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     );
   }
 
+  /** Those that wait here in entries of their own, or before the queue. */
+  get inOrder(): readonly Request[] {
+    return [...this.#members.owners].filter(({ mayWait }) => mayWait);
+  }
+
   /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
   get isLeaving(): boolean {
     return this.isBusy && this.#members.requests.size === 0;
@@ -200,6 +210,10 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const isSecond = this.#members.changes.some((other) => other !== change && other.to === "exclusive");
     if (isSecond && change.to === "exclusive") return change.refuseAsSecond();
     if (!change.mayWait) this.#members.lastTryMs = change.startedMs;
+    this.run();
+  }
+
+  renew(): void {
     this.run();
   }
 
@@ -247,7 +261,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (footprint.isOpen && isQueueUnknown) return this.#look({ withQueue: true });
     // Before the record's own time is read: a process may be frozen between the two, and must count its lease from here.
     const at = now ?? momentOf(this.clock);
-    members.lookAt(at.monotonic);
+    members.lookAt(at);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, at));
     if (next.needsQueue) return this.#look({ withQueue: true });
     if (next.lock !== undefined || next.queue !== undefined) {
@@ -277,7 +291,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { hasTries, lastTryMs, departures } = this.#members;
     const { snapshot, askedMs } = this.#knowledge;
     if (snapshot === undefined) {
-      const isBet = this.#isFresh && departures.length === 0 && !footprint.isOpen;
+      const isBet = this.#isFresh && departures.length === 0 && !footprint.isOpen &&
+        !this.#members.onlyRestores;
       return isBet ? nothingAt(this.key) : undefined;
     }
     // Whether what may have been left is there, and whether the lock is taken, only the store can say.
@@ -292,18 +307,17 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
 
   /** Whether somebody here is about to join or leave the queue, may be in it, or is to pass the lock on to the first in it. */
   get #isAboutQueue(): boolean {
-    const { departures, requests, queuedIn } = this.#members;
+    const { departures, requests, isMoving } = this.#members;
     const { queue, holders } = this.#knowledge.lastSeen;
     if (queue === undefined) return requests.size > 0 && holders.length > 0;
-    return departures.length > 0 || (requests.size > 0) === (queuedIn === undefined);
+    return departures.length > 0 || isMoving;
   }
 
   #commit(snapshot: Snapshot, next: Plan, at: Moment): void {
     const members = this.#members;
-    const mine = next.queue?.entries.find(({ participant }) => participant === members.participant);
-    if (mine !== undefined) members.entryToken = mine.token;
+    const isJoining = members.noteEntries(next.queue?.entries ?? []).size > 0;
     // What may be left in the store if nobody here learns of the outcome.
-    const joining = mine && (members.firstRequest ?? members.holds[0]?.request);
+    const joining = isJoining ? members.firstRequest ?? members.holds[0]?.request : undefined;
     const trace = (next.grants?.[0]?.claim as Request | undefined) ?? joining;
     this.#ask(new Commit(at, { snapshot, plan: next, trace }));
   }
@@ -329,9 +343,11 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       if (written.mayBeEcho) this.#conversation.mayHaveDone(commit);
       // Who is no longer in the queue may have been offered the lock, whose record has not been asked for.
       const isOut = next.lock === undefined && written.snapshot !== undefined &&
-        members.isQueuedBy(snapshot) && !members.isQueuedBy(written.snapshot);
+        members.countIn(snapshot) > members.countIn(written.snapshot);
       this.#know(isOut ? undefined : written.snapshot, at.monotonic);
-      return this.#partFromRivals(at);
+      // Whose turn it is does not wait: after two refusals it leaves the queue to those that move it.
+      const isTurn = next.grants !== undefined && next.grants.length > 0;
+      return isOut || isTurn ? undefined : this.#partFromRivals(at);
     }
     const after = written.snapshot.lock.record;
     const { lock, grants } = next;
@@ -377,6 +393,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
         if (!request.mayWait && request.startedMs <= askedMs) request.refuse();
       }
     }
+    // For those that have no place yet there is none.
+    for (const request of members.owners) request.onPlaced();
     for (const change of changes) {
       if (refusesUpgrade) change.refuseAsSecond();
       else if (!change.mayWait && change.startedMs <= askedMs) change.refuse();
@@ -426,7 +444,11 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (holds.length === 0 && version === null) return this.#fallIdle();
     // Who is queued behind a hold must be known when it is given back.
     if (record.queue !== undefined && queue === undefined) return this.#look({ withQueue: true });
-    if (holds.length === 1 && record.holders.length === 1) return this.arm(now);
+    if (holds.length === 1 && record.holders.length === 1) {
+      // Who gives it back without knowing who has joined the queue is refused.
+      if (now.monotonic - this.#toldMs < BUSY_MS) this.#startWatch({ isIdle: true });
+      return this.arm(now);
+    }
     this.run();
   }
 
@@ -457,7 +479,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       dueMs = Math.min(dueMs, pauseMs);
     }
     for (const hold of this.#members.holds) {
-      dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));
+      dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);
       if (!isAsking) dueMs = Math.min(dueMs, Math.max(hold.renewAtMs, pauseMs));
       if (this.#matters(hold) && !this.#waits && !this.#watch?.isIdle) {
         dueMs = Math.min(dueMs, this.#watchAtMs(hold));
@@ -472,6 +494,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const members = this.#members;
     const now = this.clock.monotonicMs();
     members.expire();
+    for (const hold of members.holds) hold.checkLate(now);
     if (this.#conversation.expire(now)) return;
     if (!this.#waits && members.holds.some((hold) => this.#matters(hold) && now >= this.#watchAtMs(hold))) {
       // Who waited before it held goes on watching as before, for holds are mostly brief; this one is not.
@@ -530,6 +553,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
 
   hearNews(): void {
     if (this.#watch === undefined) return;
+    if (this.#watch.isToldOfQueue) this.#toldMs = this.clock.monotonicMs();
     const offered = this.#knowledge.hear(this.#watch);
     if (offered !== undefined) this.#know(offered, this.#knowledge.askedMs);
   }

@@ -1,8 +1,10 @@
+import { type Moment, spanMs } from "./clock.ts";
 import type { Departure, Hold } from "./hold.ts";
 import { Line } from "./line.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { ModeChange as Change } from "./mode_change.ts";
 import type { Claim, Intent, Members, ModeChange, Remainder } from "./record/members.ts";
+import { localTurnMs } from "./record/queue.ts";
 import type { Holder, LockRecord, QueueEntry } from "./record/record.ts";
 import type { Request } from "./request.ts";
 
@@ -16,6 +18,9 @@ export interface NamingParticipant {
   owns(token: string): boolean;
   newToken(): string;
   newQueueId(): string;
+  newEntryName(): string;
+  /** Whether a queue entry is of this process. */
+  isNameOf(entry: QueueEntry): boolean;
 }
 
 /** All of this process that have to do with one lock: they want it, hold it, or are giving it back. */
@@ -24,8 +29,10 @@ export class LocalMembers implements Members {
   holds: readonly Hold[] = NONE;
   departures: readonly Departure[] = NONE;
   queuedIn: string | undefined;
-  /** The token of our entry in the queue, or of the last that we have had. */
-  entryToken: string | undefined;
+  queuedAs: ReadonlySet<string> = new Set();
+  readonly isOurs: (entry: QueueEntry) => boolean;
+  /** The token of the process's entry in the queue, or of the last that it has had. */
+  #entryToken: string | undefined;
   leavesQueueOut = false;
   holdsBack = false;
   staysOut = false;
@@ -36,17 +43,22 @@ export class LocalMembers implements Members {
   /** Whether one of our holds is to be renewed by the current plan: those beside it are renewed with it. */
   #renews = false;
   /** When the records were last looked at. */
-  #atMs = -Infinity;
+  #at: Moment = { monotonic: -Infinity, wall: -Infinity };
   /** When the last request came that may not wait. */
   lastTryMs = -Infinity;
   readonly #of: NamingParticipant;
   /** How many requests may not wait. */
   #tries = 0;
+  /** How many requests take up what was handed over. */
+  #restores = 0;
+  /** Those that have entries of their own in the queue. */
+  readonly #owners = new Map<string, Request>();
   /** How many requests that may wait want a holder evicted after which time. */
   #patience: Map<number, number> | undefined;
 
   constructor(participant: NamingParticipant) {
     this.#of = participant;
+    this.isOurs = (entry) => participant.isNameOf(entry);
   }
 
   get participant(): string {
@@ -73,20 +85,35 @@ export class LocalMembers implements Members {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
     const departure = this.#departureOf(holder);
-    if (departure !== undefined) return departure.remainder(this.#atMs) === undefined ? "leave" : "remain";
-    if (!this.#of.owns(token)) return "foreign";
+    if (departure !== undefined) {
+      return departure.remainder(this.#at.monotonic) === undefined ? "leave" : "remain";
+    }
+    if (!this.#of.owns(token)) return this.#restorerOf(token) === undefined ? "foreign" : "restore";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
+  }
+
+  get keepsTurn(): boolean {
+    return !this.holdsBack && this.departures.length > 0 &&
+      this.departures.every(({ hold }) =>
+        spanMs(hold.turnSince, this.#at) < localTurnMs(hold.lock.store.backend.graceMs)
+      );
   }
 
   claimOf(holder: Holder): Claim {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return hold.request;
-    return (holder.offeredTo === undefined ? this.#requestOf(holder.token) : this.firstRequest)!;
+    const { token, offeredTo } = holder;
+    if (offeredTo !== undefined) return this.offeredOf(holder)!;
+    return (this.#restorerOf(token) ?? this.#requestOf(token))!;
+  }
+
+  leaseMsOf(holder: Holder): number {
+    return this.holdOf(holder)!.leaseMsAt(this.#at.monotonic);
   }
 
   remainderOf(holder: Holder): Remainder {
-    return this.#departureOf(holder)!.remainder(this.#atMs)!;
+    return this.#departureOf(holder)!.remainder(this.#at.monotonic)!;
   }
 
   changeOf(holder: Holder): ModeChange | undefined {
@@ -94,10 +121,10 @@ export class LocalMembers implements Members {
   }
 
   /** A look at the records begins: what is due by now is to be renewed. */
-  lookAt(atMs: number): void {
-    this.#atMs = atMs;
+  lookAt(at: Moment): void {
+    this.#at = at;
     this.#renews = false;
-    for (const { renewAtMs } of this.holds) this.#renews ||= renewAtMs <= atMs;
+    for (const { renewAtMs } of this.holds) this.#renews ||= renewAtMs <= at.monotonic;
   }
 
   /** What is under way to change how a hold is held. */
@@ -123,9 +150,9 @@ export class LocalMembers implements Members {
       this.#noteAhead(NONE);
     } else if (queue !== undefined) {
       const entries = queue.record.id === record.queue ? queue.record.entries : [];
-      const mine = entries.find(({ participant }) => participant === this.participant);
-      this.queuedIn = mine && record.queue;
-      if (mine !== undefined) this.entryToken = mine.token;
+      this.queuedAs = this.noteEntries(entries);
+      this.queuedIn = this.queuedAs.size > 0 ? record.queue : undefined;
+      for (const name of this.queuedAs) this.#owners.get(name)?.onPlaced();
       this.#noteAhead(entries);
     } else if (this.queuedIn !== record.queue) this.queuedIn = undefined;
   }
@@ -141,15 +168,66 @@ export class LocalMembers implements Members {
     return this.#ahead === undefined || this.#ahead.has(participant);
   }
 
-  /** Whether the queue, as it was seen here, has an entry for us. */
-  isQueuedBy({ queue }: Snapshot): boolean {
-    return queue?.record.entries.some(({ participant }) => participant === this.participant) === true;
+  /** Takes note of our entries in a queue, which offers to them will name: what they are called. */
+  noteEntries(entries: readonly QueueEntry[]): ReadonlySet<string> {
+    const names = new Set<string>();
+    for (const entry of entries) {
+      if (!this.isOurs(entry)) continue;
+      const { participant, token } = entry;
+      names.add(participant);
+      if (participant === this.participant) this.#entryToken = token;
+      else {
+        const request = this.#requestIn(participant);
+        if (request !== undefined) request.entryToken = token;
+      }
+    }
+    return names;
+  }
+
+  /** How many entries the queue, as it was seen here, has for us. */
+  countIn({ queue }: Snapshot): number {
+    return queue === undefined ? 0 : queue.record.entries.filter(this.isOurs).length;
+  }
+
+  /** Whether somebody here is about to join the queue, or to leave it. */
+  get isMoving(): boolean {
+    if (this.queuedIn === undefined || this.requests.size === 0) {
+      return (this.requests.size > 0) === (this.queuedIn === undefined);
+    }
+    const owners = this.#owners;
+    const shares = owners.size < this.requests.size;
+    if (this.queuedAs.size !== owners.size + (shares ? 1 : 0)) return true;
+    if (shares && !this.queuedAs.has(this.participant)) return true;
+    for (const name of owners.keys()) if (!this.queuedAs.has(name)) return true;
+    return false;
+  }
+
+  /** The first request that waits in this entry. */
+  #requestIn(name: string): Request | undefined {
+    if (name !== this.participant) return this.#owners.get(name);
+    for (const request of this.requests) {
+      if (request.entry === undefined && request.restores === undefined) return request;
+    }
   }
 
   // Those that want it.
 
+  /** Those that have entries of their own in the queue, or are to have them. */
+  get owners(): Iterable<Request> {
+    return this.#owners.values();
+  }
+
+  /** The first that wants the lock: one that takes up what was handed over is content with nothing else. */
   get firstRequest(): Request | undefined {
-    return this.requests.first;
+    const { first } = this.requests;
+    if (first === undefined || first.restores === undefined) return first;
+    for (const request of this.requests) if (request.restores === undefined) return request;
+    return undefined;
+  }
+
+  /** Whether all that is wanted is to take up what was handed over: there is nothing to bet on. */
+  get onlyRestores(): boolean {
+    return this.#restores > 0 && this.#restores === this.requests.size;
   }
 
   /** Whether some of them may not wait. */
@@ -161,6 +239,12 @@ export class LocalMembers implements Members {
 
   addRequest(request: Request): void {
     this.requests.add(request);
+    if (request.goesFirst) {
+      for (const other of [...this.requests]) {
+        // It goes behind this one.
+        if (!other.goesFirst && this.requests.delete(other)) this.requests.add(other);
+      }
+    }
     this.#count(request, 1);
     if (!request.mayWait) this.lastTryMs = request.startedMs;
   }
@@ -172,7 +256,13 @@ export class LocalMembers implements Members {
     return true;
   }
 
-  #count({ mayWait, stealAfterMs }: Request, by: number): void {
+  #count(request: Request, by: number): void {
+    const { mayWait, stealAfterMs, restores } = request;
+    if (restores !== undefined) this.#restores += by;
+    if (request.entry !== undefined) {
+      if (by > 0) this.#owners.set(request.entry, request);
+      else this.#owners.delete(request.entry);
+    }
     if (!mayWait) this.#tries += by;
     else if (stealAfterMs !== undefined) {
       this.#patience ??= new Map();
@@ -187,19 +277,33 @@ export class LocalMembers implements Members {
     for (const request of this.requests) if (request.token === token) return request;
   }
 
+  /** The first request that takes up the hold of this token, unless it may not have it before it can have others, too. */
+  #restorerOf(token: string): Request | undefined {
+    if (this.#restores === 0 || this.holdsBack) return undefined;
+    for (const request of this.requests) if (request.restores === token) return request;
+  }
+
+  /** Whether this was offered to an entry that we have in the queue, and somebody here wants it. */
+  isOfferWanted(holder: Holder): boolean {
+    return this.offeredOf(holder) !== undefined;
+  }
+
   /**
-   * Whether this was offered to the entry that we have in the queue, and somebody here wants it. The entry may still be
-   * there when it has been taken, if the queue was left out.
+   * The request here that is next where this was offered to an entry that we have in the queue. The entry may still be
+   * there when the offer has been taken, if the queue was left out.
    */
-  isOfferWanted({ token, fence }: Holder): boolean {
-    return token === this.entryToken && fence !== this.#takenFence && this.requests.size > 0;
+  offeredOf({ token, fence, offeredTo }: Holder): Request | undefined {
+    const request = offeredTo === undefined ? undefined : this.#requestIn(offeredTo);
+    const entryToken = request?.entry === undefined ? this.#entryToken : request.entryToken;
+    return token === entryToken && fence !== this.#takenFence ? request : undefined;
   }
 
   /** What was offered to us is held now. */
-  onOfferTaken({ fence }: Holder): void {
-    this.entryToken = undefined;
+  onOfferTaken({ fence, offeredTo }: Holder): void {
+    if (offeredTo === this.participant) this.#entryToken = undefined;
     this.#takenFence = fence;
-    this.queuedIn = undefined;
+    this.queuedAs = new Set([...this.queuedAs].filter((name) => name !== offeredTo));
+    if (this.queuedAs.size === 0) this.queuedIn = undefined;
   }
 
   /** The holder that is of this process, although nobody here owns it or is giving it back. */
@@ -233,7 +337,8 @@ export class LocalMembers implements Members {
 
   /** The shortest lease that anybody here counts on. */
   get leastLeaseMs(): number {
-    let leastMs = this.firstRequest?.leaseMs ?? Infinity;
+    const [first] = this.requests;
+    let leastMs = first?.leaseMs ?? Infinity;
     for (const { options } of this.holds) leastMs = Math.min(leastMs, options.leaseMs);
     for (const { hold } of this.departures) leastMs = Math.min(leastMs, hold.options.leaseMs);
     return leastMs;

@@ -15,6 +15,8 @@ export class Outcomes {
   readonly #members: LocalMembers;
   /** Whether the last hold here was over in less time than it takes until an offer is confirmed. */
   #isBrief = false;
+  /** Since when the lock has been held here whose hold the last commit has taken out. */
+  #turnSince: Moment | undefined;
 
   constructor(lock: HeldLock, members: LocalMembers) {
     this.#lock = lock;
@@ -29,18 +31,18 @@ export class Outcomes {
   /** A commit of ours has replaced one record by another. */
   onWritten(before: LockRecord, after: LockRecord, at: Moment): void {
     const members = this.#members;
+    this.#turnSince = undefined;
     for (const departure of members.departures) {
       // One that was stolen here, and let go of while that was under way, was not released.
       const { hold } = departure;
       if (!isTakenOut(hold, before, after) || lossOf(after, hold.token) !== "expired") continue;
+      this.#turnSince = hold.turnSince;
       members.dropDeparture(departure);
       departure.onReleased();
     }
     for (const hold of members.holds) {
-      const [was, is] = [holderIn(before, hold), holderIn(after, hold)];
-      const isWritten = was !== undefined && is !== undefined &&
-        (was.renewals !== is.renewals || was.fence !== is.fence);
-      if (isWritten) hold.onRenewed(at);
+      const forMs = renewedMs(hold, before, after);
+      if (forMs !== undefined) hold.onRenewed({ from: at, forMs });
     }
   }
 
@@ -61,10 +63,9 @@ export class Outcomes {
     const forMs = request.leaseMs;
     if (spanMs(at, answered) >= forMs) return request.onLateGrant();
     const lease = { from: at, forMs };
-    this.#hold(
-      request,
-      new Hold(this.#lock, { request, token, fence, lease, grantedMs: answered.monotonic }),
-    );
+    const turnSince = this.#turnSince;
+    const granted = answered;
+    this.#hold(request, new Hold(this.#lock, { request, token, fence, lease, granted, turnSince }));
   }
 
   /** The store has shown this record: what of ours it does not name is over, and what it offers to us is taken. */
@@ -100,22 +101,30 @@ export class Outcomes {
     if (members.holdOf(holder) !== undefined) return;
     const from = momentOf(this.#lock.clock);
     const { backend, clockErrorMs } = this.#lock.store;
-    const request = members.firstRequest!;
+    const request = members.offeredOf(holder)!;
     const leftMs = expiresAt - clockErrorMs - backend.now() - sleptMs(asked, from);
     // No offer is longer: one who reads tokens and sends messages must not make us believe in it for a whole lease.
     const forMs = Math.min(leftMs, request.leaseMs, offerMs(backend.graceMs));
     // One that wants it in another way than the one that was queued may not have it; readers have it together.
-    if (!isSameMode(holder, request) || (request.mode === "shared" && members.requests.size > 1)) return;
+    const isShared = request.mode === "shared" && request.entry === undefined && members.requests.size > 1;
+    if (!isSameMode(holder, request) || isShared) return;
     if (!(forMs > leaseMs / 3)) return;
     members.onOfferTaken(holder);
     const lease = { from, forMs };
-    this.#hold(request, new Hold(this.#lock, { request, token, fence, lease, grantedMs: from.monotonic }));
+    this.#hold(request, new Hold(this.#lock, { request, token, fence, lease, granted: from }));
   }
 
   #hold(request: Request, hold: Hold): void {
     this.#members.addHold(hold);
     request.grant(hold);
   }
+}
+
+/** For how long a commit has renewed a hold, if it has. */
+export function renewedMs(hold: Hold, before: LockRecord, after: LockRecord): number | undefined {
+  const [was, is] = [holderIn(before, hold), holderIn(after, hold)];
+  if (was === undefined || is === undefined) return undefined;
+  return was.renewals !== is.renewals || was.fence !== is.fence ? is.leaseMs : undefined;
 }
 
 /** Whether the hold was in the record, and is not any more. */

@@ -52,6 +52,9 @@ export class Request implements Claim {
   readonly token: string;
   readonly identifier: string;
   readonly options: CheckedOptions;
+  readonly entry: string | undefined;
+  /** The token of the entry that it has of its own in the queue, or of the last that it has had. */
+  entryToken: string | undefined;
   readonly turnMs: number | undefined;
   readonly startedMs: number;
   /** How many of its grants came after their lease had ended. */
@@ -67,10 +70,11 @@ export class Request implements Claim {
 
   constructor(
     lock: RequestedLock,
-    { identifier, options, token, startedMs, done, turnMs }: {
+    { identifier, options, token, entry, startedMs, done, turnMs }: {
       readonly identifier: string;
       readonly options: CheckedOptions;
       readonly token: string;
+      readonly entry?: string | undefined;
       readonly startedMs: number;
       readonly done: Done;
       readonly turnMs?: number;
@@ -81,6 +85,7 @@ export class Request implements Claim {
     this.identifier = identifier;
     this.options = options;
     this.token = token;
+    this.entry = entry;
     this.turnMs = turnMs;
     this.startedMs = startedMs;
   }
@@ -95,6 +100,8 @@ export class Request implements Claim {
       // A listener of the start may have aborted it.
       if (signal.aborted) return cancel();
     }
+    // What takes up a lock waits for nothing but the store, see `#patienceMs`.
+    if (this.restores !== undefined) return;
     if (!mayWait) this.#limit(Math.min(TRY_TIMEOUT_MS, leaseMs));
     else if (waitForMs !== undefined) this.#limit(waitForMs);
   }
@@ -127,6 +134,14 @@ export class Request implements Claim {
     return this.options.mayWait;
   }
 
+  get restores(): string | undefined {
+    return this.options.restores;
+  }
+
+  get goesFirst(): boolean {
+    return this.options.goesFirst === true;
+  }
+
   /** Whether it has no outcome yet. */
   get isWaiting(): boolean {
     return this.#state === "waiting";
@@ -140,6 +155,11 @@ export class Request implements Claim {
   get event(): LockEvent {
     const { id, identifier, options: { kind, label } } = this;
     return { id, identifier, kind, label };
+  }
+
+  /** It has its own place in the queue, or there is none for it. */
+  onPlaced(): void {
+    this.options.ownEntry?.onPlaced();
   }
 
   /** The lock is ours. */
@@ -184,8 +204,14 @@ export class Request implements Claim {
   retryOrFail(error: unknown, sentMs: number): void {
     if (!isTransient(error)) return this.fail(error);
     this.#troubledMs ??= Math.max(sentMs, this.startedMs);
-    const patienceMs = this.mayWait ? Math.max(this.leaseMs, OUTAGE_MS) : FIRST_ANSWER_MS;
-    if (this.#lock.clock.monotonicMs() - this.#troubledMs >= patienceMs) this.fail(error);
+    if (this.#lock.clock.monotonicMs() - this.#troubledMs >= this.#patienceMs) this.fail(error);
+  }
+
+  /** For how long the store may fail. */
+  get #patienceMs(): number {
+    // What takes up a lock may have done so, and to give up would then give back what no process can take up again.
+    const isPatient = this.mayWait || this.restores !== undefined;
+    return isPatient ? Math.max(this.leaseMs, OUTAGE_MS) : FIRST_ANSWER_MS;
   }
 
   get waitedMs(): number {

@@ -2,6 +2,7 @@ import { AssertionError } from "node:assert";
 import { systemClock } from "../core/clock.ts";
 import type { LockOptions } from "../mod.ts";
 import { within } from "../core/time_limit.ts";
+import { claimCases } from "./claim_cases.ts";
 import { failureCases } from "./failure_cases.ts";
 import { formCases } from "./form_cases.ts";
 import { holdCases } from "./hold_cases.ts";
@@ -13,6 +14,7 @@ import { stealingCases } from "./stealing_cases.ts";
 import { togetherCases } from "./together_cases.ts";
 import { storeCases } from "./store_cases.ts";
 import { waitingCases } from "./waiting_cases.ts";
+import { webLockCases } from "./web_lock_cases.ts";
 
 /** What {@linkcode testBackend} needs to know. */
 export interface BackendTest {
@@ -52,6 +54,8 @@ const rooms = [
   modeCases,
   stealingCases,
   togetherCases,
+  claimCases,
+  webLockCases,
   formCases,
   operatorCases,
   failureCases,

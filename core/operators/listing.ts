@@ -7,7 +7,7 @@ import { assertIdentifier, keyOf, lockKeyOf } from "../identifier.ts";
 import type { LockMode } from "../options.ts";
 import { participantOf } from "../participant.ts";
 import { lockIn } from "../record/codec.ts";
-import { isKept, type LockRecord, type QueueEntry } from "../record/record.ts";
+import { isInTransit, isKept, type LockRecord, type QueueEntry } from "../record/record.ts";
 
 /** How long one question of an operator to the store may take. */
 export const OPERATOR_TIMEOUT_MS = 10_000;
@@ -34,9 +34,14 @@ export interface ListedHolder extends HolderInfo, ListedMode {
   readonly fencingToken: string;
   /** Whether it has released the lock, which is kept until the end of this lease because of `holdAtLeastMs`. */
   readonly released: boolean;
+  /**
+   * Whether it has handed the lock over, and no process has taken it up yet: until the end of this lease one may. Label and
+   * fencing token are those of the process that has handed it over.
+   */
+  readonly handedOver: boolean;
 }
 
-/** One process in line, as {@linkcode locks} shows it. */
+/** One process in line, or one request of `@holdfast/lock/web-locks`, as {@linkcode locks} shows it. */
 export interface ListedWaiter extends ListedMode {
   /** The label its process gave, or `undefined`. */
   readonly label: string | undefined;
@@ -52,7 +57,7 @@ export interface ListedLock {
   readonly identifier: string;
   /** Who holds it; empty if it is free and others are in line. */
   readonly holders: readonly ListedHolder[];
-  /** Who is in line, first come first: one place per process. */
+  /** Who is in line, first come first: one place per process, and per request of `@holdfast/lock/web-locks`. */
   readonly waiters: readonly ListedWaiter[];
   /**
    * What is wrong with the record, if it is none that this version can read. Nobody can then acquire the lock until the
@@ -138,6 +143,7 @@ function shownLock(
         leaseLeftMs: Math.floor(Math.min(leaseMs, (expiresAt ?? since + leaseMs) - now)),
         fencingToken: fence!,
         released: isKept(holder),
+        handedOver: isInTransit(holder),
       };
     }),
     waiters: entries.map(({ label, mode, limit, permits = 1, since }) => ({

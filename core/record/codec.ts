@@ -40,6 +40,8 @@ export interface Writes {
   readonly queue?: QueueRecord | null;
   /** Whether they only take back a hold of the caller's own, which no clock has had a say in. */
   readonly isOwn?: boolean;
+  /** Whether the lock only passes from one to another of the caller's own. */
+  readonly staysHere?: boolean;
 }
 
 const NO_LOCK: Versioned<LockRecord> = { version: null, record: FREE };

@@ -20,6 +20,22 @@ export const CORE: readonly Mutant[] = [
     filter: "lines up behind",
   },
   {
+    law: "5: a process does not pass a lock on among its own for ever",
+    file: "core/members.ts",
+    from: "spanMs(hold.turnSince, this.#at) < localTurnMs(",
+    to: "spanMs(hold.turnSince, this.#at) < 1000 * localTurnMs(",
+    test: "tests/local_lock_test.ts",
+    filter: "passed on within a process",
+  },
+  {
+    law: "5: what was passed on within a process is one turn",
+    file: "core/outcomes.ts",
+    from: "this.#turnSince = hold.turnSince;",
+    to: "",
+    test: "tests/local_lock_test.ts",
+    filter: "passed on within a process",
+  },
+  {
     law: "5: those beside a full queue are not woken by every hand-over",
     file: "core/knowledge.ts",
     from: "return news.queue === (this.#outside === undefined ? this.#members.queuedIn : known.queue);",
@@ -116,8 +132,8 @@ export const CORE: readonly Mutant[] = [
   {
     law: "5: first come, first served within a process",
     file: "core/members.ts",
-    from: "return this.requests.first;",
-    to: "return [...this.requests].at(-1);",
+    from: "for (const request of this.requests) {\n      if (request.entry === undefined",
+    to: "for (const request of [...this.requests].reverse()) {\n      if (request.entry === undefined",
     test: "tests/local_lock_test.ts",
     filter: "an offer is for the first",
   },
@@ -214,7 +230,7 @@ export const CORE: readonly Mutant[] = [
   },
   {
     law: "7: a database that cannot be opened fails by name",
-    file: "core/lock.ts",
+    file: "core/arrivals.ts",
     from: 'throw error instanceof LockBackendError ? backendError(identifier, "acquire", error) : error;',
     to: "throw error;",
     test: "tests/programs_test.ts",
@@ -438,8 +454,8 @@ export const CORE: readonly Mutant[] = [
   {
     law: "1: a renewal that hangs keeps nobody from being told",
     file: "core/local_lock.ts",
-    from: "dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));",
-    to: "if (!isAsking) dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));",
+    from: "dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);",
+    to: "if (!isAsking) dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);",
     test: "tests/local_lock_test.ts",
     filter: "a renewal that hangs",
   },

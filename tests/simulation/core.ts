@@ -4,21 +4,25 @@ import type { LockBackend } from "../../core/backend.ts";
 import type { Clock } from "../../core/clock.ts";
 import type { Hold, Proof } from "../../core/hold.ts";
 import { type Participant, participantOf } from "../../core/participant.ts";
+import { checkOptions, type LockOptions } from "../../core/options.ts";
 import { Request } from "../../core/request.ts";
 
 export type { Hold, Participant, Proof };
 
 export { cleanup } from "../../core/operators/cleanup.ts";
 export { keyOf, lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
-export { Lock } from "../../core/lock.ts";
+export { holdOf, Lock } from "../../core/lock.ts";
+export { readClaim } from "../../core/claim.ts";
 export { lock } from "../../core/forms.ts";
 export { forceRelease } from "../../core/operators/api.ts";
 export { proofsOf } from "../../core/guard.ts";
 export { admits, type Mode } from "../../core/record/modes.ts";
+export { localTurnMs } from "../../core/record/queue.ts";
 export { lockIn, queueIn } from "../../core/record/codec.ts";
 export {
   FREE,
   type Holder,
+  isInTransit,
   isKept,
   keptTokenOf,
   type LockRecord,
@@ -31,6 +35,33 @@ export {
 /** Makes a participant that shares `backend`, on a clock of its own: all public forms find it by its backend. */
 export function participate(backend: LockBackend, clock: Clock): Participant {
   return participantOf(backend, clock);
+}
+
+/** Asks for a lock as `./web-locks` does: with a queue entry of its own, or before the queue. */
+export function acquireInOrder(
+  participant: Participant,
+  { identifier, key, options, goesFirst }: {
+    readonly identifier: string;
+    readonly key: string;
+    readonly options: LockOptions;
+    readonly goesFirst: boolean;
+  },
+): Promise<Hold> {
+  const ownEntry = { onPlaced: () => {} };
+  return new Promise((resolve, reject) => {
+    const asked = { identifier, key, options: { ...checkOptions(options), ownEntry, goesFirst } };
+    participant.acquire(asked, (hold, error) => hold === undefined ? reject(error) : resolve(hold));
+  });
+}
+
+/** The participant of a queue entry, which may be that of one of its requests. */
+export function participantIn(entryName: string): string {
+  return entryName.slice(0, UUID_UNITS);
+}
+
+/** What the queue entry is called that a request has of its own, by its number; `undefined` if it has none. */
+export function entryOf(request: number | undefined): string | undefined {
+  return request === undefined ? undefined : entries.get(request);
 }
 
 /** The part of a token that names the participant whose request or entry it is of. */
@@ -51,15 +82,20 @@ export const granted = new Map<number, Hold>();
 /** The numbers of the requests, by their tokens. */
 const numbers = new Map<string, number>();
 
+/** The names of their queue entries, by the numbers of the requests that have entries of their own. */
+const entries = new Map<number, string>();
+
 /** Forgets all requests and holds of a run. */
 export function forgetAll(): void {
   granted.clear();
   numbers.clear();
+  entries.clear();
 }
 
 const { grant, start } = Request.prototype;
 Request.prototype.start = function () {
   numbers.set(this.token, this.id);
+  if (this.entry !== undefined) entries.set(this.id, this.entry);
   start.call(this);
 };
 Request.prototype.grant = function (hold) {

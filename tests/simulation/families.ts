@@ -50,6 +50,8 @@ function staged(schedule: Schedule, slow: number, callers: readonly Partial<Roun
     writes: 0,
     ends: "returns",
     abortsInside: false,
+    handOver: undefined,
+    extendMs: undefined,
   };
   return {
     ...schedule,
@@ -334,14 +336,15 @@ const TABLE: Record<FamilyName, Family> = {
   /** The first in the queue leaves it in the moment in which the lock is offered to it. */
   crossings: {
     weathers: ["calm", "rough"],
-    oneOf: 50,
+    oneOf: 30,
     shownBy: "cancelled while it was offered the lock",
     change: (schedule) => ({
       ...staged(schedule, 0, [
         [{ holdMs: 200 }],
-        [{ pauseMs: 50, abortAfterMs: 152 + some(schedule, 0) }],
+        [{ pauseMs: 50, abortAfterMs: 170 + some(schedule, 0) % 20 }],
         [{ pauseMs: 100 }],
       ]),
+      modes: undefined,
       prompt: true,
     }),
   },
@@ -393,6 +396,57 @@ const TABLE: Record<FamilyName, Family> = {
         ...[0, 1, 2].map((process) => fault("kill", 500 + 8 * some(schedule, process), process)),
         ...some(schedule, 3) % 2 > 0 ? [fault("cleanup", 200_000)] : [],
       ],
+    }),
+  },
+  /** Requests of several processes, each in an entry of its own: some leave just when others join, or a process dies. */
+  "own places": {
+    weathers: ["calm", "rough"],
+    oneOf: 25,
+    shownBy: "an offer to one of several of its process",
+    change: (schedule) => ({
+      ...staged(
+        schedule,
+        0,
+        Array.from({ length: 3 }, (_, process) =>
+          Array.from({ length: 4 }, (_, i) => ({
+            pauseMs: 7 * i + 2 * process + some(schedule, i),
+            holdMs: process + i === 0 ? 300 : some(schedule, process + i) % 20,
+            how: some(schedule, (process + i) % 4) % 8,
+            abortAfterMs: (schedule.seed >>> (4 * process + i)) % 4 > 0 ? undefined : 280 + some(schedule, i),
+          }))),
+      ),
+      own: "all",
+      modes: schedule.seed % 2 > 0 ? "exclusive" : "shared",
+    }),
+  },
+  /** Locks are handed over where many answers are lost, and each claim is delivered twice; others wait for them. */
+  "lost claims": {
+    weathers: ["rough"],
+    oneOf: 25,
+    shownBy: "a claim taken up",
+    change: (schedule) => ({
+      ...staged(
+        schedule,
+        0,
+        Array.from({ length: 3 }, (_, process) =>
+          Array.from({ length: 2 }, (_, i) => ({
+            pauseMs: 20 * process + some(schedule, i),
+            holdMs: some(schedule, process),
+            form: "acquire",
+            how: some(schedule, process + i) % 16,
+            handOver: {
+              leaseMs: 2000,
+              transitMs: some(schedule, process + i) % 9,
+              to: process + 1,
+              holdMs: some(schedule, 3),
+              againMs: some(schedule, 4) % 16,
+              abortAfterMs: some(schedule, process) % 4 > 0 ? undefined : some(schedule, i) % 16,
+            },
+          }))),
+      ),
+      claims: true,
+      network: { ...FAIR, push: schedule.network.push, loseAnswer: 0.2 },
+      modes: (["exclusive", "shared", "limits", "any"] as const)[schedule.seed % 4],
     }),
   },
   /** A hold is stolen by one of its own process, and whoever hears of that cancels the last one there. */

@@ -4,12 +4,16 @@ import type { LockEvents } from "../../core/events.ts";
 import type { Hold, Holder, LockRecord, Participant, QueueEntry, QueueRecord } from "./core.ts";
 import {
   admits,
+  entryOf,
   granted,
+  isInTransit,
   isKept,
   keptTokenOf,
+  localTurnMs,
   lockKeyOf,
   MAX_QUEUE,
   type Mode,
+  participantIn,
   requestOf,
   secretOf,
 } from "./core.ts";
@@ -38,6 +42,10 @@ export interface Ask {
   readonly participant: Participant;
   readonly key: string;
   readonly mayWait: boolean;
+  /** Whether it goes before the queue. */
+  readonly goesFirst: boolean;
+  /** The token of what it takes up, if that was handed over. */
+  readonly restores?: string;
   readonly holdAtLeastMs: number | undefined;
   readonly controller: AbortController;
   readonly askedMs: number;
@@ -64,6 +72,16 @@ export interface Grant {
   removal?: Request;
 }
 
+/** What has become of a hold that was handed over. */
+interface Claim {
+  /** Until when it is good, as the commit says that has handed it over. */
+  readonly untilMs: number;
+  readonly handedOver: Request;
+  /** The token of the hold that it has become. */
+  takenUpAs?: string;
+  takenUp?: Request;
+}
+
 /** What is known of one key. A hold is its token and its fencing token: `idOf` both. */
 interface Lock {
   /** The commit that has made each hold, and the last one that has named its token. */
@@ -81,6 +99,8 @@ interface Lock {
   readonly evictions: Map<string, "stolen" | "forced">;
   /** Grants that nobody in the record owes an end to, and that may still be believed in. */
   believed: Grant[];
+  /** Who has held it since when without a break. */
+  turn: { readonly secret: string; readonly sinceMs: number } | undefined;
   /** When its last holder was named. */
   namedMs: number;
   /** To whom it is offered now. */
@@ -89,6 +109,8 @@ interface Lock {
   freeMs: number;
   /** Until when each hold that has been released is kept. */
   readonly keptUntilMs: Map<string, number>;
+  /** What was handed over, by its token. */
+  readonly claims: Map<string, Claim>;
   /** Until when the holder in the record may believe that it holds. */
   leaseEndMs: number;
   /** Whether the store has failed somebody here, who then could not do what it had to. */
@@ -196,6 +218,30 @@ export class Invariants {
     grant.released = released;
   }
 
+  /** Its hold is handed over, under this token. */
+  onHandedOver({ key, process, grant }: Ask, token: string): void {
+    const claim = this.#lock(key).claims.get(token);
+    this.check(claim !== undefined, 2, `${process.name} was given a claim that was never in the record`);
+    if (grant !== undefined && claim?.handedOver.answer === "lost") {
+      this.mark("handed over, and the answer was lost");
+    }
+  }
+
+  /** What was asked of a claim has an outcome. */
+  onRestored({ key, process, restores, grant }: Ask, isTakenUp: boolean): void {
+    const claim = this.#lock(key).claims.get(restores!);
+    if (isTakenUp) {
+      const isIt = claim?.takenUpAs === grant?.hold.token;
+      if (this.#asked("exclusive")) this.check(isIt, 1, `${process.name} has taken up what another one has`);
+      if (claim?.takenUp?.answer === "lost") this.mark("taken up by a commit whose answer was lost");
+      return this.mark("a claim taken up");
+    }
+    if (claim?.takenUpAs !== undefined) this.mark("a claim that was delivered twice found nothing");
+    else if (claim !== undefined && this.#world.now > claim.untilMs) {
+      this.mark("a claim that came too late found nothing");
+    }
+  }
+
   /** A hold could not be changed. */
   onNotChanged(error: unknown): void {
     this.checkError(error);
@@ -284,8 +330,13 @@ export class Invariants {
     else if (name === "holdfast:bailed") this.#onBailed(ask, message as LockEvents["holdfast:bailed"]);
     else if (name === "holdfast:lost") {
       const { reason } = message as LockEvents["holdfast:lost"];
-      if (reason !== "released") this.mark(`lost: ${reason}`);
+      if (reason !== "released" && reason !== "handed-over") this.mark(`lost: ${reason}`);
       this.#onEnd(ask, "lost");
+    } else if (name === "holdfast:late") {
+      const { leftMs } = message as LockEvents["holdfast:late"];
+      const { hold } = ask.grant!;
+      this.check(hold.lost === undefined && leftMs >= 0, 2, `${ask.process.name} was warned of what is over`);
+      this.mark("warned: a renewal is late");
     } else if (name === "holdfast:mode-changed") {
       const { mode } = message as LockEvents["holdfast:mode-changed"];
       const by = this.#lock(ask.key).named.get(idOf(ask.grant!.hold));
@@ -321,6 +372,8 @@ export class Invariants {
     this.#lastVersion = version;
     if (before.isVoid && !after.isVoid) this.mark("a void queue swept");
     if (applied.wrote.lock) this.#onLockWritten(lock, applied);
+    const owners = after.entries.map(({ participant }) => participantIn(participant));
+    if (new Set(owners).size < owners.length) this.mark("several of one process in the queue");
     for (const { participant, token } of after.entries) {
       lock.entryTokens.add(token);
       if (!before.entries.some((entry) => entry.participant === participant)) {
@@ -345,13 +398,14 @@ export class Invariants {
     for (const holder of changed) this.#onChanged(lock, holder, applied);
     const isNew = (holder: Holder) => !before.holders.some(isSame(holder));
     const granted = after.holders.filter((holder) =>
-      isNew(holder) && !isKept(holder) && !changed.includes(holder)
+      isNew(holder) && !isKept(holder) && !isInTransit(holder) && !changed.includes(holder)
     );
     const removed = before.holders.filter((holder) =>
       !after.holders.some((other) => isSame(holder)(other) || changedFrom(other, before) === holder)
     );
     for (const holder of after.holders) {
       if (isNew(holder) && isKept(holder)) this.#onKept(lock, holder, applied);
+      if (isNew(holder) && isInTransit(holder)) this.#onClaim(lock, holder, applied);
     }
     if (granted.length > 1) this.mark("several granted by one commit");
     if (after.holders.length > 1) this.mark("several hold a lock together");
@@ -410,19 +464,64 @@ export class Invariants {
     this.mark("kept after its release");
   }
 
+  /** A hold has been handed over, and stays for the process that takes it up. */
+  #onClaim(lock: Lock, holder: Holder, { process, request, before, after }: Applied): void {
+    const was = before.lock.holders.find((was) =>
+      was.fence === holder.fence && !after.lock.holders.some(isSame(was))
+    );
+    this.check(
+      was !== undefined && this.#ownerOf(was) === process,
+      4,
+      `${process.name} hands over what was not its own`,
+    );
+    const isSameHow = was?.mode === holder.mode && was.limit === holder.limit &&
+      was.permits === holder.permits;
+    this.check(isSameHow, 1, `${process.name} hands over another hold than it had`);
+    lock.claims.set(holder.token, { untilMs: request.madeMs + holder.leaseMs, handedOver: request });
+    this.mark("handed over by a claim");
+  }
+
+  /** What was handed over is taken up, evicted, or over: nothing else takes it out of the record. */
+  #onClaimRemoved(lock: Lock, holder: Holder, { process, request, after, before }: Applied): void {
+    const taken = after.lock.holders.find((next) =>
+      !before.lock.holders.some(isSame(next)) &&
+      this.#asks.get(requestOf(next.token)!)?.restores === holder.token
+    );
+    const claim = lock.claims.get(holder.token)!;
+    if (taken !== undefined) {
+      const isOnce = claim.takenUpAs === undefined || !this.#asked("exclusive");
+      this.check(isOnce, 1, `${process.name} took up a claim that had been taken up`);
+      claim.takenUpAs = taken.token;
+      if (holder.mode === "shared" || holder.limit > 1) {
+        this.mark("a claim of a reader, or of some permits, taken up");
+      }
+      claim.takenUp = request;
+      return;
+    }
+    if (lock.evictions.has(idOf(holder))) return this.mark("a claim was evicted");
+    if (!this.#asked("exclusive")) return;
+    const leftMs = claim.untilMs - this.#world.now;
+    this.check(
+      leftMs <= 0,
+      1,
+      `${process.name} took a lock that was in transit for ${leftMs.toFixed(0)} ms more`,
+    );
+    this.mark("a claim lapsed, and another got the lock");
+  }
+
   /** Nothing happens any more: those who live have left nothing, unless they could not know or the store failed. */
   atRest(records: (key: string) => Records): void {
     for (const [key, lock] of this.#locks) {
       const { lock: { holders }, entries } = records(key);
       if (lock.failed) continue;
       for (const { participant } of entries) {
-        const { process } = this.#participants.get(participant)!;
+        const { process } = this.#ofEntry(participant);
         const by = lock.joined.get(participant)?.request;
         this.check(!this.#knows(process, by), 6, `${process.name} has left itself in the queue`);
       }
       for (const holder of holders) {
         // What was offered to a process that has just left the queue may not be known to it: it is soon over.
-        if (holder.offeredTo !== undefined || isKept(holder)) continue;
+        if (holder.offeredTo !== undefined || isKept(holder) || isInTransit(holder)) continue;
         const process = this.#ownerOf(holder)!;
         const by = lock.named.get(idOf(holder))?.request;
         this.check(!this.#knows(process, by), 6, `${process.name} has left itself as the holder`);
@@ -489,14 +588,25 @@ export class Invariants {
     const place = waiting.indexOf(ask);
     const id = idOf(hold);
     const by = lock.named.get(id);
+    const secret = secretOf(hold.token);
+    // The release of one has granted it to another of the same participant: that is one turn.
+    const goesOn = by?.before.lock.holders.some((was) =>
+      secretOf(was.token) === secret && lock.grants.has(idOf(was))
+    );
+    if (lock.turn?.secret !== secret || !goesOn) lock.turn = { secret, sinceMs: process.now };
     if (place >= 0) {
       // What the same commit has granted to one before it may have been over when the answer came: that one asks again.
       const isOver = (earlier: Ask) =>
         by?.after.lock.holders.some(({ token, leaseMs }) =>
           requestOf(token) === earlier.id && this.#world.now - by.request.madeMs >= 0.99 * leaseMs
         ) === true;
+      // Those with entries of their own go by their places there, which they may have lost.
+      const isOwn = entryOf(ask.id) !== undefined;
+      if (isOwn) this.mark("granted in an entry of its own");
+      const isBefore = (earlier: Ask) => (entryOf(earlier.id) !== undefined) === isOwn && !ask.goesFirst;
+      const isOrdered = !isOwn || this.#weather === "calm";
       this.check(
-        waiting.slice(0, place).every(isOver),
+        !isOrdered || waiting.slice(0, place).filter(isBefore).every(isOver),
         5,
         `${process.name} granted a waiter before one that came earlier`,
       );
@@ -532,14 +642,16 @@ export class Invariants {
     }
     if (outcome === "failed" && /no permission/.test(String(error))) this.mark("no permission: refused");
     if (outcome !== "cancelled") return;
+    if (ask.restores !== undefined) this.mark("cancelled while it was taken up");
+    const name = entryOf(ask.id) ?? participant.id;
     for (const request of this.#underway) {
       if (request.process !== process || request.answer !== "due") continue;
       const written = lockWrittenBy(request);
       const joins = request.changes.some(({ key: at, value }) =>
         at !== key && lockKeyOf(at) === key && value !== null &&
-        (JSON.parse(value) as QueueRecord).entries.some((entry) => entry.participant === participant.id)
+        (JSON.parse(value) as QueueRecord).entries.some((entry) => entry.participant === name)
       );
-      if (this.#lock(key).offeredTo === participant.id) this.mark("cancelled while it was offered the lock");
+      if (this.#lock(key).offeredTo === name) this.mark("cancelled while it was offered the lock");
       if (written?.key === key && written.holders.some(({ token }) => requestOf(token) === ask.id)) {
         this.mark("cancelled while it was granted");
       } else if (joins) this.mark("cancelled while it was joining the queue");
@@ -581,12 +693,16 @@ export class Invariants {
     const owner = this.#participants.get(secretOf(token));
     const isAsked = offeredTo === undefined
       ? owner?.process === process
-      : owner?.participant.id === offeredTo && lock.entryTokens.has(token);
+      : owner?.participant.id === participantIn(offeredTo) && lock.entryTokens.has(token);
     this.check(isAsked, 4, `${process.name} made one the holder that has not asked for it`);
     if (offeredTo !== undefined) {
       if (applied.after.entries.some((entry) => entry.token === token)) {
         this.mark("an offer that left the queue out");
       }
+      const others = before.entries.filter((entry) =>
+        entry.participant !== offeredTo && participantIn(entry.participant) === participantIn(offeredTo)
+      );
+      if (others.length > 0) this.mark("an offer to one of several of its process");
       return this.mark("handed on to another process");
     }
     if (before.lock.holders.some((was) => was.offeredTo !== undefined && this.#ownerOf(was) === process)) {
@@ -671,6 +787,7 @@ export class Invariants {
     const { process, request, after } = applied;
     const id = idOf(holder);
     if (isKept(holder)) return this.#onKeptRemoved(lock, holder, applied);
+    if (isInTransit(holder)) return this.#onClaimRemoved(lock, holder, applied);
     const grant = lock.grants.get(id);
     lock.removals.set(id, process);
     if (holder.offeredTo !== undefined && grant === undefined && !lock.evictions.has(id)) {
@@ -721,9 +838,11 @@ export class Invariants {
       token === keptTokenOf(holder) && fence === holder.fence
     );
     // One that waits here, and wants a holder of that age evicted, may have been granted by the same commit.
+    // Handed over, it reaches its age elsewhere.
+    const isHandedOver = after.lock.holders.some((next) => isInTransit(next) && next.fence === holder.fence);
     const isStolen = after.lock.notices?.some(({ token }) => token === keptTokenOf(holder)) === true;
     this.check(
-      isThere || isStolen,
+      isThere || isHandedOver || isStolen,
       1,
       `${process.name} has given up a hold before the age that was asked for`,
     );
@@ -750,44 +869,53 @@ export class Invariants {
   /** Nobody overtakes a waiter that is alive and in the queue before its grace is over. */
   #checkOrder(lock: Lock, { token, offeredTo }: Holder, applied: Applied): void {
     const { process, request, wrote, before: { lock: before, entries } } = applied;
-    const claimant = this.#participants.get(secretOf(token))?.participant;
-    const isGrantedWith = (secret: string) =>
-      secret !== claimant?.secret &&
+    if (this.#asks.get(requestOf(token)!)?.goesFirst) return this.mark("one went before the queue");
+    // It has had its turn, in another process.
+    if (this.#asks.get(requestOf(token)!)?.restores !== undefined) return;
+    const claimant = this.#nameOf({ token, offeredTo });
+    const isGrantedWith = (name: string) =>
+      name !== claimant &&
       applied.after.lock.holders.some((other) =>
-        secretOf(other.token) === secret && !before.holders.some(isSame(other))
+        this.#nameOf(other) === name && !before.holders.some(isSame(other))
       );
-    const place = entries.findIndex(({ participant }) => participant === claimant?.id);
+    const place = entries.findIndex(({ participant }) => participant === claimant);
     // Who was offered the lock by a commit that left the queue out has had its turn.
     // So has who gets it by the same commit.
     const isNext = ({ token, participant }: QueueEntry) =>
-      !lock.named.has(token) && !isGrantedWith(this.#participants.get(participant)!.participant.secret);
+      !lock.named.has(token) && !isGrantedWith(participant);
     const ahead = entries.slice(0, place < 0 ? undefined : place).filter(isNext);
     // What was offered to it, or granted before, is its own already.
     const owned = before.holders.some((holder) =>
-      secretOf(holder.token) === claimant?.secret &&
-      (holder.offeredTo !== undefined || holder.token === token)
+      this.#nameOf(holder) === claimant && (holder.offeredTo !== undefined || holder.token === token)
     );
     if (ahead.length === 0 || owned) return;
     // Nor can it know who has just left.
     if (place < 0 && offeredTo !== undefined && !wrote.queue) {
       return this.mark("offered to a process that had just left the queue");
     }
+    // Who has had it only briefly may pass it on among its own first.
+    const { turn } = lock;
+    const isItsTurn = offeredTo === undefined && turn?.secret === secretOf(token) &&
+      before.holders.length > 0 && before.holders.every(({ token }) => secretOf(token) === turn?.secret) &&
+      request.madeMs - turn!.sinceMs <= 1.02 * localTurnMs(this.#schedule.graceMs) + 5;
+    if (isItsTurn) return this.mark("passed on within a turn");
     let waiting = false;
     for (const entry of ahead) {
       // A commit that leaves the queue out, as it has moved again and again, cannot know who has just come.
       if (!wrote.queue && lock.joined.get(entry.participant)!.atMs > request.queueSeenMs) continue;
-      const { process, participant } = this.#participants.get(entry.participant)!;
+      const { process, participant } = this.#ofEntry(entry.participant);
+      const isItsOwn = (ask: Ask) => (entryOf(ask.id) ?? participant.id) === entry.participant;
       if (!process.alive) this.mark("a dead waiter passed");
       // A process that has just left, and asks again while that is written, lets others go first itself.
       else if (process === applied.process && offeredTo !== undefined) continue;
-      else if (process.runs && this.#waitingOf(participant, this.#keyOf(lock)).length > 0) waiting = true;
+      else if (process.runs && this.#waitingOf(participant, this.#keyOf(lock)).some(isItsOwn)) waiting = true;
     }
     if (!waiting) return;
     this.mark("a live waiter overtaken after its grace");
     if (!this.#asked("order")) return;
     const isExclusive = (this.#schedule.modes ?? "exclusive") === "exclusive";
     // What was kept is over for each of them by its own clock.
-    const wasKept = before.holders.some(isKept);
+    const wasKept = before.holders.some((holder) => isKept(holder) || isInTransit(holder));
     if (!isExclusive) {
       // Those beside whom the first could not hold the lock stay: nobody may pass it, or it would starve.
       const staying = before.holders.filter((holder) =>
@@ -848,11 +976,16 @@ export class Invariants {
     const leaseMs = Math.max(
       2000,
       ...processes.flatMap(({ callers }) =>
-        callers.flat().map(({ leaseMs, holdAtLeastMs = 0 }) => Math.max(leaseMs, holdAtLeastMs))
+        callers.flat().map(({ leaseMs, holdAtLeastMs = 0, handOver, extendMs = 0 }) =>
+          Math.max(leaseMs, holdAtLeastMs, handOver?.leaseMs ?? 0, extendMs)
+        )
       ),
     );
-    const boundMs = 2.1 * leaseMs + 2 * Math.max(1000, leaseMs / 3) + 2 * (processes.length + 1) * graceMs +
-      3000;
+    // The dead leave one entry each, unless each of their requests has one of its own.
+    const entries = (this.#schedule.own ?? "none") === "none"
+      ? processes.length
+      : processes.flatMap(({ callers }) => callers).length;
+    const boundMs = 2.1 * leaseMs + 2 * Math.max(1000, leaseMs / 3) + 2 * (entries + 1) * graceMs + 3000;
     this.check(
       idleMs <= boundMs,
       5,
@@ -868,7 +1001,18 @@ export class Invariants {
   }
 
   #isAlive(participant: string): boolean {
-    return this.#participants.get(participant)!.process.alive;
+    return this.#ofEntry(participant).process.alive;
+  }
+
+  /** Whose a queue entry is. */
+  #ofEntry(name: string): { participant: Participant; process: SimProcess } {
+    return this.#participants.get(participantIn(name))!;
+  }
+
+  /** What the queue calls the one that a holder comes of. */
+  #nameOf({ token, offeredTo }: Pick<Holder, "token" | "offeredTo">): string | undefined {
+    return offeredTo ?? entryOf(requestOf(token)) ??
+      this.#participants.get(secretOf(token))?.participant.id;
   }
 
   #ownerOf({ token }: Pick<Holder, "token">): SimProcess | undefined {
@@ -892,10 +1036,12 @@ export class Invariants {
         removals: new Map(),
         evictions: new Map(),
         believed: [],
+        turn: undefined,
         namedMs: 0,
         offeredTo: undefined,
         freeMs: 0,
         keptUntilMs: new Map(),
+        claims: new Map(),
         leaseEndMs: 0,
         failed: false,
         busyMs: 0,

@@ -34,10 +34,10 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     edits: [{
       file: "core/local_lock.ts",
       from: `    const at = now ?? momentOf(this.clock);
-    members.lookAt(at.monotonic);
+    members.lookAt(at);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, at));`,
       to: `    const before = now ?? momentOf(this.clock);
-    members.lookAt(before.monotonic);
+    members.lookAt(before);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, before));
     const at = momentOf(this.clock);`,
     }],
@@ -71,8 +71,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 5000,
     edits: [{
       file: "core/record/queue.ts",
-      from: "if (patient === undefined) return entries.filter((entry) => entry !== ours);",
-      to: "",
+      from: "if (claim === undefined) return [];",
+      to: "if (claim === undefined) return [entry];",
     }],
   },
   {
@@ -188,7 +188,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 5000,
     edits: [{
       file: "core/members.ts",
-      from: "return token === this.entryToken && fence",
+      from: "return token === entryToken && fence",
       to: "return token !== undefined && fence",
     }],
   },
@@ -211,8 +211,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 20_000,
     edits: [{
       file: "core/members.ts",
-      from: "&& fence !== this.#takenFence &&",
-      to: "&&",
+      from: " && fence !== this.#takenFence",
+      to: "",
     }],
   },
   {
