@@ -26,6 +26,8 @@ import type { Clock } from "../core/clock.ts";
 const DRIFT = 1 / 2000;
 /** What is lost in the subtraction of large numbers, and is no error of any clock. */
 const ROUNDING_MS = 0.01;
+/** After how long an answer is compared with the wall clock again: it counts only when answers have been missing for longer. */
+const WALL_HEARD_FOR_MS = 50;
 
 /** An answer that tells the server's time. */
 export interface TimedAnswer {
@@ -69,6 +71,8 @@ export class ServerClock {
   #least = -Infinity;
   #most = Infinity;
   #heardMs = -Infinity;
+  /** When the wall clock was compared with them last. */
+  #wallHeardMs = -Infinity;
 
   constructor(clock: Clock, { skewMs, wallErrorMs }: ServerClockOptions) {
     this.#clock = clock;
@@ -126,7 +130,8 @@ export class ServerClock {
     this.#least = least;
     this.#most = most;
     this.#heardMs = heardMs;
-    if (this.#wallErrorMs !== undefined) this.#hearWall(this.#wallErrorMs);
+    const errorMs = this.#wallErrorMs;
+    if (errorMs !== undefined && heardMs - this.#wallHeardMs > WALL_HEARD_FOR_MS) this.#hearWall(errorMs);
   }
 
   get #isKnown(): boolean {
@@ -155,6 +160,7 @@ export class ServerClock {
 
   /** An answer that the wall clock cannot agree with refutes it. */
   #hearWall(errorMs: number): void {
+    this.#wallHeardMs = this.#heardMs;
     const wall = this.#wall(errorMs);
     if (wall.least > this.#most || wall.most < this.#least) this.#wallErrorMs = undefined;
   }

@@ -1,4 +1,3 @@
-import { nextTick } from "node:process";
 import { clearTimeout, setTimeout } from "node:timers";
 
 /**
@@ -16,7 +15,7 @@ export interface Clock {
   after(ms: number, fn: () => void): Timer;
   /** Stops a timer, if there is one. */
   clear(timer: Timer | undefined): void;
-  /** Calls `fn` once all is done that follows from the current event, before the next one. */
+  /** Calls `fn` when those have run that have just been told something. */
   soon(fn: () => void): void;
 }
 
@@ -29,6 +28,8 @@ export interface Timer {
 /** The longest time that a timer of any runtime can count: 2³¹ − 1 ms, 24.8 days. */
 export const MAX_MS = 2 ** 31 - 1;
 
+const NOW: Promise<void> = Promise.resolve();
+
 /** The clock of this machine. */
 export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
@@ -36,27 +37,25 @@ export const systemClock: Clock = {
   after: (ms, fn) => setTimeout(fn, Math.min(Math.max(0, Math.ceil(ms)), MAX_MS)),
   // Not by the timer's own `close`, which not all runtimes have had for long.
   clear: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout>),
-  soon: (fn) => nextTick(fn),
+  soon: (fn) => void NOW.then(fn),
 };
 
 /**
  * A timer for what follows one another, where the next makes the one before pointless: the answers that a lock waits
- * for, its renewals, its end. To set it for later costs no new timer: if it rings too early, it goes on. Nor does what is
- * over at once, as a lock is that is given back to be asked for again: the timer follows when the current event is over.
+ * for, its renewals, its end. To set it for later costs no new timer: if it rings too early, it goes on. Nor does it cost
+ * one to set it again at once when it has been stopped: whoever gives back a lock often asks for it again.
  */
 export class Alarm {
   readonly #clock: Clock;
-  /** What it is set for; `Infinity` = nothing. */
-  #dueMs = Infinity;
-  #ring!: () => void;
-  #background = false;
   #timer: Timer | undefined;
   /** When the timer rings; what it is set for may be later. */
   #ringsMs = 0;
-  /** Whether the timer lets the process end. */
-  #isBackground = false;
-  /** Whether the timer is about to follow. */
-  #isDue = false;
+  /** `Infinity` if it is set for nothing. */
+  #dueMs = Infinity;
+  #ring!: () => void;
+  #background = false;
+  /** Whether the timer is about to be cleared, unless it is set again. */
+  #isStopping = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -67,47 +66,42 @@ export class Alarm {
    * process alive.
    */
   set(dueMs: number, ring: () => void, background = false): void {
+    if (this.#timer === undefined || dueMs < this.#ringsMs) {
+      this.#clear();
+      this.#ringsMs = dueMs;
+      // A moment may be less away than the clock can tell: some time must pass until the next look.
+      this.#timer = this.#clock.after(Math.max(1, dueMs - this.#clock.monotonicMs()), this.#look);
+      this.#background = false;
+    }
     this.#dueMs = dueMs;
     this.#ring = ring;
+    if (background === this.#background) return;
     this.#background = background;
-    this.#followSoon();
+    if (background) this.#timer.unref();
+    else this.#timer.ref();
   }
 
   stop(): void {
     this.#dueMs = Infinity;
-    this.#followSoon();
+    if (this.#timer === undefined || this.#isStopping) return;
+    this.#isStopping = true;
+    this.#clock.soon(this.#clearUnlessSet);
   }
 
-  #followSoon(): void {
-    if (this.#isDue) return;
-    this.#isDue = true;
-    this.#clock.soon(this.#follow);
+  #clear(): void {
+    this.#clock.clear(this.#timer);
+    this.#timer = undefined;
   }
 
-  /** Has the timer that is needed, and no other. */
-  readonly #follow = (): void => {
-    this.#isDue = false;
-    const dueMs = this.#dueMs;
-    if (dueMs === Infinity || dueMs < this.#ringsMs) {
-      this.#clock.clear(this.#timer);
-      this.#timer = undefined;
-    }
-    if (dueMs === Infinity) return;
-    if (this.#timer === undefined) {
-      this.#ringsMs = dueMs;
-      // A moment may be less away than the clock can tell: some time must pass until the next look.
-      this.#timer = this.#clock.after(Math.max(1, dueMs - this.#clock.monotonicMs()), this.#look);
-      this.#isBackground = false;
-    }
-    if (this.#background === this.#isBackground) return;
-    this.#isBackground = this.#background;
-    if (this.#isBackground) this.#timer.unref();
-    else this.#timer.ref();
+  readonly #clearUnlessSet = (): void => {
+    this.#isStopping = false;
+    if (this.#dueMs === Infinity) this.#clear();
   };
 
   readonly #look = (): void => {
     this.#timer = undefined;
-    if (this.#clock.monotonicMs() < this.#dueMs) this.#follow();
+    if (this.#dueMs === Infinity) return;
+    if (this.#clock.monotonicMs() < this.#dueMs) this.set(this.#dueMs, this.#ring, this.#background);
     else this.#ring();
   };
 }

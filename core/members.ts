@@ -1,5 +1,6 @@
 import { type Moment, spanMs } from "./clock.ts";
 import type { Departure, Hold } from "./hold.ts";
+import { Line } from "./line.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { ModeChange as Change } from "./mode_change.ts";
 import type { Claim, Intent, Members, ModeChange, Remainder } from "./record/members.ts";
@@ -24,7 +25,7 @@ export interface NamingParticipant {
 
 /** All of this process that have to do with one lock: they want it, hold it, or are giving it back. */
 export class LocalMembers implements Members {
-  readonly requests = new Set<Request>();
+  readonly requests: Line<Request> = new Line();
   holds: readonly Hold[] = NONE;
   departures: readonly Departure[] = NONE;
   queuedIn: string | undefined;
@@ -218,6 +219,8 @@ export class LocalMembers implements Members {
 
   /** The first that wants the lock: one that takes up what was handed over is content with nothing else. */
   get firstRequest(): Request | undefined {
+    const { first } = this.requests;
+    if (first === undefined || first.restores === undefined) return first;
     for (const request of this.requests) if (request.restores === undefined) return request;
     return undefined;
   }
@@ -235,9 +238,13 @@ export class LocalMembers implements Members {
   }
 
   addRequest(request: Request): void {
-    const later = request.goesFirst ? [...this.requests].filter(({ goesFirst }) => !goesFirst) : NONE;
-    for (const other of later) this.requests.delete(other);
-    for (const one of [request, ...later]) this.requests.add(one);
+    this.requests.add(request);
+    if (request.goesFirst) {
+      for (const other of [...this.requests]) {
+        // It goes behind this one.
+        if (!other.goesFirst && this.requests.delete(other)) this.requests.add(other);
+      }
+    }
     this.#count(request, 1);
     if (!request.mayWait) this.lastTryMs = request.startedMs;
   }
@@ -266,6 +273,7 @@ export class LocalMembers implements Members {
   }
 
   #requestOf(token: string): Request | undefined {
+    if (this.requests.size === 0) return undefined;
     for (const request of this.requests) if (request.token === token) return request;
   }
 

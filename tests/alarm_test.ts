@@ -97,29 +97,37 @@ Deno.test("alarm: what is due at once lets some time pass", () => {
   assertEquals(running(), [{ at: 1001, kept: true }]);
 });
 
-Deno.test("alarm: its timer follows when the current event is over, and what was over by then has cost none", () => {
+Deno.test("alarm: stopped and set again at once it keeps its timer, and rings once", () => {
   const soon: (() => void)[] = [];
-  const { clock, running } = standing(soon);
-  let made = 0;
-  const { after } = clock;
-  clock.after = (ms, fn) => {
-    made++;
-    return after(ms, fn);
-  };
+  const { clock, moveTo, running } = standing(soon);
   const alarm = new Alarm(clock);
+  const rung: string[] = [];
   const settle = () => soon.splice(0).forEach((fn) => fn());
-  alarm.set(1100, () => {});
+  alarm.set(1100, () => rung.push("a"));
+  const [timer] = running();
   alarm.stop();
-  assertEquals([soon.length, running()], [1, []]);
-  settle();
-  assertEquals([made, running()], [0, []]);
-  alarm.set(1100, () => {});
-  settle();
+  alarm.set(1200, () => rung.push("b"));
   alarm.stop();
-  alarm.set(1200, () => {}, true);
+  alarm.set(1200, () => rung.push("c"));
+  assertEquals([soon.length, running()], [1, [timer]]);
   settle();
-  assertEquals([made, running()], [1, [{ at: 1100, kept: false }]]);
+  assertEquals(running(), [timer]);
+  moveTo(1100);
+  moveTo(1200);
+  assertEquals([rung, running()], [["c"], []]);
+});
+
+Deno.test("alarm: stopped and not set again it has no timer soon, and does not ring before", () => {
+  const soon: (() => void)[] = [];
+  const { clock, moveTo, running } = standing(soon);
+  const alarm = new Alarm(clock);
+  const rung: string[] = [];
+  alarm.set(1100, () => rung.push("a"));
   alarm.stop();
-  settle();
+  soon.splice(0).forEach((fn) => fn());
   assertEquals(running(), []);
+  alarm.set(1100, () => rung.push("b"));
+  alarm.stop();
+  moveTo(1100);
+  assertEquals([rung, running()], [[], []]);
 });

@@ -57,7 +57,7 @@ Deno.test("record: it has no empty parts, and nothing is left of one that says n
 Deno.test("record: a grant, a place in the queue and an offer, in full", () => {
   const asks = members("a");
   const [claim] = [...asks.requests].map((claim) => ({ ...claim, label: "host 1" }));
-  const labelled = { ...asks, requests: [claim] };
+  const labelled = { ...asks, requests: [claim], firstRequest: claim };
   const how = { mode: "exclusive", limit: 1, permits: undefined, since: 5, label: "host 1" } as const;
   const held = { ...how, token: "a", leaseMs: 1000, expiresAt: 1005, renewals: 0 };
   const granted = plan(snapshot("-"), labelled, evidence("now=5"));

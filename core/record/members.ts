@@ -56,6 +56,8 @@ export interface Members {
   readonly participant: string;
   /** Those that want the lock and have no outcome yet, first come first. */
   readonly requests: Iterable<Claim>;
+  /** The first of them that does not only take up what was handed over. */
+  readonly firstRequest: Claim | undefined;
   /** The shortest time after which one of those that may wait wants a holder evicted. */
   readonly patienceMs: number | undefined;
   /** The queue that has an entry for us, as far as is known. */

@@ -146,17 +146,13 @@ function planPlain({ record, members, evidence }: Scene): Plan | undefined {
   const { holders, queue, notices } = record;
   if (queue !== undefined || notices !== undefined || holders.length > 1) return undefined;
   const [holder] = holders;
-  const first = firstOf(members.requests);
+  const first = members.firstRequest;
   if (holder === undefined && first !== undefined && !members.holdsBack) {
     const lock: LockRecord = { v: 1, holders: [holderOf(first, evidence)] };
     return { lock, grants: [grantOf(first)], waitMs: Infinity };
   }
   if (holder === undefined || first !== undefined) return undefined;
   return members.intentOf(holder) === "leave" ? DELETE : undefined;
-}
-
-function firstOf(requests: Iterable<Claim>): Claim | undefined {
-  for (const claim of requests) if (claim.restores === undefined) return claim;
 }
 
 /** The first requests for the lock that are not granted yet: as many as could be admitted and queued. */

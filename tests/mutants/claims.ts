@@ -52,10 +52,10 @@ export const CLAIMS: readonly Mutant[] = [
   },
   {
     law: "claims: not even a lock that is free",
-    file: "core/record/plan.ts",
-    from: "for (const claim of requests) if (claim.restores === undefined) return claim;",
-    to: "for (const claim of requests) return claim;",
-    ...RULES,
+    file: "core/members.ts",
+    from: "if (first === undefined || first.restores === undefined) return first;",
+    to: "return first;",
+    ...HAND_OVER,
   },
   {
     law: "claims: a request for one does not bet on a free lock",

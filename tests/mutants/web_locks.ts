@@ -148,8 +148,8 @@ export const WEB_LOCKS: readonly Mutant[] = [
   {
     law: "steal: of two that steal the second has the lock",
     file: "core/members.ts",
-    from: "request.goesFirst ? [...this.requests].filter(({ goesFirst }) => !goesFirst) : NONE;",
-    to: "request.goesFirst ? [...this.requests] : NONE;",
+    from: "if (!other.goesFirst && this.requests.delete(other)) this.requests.add(other);",
+    to: "if (other !== request && this.requests.delete(other)) this.requests.add(other);",
     test: SUITE,
     filter: "even if they steal from another",
   },

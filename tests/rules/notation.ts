@@ -250,6 +250,7 @@ export function members(text: string): Members {
   return {
     participant,
     requests,
+    firstRequest: requests.find(({ restores }) => restores === undefined),
     patienceMs: patienceMs === Infinity ? undefined : patienceMs,
     queuedIn: queued === undefined ? undefined : QUEUE,
     queuedAs: new Set(queued?.split(" ").slice(1) ?? []),

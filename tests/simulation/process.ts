@@ -1,5 +1,4 @@
-import { nextTick } from "node:process";
-import type { Clock, Timer } from "../../core/clock.ts";
+import { type Clock, systemClock, type Timer } from "../../core/clock.ts";
 import type { World } from "./world.ts";
 
 /** How a process is held up: which of its clocks go on meanwhile. */
@@ -73,7 +72,7 @@ export class SimProcess {
         (timer as SimTimer | undefined)?.stop();
         this.timers.delete(timer as SimTimer);
       },
-      soon: (fn) => nextTick(fn),
+      soon: (fn) => systemClock.soon(fn),
     };
   }
 
