@@ -34,10 +34,10 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     edits: [{
       file: "core/local_lock.ts",
       from: `    const at = now ?? momentOf(this.clock);
-    members.lookAt(at.monotonic);
+    members.lookAt(at);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, at));`,
       to: `    const before = now ?? momentOf(this.clock);
-    members.lookAt(before.monotonic);
+    members.lookAt(before);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, before));
     const at = momentOf(this.clock);`,
     }],
