@@ -108,7 +108,10 @@ Deno.test("web locks, options: bad ones are refused when the manager is made", (
 
 Deno.test("web locks: query says which process it is, and its label", async () => {
   const [one, two] = processes();
-  const [first, second] = [await hold(webLocks(one, { label: "one" }), "1"), await hold(webLocks(one), "2")];
+  const [first, second] = [
+    await hold(webLocks(one, { label: "one" }), "1"),
+    await hold(webLocks(one, { label: null }), "2"),
+  ];
   const third = await hold(webLocks(two, { label: "two" }), "3");
   const { held } = await webLocks(two).query();
   assertEquals(held.map(({ name, label }) => [name, label]), [["1", "one"], ["2", undefined], ["3", "two"]]);
