@@ -162,7 +162,10 @@ export class Knowledge {
     const { key, lock, queue } = this.#snapshot;
     const told = watch.queue(lock.record.queue);
     if (told === undefined || (queue !== undefined && queue.version! > told.version!)) return;
-    this.#snapshot = { key, lock, queue: told };
+    const heard = { key, lock, queue: told };
+    // One of ours that is no longer queued may have been offered the lock, whose record this does not tell of.
+    const isOut = this.#members.countIn(heard) < this.#members.countIn(this.#snapshot);
+    this.#snapshot = isOut ? undefined : heard;
   }
 
   /** Whether a hold of ours may be lost, or may be the only one now, or may have a queue behind it that is not known. */

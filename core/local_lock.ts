@@ -172,7 +172,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
 
   /** Those that wait here in entries of their own, or before the queue. */
   get inOrder(): readonly Request[] {
-    return [...this.#members.requests].filter(({ entry, mayWait }) => entry !== undefined && mayWait);
+    return [...this.#members.owners].filter(({ mayWait }) => mayWait);
   }
 
   /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
@@ -345,7 +345,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       const isOut = next.lock === undefined && written.snapshot !== undefined &&
         members.countIn(snapshot) > members.countIn(written.snapshot);
       this.#know(isOut ? undefined : written.snapshot, at.monotonic);
-      return this.#partFromRivals(at);
+      // Whose turn it is does not wait: after two refusals it leaves the queue to those that move it.
+      const isTurn = next.grants !== undefined && next.grants.length > 0;
+      return isOut || isTurn ? undefined : this.#partFromRivals(at);
     }
     const after = written.snapshot.lock.record;
     const { lock, grants } = next;
@@ -392,7 +394,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       }
     }
     // For those that have no place yet there is none.
-    for (const request of members.requests) request.onPlaced();
+    for (const request of members.owners) request.onPlaced();
     for (const change of changes) {
       if (refusesUpgrade) change.refuseAsSecond();
       else if (!change.mayWait && change.startedMs <= askedMs) change.refuse();

@@ -51,7 +51,7 @@ export class LocalMembers implements Members {
   /** How many requests take up what was handed over. */
   #restores = 0;
   /** Those that have entries of their own in the queue. */
-  readonly #owners = new Set<Request>();
+  readonly #owners = new Map<string, Request>();
   /** How many requests that may wait want a holder evicted after which time. */
   #patience: Map<number, number> | undefined;
 
@@ -151,7 +151,7 @@ export class LocalMembers implements Members {
       const entries = queue.record.id === record.queue ? queue.record.entries : [];
       this.queuedAs = this.noteEntries(entries);
       this.queuedIn = this.queuedAs.size > 0 ? record.queue : undefined;
-      for (const request of this.#owners) if (this.queuedAs.has(request.entry!)) request.onPlaced();
+      for (const name of this.queuedAs) this.#owners.get(name)?.onPlaced();
       this.#noteAhead(entries);
     } else if (this.queuedIn !== record.queue) this.queuedIn = undefined;
   }
@@ -193,20 +193,28 @@ export class LocalMembers implements Members {
     if (this.queuedIn === undefined || this.requests.size === 0) {
       return (this.requests.size > 0) === (this.queuedIn === undefined);
     }
-    const { size } = this.#owners;
-    const names = size < this.requests.size ? size + 1 : size;
-    return names !== this.queuedAs.size || [...this.#owners].some(({ entry }) => !this.queuedAs.has(entry!));
+    const owners = this.#owners;
+    const shares = owners.size < this.requests.size;
+    if (this.queuedAs.size !== owners.size + (shares ? 1 : 0)) return true;
+    if (shares && !this.queuedAs.has(this.participant)) return true;
+    for (const name of owners.keys()) if (!this.queuedAs.has(name)) return true;
+    return false;
   }
 
   /** The first request that waits in this entry. */
   #requestIn(name: string): Request | undefined {
-    const entry = name === this.participant ? undefined : name;
+    if (name !== this.participant) return this.#owners.get(name);
     for (const request of this.requests) {
-      if (request.entry === entry && request.restores === undefined) return request;
+      if (request.entry === undefined && request.restores === undefined) return request;
     }
   }
 
   // Those that want it.
+
+  /** Those that have entries of their own in the queue, or are to have them. */
+  get owners(): Iterable<Request> {
+    return this.#owners.values();
+  }
 
   /** The first that wants the lock: one that takes up what was handed over is content with nothing else. */
   get firstRequest(): Request | undefined {
@@ -245,8 +253,8 @@ export class LocalMembers implements Members {
     const { mayWait, stealAfterMs, restores } = request;
     if (restores !== undefined) this.#restores += by;
     if (request.entry !== undefined) {
-      if (by > 0) this.#owners.add(request);
-      else this.#owners.delete(request);
+      if (by > 0) this.#owners.set(request.entry, request);
+      else this.#owners.delete(request.entry);
     }
     if (!mayWait) this.#tries += by;
     else if (stealAfterMs !== undefined) {

@@ -11,7 +11,8 @@ export type { Hold, Participant, Proof };
 
 export { cleanup } from "../../core/operators/cleanup.ts";
 export { keyOf, lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
-export { Lock } from "../../core/lock.ts";
+export { holdOf, Lock } from "../../core/lock.ts";
+export { readClaim } from "../../core/claim.ts";
 export { lock } from "../../core/forms.ts";
 export { forceRelease } from "../../core/operators/api.ts";
 export { proofsOf } from "../../core/guard.ts";
@@ -21,6 +22,7 @@ export { lockIn, queueIn } from "../../core/record/codec.ts";
 export {
   FREE,
   type Holder,
+  isInTransit,
   isKept,
   keptTokenOf,
   type LockRecord,

@@ -6,6 +6,7 @@ import {
   admits,
   entryOf,
   granted,
+  isInTransit,
   isKept,
   keptTokenOf,
   localTurnMs,
@@ -43,6 +44,8 @@ export interface Ask {
   readonly mayWait: boolean;
   /** Whether it goes before the queue. */
   readonly goesFirst: boolean;
+  /** The token of what it takes up, if that was handed over. */
+  readonly restores?: string;
   readonly holdAtLeastMs: number | undefined;
   readonly controller: AbortController;
   readonly askedMs: number;
@@ -69,10 +72,22 @@ export interface Grant {
   removal?: Request;
 }
 
+/** What has become of a hold that was handed over. */
+interface Claim {
+  /** Until when it is good, as the commit says that has handed it over. */
+  readonly untilMs: number;
+  readonly handedOver: Request;
+  /** The token of the hold that it has become. */
+  takenUpAs?: string;
+  takenUp?: Request;
+}
+
 /** What is known of one key. A hold is its token and its fencing token: `idOf` both. */
 interface Lock {
   /** The commit that has made each hold, and the last one that has named its token. */
   readonly named: Map<string, Applied>;
+  /** When holds whose mode was changed were granted: their age counts from there. */
+  readonly grantedMs: Map<string, number>;
   /** The commit that has put each participant in the queue, and when. */
   readonly joined: Map<string, { readonly request: Request; readonly atMs: number }>;
   /** The tokens that entries of the queue have had. */
@@ -96,6 +111,8 @@ interface Lock {
   freeMs: number;
   /** Until when each hold that has been released is kept. */
   readonly keptUntilMs: Map<string, number>;
+  /** What was handed over, by its token. */
+  readonly claims: Map<string, Claim>;
   /** Until when the holder in the record may believe that it holds. */
   leaseEndMs: number;
   /** Whether the store has failed somebody here, who then could not do what it had to. */
@@ -203,6 +220,30 @@ export class Invariants {
     grant.released = released;
   }
 
+  /** Its hold is handed over, under this token. */
+  onHandedOver({ key, process, grant }: Ask, token: string): void {
+    const claim = this.#lock(key).claims.get(token);
+    this.check(claim !== undefined, 2, `${process.name} was given a claim that was never in the record`);
+    if (grant !== undefined && claim?.handedOver.answer === "lost") {
+      this.mark("handed over, and the answer was lost");
+    }
+  }
+
+  /** What was asked of a claim has an outcome. */
+  onRestored({ key, process, restores, grant }: Ask, isTakenUp: boolean): void {
+    const claim = this.#lock(key).claims.get(restores!);
+    if (isTakenUp) {
+      const isIt = claim?.takenUpAs === grant?.hold.token;
+      if (this.#asked("exclusive")) this.check(isIt, 1, `${process.name} has taken up what another one has`);
+      if (claim?.takenUp?.answer === "lost") this.mark("taken up by a commit whose answer was lost");
+      return this.mark("a claim taken up");
+    }
+    if (claim?.takenUpAs !== undefined) this.mark("a claim that was delivered twice found nothing");
+    else if (claim !== undefined && this.#world.now > claim.untilMs) {
+      this.mark("a claim that came too late found nothing");
+    }
+  }
+
   /** A hold could not be changed. */
   onNotChanged(error: unknown): void {
     this.checkError(error);
@@ -293,6 +334,11 @@ export class Invariants {
       const { reason } = message as LockEvents["holdfast:lost"];
       if (reason !== "released" && reason !== "handed-over") this.mark(`lost: ${reason}`);
       this.#onEnd(ask, "lost");
+    } else if (name === "holdfast:late") {
+      const { leftMs } = message as LockEvents["holdfast:late"];
+      const { hold } = ask.grant!;
+      this.check(hold.lost === undefined && leftMs >= 0, 2, `${ask.process.name} was warned of what is over`);
+      this.mark("warned: a renewal is late");
     } else if (name === "holdfast:mode-changed") {
       const { mode } = message as LockEvents["holdfast:mode-changed"];
       const by = this.#lock(ask.key).named.get(idOf(ask.grant!.hold));
@@ -354,13 +400,14 @@ export class Invariants {
     for (const holder of changed) this.#onChanged(lock, holder, applied);
     const isNew = (holder: Holder) => !before.holders.some(isSame(holder));
     const granted = after.holders.filter((holder) =>
-      isNew(holder) && !isKept(holder) && !changed.includes(holder)
+      isNew(holder) && !isKept(holder) && !isInTransit(holder) && !changed.includes(holder)
     );
     const removed = before.holders.filter((holder) =>
       !after.holders.some((other) => isSame(holder)(other) || changedFrom(other, before) === holder)
     );
     for (const holder of after.holders) {
       if (isNew(holder) && isKept(holder)) this.#onKept(lock, holder, applied);
+      if (isNew(holder) && isInTransit(holder)) this.#onClaim(lock, holder, applied);
     }
     if (granted.length > 1) this.mark("several granted by one commit");
     if (after.holders.length > 1) this.mark("several hold a lock together");
@@ -419,6 +466,51 @@ export class Invariants {
     this.mark("kept after its release");
   }
 
+  /** A hold has been handed over, and stays for the process that takes it up. */
+  #onClaim(lock: Lock, holder: Holder, { process, request, before, after }: Applied): void {
+    const was = before.lock.holders.find((was) =>
+      was.fence === holder.fence && !after.lock.holders.some(isSame(was))
+    );
+    this.check(
+      was !== undefined && this.#ownerOf(was) === process,
+      4,
+      `${process.name} hands over what was not its own`,
+    );
+    const isSameHow = was?.mode === holder.mode && was.limit === holder.limit &&
+      was.permits === holder.permits;
+    this.check(isSameHow, 1, `${process.name} hands over another hold than it had`);
+    lock.claims.set(holder.token, { untilMs: request.madeMs + holder.leaseMs, handedOver: request });
+    this.mark("handed over by a claim");
+  }
+
+  /** What was handed over is taken up, evicted, or over: nothing else takes it out of the record. */
+  #onClaimRemoved(lock: Lock, holder: Holder, { process, request, after, before }: Applied): void {
+    const taken = after.lock.holders.find((next) =>
+      !before.lock.holders.some(isSame(next)) &&
+      this.#asks.get(requestOf(next.token)!)?.restores === holder.token
+    );
+    const claim = lock.claims.get(holder.token)!;
+    if (taken !== undefined) {
+      const isOnce = claim.takenUpAs === undefined || !this.#asked("exclusive");
+      this.check(isOnce, 1, `${process.name} took up a claim that had been taken up`);
+      claim.takenUpAs = taken.token;
+      if (holder.mode === "shared" || holder.limit > 1) {
+        this.mark("a claim of a reader, or of some permits, taken up");
+      }
+      claim.takenUp = request;
+      return;
+    }
+    if (lock.evictions.has(idOf(holder))) return this.mark("a claim was evicted");
+    if (!this.#asked("exclusive")) return;
+    const leftMs = claim.untilMs - this.#world.now;
+    this.check(
+      leftMs <= 0,
+      1,
+      `${process.name} took a lock that was in transit for ${leftMs.toFixed(0)} ms more`,
+    );
+    this.mark("a claim lapsed, and another got the lock");
+  }
+
   /** Nothing happens any more: those who live have left nothing, unless they could not know or the store failed. */
   atRest(records: (key: string) => Records): void {
     for (const [key, lock] of this.#locks) {
@@ -431,7 +523,7 @@ export class Invariants {
       }
       for (const holder of holders) {
         // What was offered to a process that has just left the queue may not be known to it: it is soon over.
-        if (holder.offeredTo !== undefined || isKept(holder)) continue;
+        if (holder.offeredTo !== undefined || isKept(holder) || isInTransit(holder)) continue;
         const process = this.#ownerOf(holder)!;
         const by = lock.named.get(idOf(holder))?.request;
         this.check(!this.#knows(process, by), 6, `${process.name} has left itself as the holder`);
@@ -552,6 +644,7 @@ export class Invariants {
     }
     if (outcome === "failed" && /no permission/.test(String(error))) this.mark("no permission: refused");
     if (outcome !== "cancelled") return;
+    if (ask.restores !== undefined) this.mark("cancelled while it was taken up");
     const name = entryOf(ask.id) ?? participant.id;
     for (const request of this.#underway) {
       if (request.process !== process || request.answer !== "due") continue;
@@ -632,6 +725,7 @@ export class Invariants {
     }
     const grant = lock.grants.get(idOf(was));
     if (grant !== undefined) lock.grants.set(idOf(holder), grant);
+    lock.grantedMs.set(idOf(holder), this.#madeMs(lock, was));
     lock.named.set(idOf(holder), applied);
     if (was.upgrades) this.mark("an upgrade waited for others");
   }
@@ -696,6 +790,7 @@ export class Invariants {
     const { process, request, after } = applied;
     const id = idOf(holder);
     if (isKept(holder)) return this.#onKeptRemoved(lock, holder, applied);
+    if (isInTransit(holder)) return this.#onClaimRemoved(lock, holder, applied);
     const grant = lock.grants.get(id);
     lock.removals.set(id, process);
     if (holder.offeredTo !== undefined && grant === undefined && !lock.evictions.has(id)) {
@@ -746,9 +841,11 @@ export class Invariants {
       token === keptTokenOf(holder) && fence === holder.fence
     );
     // One that waits here, and wants a holder of that age evicted, may have been granted by the same commit.
+    // Handed over, it reaches its age elsewhere.
+    const isHandedOver = after.lock.holders.some((next) => isInTransit(next) && next.fence === holder.fence);
     const isStolen = after.lock.notices?.some(({ token }) => token === keptTokenOf(holder)) === true;
     this.check(
-      isThere || isStolen,
+      isThere || isHandedOver || isStolen,
       1,
       `${process.name} has given up a hold before the age that was asked for`,
     );
@@ -756,7 +853,8 @@ export class Invariants {
 
   /** When the commit was made that has granted a hold: it may have stood still before it told its caller. */
   #madeMs(lock: Lock, holder: Holder): number {
-    return lock.named.get(idOf(holder))?.request.madeMs ?? -Infinity;
+    const id = idOf(holder);
+    return lock.grantedMs.get(id) ?? lock.named.get(id)?.request.madeMs ?? -Infinity;
   }
 
   /** What is kept of a released hold stays until it has its age, unless it is taken away openly. */
@@ -776,6 +874,8 @@ export class Invariants {
   #checkOrder(lock: Lock, { token, offeredTo }: Holder, applied: Applied): void {
     const { process, request, wrote, before: { lock: before, entries } } = applied;
     if (this.#asks.get(requestOf(token)!)?.goesFirst) return this.mark("one went before the queue");
+    // It has had its turn, in another process.
+    if (this.#asks.get(requestOf(token)!)?.restores !== undefined) return;
     const claimant = this.#nameOf({ token, offeredTo });
     const isGrantedWith = (name: string) =>
       name !== claimant &&
@@ -819,7 +919,7 @@ export class Invariants {
     if (!this.#asked("order")) return;
     const isExclusive = (this.#schedule.modes ?? "exclusive") === "exclusive";
     // What was kept is over for each of them by its own clock.
-    const wasKept = before.holders.some(isKept);
+    const wasKept = before.holders.some((holder) => isKept(holder) || isInTransit(holder));
     if (!isExclusive) {
       // Those beside whom the first could not hold the lock stay: nobody may pass it, or it would starve.
       const staying = before.holders.filter((holder) =>
@@ -880,7 +980,9 @@ export class Invariants {
     const leaseMs = Math.max(
       2000,
       ...processes.flatMap(({ callers }) =>
-        callers.flat().map(({ leaseMs, holdAtLeastMs = 0 }) => Math.max(leaseMs, holdAtLeastMs))
+        callers.flat().map(({ leaseMs, holdAtLeastMs = 0, handOver, extendMs = 0 }) =>
+          Math.max(leaseMs, holdAtLeastMs, handOver?.leaseMs ?? 0, extendMs)
+        )
       ),
     );
     // The dead leave one entry each, unless each of their requests has one of its own.
@@ -931,6 +1033,7 @@ export class Invariants {
     if (lock === undefined) {
       lock = {
         named: new Map(),
+        grantedMs: new Map(),
         joined: new Map(),
         entryTokens: new Set(),
         grants: new Map(),
@@ -943,6 +1046,7 @@ export class Invariants {
         offeredTo: undefined,
         freeMs: 0,
         keptUntilMs: new Map(),
+        claims: new Map(),
         leaseEndMs: 0,
         failed: false,
         busyMs: 0,
