@@ -6,6 +6,7 @@ import { evidenceOf, Observations } from "./observations.ts";
 import { Outside } from "./outside.ts";
 import { lockIn, type Snapshot } from "./record/codec.ts";
 import { type Evidence, watchedLeaseMs } from "./record/evidence.ts";
+import { admits } from "./record/modes.ts";
 import { FREE, type Holder, type LockRecord, MAX_QUEUE } from "./record/record.ts";
 import type { RecordWatch } from "./record_watch.ts";
 import type { Store } from "./store.ts";
@@ -179,6 +180,9 @@ export class Knowledge {
   /** Whether nothing has changed for us: there is no room for the first in the queue, and we are in it, or wait beside it. */
   #saysTheSame(news: LockRecord, known: LockRecord): boolean {
     if (news.freedAt !== undefined || news.holders.length === 0 || known.holders.length === 0) return false;
+    // The first in the queue may want it in another way by now than the commit that the news is of could know.
+    const head = this.#snapshot?.queue?.record.entries[0];
+    if (head !== undefined && this.#members.isOurs(head) && admits(news.holders, head)) return false;
     return news.queue === (this.#outside === undefined ? this.#members.queuedIn : known.queue);
   }
 

@@ -409,6 +409,11 @@ export class Invariants {
       if (isNew(holder) && isKept(holder)) this.#onKept(lock, holder, applied);
       if (isNew(holder) && isInTransit(holder)) this.#onClaim(lock, holder, applied);
     }
+    // One that waits behind it, and wants a holder of that age evicted, may have been granted by the same commit.
+    for (const notice of after.notices ?? []) {
+      if (!isInTransit(notice) || lock.claims.has(notice.token)) continue;
+      lock.claims.set(notice.token, { untilMs: request.madeMs, handedOver: request });
+    }
     if (granted.length > 1) this.mark("several granted by one commit");
     if (after.holders.length > 1) this.mark("several hold a lock together");
     this.#checkRoom(after);
