@@ -47,10 +47,10 @@ export interface WebLocksOptions {
   /** For how many milliseconds each request waits at most, unless it says so itself. Default: no limit. */
   waitForMs?: number;
   /**
-   * A text for people, shown by `query`, in listings and in the errors of those who wait: up to 128 characters.
-   * Default: none.
+   * A text for people, shown by `query`, in listings and in the errors of those who wait: up to 128 characters; `null`
+   * for none. Default: as the `label` of every lock.
    */
-  label?: string;
+  label?: string | null;
 }
 
 /**

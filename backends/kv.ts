@@ -24,7 +24,7 @@ import type { LockBackend } from "../core/backend.ts";
 import { LockBackendError, messageOf } from "../core/errors.ts";
 import { guardOf } from "../core/guard.ts";
 import type { Lock } from "../core/lock.ts";
-import { describe, ownOptions, refuse } from "../core/validate.ts";
+import { describe, describeClient, ownOptions, refuse } from "../core/validate.ts";
 import { causeOf } from "./causes.ts";
 import type { KvAtomic, KvCommit, KvDatabase, KvKeyPart } from "./kv/api.ts";
 import { defaultSkewMs, denoGlobal, MACHINES_SKEW_MS } from "./kv/clients.ts";
@@ -73,7 +73,7 @@ export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): LockB
   if (missing !== undefined) {
     throw new TypeError(
       `Cannot make a KV backend: 'kv' must be a Deno KV database such as await Deno.openKv(), ` +
-        `current value lacks '${missing}': ${describe(kv)}`,
+        `current value lacks '${missing}': ${describeClient(kv)}`,
     );
   }
   const own = ownOptions(options, ["prefix", "skewMs"], "make a KV backend");

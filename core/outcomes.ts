@@ -15,7 +15,7 @@ export class Outcomes {
   readonly #members: LocalMembers;
   /** Whether the last hold here was over in less time than it takes until an offer is confirmed. */
   #isBrief = false;
-  /** Since when the lock has been held here whose hold the last commit has taken out. */
+  /** Since when the lock has been held here without a break, if a hold was given back in this turn. */
   #turnSince: Moment | undefined;
 
   constructor(lock: HeldLock, members: LocalMembers) {
@@ -31,7 +31,6 @@ export class Outcomes {
   /** A commit of ours has replaced one record by another. */
   onWritten(before: LockRecord, after: LockRecord, at: Moment): void {
     const members = this.#members;
-    this.#turnSince = undefined;
     for (const departure of members.departures) {
       // One that was stolen here, and let go of while that was under way, was not released.
       const { hold } = departure;
@@ -73,13 +72,22 @@ export class Outcomes {
     const members = this.#members;
     for (const departure of members.departures) {
       if (names(record, departure.hold)) continue;
+      this.#turnSince = departure.hold.turnSince;
       members.dropDeparture(departure);
       departure.onGone(record);
     }
     for (const hold of members.holds) {
       if (!this.recognise(record, hold)) hold.lose(lossOf(record, hold.token));
     }
+    this.#endTurn(record);
     for (const holder of record.holders) if (holder.offeredTo !== undefined) this.#adopt(holder, asked);
+  }
+
+  /** A turn is over when somebody else has the lock, or nobody. Until then a grant goes on with it, also one found after a lost answer. */
+  #endTurn({ holders }: LockRecord): void {
+    if (this.#turnSince === undefined) return;
+    const isOurs = (holder: Holder) => this.#members.intentOf(holder) !== "foreign";
+    if (holders.length === 0 || !holders.every(isOurs)) this.#turnSince = undefined;
   }
 
   /** Whether a record names this hold, perhaps under a new fencing token, because its mode was changed. */

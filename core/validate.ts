@@ -19,6 +19,11 @@ export function describe(value: unknown): string {
   );
 }
 
+/** The same of what was handed in as a client: a text is a URL then, which may have a password in it. */
+export function describeClient(client: unknown): string {
+  return typeof client === "string" ? "a text" : describe(client);
+}
+
 /** An object that inherits nothing: made and read faster than `{ __proto__: null }`, which every acquisition would pay. */
 class Bare {
   static {

@@ -108,7 +108,10 @@ Deno.test("web locks, options: bad ones are refused when the manager is made", (
 
 Deno.test("web locks: query says which process it is, and its label", async () => {
   const [one, two] = processes();
-  const [first, second] = [await hold(webLocks(one, { label: "one" }), "1"), await hold(webLocks(one), "2")];
+  const [first, second] = [
+    await hold(webLocks(one, { label: "one" }), "1"),
+    await hold(webLocks(one, { label: null }), "2"),
+  ];
   const third = await hold(webLocks(two, { label: "two" }), "3");
   const { held } = await webLocks(two).query();
   assertEquals(held.map(({ name, label }) => [name, label]), [["1", "one"], ["2", undefined], ["3", "two"]]);
@@ -163,12 +166,9 @@ Deno.test("web locks: the order of requests is that in which they were made, who
   far.distance.thereMs = far.distance.backMs = 30;
   const order: string[] = [];
   await scene.play(async () => {
-    const [a, b] = [webLocks(far.backend), webLocks(near.backend)];
-    const request = (manager: LockManager, mark: string) =>
-      manager.request("x", async () => {
-        order.push(mark);
-        await near.process.pause(10);
-      });
+    const [a, b] = [webLocks(far.backend, { label: "a" }), webLocks(near.backend, { label: "b" })];
+    const holder = await hold(b);
+    const request = (manager: LockManager, mark: string) => manager.request("x", () => void order.push(mark));
     const asks = [request(a, "a1"), request(a, "a2")];
     await a.query();
     asks.push(request(b, "b3"));
@@ -176,6 +176,8 @@ Deno.test("web locks: the order of requests is that in which they were made, who
     asks.push(request(a, "a4"), request(a, "a5"));
     await a.query();
     asks.push(request(b, "b6"));
+    assertEquals((await b.query()).pending.map(({ label }) => label), ["a", "a", "b", "a", "a", "b"]);
+    await holder.release();
     await Promise.all(asks);
   });
   assertEquals(order, ["a1", "a2", "b3", "a4", "a5", "b6"]);

@@ -52,7 +52,7 @@ export interface LockInfo {
   mode: LockMode;
   /** Names the process. */
   clientId: string;
-  /** The label that its manager was made with, or `undefined`. Not in the standard. */
+  /** The label of its manager, or `undefined`. Not in the standard. */
   label: string | undefined;
 }
 

@@ -1,6 +1,6 @@
 /** How bad input is refused. */
 
-import { describe, ownOptions, refuse } from "../../core/validate.ts";
+import { describeClient, ownOptions, refuse } from "../../core/validate.ts";
 import type { DatastoreApi } from "./api.ts";
 import { isReserved, MAX_NAME_BYTES } from "./entities.ts";
 
@@ -30,7 +30,7 @@ export function assertClient(client: unknown): asserts client is DatastoreApi {
         ? "and this is a Datastore, which hides the versions of entities. Write instead:\n" +
           '  import { datastoreBackend, datastoreClient } from "@holdfast/lock/backends/datastore";\n' +
           "  const backend = datastoreBackend(await datastoreClient({ projectId }), { projectId });"
-        : `current value lacks '${missing}': ${describe(client)}`),
+        : `current value lacks '${missing}': ${describeClient(client)}`),
   );
 }
 

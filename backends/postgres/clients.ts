@@ -1,6 +1,6 @@
 /** The clients that the backend takes: what it needs of each make, and how they are spoken to alike. */
 
-import { describe } from "../../core/validate.ts";
+import { describe, describeClient } from "../../core/validate.ts";
 
 /** A row of an answer: its columns by name. */
 export type PostgresRow = Record<string, unknown>;
@@ -394,8 +394,7 @@ export function adapterOf(client: AnyClient): ClientAdapter {
     "Cannot make a Postgres backend: 'client' must be a Pool or Client of pg, a postgres.js, a PGlite, " +
     "or an object with a function 'query'";
   const lacks = (name: string): never => {
-    // A URL has a password in it.
-    const shown = typeof client === "string" ? "a text" : describe(client);
+    const shown = describeClient(client);
     throw new TypeError(`${rule}, current value lacks '${name}': ${shown}${hintFor(client)}`);
   };
   if (has("unsafe")) {

@@ -1,6 +1,6 @@
 /** The clients that the backend takes: what it needs of each make, and how they are spoken to alike. */
 
-import { describe, refuse } from "../../core/validate.ts";
+import { describeClient, refuse } from "../../core/validate.ts";
 
 /** What the backend needs of an `ioredis` client. */
 export interface IoRedisClient {
@@ -286,7 +286,7 @@ export function adapterOf(
       members?.[name] === undefined
     );
   if (missing !== undefined) {
-    throw new TypeError(`${rule}, current value lacks '${missing}': ${describe(client)}`);
+    throw new TypeError(`${rule}, current value lacks '${missing}': ${describeClient(client)}`);
   }
   return needed === NODE_REDIS
     ? (onEnd) => new NodeRedisAdapter(client as NodeRedisClient, onEnd)

@@ -189,7 +189,7 @@ export const WEB_LOCKS: readonly Mutant[] = [
     law: "options: what a request says of waiting goes before what the manager says",
     file: MANAGER,
     from: "waitForMs = this.#options.waitForMs } = asked;",
-    to: "waitForMs: _ } = asked;\n    const { waitForMs } = this.#options;",
+    to: "waitForMs: own } = asked;\n    const waitForMs = this.#options.waitForMs ?? own;",
     test: OWN,
     filter: "a bound on waiting",
   },
@@ -230,7 +230,7 @@ export const WEB_LOCKS: readonly Mutant[] = [
     file: SNAPSHOT,
     from: "since = Math.max(since, asked);",
     to: "since = -asked;",
-    test: SUITE,
-    filter: "query: those of several managers",
+    test: OWN,
+    filter: "whoever is near the store",
   },
 ];

@@ -31,7 +31,7 @@ Deno.test("Redis: what is not a client is refused, and told what it lacks", () =
   const wrong: [unknown, string][] = [
     [undefined, "'evalsha': undefined"],
     [null, "'evalsha': null"],
-    ["redis://localhost", "'evalsha': \"redis://localhost\""],
+    ["redis://:secret@localhost", "'evalsha': a text"],
     [{ ...client, duplicate: undefined }, "'duplicate'"],
     [{ ...client, options: undefined }, "'options'"],
     [{ evalSha: nothing, on: nothing, off: nothing, duplicate: nothing }, "'sendCommand'"],

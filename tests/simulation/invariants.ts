@@ -86,6 +86,8 @@ interface Claim {
 interface Lock {
   /** The commit that has made each hold, and the last one that has named its token. */
   readonly named: Map<string, Applied>;
+  /** When holds whose mode was changed were granted: their age counts from there. */
+  readonly grantedMs: Map<string, number>;
   /** The commit that has put each participant in the queue, and when. */
   readonly joined: Map<string, { readonly request: Request; readonly atMs: number }>;
   /** The tokens that entries of the queue have had. */
@@ -723,6 +725,7 @@ export class Invariants {
     }
     const grant = lock.grants.get(idOf(was));
     if (grant !== undefined) lock.grants.set(idOf(holder), grant);
+    lock.grantedMs.set(idOf(holder), this.#madeMs(lock, was));
     lock.named.set(idOf(holder), applied);
     if (was.upgrades) this.mark("an upgrade waited for others");
   }
@@ -850,7 +853,8 @@ export class Invariants {
 
   /** When the commit was made that has granted a hold: it may have stood still before it told its caller. */
   #madeMs(lock: Lock, holder: Holder): number {
-    return lock.named.get(idOf(holder))?.request.madeMs ?? -Infinity;
+    const id = idOf(holder);
+    return lock.grantedMs.get(id) ?? lock.named.get(id)?.request.madeMs ?? -Infinity;
   }
 
   /** What is kept of a released hold stays until it has its age, unless it is taken away openly. */
@@ -1029,6 +1033,7 @@ export class Invariants {
     if (lock === undefined) {
       lock = {
         named: new Map(),
+        grantedMs: new Map(),
         joined: new Map(),
         entryTokens: new Set(),
         grants: new Map(),
