@@ -9,6 +9,7 @@ import type { Claim, ModeChange as WantedMode, Remainder } from "./record/member
 import { claimTokenOf, type Holder, keptTokenOf, type LockRecord, MAX_NOTICES } from "./record/record.ts";
 import type { Store } from "./store.ts";
 
+const NONE: readonly never[] = [];
 /** How long a caller that has an outcome of its own waits for a release that meets difficulties. */
 const RELEASE_DETACH_MS = 2000;
 
@@ -102,9 +103,9 @@ export class Hold {
   #handOver: Promise<string> | undefined;
   /** Until its first renewal, what was offered has a lease that is shorter than was asked for. */
   #isOffer: boolean;
-  #extensions: readonly Extension[] = [];
+  #extensions: readonly Extension[] = NONE;
   /** Those that are warned when it is late, each in the async context in which it said so. */
-  #warned: readonly ((leftMs: number) => void)[] = [];
+  #warned: readonly ((leftMs: number) => void)[] = NONE;
   /** Through which object a caller can give it back; weak as soon as it has been renewed, because that costs. */
   #owner: object | undefined;
   #isForgotten = false;
@@ -218,11 +219,13 @@ export class Hold {
     this.#lease = lease;
     const { from: { monotonic }, forMs } = lease;
     this.lateAtMs = monotonic + forMs * LATE;
-    this.#extensions = this.#extensions.filter(({ untilMs, resolve }) => {
-      if (untilMs > monotonic + forMs) return true;
-      resolve();
-      return false;
-    });
+    if (this.#extensions.length > 0) {
+      this.#extensions = this.#extensions.filter(({ untilMs, resolve }) => {
+        if (untilMs > monotonic + forMs) return true;
+        resolve();
+        return false;
+      });
+    }
     this.#planRenewal();
   }
 
@@ -273,7 +276,7 @@ export class Hold {
 
   #refuseExtensions(error: unknown): void {
     const refused = this.#extensions;
-    this.#extensions = [];
+    this.#extensions = NONE;
     for (const { reject } of refused) reject(error);
   }
 
@@ -450,7 +453,9 @@ export class Hold {
     const now = momentOf(this.lock.clock);
     if (this.#isHeldAt(now)) {
       this.#state = "released";
-      this.#refuse(this.#over(claim === undefined ? "released" : "handed-over"));
+      const isAsked = this.change !== undefined || this.#extensions.length > 0;
+      // An error takes longer to make than all else here.
+      if (isAsked) this.#refuse(this.#over(claim === undefined ? "released" : "handed-over"));
       const heldMs = now.monotonic - this.grantedMs;
       const departure = new Departure(this, heldMs, claim);
       this.lock.release(departure, now);
@@ -546,8 +551,8 @@ export class Departure {
   }
 
   #publish(error: LockBackendError | undefined): void {
-    const { hold: { event }, heldMs } = this;
+    const { hold, heldMs } = this;
     const handedOver = this.#claim !== undefined;
-    publish("holdfast:released", () => ({ ...event, heldMs, handedOver, error }));
+    publish("holdfast:released", () => ({ ...hold.event, heldMs, handedOver, error }));
   }
 }

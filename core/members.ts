@@ -9,6 +9,7 @@ import type { Holder, LockRecord, QueueEntry } from "./record/record.ts";
 import type { Request } from "./request.ts";
 
 const NONE: readonly never[] = [];
+const NOWHERE: ReadonlySet<string> = new Set();
 
 /** What the members of a lock need of the process that they are in: the names that it gives. */
 export interface NamingParticipant {
@@ -29,7 +30,7 @@ export class LocalMembers implements Members {
   holds: readonly Hold[] = NONE;
   departures: readonly Departure[] = NONE;
   queuedIn: string | undefined;
-  queuedAs: ReadonlySet<string> = new Set();
+  queuedAs = NOWHERE;
   readonly isOurs: (entry: QueueEntry) => boolean;
   /** The token of the process's entry in the queue, or of the last that it has had. */
   #entryToken: string | undefined;
@@ -170,6 +171,7 @@ export class LocalMembers implements Members {
 
   /** Takes note of our entries in a queue, which offers to them will name: what they are called. */
   noteEntries(entries: readonly QueueEntry[]): ReadonlySet<string> {
+    if (entries.length === 0) return NOWHERE;
     const names = new Set<string>();
     for (const entry of entries) {
       if (!this.isOurs(entry)) continue;
@@ -337,8 +339,7 @@ export class LocalMembers implements Members {
 
   /** The shortest lease that anybody here counts on. */
   get leastLeaseMs(): number {
-    const [first] = this.requests;
-    let leastMs = first?.leaseMs ?? Infinity;
+    let leastMs = this.requests.first?.leaseMs ?? Infinity;
     for (const { options } of this.holds) leastMs = Math.min(leastMs, options.leaseMs);
     for (const { hold } of this.departures) leastMs = Math.min(leastMs, hold.options.leaseMs);
     return leastMs;
