@@ -25,7 +25,7 @@ export const POSTGRES: readonly Mutant[] = [
     from: "\n    WHERE l.record IS NULL`,",
     to: "`,",
     test: "tests/postgres/conformance_test.ts",
-    filter: "pg Pool: store: ",
+    filter: "Postgres: store: ",
   },
   {
     law: "Postgres: a record is replaced only under its version",
@@ -33,7 +33,7 @@ export const POSTGRES: readonly Mutant[] = [
     from: "AND l.version = $6::text::bigint AND",
     to: "AND $6::text IS NOT NULL AND",
     test: "tests/postgres/conformance_test.ts",
-    filter: "pg Pool: store: ",
+    filter: "Postgres: store: ",
   },
   {
     law: "Postgres: several records are replaced only under their versions",
@@ -41,7 +41,7 @@ export const POSTGRES: readonly Mutant[] = [
     from: "IS NOT DISTINCT FROM i.seen)\n",
     to: "IS NOT DISTINCT FROM i.seen OR true)\n",
     test: "tests/postgres/conformance_test.ts",
-    filter: "pg Pool: store: ",
+    filter: "Postgres: store: ",
   },
   {
     law: "Postgres: the rows of a commit are locked before they are judged",

@@ -1,7 +1,16 @@
 /** The conformance suite on Postgres, with every client that the backend takes, for any test runner. */
 
+import { env } from "node:process";
 import { testBackend } from "@holdfast/lock/testing";
 import { CLIENTS, type Connect, connectLite } from "./clients.ts";
+
+/** Whether every client plays all of the suite, under Deno and Node; by default most of them play a slice. */
+export const PLAYS_ALL = env.HOLDFAST_POSTGRES === "all";
+/** What shows whether a client is spoken to alike that has played all of it elsewhere. */
+export const SLICE = /: (store|steal|wait): .*(watch|version|commit|robbed|line|handed|crash|turn)/;
+
+/** The clients close their sockets after they have said that they are closed, and PGlite keeps what it has started. */
+export const LENIENT = { sanitizeOps: false, sanitizeResources: false };
 
 type Register = Parameters<typeof testBackend>[0]["test"];
 

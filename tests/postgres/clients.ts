@@ -83,12 +83,17 @@ export const CLIENTS: Readonly<Record<string, Connect>> = {
   "postgres.js": postgresJs,
 };
 
-let lite: Promise<PGlite> | undefined;
+let opened: Promise<PGlite> | undefined;
+
+/** The PGlite of this process. */
+export function lite(): Promise<PGlite> {
+  return opened ??= import("@electric-sql/pglite").then(({ PGlite }) => PGlite.create());
+}
 
 /** PGlite, which is one database for all: a second one would be another store. */
 export const connectLite: Connect = async (_port, options) => {
-  const first = lite === undefined;
-  const db = await (lite ??= import("@electric-sql/pglite").then(({ PGlite }) => PGlite.create()));
+  const first = opened === undefined;
+  const db = await lite();
   const backend = postgresBackend(db, options);
   // Its first statements take longer than the leases of some cases.
   if (first) await backend.read(["holdfast-test"]);
@@ -101,5 +106,5 @@ export const connectLite: Connect = async (_port, options) => {
 
 /** Closes PGlite, if it was opened. */
 export async function closeLite(): Promise<void> {
-  await (await lite)?.close();
+  await (await opened)?.close();
 }

@@ -1,54 +1,56 @@
-/** The conformance suite on a real Postgres server and on PGlite, with every client, under Deno and Node. */
+/**
+ * The conformance suite on a real Postgres server with every client, under Deno and Node, and on PGlite under Node. For
+ * its time, one client plays all of it under Deno, one under Node, and the rest a slice beside the first; with
+ * `HOLDFAST_POSTGRES=all`, as `deno task conformance:postgres` sets it, each plays all of it under both.
+ */
 
 import { assert, assertEquals } from "@std/assert";
 import { CASES } from "@holdfast/lock/testing";
 import { missingPgBouncer, missingPostgres, PgBouncer, PostgresServer } from "../support/postgres_server.ts";
-import { POLLING, testPostgres } from "./cases.ts";
-import { CLIENTS, closeLite } from "./clients.ts";
+import { folderWith } from "../support/runtimes.ts";
+import { SideBySide } from "../support/side_by_side.ts";
+import { LENIENT, PLAYS_ALL, POLLING, SLICE, testPostgres } from "./cases.ts";
+import { CLIENTS } from "./clients.ts";
 
 /** Which client plays all of it under Deno, and which under Node; the rest play a slice. */
 const PLAYED_HERE = "pg Pool";
 const PLAYED_UNDER_NODE = "postgres.js";
-/** Of the clients that have played all under Node, what shows whether they are spoken to alike under Deno. */
-const SLICE = /: (store|steal|wait): .*(watch|version|commit|robbed|line|handed|crash|turn)/;
+const UNDER_NODE = PLAYS_ALL ? [...Object.keys(CLIENTS), "PGlite"] : [PLAYED_UNDER_NODE];
+const stores = new SideBySide();
+const { test, skip } = stores;
+const slice = (name: string, play: () => Promise<void>) => {
+  if (PLAYS_ALL || SLICE.test(name)) test(name, play);
+};
+const ignore = (why: string) => Deno.test.ignore(why, () => {});
 
-const skip = Deno.test.ignore;
 const missing = missingPostgres();
-if (missing !== undefined) {
-  skip(`Postgres: ${missing}`, () => {});
-} else {
+if (missing !== undefined) ignore(`Postgres: ${missing}`);
+else {
   const server = await PostgresServer.start({ config: ["max_connections=300"] });
   globalThis.addEventListener("unload", () => server.stop());
-  Deno.test(`Postgres: the suite under Node, with ${PLAYED_UNDER_NODE}`, () => testUnderNode(server.port));
-  testPostgres(PLAYED_HERE, { port: server.port, test, skip });
-  for (const name of Object.keys(CLIENTS).filter((name) => name !== PLAYED_HERE)) {
-    testPostgres(name, { port: server.port, test: slice, skip });
+  for (const name of UNDER_NODE) {
+    Deno.test(`Postgres: the suite under Node, with ${name}`, () => testUnderNode(server.port, name));
+  }
+  for (const name of Object.keys(CLIENTS)) {
+    testPostgres(name, { port: server.port, test: name === PLAYED_HERE ? test : slice, skip });
   }
   const unmet = missingPgBouncer();
-  if (unmet !== undefined) skip(`Postgres behind PgBouncer: ${unmet}`, () => {});
+  if (unmet !== undefined) ignore(`Postgres behind PgBouncer: ${unmet}`);
   else {
     const bouncer = await PgBouncer.start(server, "transaction");
     globalThis.addEventListener("unload", () => bouncer[Symbol.asyncDispose]());
-    const behind = (name: string, play: () => Promise<void>) => slice(`PgBouncer, ${name}`, play);
+    const behind: typeof test = (name, play) => slice(`PgBouncer, ${name}`, play);
     testPostgres("pg Pool", { port: bouncer.port, test: behind, skip, stretch: 2, deviations: POLLING });
   }
 }
-
-testPostgres("PGlite", { port: 0, test: slice, skip });
-test("Postgres, PGlite: it is closed", closeLite);
-
-/** The clients close their sockets after they have said that they are closed, and PGlite keeps what it has started. */
-function test(name: string, fn: () => Promise<void>): void {
-  Deno.test({ name, fn, sanitizeOps: false, sanitizeResources: false });
-}
-
-function slice(name: string, play: () => Promise<void>): void {
-  if (SLICE.test(name)) test(name, play);
-}
+stores.register("Postgres", LENIENT);
 
 /** Bundled, clients and all, so that the oldest Node needs neither packages nor TypeScript. */
-async function testUnderNode(port: number): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "holdfast-node-" });
+async function testUnderNode(port: number, name: string): Promise<void> {
+  const making = name === "PGlite"
+    ? folderWith("@electric-sql/pglite")
+    : Deno.makeTempDir({ prefix: "holdfast-node-" });
+  const folder = await making;
   try {
     const bundle = `${folder}/suite.mjs`;
     const entry = new URL("./node.ts", import.meta.url).href;
@@ -61,7 +63,7 @@ async function testUnderNode(port: number): Promise<void> {
       bundle,
       entry,
     ]);
-    const report = await run("node", ["--test-reporter=tap", bundle, `${port}`, PLAYED_UNDER_NODE]);
+    const report = await run("node", ["--test-reporter=tap", bundle, `${port}`, name]);
     assertEquals(Number(/^# pass (\d+)$/m.exec(report)?.[1]), CASES.length);
   } finally {
     await Deno.remove(folder, { recursive: true });

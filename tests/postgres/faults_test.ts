@@ -104,19 +104,30 @@ test("a database made read only: an error of the store, which waits, and not a t
   await (await acquire(a.backend, "job")).release();
 });
 
-test("failover to a replica that has the grant: the holder holds on. Without it: it is told, and versions rise", async () => {
+test("failover: what a synchronous replica was needed for is held; what it lacks is told as lost, and versions rise", async () => {
   await using world = new World(await PostgresServer.start());
   const port = await world.slowPort(0);
   const [a, b] = [world.peer({ port }), world.peer({ port })];
   await (await acquire(a.backend, "warm")).release();
   const replica = await world.use(await world.server.replica());
-  const held = await acquire(a.backend, "kept", { leaseMs: 8000 });
-  const beside = await world.session({ port: replica.port });
-  for (;;) {
-    const { rows } = await beside.query("SELECT 1 FROM holdfast_lock WHERE identifier = 'kept'");
-    if (rows.length === 1) break;
-    await delay(20);
-  }
+  const [beside, admin] = [await world.session({ port: replica.port }), await world.session()];
+  const isSynchronous = async (names: string, state: string) => {
+    await admin.query(`ALTER SYSTEM SET synchronous_standby_names = '${names}'`);
+    await admin.query("SELECT pg_reload_conf()");
+    const query = `SELECT FROM pg_stat_replication WHERE sync_state = '${state}'`;
+    while ((await admin.query(query)).rows.length === 0) await delay(20);
+  };
+  await isSynchronous("*", "sync");
+  // It is not granted before the replica has it.
+  replica.signalAll("SIGSTOP");
+  let isGranted = false;
+  const acquiring = acquire(a.backend, "kept", { leaseMs: 8000 }).finally(() => isGranted = true);
+  const waits = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+  while ((await admin.query(waits)).rows.length === 0) await delay(5);
+  assertEquals(isGranted, false);
+  replica.signalAll("SIGCONT");
+  const held = await acquiring;
+  await isSynchronous("", "async");
   // From now on the replica hears of nothing. (Frozen, it would read what its socket has received once it goes on.)
   await beside.query("ALTER SYSTEM SET primary_conninfo = ''");
   await beside.query("SELECT pg_reload_conf()");

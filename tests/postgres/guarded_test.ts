@@ -1,10 +1,9 @@
 /** Writes of the caller's own that the database refuses once the lock is lost. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { PGlite } from "@electric-sql/pglite";
 import { CompiledQuery, Kysely, PostgresDialect } from "kysely";
 import { memoryBackend } from "@holdfast/lock/backends/memory";
-import { commitIfHeld, heldGuard, postgresBackend } from "@holdfast/lock/backends/postgres";
+import { commitIfHeld, heldGuard } from "@holdfast/lock/backends/postgres";
 import { Lock, LockLostError } from "../../mod.ts";
 import type { TestPeer } from "./clients.ts";
 import { acquire, fresh, test, World } from "./world.ts";
@@ -189,31 +188,6 @@ test("heldGuard: a lock that was handed over is held, and its renewals do not ma
   assertEquals((await client.query(text, values)).rows, [{ held: true }]);
   await next.release();
   await assertRejects(() => client.query(text, values), Error, "Lost lock");
-});
-
-// PGlite keeps what it has started until it is closed.
-Deno.test({
-  name: "Postgres: commitIfHeld and heldGuard on PGlite",
-  sanitizeOps: false,
-  sanitizeResources: false,
-}, async () => {
-  const db = await PGlite.create();
-  await using backend = postgresBackend(db);
-  await db.exec("CREATE TABLE own AS SELECT 0 AS value");
-  const held = await acquire(backend, "job");
-  await commitIfHeld(held, (query) => query("UPDATE own SET value = $1", [1]));
-  await assertRejects(() =>
-    commitIfHeld(held, async (query) => {
-      await query("UPDATE own SET value = $1", [2]);
-      await query("SELECT nonsense").catch(() => {});
-    })
-  );
-  const { text, values } = heldGuard(held);
-  await db.query(text, values);
-  assertEquals((await db.query("SELECT value FROM own")).rows, [{ value: 1 }]);
-  await held.release();
-  await assertRejects(() => db.query(text, values), Error, "Lost lock");
-  await db.close();
 });
 
 test("commitIfHeld and heldGuard refuse what is no lock on Postgres", async () => {
