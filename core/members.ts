@@ -17,9 +17,14 @@ export interface NamingParticipant {
   newQueueId(): string;
 }
 
+/** What one request asks of one lock. */
+export interface AskingClaim extends Claim {
+  readonly startedMs: number;
+}
+
 /** All of this process that have to do with one lock: they want it, hold it, or are giving it back. */
-export class LocalMembers implements Members {
-  readonly requests = new Set<Request>();
+export class LocalMembers<Asking extends AskingClaim = Request> implements Members {
+  readonly requests = new Set<Asking>();
   holds: readonly Hold[] = NONE;
   departures: readonly Departure[] = NONE;
   queuedIn: string | undefined;
@@ -146,7 +151,7 @@ export class LocalMembers implements Members {
 
   // Those that want it.
 
-  get firstRequest(): Request | undefined {
+  get firstRequest(): Asking | undefined {
     const [first] = this.requests;
     return first;
   }
@@ -156,20 +161,20 @@ export class LocalMembers implements Members {
     return this.#tries > 0 || this.changes.some(({ mayWait }) => !mayWait);
   }
 
-  addRequest(request: Request): void {
+  addRequest(request: Asking): void {
     this.requests.add(request);
     this.#count(request, 1);
     if (!request.mayWait) this.lastTryMs = request.startedMs;
   }
 
   /** Whether it was one of them. */
-  dropRequest(request: Request): boolean {
+  dropRequest(request: Asking): boolean {
     if (!this.requests.delete(request)) return false;
     this.#count(request, -1);
     return true;
   }
 
-  #count({ mayWait, stealAfterMs }: Request, by: number): void {
+  #count({ mayWait, stealAfterMs }: Asking, by: number): void {
     if (!mayWait) this.#tries += by;
     else if (stealAfterMs !== undefined) {
       this.#patience ??= new Map();
@@ -179,7 +184,7 @@ export class LocalMembers implements Members {
     }
   }
 
-  #requestOf(token: string): Request | undefined {
+  #requestOf(token: string): Asking | undefined {
     for (const request of this.requests) if (request.token === token) return request;
   }
 

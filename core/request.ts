@@ -127,6 +127,12 @@ export class Request implements Claim {
     return this.options.mayWait;
   }
 
+  /** Whether it waits until it is granted, and does not give up before. */
+  get isPatient(): boolean {
+    const { mayWait, waitForMs, signal, stealAfterMs } = this.options;
+    return mayWait && waitForMs === undefined && signal === undefined && stealAfterMs === undefined;
+  }
+
   /** Whether it has no outcome yet. */
   get isWaiting(): boolean {
     return this.#state === "waiting";
