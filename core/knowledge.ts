@@ -72,7 +72,9 @@ export class Knowledge {
     const { record } = snapshot.lock;
     this.lastSeen = record;
     const isShared = record.queue !== undefined || record.notices !== undefined;
-    if (this.#members.requests.size > 0 || isShared || this.seen !== undefined) {
+    const { requests, changes } = this.#members;
+    // Whoever waits to be the only one waits for others, too.
+    if (requests.size + changes.length > 0 || isShared || this.seen !== undefined) {
       (this.seen ??= new Observations(this.#store.clock)).note(snapshot);
     }
     this.#members.noteQueue(snapshot);

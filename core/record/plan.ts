@@ -82,7 +82,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   const staysInMs = turnInMs > 0 ? Infinity : stayInMs(scene, { first, room, queue });
   const stays = staysInMs <= 0;
   // The first in the queue may have been all that kept those behind it from joining the holders.
-  const leavesHead = standing.length > 0 && queue.isQueued && queue.ahead === 0 &&
+  const leavesHead = queue.isQueued && queue.ahead === 0 &&
     (members.staysOut || !wanting.some(({ mayWait }) => mayWait));
   const { admitted, granted, entries: staying } = takeTurns(queue, {
     wanting,
@@ -91,6 +91,8 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
     frees: frees || leavesHead,
     scene,
   });
+  // Whoever is next, and is not offered the lock, has its turn from now on.
+  const passesOn = leavesHead && granted.length === 0 && staying.length > 0 && admits(standing, staying[0]);
   const patient = members.staysOut
     ? undefined
     : wanting.slice(admitted.length).find(({ mayWait }) => mayWait);
@@ -99,7 +101,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
 
   // Who still waits is queued.
   const others = withOurs(staying, patient, members);
-  const changes = frees || stays || granted.length > 0;
+  const changes = frees || stays || passesOn || granted.length > 0;
   const isOurs = (holder: Holder) => members.intentOf(holder) !== "foreign";
   // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
   const joinsLater = !changes && !ours.renews && isOursAlone(standing, isOurs);

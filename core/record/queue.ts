@@ -99,7 +99,12 @@ export function takeTurns(
     if (at === ahead) {
       const othersWait = entries.length > (isQueued ? ahead + 1 : ahead);
       if (!scene.members.holdsBack) admitted = admissible(wanting, beside, othersWait);
-      for (const claim of admitted) granted.push(holderOf(claim, scene.evidence));
+      for (const claim of admitted) {
+        const holder = holderOf(claim, scene.evidence);
+        // Whoever takes other locks, too, has one fencing token for all of them: that of the first whom a commit grants.
+        if (claim.turnMs === undefined) granted.push(holder);
+        else granted.unshift(holder);
+      }
       // Who cannot be queued is not waited for.
       if (!isQueued || (admitted.length === 0 && wanting.some(({ mayWait }) => mayWait))) break;
       // Who waits for other locks, too, takes them all itself, once it can.
