@@ -36,9 +36,11 @@ export { LOCK_KINDS } from "./core/options.ts";
 export type {
   CommonLockOptions,
   ExclusiveLockOptions,
+  HandOverOptions,
   LockKind,
   LockMode,
   LockOptions,
+  RestoreOptions,
   SharedLockOptions,
   UpgradeOptions,
 } from "./core/options.ts";

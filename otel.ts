@@ -214,6 +214,7 @@ export function instrument<Context>(
         "holdfast.lock.fencing_token": fencingToken,
       }),
     "holdfast:renewed": (event) => instruments?.renewal.record(event.lateMs / 1000, measured(event)),
+    "holdfast:late": (event) => instruments?.late.add(1, measured(event)),
     // It is held until its lease ends, and then lost: the span says from when on nobody could release it.
     "holdfast:forgotten": ({ id }) => open.get(id)?.span?.setAttributes({ "holdfast.lock.forgotten": true }),
     "holdfast:lost": (event) => {
@@ -225,7 +226,8 @@ export function instrument<Context>(
     "holdfast:released": (event) => {
       const failure = event.error && { "error.type": typeOf(event.error) };
       instruments?.hold.record(event.heldMs / 1000, measured(event, failure));
-      endOf(event, failure, said(event.error));
+      const handOver = event.handedOver ? { "holdfast.lock.handed_over": true } : undefined;
+      endOf(event, { ...handOver, ...failure }, said(event.error));
     },
     "holdfast:conflict": ({ identifier }) => instruments?.conflicts.add(1, named(inMetrics, identifier)),
     "holdfast:backend-error": ({ identifier, error }) =>
@@ -262,6 +264,7 @@ function instrumentsOf(metrics: NonNullable<OpenTelemetry<unknown>["metrics"]>) 
     wait: seconds("holdfast.lock.wait.duration", "How long locks were waited for."),
     hold: seconds("holdfast.lock.hold.duration", "How long locks were held."),
     renewal: seconds("holdfast.lock.renewal.delay", "How late leases were renewed."),
+    late: counter("holdfast.lock.late", "{renewal}", "Renewals that were overdue by half the lease."),
     waiters: level("holdfast.lock.waiter.count", "{waiter}", "Who waits for a lock now, in this process."),
     holds: level("holdfast.lock.hold.count", "{lock}", "The locks that are held now, by this process."),
     losses: counter("holdfast.lock.losses", "{lock}", "Locks that were lost while they were held."),

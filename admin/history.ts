@@ -8,7 +8,7 @@ const MAX_SPANS = 5000;
 const MAX_WAITERS = 8;
 
 /** How a hold ended; `gone` where only its own process knows. */
-export type Ending = "released" | "expired" | "stolen" | "forced" | "gone";
+export type Ending = "released" | "handed-over" | "expired" | "stolen" | "forced" | "gone";
 
 /** A time in which somebody held a lock, or waited for it. */
 export interface Span {

@@ -126,9 +126,10 @@ export class Observer {
     }
   }
 
-  readonly #hear = (message: unknown, name: string | symbol): void => {
+  readonly #hear = (message: unknown): void => {
     const { identifier, fencingToken, ...rest } = message as LockEvents[(typeof ENDS)[number]];
-    const how = name === "holdfast:lost" && "reason" in rest ? rest.reason : "released";
+    const isHandedOver = "handedOver" in rest && rest.handedOver;
+    const how = "reason" in rest ? rest.reason : isHandedOver ? "handed-over" : "released";
     const now = Date.now();
     keyOf(identifier).then((key) => this.history.end(key, fencingToken, how, now)).catch(tellTrouble);
   };

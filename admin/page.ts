@@ -189,14 +189,22 @@ function item(lock: ListedLock): Html {
   `;
 }
 
-function leaseIn({ leaseLeftMs, released }: ListedHolder): string {
+function leaseIn({ leaseLeftMs, released, handedOver }: ListedHolder): string {
+  if (leaseLeftMs <= 0 && handedOver) {
+    return "It has handed the lock over, and no process has taken it up in time.";
+  }
   if (leaseLeftMs <= 0) return "The lease is over: it is probably dead or cut off.";
+  if (handedOver) {
+    return `It has handed the lock over. No process has taken it up yet, and may for ${
+      lasting(leaseLeftMs)
+    } more.`;
+  }
   if (released) return `It has released the lock, which is kept for ${lasting(leaseLeftMs)} more.`;
   return `The lease runs for ${lasting(leaseLeftMs)} yet.`;
 }
 
 function held(identifier: string, holder: ListedHolder): Html {
-  const { label, heldForMs, leaseLeftMs, fencingToken, released } = holder;
+  const { label, heldForMs, leaseLeftMs, fencingToken } = holder;
   const over = leaseLeftMs <= 0;
   const mode = modeOf(holder);
   return html`
@@ -219,7 +227,7 @@ function held(identifier: string, holder: ListedHolder): Html {
         <dt>Lease</dt>
         <dd>${over
           ? html`<span aria-hidden="true">▲ </span>over for ${lasting(-leaseLeftMs)}`
-          : `${released ? "released, kept for " : ""}${lasting(leaseLeftMs)}${released ? "" : " left"}`}</dd>
+          : leaseOf(holder)}</dd>
       </div>
       <div class="fence">
         <dt>Fencing token</dt>
@@ -231,6 +239,13 @@ function held(identifier: string, holder: ListedHolder): Html {
       fencingToken,
     )}">Force release…<span class="unseen-text"> ${short(identifier, 100)}</span></a>
   `;
+}
+
+/** What of a lease is left, and for whom. */
+function leaseOf({ leaseLeftMs, released, handedOver }: ListedHolder): string {
+  const left = lasting(leaseLeftMs);
+  if (released) return `released, kept for ${left}`;
+  return handedOver ? `handed over, not taken up, ${left} left` : `${left} left`;
 }
 
 /** How a lock is held or wanted; nothing of one that is exclusive. */

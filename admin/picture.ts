@@ -10,7 +10,13 @@ const ROW = 54;
 const BAR = { y: 20, height: 18 };
 const LANE = { y: 42, step: 4 };
 
-const ENDINGS = { expired: "lease ran out", stolen: "stolen", forced: "forced", released: "released" };
+const ENDINGS = {
+  expired: "lease ran out",
+  stolen: "stolen",
+  forced: "forced",
+  released: "released",
+  "handed-over": "handed over",
+};
 
 /** How an ending is told. */
 export function ending(how: Span["how"]): string {

@@ -34,6 +34,9 @@ interface Stored {
   readonly expiresAt: number;
 }
 
+/** What an entry says where there is none. */
+const NOTHING = { value: null, version: null };
+
 /** The memory that several memory backends share, as processes share a database. */
 export class MemoryStore {
   static {
@@ -46,17 +49,29 @@ export class MemoryStore {
 
   /** The entry of `key` at the time `now`. */
   get(key: string, now: number): Entry {
+    const { value, version } = this.#current(key, now) ?? NOTHING;
+    return { key, value, version };
+  }
+
+  /** What is stored under `key`, unless it has expired. */
+  #current(key: string, now: number): Stored | undefined {
     const stored = this.#records.get(key);
-    if (stored === undefined) return { key, value: null, version: null };
-    if (stored.expiresAt > now) return { key, value: stored.value, version: stored.version };
+    if (stored === undefined || stored.expiresAt > now) return stored;
     this.#records.delete(key);
-    return { key, value: null, version: null };
+    return undefined;
   }
 
   /** Applies all changes or none. */
   commit(changes: readonly Change[], now: number): CommitResult {
-    const entries = changes.map(({ key }) => this.get(key, now));
-    if (changes.some(({ version }, i) => version !== entries[i].version)) return { ok: false, entries };
+    for (const { key, version } of changes) {
+      const found = this.#current(key, now) ?? NOTHING;
+      if (found.version !== version) {
+        return {
+          ok: false,
+          entries: changes.map(({ key }) => this.get(key, now)),
+        };
+      }
+    }
     const version = String(++this.#commits).padStart(16, "0");
     for (const { key, value, expireInMs } of changes) {
       if (value === null) this.#records.delete(key);
@@ -112,8 +127,10 @@ export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
   if (!(store instanceof MemoryStore)) {
     throw new TypeError("Cannot make a memory backend: 'store' must be a MemoryStore");
   }
-  const now = () => performance.timeOrigin + performance.now();
+  const { timeOrigin } = performance;
+  const now = () => timeOrigin + performance.now();
   return {
+    namespace: "memory",
     read: (keys) => Promise.resolve(keys.map((key) => store.get(key, now()))),
     commit: (changes) => Promise.resolve(store.commit(changes, now())),
     watch: (key, options) => watch(store, key, now, options),

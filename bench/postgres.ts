@@ -1,7 +1,8 @@
 /**
- * What a lock on Postgres costs above the least that it could: two statements by primary key on the same connection, in
- * the same run; beside `pg_advisory_lock`; what twenty contenders cost, and how long a hand-off takes. It needs a Postgres
- * server and Node, and a machine that has nothing else to do: `deno task bench:postgres`.
+ * What a lock on Postgres costs above the least that it could, in the same run and on the same connection: beside two
+ * bare statements by primary key, `pg_advisory_lock` and `@verrou/core`; what twenty contenders cost, and how long a
+ * hand-off takes. It needs a Postgres server and Node, and a machine that has nothing else to do:
+ * `deno task bench:postgres`.
  *
  * Arguments: the parts to run, of `pair` and `contend`; all by default.
  */
@@ -10,21 +11,27 @@ import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { argv, execPath, exit } from "node:process";
 import { createInterface } from "node:readline";
+import { Kysely, PostgresDialect } from "kysely";
 import pg from "pg";
+import { Verrou } from "@verrou/core";
+import { kyselyStore } from "@verrou/core/drivers/kysely";
 import { postgresBackend } from "../backends/postgres.ts";
 import { Lock } from "../mod.ts";
 import { PostgresServer } from "../tests/support/postgres_server.ts";
 
-const ROUNDS = 15;
-const ROUND_MS = 200;
+const ROUNDS = 31;
+const ROUND_MS = 100;
 const CONTENDERS = 20;
 const TIMES = 10;
 const HOLD_MS = 2;
 
+/** What is compared: how it is called, and one acquisition and release. */
 type Pair = (name: string) => Promise<void>;
+type How = "ours" | "advisory" | "verrou";
+const HOWS: readonly How[] = ["ours", "advisory", "verrou"];
 
 if (argv[2] === "child") {
-  await child(argv[3], Number(argv[4]), argv[5] as "ours" | "advisory");
+  await child(argv[3], Number(argv[4]), argv[5] as How);
   exit();
 }
 const parts = argv.slice(2);
@@ -36,7 +43,7 @@ for (const sync of ["on", "off"]) {
     if (parts.length === 0 || parts.includes("pair")) await pairs(server, sync);
     if (sync === "on" && (parts.length === 0 || parts.includes("contend"))) {
       for (const processes of [1, 4]) {
-        for (const how of ["ours", "advisory"]) await contention(server, processes, how);
+        for (const how of HOWS) await contention(server, processes, how);
       }
     }
   } finally {
@@ -50,30 +57,55 @@ async function pairs(server: PostgresServer, sync: string): Promise<void> {
   const client = new pg.Client({ connectionString: server.url });
   await client.connect();
   await client.query("CREATE TABLE bare (id text PRIMARY KEY, token text, expires timestamptz)");
+  await client.query(
+    "CREATE TABLE fenced (id text PRIMARY KEY, token text, expires timestamptz, fence bigint DEFAULT 1)",
+  );
   const backend = postgresBackend(client);
+  const pool = new pg.Pool({ connectionString: server.url, max: 1 });
+  const verrou = verrouOn(pool);
+  const run = (text: string, name?: string) => (values: unknown[]) => client.query({ name, text, values });
+  // By hand: a lock row that is taken if it is free or expired, and given back by the one that has it.
   const take = `INSERT INTO bare VALUES ($1, $2, now() + interval '30 s')
     ON CONFLICT (id) DO UPDATE SET token = excluded.token, expires = excluded.expires WHERE bare.expires < now()`;
   const give = "DELETE FROM bare WHERE id = $1 AND token = $2";
-  const bare = (kept: boolean): Pair => async (name) => {
+  // The same with a fencing token, for which the row has to stay.
+  const takeFenced = `INSERT INTO fenced VALUES ($1, $2, now() + interval '30 s') ON CONFLICT (id)
+    DO UPDATE SET token = excluded.token, expires = excluded.expires, fence = fenced.fence + 1
+    WHERE fenced.expires < now() RETURNING fence`;
+  const giveFenced = "UPDATE fenced SET expires = '-infinity' WHERE id = $1 AND token = $2";
+  const two = (first: ReturnType<typeof run>, second: ReturnType<typeof run>): Pair => async (name) => {
     const values = [name, randomUUID()];
-    await client.query({ name: kept ? "take" : undefined, text: take, values });
-    await client.query({ name: kept ? "give" : undefined, text: give, values });
+    const { rowCount } = await first(values);
+    if (rowCount !== 1) throw new Error("taken");
+    await second(values);
   };
   const kinds: Record<string, Pair> = {
     "ours": async (name) => void await (await Lock.acquire(name, { backend }))!.release(),
-    "two bare statements": bare(false),
-    "two bare statements, prepared": bare(true),
+    "two bare statements, prepared": two(run(take, "take"), run(give, "give")),
+    "two bare statements with a fencing token, prepared": two(
+      run(takeFenced, "takeFenced"),
+      run(giveFenced, "giveFenced"),
+    ),
+    "two bare statements": two(run(take), run(give)),
     "pg_advisory_lock and unlock": async (name) => {
       await client.query("SELECT pg_advisory_lock(hashtext($1))", [name]);
       await client.query("SELECT pg_advisory_unlock(hashtext($1))", [name]);
     },
+    "@verrou/core": async (name) => {
+      const lock = verrou(name);
+      await lock.acquire();
+      await lock.release();
+    },
   };
-  const rates = new Map(Object.keys(kinds).map((name) => [name, [] as number[]]));
-  for (let round = -2; round < ROUNDS; round++) {
-    for (const [name, pair] of Object.entries(kinds)) {
+  const names = Object.keys(kinds);
+  const rates = new Map(names.map((name) => [name, [] as number[]]));
+  for (let round = -3; round < ROUNDS; round++) {
+    for (const i of names.keys()) {
+      // Whoever goes first in one round goes last in another.
+      const name = names[(i + round + names.length) % names.length];
       const started = performance.now();
       let count = 0;
-      while (performance.now() - started < ROUND_MS) await pair(`bench:${count++ % 8}`);
+      while (performance.now() - started < ROUND_MS) await kinds[name](`bench:${count++ % 8}`);
       if (round >= 0) rates.get(name)!.push(count / (performance.now() - started) * 1000);
     }
   }
@@ -88,10 +120,21 @@ async function pairs(server: PostgresServer, sync: string): Promise<void> {
   }
   await backend[Symbol.asyncDispose]();
   await client.end();
+  await pool.end();
+}
+
+/** Locks of `@verrou/core` by its driver for Kysely. */
+function verrouOn(pool: pg.Pool) {
+  const connection = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) });
+  const verrou = new Verrou({
+    default: "postgres",
+    stores: { postgres: { driver: kyselyStore({ connection }) } },
+  });
+  return (name: string) => verrou.createLock(name);
 }
 
 /** Twenty contenders for one lock, each of which takes it ten times for 2 ms and asks again at once. */
-async function contention(server: PostgresServer, processes: number, how: string): Promise<void> {
+async function contention(server: PostgresServer, processes: number, how: How): Promise<void> {
   const started = performance.now();
   const spans: [number, number][] = [];
   await Promise.all(Array.from({ length: processes }, async () => {
@@ -113,7 +156,7 @@ async function contention(server: PostgresServer, processes: number, how: string
   );
 }
 
-async function child(url: string, contenders: number, how: "ours" | "advisory"): Promise<void> {
+async function child(url: string, contenders: number, how: How): Promise<void> {
   const pool = new pg.Pool({ connectionString: url, max: contenders + 1 });
   const backend = postgresBackend(pool);
   const now = () => performance.timeOrigin + performance.now();
@@ -138,7 +181,17 @@ async function child(url: string, contenders: number, how: "ours" | "advisory"):
       client.release();
     }
   };
-  await Promise.all(Array.from({ length: contenders }, how === "ours" ? ours : advisory));
+  const lock = verrouOn(pool);
+  const verrou = async () => {
+    for (let i = 0; i < TIMES; i++) {
+      const held = lock("contended");
+      await held.acquire();
+      await work();
+      await held.release();
+    }
+  };
+  const kinds: Record<How, () => Promise<void>> = { ours, advisory, verrou };
+  await Promise.all(Array.from({ length: contenders }, kinds[how]));
   await backend[Symbol.asyncDispose]();
   await pool.end();
 }

@@ -39,7 +39,7 @@ export async function watch(backend: LockBackend, prefix: string, asJson: boolea
     const state = JSON.stringify(found.map(({ identifier, holders, waiters, unreadable }) => [
       identifier,
       unreadable,
-      holders.map(({ fencingToken, upgrading }) => [fencingToken, upgrading]),
+      holders.map(({ fencingToken, upgrading, handedOver }) => [fencingToken, upgrading, handedOver]),
       waiters.map(({ label, since }) => [label, since]),
     ]));
     if (drawing.live && !asJson) drawing.draw(fitting(table(found), drawing));
@@ -199,7 +199,8 @@ export function modeOf(
   return limit === 1 ? "" : `${permits} of ${limit}`;
 }
 
-function leaseOf({ leaseLeftMs, released }: ListedHolder): string {
+function leaseOf({ leaseLeftMs, released, handedOver }: ListedHolder): string {
   if (leaseLeftMs <= 0) return `ended ${span(leaseLeftMs)} ago`;
+  if (handedOver) return `handed over, not taken up, ${span(leaseLeftMs)} left`;
   return released ? `released, kept for ${span(leaseLeftMs)}` : `${span(leaseLeftMs)} left`;
 }

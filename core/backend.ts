@@ -91,6 +91,13 @@ export interface LockBackend {
   readonly name?: string;
 
   /**
+   * What tells its locks from those of other kinds of stores, and of other prefixes in the same store; the same in every
+   * process: `"Redis holdfast"`. A claim to a lock carries it, so that one which is restored on another backend by mistake
+   * is refused with an error that says so, not found missing. Default: unknown.
+   */
+  readonly namespace?: string;
+
+  /**
    * The entries of `keys` in their order, of one consistent snapshot that contains every commit
    * that was answered before the call.
    */

@@ -1,3 +1,4 @@
+import { nextTick } from "node:process";
 import { clearTimeout, setTimeout } from "node:timers";
 
 /**
@@ -15,6 +16,8 @@ export interface Clock {
   after(ms: number, fn: () => void): Timer;
   /** Stops a timer, if there is one. */
   clear(timer: Timer | undefined): void;
+  /** Calls `fn` once all is done that follows from the current event, before the next one. */
+  soon(fn: () => void): void;
 }
 
 /** A timer that runs. It keeps the process alive, unless it is told not to. */
@@ -33,20 +36,27 @@ export const systemClock: Clock = {
   after: (ms, fn) => setTimeout(fn, Math.min(Math.max(0, Math.ceil(ms)), MAX_MS)),
   // Not by the timer's own `close`, which not all runtimes have had for long.
   clear: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout>),
+  soon: (fn) => nextTick(fn),
 };
 
 /**
  * A timer for what follows one another, where the next makes the one before pointless: the answers that a lock waits
- * for, its renewals, its end. To set it for later costs no new timer: if it rings too early, it goes on.
+ * for, its renewals, its end. To set it for later costs no new timer: if it rings too early, it goes on. Nor does what is
+ * over at once, as a lock is that is given back to be asked for again: the timer follows when the current event is over.
  */
 export class Alarm {
   readonly #clock: Clock;
+  /** What it is set for; `Infinity` = nothing. */
+  #dueMs = Infinity;
+  #ring!: () => void;
+  #background = false;
   #timer: Timer | undefined;
   /** When the timer rings; what it is set for may be later. */
   #ringsMs = 0;
-  #dueMs = 0;
-  #ring!: () => void;
-  #background = false;
+  /** Whether the timer lets the process end. */
+  #isBackground = false;
+  /** Whether the timer is about to follow. */
+  #isDue = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -57,29 +67,47 @@ export class Alarm {
    * process alive.
    */
   set(dueMs: number, ring: () => void, background = false): void {
-    if (this.#timer === undefined || dueMs < this.#ringsMs) {
-      this.stop();
-      this.#ringsMs = dueMs;
-      // A moment may be less away than the clock can tell: some time must pass until the next look.
-      this.#timer = this.#clock.after(Math.max(1, dueMs - this.#clock.monotonicMs()), this.#look);
-      this.#background = false;
-    }
     this.#dueMs = dueMs;
     this.#ring = ring;
-    if (background === this.#background) return;
     this.#background = background;
-    if (background) this.#timer.unref();
-    else this.#timer.ref();
+    this.#followSoon();
   }
 
   stop(): void {
-    this.#clock.clear(this.#timer);
-    this.#timer = undefined;
+    this.#dueMs = Infinity;
+    this.#followSoon();
   }
+
+  #followSoon(): void {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    this.#clock.soon(this.#follow);
+  }
+
+  /** Has the timer that is needed, and no other. */
+  readonly #follow = (): void => {
+    this.#isDue = false;
+    const dueMs = this.#dueMs;
+    if (dueMs === Infinity || dueMs < this.#ringsMs) {
+      this.#clock.clear(this.#timer);
+      this.#timer = undefined;
+    }
+    if (dueMs === Infinity) return;
+    if (this.#timer === undefined) {
+      this.#ringsMs = dueMs;
+      // A moment may be less away than the clock can tell: some time must pass until the next look.
+      this.#timer = this.#clock.after(Math.max(1, dueMs - this.#clock.monotonicMs()), this.#look);
+      this.#isBackground = false;
+    }
+    if (this.#background === this.#isBackground) return;
+    this.#isBackground = this.#background;
+    if (this.#isBackground) this.#timer.unref();
+    else this.#timer.ref();
+  };
 
   readonly #look = (): void => {
     this.#timer = undefined;
-    if (this.#clock.monotonicMs() < this.#dueMs) this.set(this.#dueMs, this.#ring, this.#background);
+    if (this.#clock.monotonicMs() < this.#dueMs) this.#follow();
     else this.#ring();
   };
 }

@@ -132,7 +132,7 @@ export class Conversation {
       if (hold.renewAtMs > now) continue;
       // Nothing is lost yet: it is tried again until the lease has run out.
       this.outage.hasten(now + hold.options.leaseMs / 3);
-      publishBackendError(hold.identifier, backendError(hold.identifier, "renew", error));
+      hold.onNotRenewed(error);
     }
     for (const departure of members.departures) {
       this.outage.hasten(now + departure.hold.options.leaseMs / 3);

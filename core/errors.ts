@@ -67,9 +67,10 @@ export class LockAcquisitionError extends Error {
 /**
  * Why a lock was lost: its lease ran out unrenewed (`expired`), a waiter's `stealAfterMs` evicted it
  * (`stolen`), or an operator did (`forced`). `released`: it had been released before, by the caller itself (this stands
- * only in what `commitIfHeld` rejects with), or by `releaseAll` while the caller was at work.
+ * only in what `commitIfHeld` and other calls on the lock reject with), or by `releaseAll` while the caller was at work.
+ * `handed-over`: the caller itself had handed it over (only in what such calls reject with, too).
  */
-export type LossReason = "expired" | "stolen" | "forced" | "released";
+export type LossReason = "expired" | "stolen" | "forced" | "released" | "handed-over";
 
 /**
  * The lock was lost while it was held: another holder may be at work.
@@ -125,6 +126,7 @@ const LOSSES: Record<LossReason, string> = {
   stolen: "a waiter's stealAfterMs evicted it",
   forced: "an operator evicted it",
   released: "it had been released before",
+  "handed-over": "it had been handed over before",
 };
 
 /**

@@ -67,6 +67,12 @@ export interface LockEvents {
     readonly mode: LockMode;
     readonly formerFencingToken: string;
   };
+  /**
+   * The renewal of a lease is late, by half the lease: a sixth of it is left, `leftMs` milliseconds. After that the lock is
+   * lost, unless a renewal comes through before. With `renew: false` it is late at the same moment, unless the lease has
+   * been extended. See `Lock.onLate`.
+   */
+  "holdfast:late": HoldEvent & { readonly leftMs: number };
   /** The lease is renewed, `lateMs` milliseconds after that was due: at a third of the lease. */
   "holdfast:renewed": HoldEvent & { readonly lateMs: number };
   /**
@@ -77,10 +83,14 @@ export interface LockEvents {
   /** The lock is ours no more, `heldMs` milliseconds after it was granted, although nobody released it. */
   "holdfast:lost": HoldEvent & { readonly heldMs: number; readonly reason: LossReason };
   /**
-   * The lock is given back; the release began `heldMs` milliseconds after the grant. With `error` the store
-   * could not be told, and others have to wait for the end of the lease.
+   * The lock is given back, or `handedOver` to the process that restores it; that began `heldMs` milliseconds after the
+   * grant. With `error` the store could not be told, and others have to wait for the end of the lease.
    */
-  "holdfast:released": HoldEvent & { readonly heldMs: number; readonly error: LockBackendError | undefined };
+  "holdfast:released": HoldEvent & {
+    readonly heldMs: number;
+    readonly handedOver: boolean;
+    readonly error: LockBackendError | undefined;
+  };
   /**
    * The store refused a write because another process was faster. `identifier` is the key in the store: of a
    * very long identifier, the beginning and a hash.

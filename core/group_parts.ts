@@ -29,6 +29,7 @@ class PartClaim implements AskingClaim {
   readonly mayWait: boolean;
   readonly startedMs: number;
   readonly turnMs: number | undefined;
+  readonly restores: string | undefined;
 
   constructor(request: Request, { mode, limit, permits }: Mode) {
     this.#request = request;
@@ -42,6 +43,7 @@ class PartClaim implements AskingClaim {
     this.mayWait = request.mayWait;
     this.startedMs = request.startedMs;
     this.turnMs = request.turnMs;
+    this.restores = request.restores;
   }
 
   get waitedMs(): number {

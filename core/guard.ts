@@ -1,6 +1,6 @@
 import type { Entry, LockBackend } from "./backend.ts";
 import { pause } from "./clock.ts";
-import { backendError, LockBackendError, LockLostError } from "./errors.ts";
+import { backendError, LockBackendError } from "./errors.ts";
 import type { Hold, Proof } from "./hold.ts";
 import { names } from "./members.ts";
 import { lockIn } from "./record/codec.ts";
@@ -90,12 +90,12 @@ export function guardFor(hold: Hold): Guard<LockBackend> {
 
 /** The records that prove a hold. */
 export async function proofsOf(hold: Hold): Promise<readonly Proof[]> {
-  const { identifier, fencingToken } = hold;
+  const { identifier } = hold;
   const proofs = await hold.confirm().catch((error) => {
     throw backendError(identifier, "commit under", error);
   });
   if (proofs !== undefined && hold.held) return proofs;
-  throw hold.lost ?? new LockLostError(identifier, "released", fencingToken);
+  throw hold.over;
 }
 
 function triesOf({ identifier, lock: { clock } }: Hold, options = TRIES): Tries {

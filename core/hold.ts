@@ -1,12 +1,12 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { type Clock, type Moment, momentOf, spanMs } from "./clock.ts";
+import { type Clock, MAX_MS, type Moment, momentOf, spanMs } from "./clock.ts";
 import { backendError, LockBackendError, LockLostError, type LossReason } from "./errors.ts";
 import { type HoldEvent, type LockEvent, publish, publishBackendError } from "./events.ts";
 import { type ChangedLock, type ChangeOptions, ModeChange, secondUpgrade } from "./mode_change.ts";
 import type { CheckedOptions, LockMode } from "./options.ts";
 import { lossOf } from "./record/eviction.ts";
 import type { Claim, ModeChange as WantedMode, Remainder } from "./record/members.ts";
-import { type Holder, keptTokenOf, type LockRecord, MAX_NOTICES } from "./record/record.ts";
+import { claimTokenOf, type Holder, keptTokenOf, type LockRecord, MAX_NOTICES } from "./record/record.ts";
 import type { Store } from "./store.ts";
 import type { KeyedLock } from "./targets.ts";
 
@@ -38,6 +38,8 @@ export interface HeldLock extends ChangedLock {
   withdraw(hold: Hold): void;
   /** It is to be held in another way. How several are held is said when they are asked for, and does not change. */
   changeMode?(hold: Hold): void;
+  /** It is to be renewed now. */
+  renew(hold: Hold): void;
 }
 
 /** What a hold needs of the request that it came of. */
@@ -54,6 +56,17 @@ export interface Lease {
   readonly from: Moment;
   readonly forMs: number;
 }
+
+/** What a caller has asked for that wants the lease to last. */
+interface Extension {
+  /** Until when, on the monotonic clock. */
+  readonly untilMs: number;
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+/** What part of a lease is over when a renewal is overdue by half of it, for it was due after a third. */
+const LATE = 5 / 6;
 
 /** A lease while it lasts: held, then released or lost. It does no I/O: its lock does. */
 export class Hold {
@@ -73,6 +86,8 @@ export class Hold {
   #settledMode: LockMode;
   /** When the lease is to be renewed. */
   renewAtMs = Infinity;
+  /** When it is late for that, and those are warned that want to know. */
+  lateAtMs = Infinity;
   /** Whether somebody looks at it: it then watches its own record, to notice a loss at once. */
   isWatched = false;
   #lease!: Lease;
@@ -83,6 +98,12 @@ export class Hold {
   /** Runs what listens to the signal in the async context of whoever asked for it, not of what the loss was found in. */
   #inContext: ((abort: () => void) => void) | undefined;
   #release: Promise<boolean> | undefined;
+  #handOver: Promise<string> | undefined;
+  /** Until its first renewal, what was offered has a lease that is shorter than was asked for. */
+  #isOffer: boolean;
+  #extensions: readonly Extension[] = [];
+  /** Those that are warned when it is late, each in the async context in which it said so. */
+  #warned: readonly ((leftMs: number) => void)[] = [];
   /** Through which object a caller can give it back; weak as soon as it has been renewed, because that costs. */
   #owner: object | undefined;
   #isForgotten = false;
@@ -105,7 +126,8 @@ export class Hold {
     this.fencingToken = fence;
     this.grantedMs = grantedMs;
     this.mode = this.#settledMode = request.mode;
-    this.extend(lease);
+    this.#isOffer = lease.forMs < request.options.leaseMs;
+    this.#begin(lease);
   }
 
   /** How long ago it was granted. */
@@ -131,10 +153,24 @@ export class Hold {
   }
 
   /** The same, for texts: to look at it so changes nothing, and tells nobody. */
-  get state(): "held" | "released" | LossReason {
+  get state(): "held" | LossReason {
     if (this.#loss !== undefined) return this.#loss.reason;
-    if (this.#state === "released") return "released";
+    if (this.#state === "released") return this.#end;
     return this.leftMs() > 0 ? "held" : "expired";
+  }
+
+  /** How its owner has ended it. */
+  get #end(): "released" | "handed-over" {
+    return this.#handOver === undefined ? "released" : "handed-over";
+  }
+
+  /** Why nothing can be done with it any more, once it is over. */
+  get over(): LockLostError {
+    return this.#loss ?? this.#over(this.#end);
+  }
+
+  #over(reason: LossReason): LockLostError {
+    return new LockLostError(this.identifier, reason, this.fencingToken);
   }
 
   /** The loss, if it was lost, or was released without its owner's asking for it. */
@@ -174,11 +210,94 @@ export class Hold {
   }
 
   /** The store has confirmed a lease. */
-  extend(lease: Lease): void {
-    const isOffer = lease.forMs < this.options.leaseMs;
-    const renews = (this.options.renew || isOffer) && !this.#isForgotten;
+  #begin(lease: Lease): void {
     this.#lease = lease;
-    this.renewAtMs = renews ? lease.from.monotonic + lease.forMs / 3 : Infinity;
+    const { from: { monotonic }, forMs } = lease;
+    this.lateAtMs = monotonic + forMs * LATE;
+    this.#extensions = this.#extensions.filter(({ untilMs, resolve }) => {
+      if (untilMs > monotonic + forMs) return true;
+      resolve();
+      return false;
+    });
+    this.#planRenewal();
+  }
+
+  /** Whether it is renewed by itself. */
+  get #renews(): boolean {
+    return (this.options.renew || this.#isOffer) && !this.#isForgotten;
+  }
+
+  #planRenewal(): void {
+    const { from: { monotonic }, forMs } = this.#lease;
+    // What was asked for after the write was planned is to be written next.
+    const isAsked = this.#extensions.length > 0;
+    this.renewAtMs = isAsked ? monotonic : this.#renews ? monotonic + forMs / 3 : Infinity;
+  }
+
+  /**
+   * How long its lease is to be if it is written at `atMs`: as long as was asked for, and no renewal takes back what is
+   * left. For a commit whose answer is lost may have been applied, and the hold counts on what it knows.
+   */
+  leaseMsAt(atMs: number): number {
+    const { from: { monotonic }, forMs } = this.#lease;
+    let untilMs = monotonic + forMs;
+    if (this.#renews) untilMs = Math.max(untilMs, atMs + this.options.leaseMs);
+    for (const asked of this.#extensions) untilMs = Math.max(untilMs, asked.untilMs);
+    return Math.min(Math.max(Math.ceil(untilMs - atMs), 1), MAX_MS);
+  }
+
+  /** Renews it now, so that its lease lasts for `leaseMs` from now on at least. */
+  extend(leaseMs: number = this.options.leaseMs): Promise<void> {
+    if (!this.held) return Promise.reject(this.over);
+    const now = this.lock.clock.monotonicMs();
+    return new Promise((resolve, reject) => {
+      this.#extensions = [...this.#extensions, { untilMs: now + leaseMs, resolve, reject }];
+      this.renewAtMs = Math.min(this.renewAtMs, now);
+      this.lock.renew(this);
+    });
+  }
+
+  /** The store could not be told of a renewal, which is tried again as long as the lease lasts. */
+  onNotRenewed(cause: unknown): void {
+    const error = backendError(this.identifier, "renew", cause);
+    publishBackendError(this.identifier, error);
+    // Nothing is lost yet. But what waiting does not cure is told at once those that have asked for a renewal.
+    if (error.transient || this.#extensions.length === 0) return;
+    this.#refuseExtensions(error);
+    this.#planRenewal();
+  }
+
+  #refuseExtensions(error: unknown): void {
+    const refused = this.#extensions;
+    this.#extensions = [];
+    for (const { reject } of refused) reject(error);
+  }
+
+  /** Calls `warn` with what is left of the lease, in milliseconds, whenever a renewal is late. */
+  onLate(warn: (leftMs: number) => void): void {
+    const inContext = AsyncLocalStorage.snapshot();
+    const warnInContext = (leftMs: number) => inContext(warn, leftMs);
+    this.#warned = [...this.#warned, warnInContext];
+    const isLate = this.held && this.leftMs() <= (1 - LATE) * this.#lease.forMs;
+    if (isLate && this.lateAtMs === Infinity) this.#warn(warnInContext);
+  }
+
+  /** Sees whether its renewal is late. */
+  checkLate(now: number): void {
+    if (now < this.lateAtMs || this.#state !== "held") return;
+    this.lateAtMs = Infinity;
+    publish("holdfast:late", () => ({ ...this.event, leftMs: this.#leftForNow }));
+    for (const warn of this.#warned) this.#warn(warn);
+  }
+
+  get #leftForNow(): number {
+    return Math.max(0, Math.round(this.leftMs()));
+  }
+
+  /** Not within what the lock does: what a listener throws is the program's, as with every event. */
+  #warn(warn: (leftMs: number) => void): void {
+    const leftMs = this.#leftForNow;
+    queueMicrotask(() => warn(leftMs));
   }
 
   /** How it is to be held from now on, if that is not so yet. */
@@ -189,10 +308,8 @@ export class Hold {
 
   /** Holds it in another way as soon as that can be. */
   changeMode(to: LockMode, options: ChangeOptions): Promise<void> {
-    const { lock, identifier, fencingToken, options: { leaseMs } } = this;
-    if (!this.held) {
-      return Promise.reject(this.lost ?? new LockLostError(identifier, "released", fencingToken));
-    }
+    const { lock, identifier, options: { leaseMs } } = this;
+    if (!this.held) return Promise.reject(this.over);
     // To share it is done as soon as the store answers.
     if (this.change?.to === "shared") {
       return to === "shared" ? this.#changing! : this.#changing!.then(() => this.changeMode(to, options));
@@ -230,12 +347,13 @@ export class Hold {
     if (this.change === change) this.change = undefined;
   }
 
-  /** A renewal that was sent at `at` has been written. */
-  onRenewed(at: Moment): void {
+  /** A renewal has been written. */
+  onRenewed(lease: Lease): void {
     if (!this.held) return;
     const { lateMs } = this;
     publish("holdfast:renewed", () => ({ ...this.event, lateMs }));
-    this.extend({ from: at, forMs: this.options.leaseMs });
+    this.#isOffer = false;
+    this.#begin(lease);
     this.checkOwner();
   }
 
@@ -273,8 +391,14 @@ export class Hold {
     this.#state = "lost";
     this.#loss = new LockLostError(this.identifier, reason, this.fencingToken);
     publish("holdfast:lost", () => ({ ...this.event, heldMs: this.ageMs, reason }));
-    this.change?.reject(this.#loss);
+    this.#refuse(this.#loss);
     this.#tell(this.#loss);
+  }
+
+  /** What is asked for of it comes too late. */
+  #refuse(error: LockLostError): void {
+    this.change?.reject(error);
+    this.#refuseExtensions(error);
   }
 
   /** Looks at the store whether it is still ours: the records that say so. If not, it is lost. */
@@ -287,7 +411,25 @@ export class Hold {
    * Repeats the first outcome when called again.
    */
   release(): Promise<boolean> {
-    return this.#release ??= this.#end();
+    return this.#release ??= this.#depart();
+  }
+
+  /**
+   * Leaves it to the process that takes it up within `leaseMs`: resolves to the token under which the record keeps it
+   * until then. Rejects with LockLostError if it is over. Repeats the first outcome when called again.
+   */
+  handOver(leaseMs: number): Promise<string> {
+    if (this.#handOver === undefined && this.#release !== undefined) return Promise.reject(this.over);
+    return this.#handOver ??= this.#leave(leaseMs);
+  }
+
+  async #leave(leaseMs: number): Promise<string> {
+    const token = claimTokenOf(crypto.randomUUID());
+    const leaving = this.#depart({ token, leaseMs });
+    // To give it back afterwards gives nothing back, and its failure has been told the caller of this.
+    this.#release = leaving.then(() => false, () => false);
+    if (await leaving) return token;
+    throw this.over;
   }
 
   /** Gives it back although its owner has not asked for that, who is told: as of a loss. */
@@ -303,15 +445,16 @@ export class Hold {
     if (this.#signal !== undefined) this.#inContext!(() => this.#signal!.abort(loss));
   }
 
-  #end(): Promise<boolean> {
+  /** Ends it, and leaves this of it in the record if it is handed over. */
+  #depart(claim?: Remainder): Promise<boolean> {
     const now = momentOf(this.lock.clock);
     if (this.#isHeldAt(now)) {
       this.#state = "released";
-      this.change?.reject(new LockLostError(this.identifier, "released", this.fencingToken));
+      this.#refuse(this.#over(claim === undefined ? "released" : "handed-over"));
       const heldMs = now.monotonic - this.grantedMs;
-      return new Promise((resolve, reject) =>
-        this.lock.release(new Departure(this, heldMs, { resolve, reject }), now)
-      );
+      const departure = new Departure(this, heldMs, claim);
+      this.lock.release(departure, now);
+      return departure.released;
     }
     // After a loss there is nothing to give back, but records may still name it.
     if (this.lost !== undefined) this.lock.withdraw(this);
@@ -334,29 +477,32 @@ export class Hold {
   }
 }
 
-/** Is told what came of a release. */
-export interface ReleaseDone {
-  /** Whether it was ours until then. */
-  resolve(released: boolean): void;
-  reject(error: unknown): void;
-}
-
 /** A hold that is being given back, until its outcome is known: exactly one. */
 export class Departure {
   readonly hold: Hold;
   /** Whether a commit that takes it out may have landed without an answer. */
   isUnknown = false;
   readonly heldMs: number;
-  readonly #done: ReleaseDone;
+  /** Whether it was ours until then. */
+  readonly released: Promise<boolean>;
+  /** What is to stay of it for the process that takes it up, if it is handed over. */
+  readonly #claim: Remainder | undefined;
+  #resolve!: (released: boolean) => void;
+  #reject!: (error: unknown) => void;
 
-  constructor(hold: Hold, heldMs: number, done: ReleaseDone) {
+  constructor(hold: Hold, heldMs: number, claim: Remainder | undefined) {
     this.hold = hold;
     this.heldMs = heldMs;
-    this.#done = done;
+    this.#claim = claim;
+    this.released = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
   }
 
-  /** What is to stay of it in the record, if that is written now: it may have an age that it is to reach first. */
+  /** What is to stay of it in the record, if that is written now: it may be handed over, or have an age to reach first. */
   remainder(atMs: number): Remainder | undefined {
+    if (this.#claim !== undefined) return this.#claim;
     const { grantedMs, options: { holdAtLeastMs } } = this.hold;
     if (holdAtLeastMs === undefined) return undefined;
     const leaseMs = Math.ceil(grantedMs + holdAtLeastMs - atMs);
@@ -365,17 +511,17 @@ export class Departure {
 
   /** A commit of ours has taken it out. */
   onReleased(): void {
-    const { hold } = this;
-    publish("holdfast:released", () => ({ ...hold.event, heldMs: this.heldMs, error: undefined }));
-    this.#done.resolve(true);
+    this.#publish(undefined);
+    this.#resolve(true);
   }
 
   /** The record does not name it any more, and no commit of ours is known to have taken it out. */
   onGone(record: LockRecord): void {
     const { hold } = this;
-    // What stays of it shows that the release has landed, whatever became of the answer.
-    const restToken = keptTokenOf(hold);
-    if (record.holders.some(({ token }) => token === restToken)) return this.onReleased();
+    // What stays of it shows that the release has landed, whatever became of the answer; so does that it was evicted.
+    const restToken = this.#claim?.token ?? keptTokenOf(hold);
+    const isRest = ({ token }: { readonly token: string }) => token === restToken;
+    if (record.holders.some(isRest) || record.notices?.some(isRest)) return this.onReleased();
     const reason = lossOf(record, hold.token);
     if (this.isUnknown && reason === "expired") {
       // The answer to our release was lost, and our token is gone. While the lease runs an eviction would have left a
@@ -387,14 +533,21 @@ export class Departure {
       return this.onFailed(new LockBackendError(`the answer to the release was lost, and ${since} since`));
     }
     hold.markLost(reason);
-    this.#done.resolve(false);
+    this.#resolve(false);
   }
 
   /** The store could not be told. */
   onFailed(cause: unknown): void {
     const { hold } = this;
-    const error = backendError(hold.identifier, "release", cause);
-    publish("holdfast:released", () => ({ ...hold.event, heldMs: this.heldMs, error }));
-    this.#done.reject(error);
+    const doing = this.#claim === undefined ? "release" : "hand over";
+    const error = backendError(hold.identifier, doing, cause);
+    this.#publish(error);
+    this.#reject(error);
+  }
+
+  #publish(error: LockBackendError | undefined): void {
+    const { hold: { event }, heldMs } = this;
+    const handedOver = this.#claim !== undefined;
+    publish("holdfast:released", () => ({ ...event, heldMs, handedOver, error }));
   }
 }

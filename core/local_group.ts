@@ -8,6 +8,7 @@ import { type Departure, type HeldLock, Hold, type Proof } from "./hold.ts";
 import { names } from "./members.ts";
 import type { ModeChange } from "./mode_change.ts";
 import { Outage } from "./outage.ts";
+import { renewedMs } from "./outcomes.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
@@ -177,6 +178,10 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     return [];
   }
 
+  renew(): void {
+    this.#run();
+  }
+
   onChangeSettled(change: ModeChange): void {
     this.#hold?.onChangeSettled(change);
   }
@@ -200,7 +205,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     const hold = this.#hold;
     let dueMs = this.#isAtWork ? Infinity : this.#dueMs;
     if (hold !== undefined && this.#holds) {
-      dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));
+      dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);
       if (!this.#isAtWork) dueMs = Math.min(dueMs, Math.max(hold.renewAtMs, this.#outage.retryMs));
       if (hold.isWatched && !this.#parts.isWatching) {
         dueMs = Math.min(dueMs, this.#watchAtMs);
@@ -243,7 +248,8 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   async #step(at: Moment): Promise<void> {
     void this.#hold?.held;
     const request = this.#request!;
-    const snapshots = this.#isFresh && request.isWaiting
+    const isBet = this.#isFresh && request.isWaiting && request.restores === undefined;
+    const snapshots = isBet
       ? this.#parts.nothing
       : this.#parts.known((askedMs) => this.#footprint.isYoungerThan(askedMs));
     if (snapshots === undefined) return await this.#read(at);
@@ -280,8 +286,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     if (isGrant) this.#grant(written, at);
     else {
       this.#onReleased(snapshots, written);
-      const hold = this.#hold;
-      if (hold !== undefined && hold.renewAtMs <= at.monotonic) hold.onRenewed(at);
+      this.#onRenewed(snapshots, written, at);
     }
     this.#know(written, at);
   }
@@ -370,6 +375,17 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     if (after.every(({ lock }) => !names(lock.record, hold))) this.#endDeparture(departure).onReleased();
   }
 
+  /** A commit of ours has renewed the hold, if it was there: in all records alike. */
+  #onRenewed(before: readonly Snapshot[], after: readonly Snapshot[], at: Moment): void {
+    const hold = this.#hold;
+    if (hold === undefined) return;
+    let forMs = Infinity;
+    before.forEach(({ lock }, i) => {
+      forMs = Math.min(forMs, renewedMs(hold, lock.record, after[i].lock.record) ?? -Infinity);
+    });
+    if (forMs > 0) hold.onRenewed({ from: at, forMs });
+  }
+
   #endDeparture(departure: Departure): Departure {
     this.#departure = undefined;
     for (const { members } of this.#parts) members.dropDeparture(departure);
@@ -391,7 +407,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     if (hold !== undefined && hold.renewAtMs <= now) {
       // Nothing is lost yet: it is tried again until the lease has run out.
       this.#outage.hasten(now + hold.options.leaseMs / 3);
-      publishBackendError(hold.identifier, backendError(hold.identifier, "renew", error));
+      hold.onNotRenewed(error);
     }
     const departure = this.#departure;
     if (departure !== undefined) {
@@ -449,6 +465,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   readonly #tick = (): void => {
     void this.#hold?.held;
     const now = this.clock.monotonicMs();
+    this.#hold?.checkLate(now);
     if (this.#isAtWork) return this.arm();
     if (this.#hold?.isWatched && now >= this.#watchAtMs) this.#startWatching({ isIdle: true });
     // Something is over by now, or ought to be: the records are looked at as they are.

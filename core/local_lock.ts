@@ -84,7 +84,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const members = this.#members;
     const now = momentOf(this.clock);
     const token = this.#participant.newToken();
-    const request = new Request(this, { identifier, options, token, startedMs: now.monotonic, done });
+    const entry = options.ownEntry === undefined ? undefined : this.#participant.newEntryName();
+    const request = new Request(this, { identifier, options, token, entry, startedMs: now.monotonic, done });
     const isFirst = members.requests.size === 0;
     members.addRequest(request);
     request.start();
@@ -95,7 +96,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (waitForMs !== undefined && members.holds.length > 0) {
       if (this.#conversation.question === undefined) this.#knowledge.drop();
     } // One more behind others that wait changes nothing, unless it wants to know at once, or is less patient.
-    else if (!isFirst && mayWait && stealAfterMs === undefined) return;
+    else if (!isFirst && mayWait && stealAfterMs === undefined && entry === undefined) return;
     this.run(now);
   }
 
@@ -163,6 +164,11 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     return [...this.#members.requests].filter(({ isPatient }) => isPatient);
   }
 
+  /** Those that wait here in entries of their own, or before the queue. */
+  get inOrder(): readonly Request[] {
+    return [...this.#members.requests].filter(({ entry, mayWait }) => entry !== undefined && mayWait);
+  }
+
   /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
   get isLeaving(): boolean {
     return this.isBusy && this.#members.requests.size === 0;
@@ -198,6 +204,10 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const isSecond = this.#members.changes.some((other) => other !== change && other.to === "exclusive");
     if (isSecond && change.to === "exclusive") return change.refuseAsSecond();
     if (!change.mayWait) this.#members.lastTryMs = change.startedMs;
+    this.run();
+  }
+
+  renew(): void {
     this.run();
   }
 
@@ -275,7 +285,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { hasTries, lastTryMs, departures } = this.#members;
     const { snapshot, askedMs } = this.#knowledge;
     if (snapshot === undefined) {
-      const isBet = this.#isFresh && departures.length === 0 && !footprint.isOpen;
+      const isBet = this.#isFresh && departures.length === 0 && !footprint.isOpen &&
+        !this.#members.onlyRestores;
       return isBet ? nothingAt(this.key) : undefined;
     }
     // Whether what may have been left is there, and whether the lock is taken, only the store can say.
@@ -290,18 +301,17 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
 
   /** Whether somebody here is about to join or leave the queue, may be in it, or is to pass the lock on to the first in it. */
   get #isAboutQueue(): boolean {
-    const { departures, requests, queuedIn } = this.#members;
+    const { departures, requests, isMoving } = this.#members;
     const { queue, holders } = this.#knowledge.lastSeen;
     if (queue === undefined) return requests.size > 0 && holders.length > 0;
-    return departures.length > 0 || (requests.size > 0) === (queuedIn === undefined);
+    return departures.length > 0 || isMoving;
   }
 
   #commit(snapshot: Snapshot, next: Plan, at: Moment): void {
     const members = this.#members;
-    const mine = next.queue?.entries.find(({ participant }) => participant === members.participant);
-    if (mine !== undefined) members.entryToken = mine.token;
+    const isJoining = members.noteEntries(next.queue?.entries ?? []).size > 0;
     // What may be left in the store if nobody here learns of the outcome.
-    const joining = mine && (members.firstRequest ?? members.holds[0]?.request);
+    const joining = isJoining ? members.firstRequest ?? members.holds[0]?.request : undefined;
     const trace = (next.grants?.[0]?.claim as Request | undefined) ?? joining;
     this.#ask(new Commit(at, { snapshot, plan: next, trace }));
   }
@@ -327,7 +337,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       if (written.mayBeEcho) this.#conversation.mayHaveDone(commit);
       // Who is no longer in the queue may have been offered the lock, whose record has not been asked for.
       const isOut = next.lock === undefined && written.snapshot !== undefined &&
-        members.isQueuedBy(snapshot) && !members.isQueuedBy(written.snapshot);
+        members.countIn(snapshot) > members.countIn(written.snapshot);
       this.#know(isOut ? undefined : written.snapshot, at.monotonic);
       return this.#partFromRivals(at);
     }
@@ -375,6 +385,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
         if (!request.mayWait && request.startedMs <= askedMs) request.refuse();
       }
     }
+    // For those that have no place yet there is none.
+    for (const request of members.requests) request.onPlaced();
     for (const change of changes) {
       if (refusesUpgrade) change.refuseAsSecond();
       else if (!change.mayWait && change.startedMs <= askedMs) change.refuse();
@@ -455,7 +467,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       dueMs = Math.min(dueMs, pauseMs);
     }
     for (const hold of this.#members.holds) {
-      dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));
+      dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);
       if (!isAsking) dueMs = Math.min(dueMs, Math.max(hold.renewAtMs, pauseMs));
       if (this.#matters(hold) && !this.#waits && !this.#watch?.isIdle) {
         dueMs = Math.min(dueMs, this.#watchAtMs(hold));
@@ -470,6 +482,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const members = this.#members;
     const now = this.clock.monotonicMs();
     members.expire();
+    for (const hold of members.holds) hold.checkLate(now);
     if (this.#conversation.expire(now)) return;
     if (!this.#waits && members.holds.some((hold) => this.#matters(hold) && now >= this.#watchAtMs(hold))) {
       // Who waited before it held goes on watching as before, for holds are mostly brief; this one is not.

@@ -1,6 +1,8 @@
 import type { LockBackend } from "./backend.ts";
 import { brand } from "./brand.ts";
-import { backendError, LockBackendError, type LossReason, quote } from "./errors.ts";
+import { onArrival } from "./arrivals.ts";
+import { claimOf, readClaim } from "./claim.ts";
+import { type LossReason, quote } from "./errors.ts";
 import { GUARD, guardFor } from "./guard.ts";
 import { Hold } from "./hold.ts";
 import { assertIdentifier, plainKeyOf } from "./identifier.ts";
@@ -8,18 +10,25 @@ import { printable } from "./printable.ts";
 import { backendFor } from "./configure.ts";
 import {
   type CheckedOptions,
+  checkExtension,
+  checkHandOver,
   checkOptions,
+  checkRestore,
   checkUpgrade,
+  type HandOverOptions,
   type LockKind,
   type LockMode,
   type LockOptions,
+  type RestoreOptions,
   type UpgradeOptions,
 } from "./options.ts";
 import { participantOf } from "./participant.ts";
 import { deadlockOf, ownHoldOf } from "./nesting.ts";
 import type { Done } from "./request.ts";
+import { restore } from "./restore.ts";
 import { currentScope, findScope, type Scope } from "./scope.ts";
 import { type KeyedLock, locksOf, type LockTargets, nameOf, type Targets, targetsIn } from "./targets.ts";
+import { refuse } from "./validate.ts";
 
 /** Makes the public face of a hold; the class itself shows no way to. */
 let lockOf: (hold: Hold, isNested?: boolean) => Lock;
@@ -33,7 +42,7 @@ export interface LockJson {
   readonly kind: LockKind;
   /** How the lock is held. */
   readonly mode: LockMode;
-  /** Whether it is held, as far as this process knows; if not, that it was released, or why it was lost. */
+  /** Whether it is held, as far as this process knows; if not, that it was released or handed over, or why it was lost. */
   readonly state: "held" | LossReason;
   /** The fencing token of the hold. */
   readonly fencingToken: string;
@@ -116,6 +125,47 @@ export class Lock {
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  /**
+   * Takes up the lock that `handOver` has made this claim to: in another process, or in a later call. It is renewed from
+   * then on. Each claim is honoured once: delivered twice, it makes one holder.
+   *
+   * Resolves to `null` if there is nothing to take up any more: another call has done so, the claim's time is over, or the
+   * lock was evicted meanwhile. It does not wait. Of several locks it takes up all or none.
+   *
+   * Everything about the lock is as it was (identifier, kind, mode, limit, permits, what is left of `holdAtLeastMs`),
+   * but it is a grant of its own: `fencingToken` is a new, higher one. So a resource that checks it, and `commitIfHeld`,
+   * refuse late writes of the process that has handed over.
+   *
+   * Rejects with TypeError if `claim` is no claim, or one to locks of another kind of backend or of another prefix than
+   * `backend`; with RangeError or TypeError for bad options, with the signal's reason when that aborts, and with
+   * `LockBackendError` if the store fails: the claim may then still be good.
+   *
+   * @example
+   * ```ts
+   * import { Lock } from "@holdfast/lock";
+   * import { memoryBackend } from "@holdfast/lock/backends/memory";
+   * import { assert, assertEquals } from "@std/assert";
+   *
+   * const backend = memoryBackend();
+   * const here = await Lock.acquire("invoice:17", { backend });
+   * const claim = await here!.handOver({ leaseMs: 60_000 }); // send it along with the job
+   *
+   * const there = await Lock.restore(claim, { backend }); // in another process
+   * assert(there !== null && there.fencingToken > here!.fencingToken);
+   * assertEquals(await Lock.restore(claim, { backend }), null); // the message came twice
+   * await there.release();
+   * ```
+   */
+  static restore(claim: string, options?: RestoreOptions): Promise<Lock | null> {
+    return new Promise((resolve, reject) => {
+      restore(readClaim(claim), checkRestore(options), (hold, error, refused) => {
+        if (hold !== undefined) resolve(lockOf(hold));
+        else if (refused) resolve(null);
+        else reject(error);
+      });
+    });
   }
 
   /** The identifier that was asked for; of several, all of them with commas between them. */
@@ -225,6 +275,84 @@ export class Lock {
   }
 
   /**
+   * Renews the lease now: when it resolves, the store has confirmed that the lock is held for at least `leaseMs` from the
+   * call on. For code without timers, such as a serverless function that is frozen between requests, ask with
+   * `renew: false` and call this at the steps of the work. It never makes a lease shorter. Default: the lock's `leaseMs`.
+   *
+   * Rejects with `LockLostError` if the lock is lost, released or handed over, also while the store cannot be reached; with
+   * `LockBackendError` if the store fails in a way that waiting does not cure; and with TypeError or RangeError for a
+   * `leaseMs` that is none.
+   *
+   * @example
+   * ```ts
+   * import { Lock } from "@holdfast/lock";
+   * import { memoryBackend } from "@holdfast/lock/backends/memory";
+   * import { assert } from "@std/assert";
+   *
+   * const held = await Lock.acquire("import", { backend: memoryBackend(), renew: false, leaseMs: 10_000 });
+   * for (const _chunk of ["first", "second"]) {
+   *   await held!.extend(); // ten seconds for each
+   *   assert(held!.held);
+   * }
+   * await held!.release();
+   * ```
+   */
+  async extend(leaseMs?: number): Promise<void> {
+    return await this.#hold.extend(checkExtension(leaseMs));
+  }
+
+  /**
+   * Calls `warn` when the lock is close to being lost, with what is left of its lease in milliseconds: a renewal is overdue
+   * by half the lease, so that a sixth of it is left. Either the store cannot be reached, or the process was busy, or with
+   * `renew: false` it is time to `extend`. What was begun can still be brought to a safe end.
+   *
+   * It is called again if that happens again, and at once if it is so already; never after the lock is over. A process that
+   * was frozen may be told of the loss instead, by `signal`. The same is published on the diagnostics channel
+   * `holdfast:late`, for those who look at all locks of a process.
+   *
+   * Throws TypeError if `warn` is no function.
+   *
+   * @example
+   * ```ts
+   * import { Lock } from "@holdfast/lock";
+   * import { memoryBackend } from "@holdfast/lock/backends/memory";
+   *
+   * const held = await Lock.acquire("import", { backend: memoryBackend() });
+   * const stop = new AbortController();
+   * held!.onLate(() => stop.abort()); // finish the row, and begin no other
+   * await held!.release();
+   * ```
+   */
+  onLate(warn: (leftMs: number) => void): void {
+    if (typeof warn !== "function") refuse("Cannot warn: it takes a function", warn);
+    this.#hold.onLate(warn);
+  }
+
+  /**
+   * Hands the lock over to the process that passes the claim to `Lock.restore`: it stays taken, for everybody else, until
+   * then. From the call on this process does not hold it any more: `held` is `false`, it is not renewed, `commitIfHeld` is
+   * refused; `signal` does not abort, for nothing was lost. `release` does nothing and says `false`.
+   *
+   * Resolves to the claim, a string, when the store has taken note of it. **The claim contains a secret**: whoever has it
+   * can take the lock. Send it where you would send a password, and keep it out of logs and URLs. It is good for `leaseMs`;
+   * if no process takes it up until then, others get the lock. Called again, it repeats the first outcome.
+   *
+   * Rejects with `LockLostError` if the lock is lost or released, with `LockBackendError` if the store could not be told
+   * until the lease ended by itself, with TypeError or RangeError for bad options, and with TypeError for a lock that was
+   * let through by `reentrant`, which is the outermost's to hand over. See `Lock.restore` for an example.
+   */
+  async handOver(options?: HandOverOptions): Promise<string> {
+    if (this.#isNested) {
+      throw new TypeError(
+        "Cannot hand over: the lock is that of a caller around this code, which gives it back",
+      );
+    }
+    const hold = this.#hold;
+    const { leaseMs = hold.options.leaseMs } = checkHandOver(options);
+    return claimOf(hold, await hold.handOver(leaseMs));
+  }
+
+  /**
    * Releases the lock. `true` if it was ours and is now free, or handed to the next in line; `false` if it
    * had been lost. Calling it again repeats the outcome and touches nothing.
    *
@@ -257,7 +385,8 @@ export class Lock {
   /** Names the lock, without its secret token. */
   toString(): string {
     const { state: found } = this.#hold;
-    const state = found === "held" || found === "released" ? found : `lost, ${found}`;
+    const isLost = found !== "held" && found !== "released" && found !== "handed-over";
+    const state = isLost ? `lost, ${found}` : found.replace("-", " ");
     const text = `${
       JSON.stringify(this.identifier)
     }, ${this.kind}, ${this.mode}, ${state}, fencingToken: ${this.fencingToken}`;
@@ -317,12 +446,7 @@ export function acquireLock(
     if (key !== undefined && !(backend instanceof Promise)) {
       return ask(backend, [{ key, identifier: key, how: options }]);
     }
-    const arrival = { cancel: reject };
-    arriving.add(arrival);
-    Promise.all([opened(backend, nameOf(targets)), locksOf(targets, options)]).then((found) => {
-      // Cancelled meanwhile, it asks for nothing any more.
-      if (arriving.has(arrival)) ask(...found);
-    }).catch(reject).finally(() => arriving.delete(arrival));
+    onArrival({ identifier: nameOf(targets), backend, locks: locksOf(targets, options) }, ask, reject);
   });
 }
 
@@ -338,15 +462,6 @@ function heldAs(options: CheckedOptions, locks: readonly KeyedLock[]): CheckedOp
 /** What all the locks of a hold are called. */
 function identifiersOf({ identifier, lock: { locks } }: Hold): readonly string[] {
   return locks?.map((lock) => lock.identifier) ?? [identifier];
-}
-
-/** The calls that wait for their backend to be opened, or for the keys of their identifiers. */
-const arriving = new Set<{ cancel(reason: unknown): void }>();
-
-/** Cancels those that have not come to ask their backend yet. */
-export function cancelArrivals(reason: unknown): void {
-  for (const arrival of arriving) arrival.cancel(reason);
-  arriving.clear();
 }
 
 /**
@@ -377,14 +492,6 @@ export function currentLock(identifier?: string): Lock | undefined {
 
 function throwIfAborted({ signal }: CheckedOptions): void {
   if (signal?.aborted) throw signal.reason;
-}
-
-async function opened(backend: LockBackend | Promise<LockBackend>, identifier: string): Promise<LockBackend> {
-  try {
-    return await backend;
-  } catch (error) {
-    throw error instanceof LockBackendError ? backendError(identifier, "acquire", error) : error;
-  }
 }
 
 /** What is behind a held lock that this copy of the library has made. */

@@ -15,11 +15,18 @@ export interface NamingParticipant {
   owns(token: string): boolean;
   newToken(): string;
   newQueueId(): string;
+  newEntryName(): string;
+  /** Whether a queue entry is of this process. */
+  isNameOf(entry: QueueEntry): boolean;
 }
 
 /** What one request asks of one lock. */
 export interface AskingClaim extends Claim {
   readonly startedMs: number;
+  /** The token of the entry that it has of its own in the queue, once that is known. */
+  entryToken?: string | undefined;
+  /** That entry is in the queue. */
+  onPlaced?(): void;
 }
 
 /** All of this process that have to do with one lock: they want it, hold it, or are giving it back. */
@@ -28,8 +35,10 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   holds: readonly Hold[] = NONE;
   departures: readonly Departure[] = NONE;
   queuedIn: string | undefined;
-  /** The token of our entry in the queue, or of the last that we have had. */
-  entryToken: string | undefined;
+  queuedAs: ReadonlySet<string> = new Set();
+  readonly isOurs: (entry: QueueEntry) => boolean;
+  /** The token of the process's entry in the queue, or of the last that it has had. */
+  #entryToken: string | undefined;
   leavesQueueOut = false;
   holdsBack = false;
   staysOut = false;
@@ -46,11 +55,16 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   readonly #of: NamingParticipant;
   /** How many requests may not wait. */
   #tries = 0;
+  /** How many requests take up what was handed over. */
+  #restores = 0;
+  /** Those that have entries of their own in the queue. */
+  readonly #owners = new Set<Asking>();
   /** How many requests that may wait want a holder evicted after which time. */
   #patience: Map<number, number> | undefined;
 
   constructor(participant: NamingParticipant) {
     this.#of = participant;
+    this.isOurs = (entry) => participant.isNameOf(entry);
   }
 
   get participant(): string {
@@ -76,8 +90,9 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     const { token, offeredTo } = holder;
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
-    if (!this.#of.owns(token)) return "foreign";
-    if (this.#departureOf(holder)?.remainder(this.#atMs) !== undefined) return "remain";
+    const departure = this.#departureOf(holder);
+    if (departure !== undefined) return departure.remainder(this.#atMs) === undefined ? "leave" : "remain";
+    if (!this.#of.owns(token)) return this.#restorerOf(token) === undefined ? "foreign" : "restore";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
   }
@@ -85,7 +100,13 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   claimOf(holder: Holder): Claim {
     const hold = this.holdOf(holder);
     if (hold !== undefined) return hold.request;
-    return (holder.offeredTo === undefined ? this.#requestOf(holder.token) : this.firstRequest)!;
+    const { token, offeredTo } = holder;
+    if (offeredTo !== undefined) return this.offeredOf(holder)!;
+    return (this.#restorerOf(token) ?? this.#requestOf(token))!;
+  }
+
+  leaseMsOf(holder: Holder): number {
+    return this.holdOf(holder)!.leaseMsAt(this.#atMs);
   }
 
   remainderOf(holder: Holder): Remainder {
@@ -123,12 +144,12 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   noteQueue({ lock: { record }, queue }: Snapshot): void {
     if (record.queue === undefined) {
       this.queuedIn = undefined;
-      this.#noteAhead([]);
+      this.#noteAhead(NONE);
     } else if (queue !== undefined) {
       const entries = queue.record.id === record.queue ? queue.record.entries : [];
-      const mine = entries.find(({ participant }) => participant === this.participant);
-      this.queuedIn = mine && record.queue;
-      if (mine !== undefined) this.entryToken = mine.token;
+      this.queuedAs = this.noteEntries(entries);
+      this.queuedIn = this.queuedAs.size > 0 ? record.queue : undefined;
+      for (const request of this.#owners) if (this.queuedAs.has(request.entry!)) request.onPlaced?.();
       this.#noteAhead(entries);
     } else if (this.queuedIn !== record.queue) this.queuedIn = undefined;
   }
@@ -144,25 +165,69 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     return this.#ahead === undefined || this.#ahead.has(participant);
   }
 
-  /** Whether the queue, as it was seen here, has an entry for us. */
-  isQueuedBy({ queue }: Snapshot): boolean {
-    return queue?.record.entries.some(({ participant }) => participant === this.participant) === true;
+  /** Takes note of our entries in a queue, which offers to them will name: what they are called. */
+  noteEntries(entries: readonly QueueEntry[]): ReadonlySet<string> {
+    const names = new Set<string>();
+    for (const entry of entries) {
+      if (!this.isOurs(entry)) continue;
+      const { participant, token } = entry;
+      names.add(participant);
+      if (participant === this.participant) this.#entryToken = token;
+      else {
+        const request = this.#requestIn(participant);
+        if (request !== undefined) request.entryToken = token;
+      }
+    }
+    return names;
+  }
+
+  /** How many entries the queue, as it was seen here, has for us. */
+  countIn({ queue }: Snapshot): number {
+    return queue === undefined ? 0 : queue.record.entries.filter(this.isOurs).length;
+  }
+
+  /** Whether somebody here is about to join the queue, or to leave it. */
+  get isMoving(): boolean {
+    if (this.queuedIn === undefined || this.requests.size === 0) {
+      return (this.requests.size > 0) === (this.queuedIn === undefined);
+    }
+    const { size } = this.#owners;
+    const names = size < this.requests.size ? size + 1 : size;
+    return names !== this.queuedAs.size || [...this.#owners].some(({ entry }) => !this.queuedAs.has(entry!));
+  }
+
+  /** The first request that waits in this entry. */
+  #requestIn(name: string): Asking | undefined {
+    const entry = name === this.participant ? undefined : name;
+    for (const request of this.requests) {
+      if (request.entry === entry && request.restores === undefined) return request;
+    }
   }
 
   // Those that want it.
 
+  /** The first that wants the lock: one that takes up what was handed over is content with nothing else. */
   get firstRequest(): Asking | undefined {
-    const [first] = this.requests;
-    return first;
+    for (const request of this.requests) if (request.restores === undefined) return request;
+    return undefined;
+  }
+
+  /** Whether all that is wanted is to take up what was handed over: there is nothing to bet on. */
+  get onlyRestores(): boolean {
+    return this.#restores > 0 && this.#restores === this.requests.size;
   }
 
   /** Whether some of them may not wait. */
   get hasTries(): boolean {
-    return this.#tries > 0 || this.changes.some(({ mayWait }) => !mayWait);
+    if (this.#tries > 0) return true;
+    for (const { mayWait } of this.changes) if (!mayWait) return true;
+    return false;
   }
 
   addRequest(request: Asking): void {
-    this.requests.add(request);
+    const later = request.goesFirst ? [...this.requests].filter(({ goesFirst }) => !goesFirst) : NONE;
+    for (const other of later) this.requests.delete(other);
+    for (const one of [request, ...later]) this.requests.add(one);
     this.#count(request, 1);
     if (!request.mayWait) this.lastTryMs = request.startedMs;
   }
@@ -174,7 +239,13 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     return true;
   }
 
-  #count({ mayWait, stealAfterMs }: Asking, by: number): void {
+  #count(request: Asking, by: number): void {
+    const { mayWait, stealAfterMs, restores } = request;
+    if (restores !== undefined) this.#restores += by;
+    if (request.entry !== undefined) {
+      if (by > 0) this.#owners.add(request);
+      else this.#owners.delete(request);
+    }
     if (!mayWait) this.#tries += by;
     else if (stealAfterMs !== undefined) {
       this.#patience ??= new Map();
@@ -188,19 +259,33 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     for (const request of this.requests) if (request.token === token) return request;
   }
 
+  /** The first request that takes up the hold of this token, unless it may not have it before it can have others, too. */
+  #restorerOf(token: string): Asking | undefined {
+    if (this.#restores === 0 || this.holdsBack) return undefined;
+    for (const request of this.requests) if (request.restores === token) return request;
+  }
+
+  /** Whether this was offered to an entry that we have in the queue, and somebody here wants it. */
+  isOfferWanted(holder: Holder): boolean {
+    return this.offeredOf(holder) !== undefined;
+  }
+
   /**
-   * Whether this was offered to the entry that we have in the queue, and somebody here wants it. The entry may still be
-   * there when it has been taken, if the queue was left out.
+   * The request here that is next where this was offered to an entry that we have in the queue. The entry may still be
+   * there when the offer has been taken, if the queue was left out.
    */
-  isOfferWanted({ token, fence }: Holder): boolean {
-    return token === this.entryToken && fence !== this.#takenFence && this.requests.size > 0;
+  offeredOf({ token, fence, offeredTo }: Holder): Asking | undefined {
+    const request = offeredTo === undefined ? undefined : this.#requestIn(offeredTo);
+    const entryToken = request?.entry === undefined ? this.#entryToken : request.entryToken;
+    return token === entryToken && fence !== this.#takenFence ? request : undefined;
   }
 
   /** What was offered to us is held now. */
-  onOfferTaken({ fence }: Holder): void {
-    this.entryToken = undefined;
+  onOfferTaken({ fence, offeredTo }: Holder): void {
+    if (offeredTo === this.participant) this.#entryToken = undefined;
     this.#takenFence = fence;
-    this.queuedIn = undefined;
+    this.queuedAs = new Set([...this.queuedAs].filter((name) => name !== offeredTo));
+    if (this.queuedAs.size === 0) this.queuedIn = undefined;
   }
 
   /** The holder that is of this process, although nobody here owns it or is giving it back. */
@@ -234,7 +319,8 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
 
   /** The shortest lease that anybody here counts on. */
   get leastLeaseMs(): number {
-    let leastMs = this.firstRequest?.leaseMs ?? Infinity;
+    const [first] = this.requests;
+    let leastMs = first?.leaseMs ?? Infinity;
     for (const { options } of this.holds) leastMs = Math.min(leastMs, options.leaseMs);
     for (const { hold } of this.departures) leastMs = Math.min(leastMs, hold.options.leaseMs);
     return leastMs;
@@ -257,8 +343,9 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
 
   /** Whether there is anything to ask the store for. */
   get isBusy(): boolean {
-    return this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined ||
-      this.holds.some(({ wantedMode }) => wantedMode !== undefined);
+    if (this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined) return true;
+    for (const { wantedMode } of this.holds) if (wantedMode !== undefined) return true;
+    return false;
   }
 }
 

@@ -1,5 +1,6 @@
 import { addressOf } from "./record/concerns.ts";
 import type { NamingParticipant } from "./members.ts";
+import type { QueueEntry } from "./record/record.ts";
 
 /** The names that one participant gives: to itself, to its tokens and to the queues that it opens. */
 export class Names implements NamingParticipant {
@@ -23,6 +24,16 @@ export class Names implements NamingParticipant {
   /** A token that nobody has had before or can guess. */
   newToken(): string {
     return `${this.secret}/${++this.#count}`;
+  }
+
+  /** A name that no queue entry has had before, for a request that has one of its own. */
+  newEntryName(): string {
+    return this.newQueueId();
+  }
+
+  /** Whether a queue entry is its own, or that of one of its requests. */
+  isNameOf({ participant }: QueueEntry): boolean {
+    return participant === this.id || participant.startsWith(this.id + "/");
   }
 
   /** A name that no queue has had before. */

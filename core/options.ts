@@ -125,6 +125,35 @@ export interface UpgradeOptions {
   signal?: AbortSignal;
 }
 
+/** Options of `Lock.handOver`. */
+export interface HandOverOptions {
+  /**
+   * For how many milliseconds the claim is good: from 100 to 2 147 483 647 (24.8 days), whole ones. No process renews it
+   * meanwhile, so choose it longer than the way to the next process takes, and no longer than others can wait if it never
+   * arrives. Default: the lock's own `leaseMs`.
+   */
+  leaseMs?: number;
+}
+
+/** Options of `Lock.restore`. */
+export interface RestoreOptions {
+  /** The store that keeps the lock. Default: the one configured for the kind of the lock. */
+  backend?: LockBackend;
+  /** The lease from now on, in milliseconds, at least 100. Default: as long as it was before. */
+  leaseMs?: number;
+  /** Whether the lease is renewed while the lock is held. Default: `true`. */
+  renew?: boolean;
+  /** Cancels the call: it rejects at once with the signal's reason, and the claim may then be used up. Default: none. */
+  signal?: AbortSignal;
+  /** Who holds it from now on, as `LockOptions.label`. Default: as there. */
+  label?: string;
+}
+
+/** Options of a restore after validation. */
+export type CheckedRestore =
+  & Pick<CheckedOptions, "renew" | "signal" | "label" | "backend">
+  & { readonly leaseMs: number | undefined };
+
 /** Options after validation, with the defaults filled in. */
 export interface CheckedOptions extends Mode {
   readonly mayWait: boolean;
@@ -138,6 +167,18 @@ export interface CheckedOptions extends Mode {
   readonly signal: AbortSignal | undefined;
   readonly label: string | undefined;
   readonly backend: LockBackend | undefined;
+  /** Internal: the token of a hold that was handed over, if that is asked for. */
+  readonly restores?: string | undefined;
+  /** Whether it has an entry of its own in the queue, for order between requests of one process is promised; hears of its place. */
+  readonly ownEntry?: OwnEntry;
+  /** Whether it goes before the queue. */
+  readonly goesFirst?: boolean;
+}
+
+/** One that waits in an entry of its own. */
+export interface OwnEntry {
+  /** It is in the queue, or waits beside it because there is no place; perhaps more than once. */
+  onPlaced(): void;
 }
 
 const NAMES: readonly (keyof LockOptions)[] = [
@@ -196,11 +237,39 @@ export function checkUpgrade(given: UpgradeOptions = {}): ChangeOptions {
   return { mayWait: wait && waitForMs !== 0, waitForMs, signal: cancel };
 }
 
+/** The same for a hand-over. */
+export function checkHandOver(given: HandOverOptions = {}): HandOverOptions {
+  const { leaseMs } = ownOptions(given, ["leaseMs"], "hand over");
+  return { leaseMs: checkExtension(leaseMs) };
+}
+
+/** How long a lease is to be from now on. */
+export function checkExtension(leaseMs: number | undefined): number | undefined {
+  return time(leaseMs, "leaseMs", MIN_LEASE_MS);
+}
+
+/** The same for a restore. */
+export function checkRestore(given: RestoreOptions = {}): CheckedRestore {
+  const options = ownOptions(given, ["backend", "leaseMs", "renew", "signal", "label"], "restore");
+  if (options.backend !== undefined) assertBackend(options.backend, "backend");
+  return {
+    backend: options.backend,
+    leaseMs: checkExtension(options.leaseMs),
+    renew: flag(options.renew, "renew") ?? true,
+    signal: signal(options.signal),
+    label: label(options.label),
+  };
+}
+
+/** How a lock is held unless the options say otherwise. */
+const EXCLUSIVE: Mode = { mode: "exclusive", limit: 1, permits: undefined };
+
 /** How a lock is to be held. `where` it is said stands before the names of the options in messages. */
 export function checkMode(
   { mode = "exclusive", limit, permits }: ExclusiveLockOptions | SharedLockOptions,
   where = "",
 ): Mode {
+  if (mode === "exclusive" && limit === undefined && permits === undefined) return EXCLUSIVE;
   if (mode !== "exclusive" && mode !== "shared") {
     const hint = mode === "upgradeable" ? ' ("upgradeable" is reserved; share it, and call upgrade())' : "";
     refuse(`Cannot lock: '${where}mode' must be "exclusive" or "shared"${hint}`, mode);

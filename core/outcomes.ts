@@ -37,10 +37,8 @@ export class Outcomes {
       departure.onReleased();
     }
     for (const hold of members.holds) {
-      const [was, is] = [holderIn(before, hold), holderIn(after, hold)];
-      const isWritten = was !== undefined && is !== undefined &&
-        (was.renewals !== is.renewals || was.fence !== is.fence);
-      if (isWritten) hold.onRenewed(at);
+      const forMs = renewedMs(hold, before, after);
+      if (forMs !== undefined) hold.onRenewed({ from: at, forMs });
     }
   }
 
@@ -100,12 +98,13 @@ export class Outcomes {
     if (members.holdOf(holder) !== undefined) return;
     const from = momentOf(this.#lock.clock);
     const { backend, clockErrorMs } = this.#lock.store;
-    const request = members.firstRequest!;
+    const request = members.offeredOf(holder)!;
     const leftMs = expiresAt - clockErrorMs - backend.now() - sleptMs(asked, from);
     // No offer is longer: one who reads tokens and sends messages must not make us believe in it for a whole lease.
     const forMs = Math.min(leftMs, request.leaseMs, offerMs(backend.graceMs));
     // One that wants it in another way than the one that was queued may not have it; readers have it together.
-    if (!isSameMode(holder, request) || (request.mode === "shared" && members.requests.size > 1)) return;
+    const isShared = request.mode === "shared" && request.entry === undefined && members.requests.size > 1;
+    if (!isSameMode(holder, request) || isShared) return;
     if (!(forMs > leaseMs / 3)) return;
     members.onOfferTaken(holder);
     const lease = { from, forMs };
@@ -116,6 +115,13 @@ export class Outcomes {
     this.#members.addHold(hold);
     request.grant(hold);
   }
+}
+
+/** For how long a commit has renewed a hold, if it has. */
+export function renewedMs(hold: Hold, before: LockRecord, after: LockRecord): number | undefined {
+  const [was, is] = [holderIn(before, hold), holderIn(after, hold)];
+  if (was === undefined || is === undefined) return undefined;
+  return was.renewals !== is.renewals || was.fence !== is.fence ? is.leaseMs : undefined;
 }
 
 /** Whether the hold was in the record, and is not any more. */

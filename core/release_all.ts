@@ -3,7 +3,7 @@
 import { onAbort } from "./abort.ts";
 import { systemClock, type Timer } from "./clock.ts";
 import { publishBackendError } from "./events.ts";
-import { cancelArrivals } from "./lock.ts";
+import { cancelArrivals } from "./arrivals.ts";
 import { checkOptions } from "./options.ts";
 import { allParticipants } from "./participant.ts";
 import { ownOptions, time } from "./validate.ts";

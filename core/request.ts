@@ -52,6 +52,9 @@ export class Request implements Claim {
   readonly token: string;
   readonly identifier: string;
   readonly options: CheckedOptions;
+  readonly entry: string | undefined;
+  /** The token of the entry that it has of its own in the queue, or of the last that it has had. */
+  entryToken: string | undefined;
   readonly turnMs: number | undefined;
   readonly startedMs: number;
   /** How many of its grants came after their lease had ended. */
@@ -67,10 +70,11 @@ export class Request implements Claim {
 
   constructor(
     lock: RequestedLock,
-    { identifier, options, token, startedMs, done, turnMs }: {
+    { identifier, options, token, entry, startedMs, done, turnMs }: {
       readonly identifier: string;
       readonly options: CheckedOptions;
       readonly token: string;
+      readonly entry?: string | undefined;
       readonly startedMs: number;
       readonly done: Done;
       readonly turnMs?: number;
@@ -81,6 +85,7 @@ export class Request implements Claim {
     this.identifier = identifier;
     this.options = options;
     this.token = token;
+    this.entry = entry;
     this.turnMs = turnMs;
     this.startedMs = startedMs;
   }
@@ -127,6 +132,14 @@ export class Request implements Claim {
     return this.options.mayWait;
   }
 
+  get restores(): string | undefined {
+    return this.options.restores;
+  }
+
+  get goesFirst(): boolean {
+    return this.options.goesFirst === true;
+  }
+
   /** Whether it waits until it is granted, and does not give up before. */
   get isPatient(): boolean {
     const { mayWait, waitForMs, signal, stealAfterMs } = this.options;
@@ -146,6 +159,11 @@ export class Request implements Claim {
   get event(): LockEvent {
     const { id, identifier, options: { kind, label } } = this;
     return { id, identifier, kind, label };
+  }
+
+  /** It has its own place in the queue, or there is none for it. */
+  onPlaced(): void {
+    this.options.ownEntry?.onPlaced();
   }
 
   /** The lock is ours. */

@@ -31,6 +31,7 @@ export class Probe implements LockBackend {
   /** By how much clocks may differ, if this process thinks otherwise than its backend. */
   #skewMs: number | undefined;
   readonly name: string | undefined;
+  readonly namespace: string | undefined;
   readonly graceMs: number;
   readonly #backend: LockBackend;
   readonly #plans: Plan[] = [];
@@ -41,6 +42,7 @@ export class Probe implements LockBackend {
   constructor(backend: LockBackend) {
     this.#backend = backend;
     this.name = backend.name;
+    this.namespace = backend.namespace;
     this.graceMs = backend.graceMs;
   }
 

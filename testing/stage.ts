@@ -104,6 +104,12 @@ export class Stage {
     return held && this.#kept(held);
   }
 
+  /** Takes up a lock of this case that was handed over. */
+  async restore(peer: LockBackend, claim: string): Promise<Lock | null> {
+    const held = await Lock.restore(claim, { backend: peer });
+    return held && this.#kept(held);
+  }
+
   /** A time of the case as it is on this store. */
   ms(ms: number): number {
     return this.#stretch * ms;

@@ -2,6 +2,7 @@ import { AssertionError } from "node:assert";
 import { systemClock } from "../core/clock.ts";
 import type { LockOptions } from "../mod.ts";
 import { within } from "../core/time_limit.ts";
+import { claimCases } from "./claim_cases.ts";
 import { failureCases } from "./failure_cases.ts";
 import { formCases } from "./form_cases.ts";
 import { holdCases } from "./hold_cases.ts";
@@ -52,6 +53,7 @@ const rooms = [
   modeCases,
   stealingCases,
   togetherCases,
+  claimCases,
   formCases,
   operatorCases,
   failureCases,

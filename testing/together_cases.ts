@@ -1,6 +1,6 @@
 import { strict as assert } from "node:assert";
 import { forceRelease } from "../core/operators/api.ts";
-import { LockAcquisitionError, LockLostError } from "../mod.ts";
+import { Lock, LockAcquisitionError, LockLostError } from "../mod.ts";
 import { gateRequest, loseAnswer } from "./probe.ts";
 import { type Cases, lossOf, outcomeOf, type Stage } from "./stage.ts";
 
@@ -179,6 +179,20 @@ export const togetherCases: Cases = {
     assert.deepEqual([held.held, reader.held], [true, true]);
     assert.ok(held.fencingToken > writer.fencingToken);
     assert.deepEqual([await held.release(), await reader.release()], [true, true]);
+    assert.deepEqual([await stage.record(x), await stage.record(y)], [null, null]);
+  },
+
+  "together: what is handed over is held as it was": async (stage) => {
+    const { a, b } = stage;
+    const [x, y] = idsOf(stage);
+    const held = await stage.acquire(a, {}, [y, { identifier: x, mode: "shared" }]);
+    const restored = await Lock.restore(await held.handOver(), { backend: b });
+    assert.deepEqual(restored!.identifiers, [x, y]);
+    assert.deepEqual([restored!.modeOf(x), restored!.modeOf(y)], ["shared", "exclusive"]);
+    const reader = await stage.acquire(stage.another(), SHARED, x);
+    assert.equal(reader.held, true);
+    assert.equal(await stage.tryAcquire(stage.another(), SHARED, y), null);
+    assert.deepEqual([await restored!.release(), await reader.release()], [true, true]);
     assert.deepEqual([await stage.record(x), await stage.record(y)], [null, null]);
   },
 

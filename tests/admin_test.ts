@@ -594,6 +594,7 @@ function listed(identifier: string, heldForMs: number | undefined, waitingForMs:
       leaseLeftMs: 5000,
       fencingToken: "7",
       released: false,
+      handedOver: false,
     }],
     waiters: waitingForMs.map((ms) => ({ label, ...how, since: new Date(T0 - ms), waitingForMs: ms })),
   };

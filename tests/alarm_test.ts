@@ -8,8 +8,8 @@ interface Standing extends Timer {
   kept: boolean;
 }
 
-/** A clock with the timers that run on it. */
-function standing() {
+/** A clock with the timers that run on it. What is to be done soon is done at once, or kept in `soon`. */
+function standing(soon?: (() => void)[]) {
   const timers = new Set<Standing>();
   let now = 1000;
   const clock: Clock = {
@@ -27,6 +27,7 @@ function standing() {
       return timer;
     },
     clear: (timer) => void timers.delete(timer as Standing),
+    soon: (fn) => void (soon === undefined ? fn() : soon.push(fn)),
   };
   const moveTo = (to: number) => {
     now = to;
@@ -94,4 +95,31 @@ Deno.test("alarm: what is due at once lets some time pass", () => {
   const alarm = new Alarm(clock);
   alarm.set(1000, () => {});
   assertEquals(running(), [{ at: 1001, kept: true }]);
+});
+
+Deno.test("alarm: its timer follows when the current event is over, and what was over by then has cost none", () => {
+  const soon: (() => void)[] = [];
+  const { clock, running } = standing(soon);
+  let made = 0;
+  const { after } = clock;
+  clock.after = (ms, fn) => {
+    made++;
+    return after(ms, fn);
+  };
+  const alarm = new Alarm(clock);
+  const settle = () => soon.splice(0).forEach((fn) => fn());
+  alarm.set(1100, () => {});
+  alarm.stop();
+  assertEquals([soon.length, running()], [1, []]);
+  settle();
+  assertEquals([made, running()], [0, []]);
+  alarm.set(1100, () => {});
+  settle();
+  alarm.stop();
+  alarm.set(1200, () => {}, true);
+  settle();
+  assertEquals([made, running()], [1, [{ at: 1100, kept: false }]]);
+  alarm.stop();
+  settle();
+  assertEquals(running(), []);
 });

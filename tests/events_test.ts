@@ -93,7 +93,7 @@ Deno.test("events: a lock that is acquired and released", async () => {
   assertEquals(heard.messages, [
     { event: "wait-start", ...common },
     { event: "acquired", ...common, fencingToken, waitedMs },
-    { event: "released", ...common, fencingToken, heldMs, error: undefined },
+    { event: "released", ...common, fencingToken, heldMs, handedOver: false, error: undefined },
   ]);
 });
 

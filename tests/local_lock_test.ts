@@ -659,7 +659,11 @@ Deno.test("offers: an offer is for the first who waits here", async () => {
 });
 
 Deno.test("offers: one is taken once, although its entry is still in the queue", () => {
-  const owner = { id: "me", owns: (token: string) => token.startsWith("mine/") } as Participant;
+  const owner = {
+    id: "me",
+    owns: (token: string) => token.startsWith("mine/"),
+    isNameOf: ({ participant }) => participant === "me",
+  } as Participant;
   const members = new LocalMembers(owner);
   const entry = { participant: "me", token: "mine/1", mode: "exclusive", limit: 1, since: 1 };
   const seen = snapshotOf(

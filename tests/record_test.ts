@@ -95,7 +95,7 @@ Deno.test("record: a grant, a place in the queue and an offer, in full", () => {
   const found = { ...snapshot("a:1000^3"), queue: undefined };
   const renewed = plan(
     found,
-    { ...labelled, intentOf: () => "renew", claimOf: () => claim },
+    { ...labelled, intentOf: () => "renew", claimOf: () => claim, leaseMsOf: () => claim.leaseMs },
     evidence("now=9"),
   );
   assertEquals(renewed.lock?.holders, [{

@@ -95,6 +95,60 @@ table("joining the queue", [
 ], act);
 
 // deno-fmt-ignore
+table("an entry for each request", [
+  ["all of a process join in one commit, in the order of asking",  "b:1000",                 "a own, a2 own",              "",        "b:1000 | new: a a2"],
+  ["behind those that are there",                                  "b:1000 | c",             "a own, a2 own",              "",        "= | c a a2"],
+  ["one more joins behind all, its own process's, too",            "b:1000 | a c",           "a own, a2 own",              "",        "= | a c a2"],
+  ["how each of them wants the lock is written down",              "b:1000",                 "a own shared, a2 own",       "",        "b:1000 | new: a/r a2"],
+  ["one that may not wait does not join",                          "b:1000",                 "a own try, a2 own",          "",        "b:1000 | new: a2"],
+  ["beside the entry for all others of the process",               "b:1000",                 "a, a2 own, a3",              "",        "b:1000 | new: a a2"],
+  ["a full queue takes in as many as there are places",            `b:1000 | ${LAST_FREE}`,  "a own, a2 own",              "",        `= | ${LAST_FREE} a`],
+  ["and then none",                                                `b:1000 | ${FULL}`,       "a own, a2 own",              "",        "wait 1010"],
+  ["it joins behind a hold of its own process, for all to see",    "a:1000",                 "keeps a, a2 own",            "",        "a:1000 | new: a2"],
+  ["at once",                                                      "a:1000 | b",             "keeps a, a2 own",            "",        "= | b a2"],
+  ["with what is written for the hold, if that is due",            "a:1000 | b",             "renews a, a2 own",           "",        "a:1000#1 | b a2"],
+  ["when a request is over its entry goes, and no other",          "b:1000 | a a2 c",        "a2 own",                     "",        "= | a2 c"],
+  ["those that are not over stay",                                 "b:1000 | a a2 c",        "a own, a2 own",              "",        "wait 1010"],
+  ["the queue says who is next, whoever asked before",             "- | a2 a; free 0",       "a own, a2 own",              "",        "*a2:1000 | a"],
+  ["a release grants to the next of its own process",              "a:1000 | a2 b a3",       "a2 own, a3 own",             "",        "*a2:1000 | b a3"],
+  ["but not past another process",                                 "a:1000 | b a2",          "a2 own",                     "",        "B@b:75 | a2"],
+  ["nor one that has just asked past its own",                     "a:1000 | a2",            "a2 own, a3 own",             "",        "*a2:1000 | a3"],
+  ["neighbours that are all readers are let in, whosever they are", "a:1000 | a2/r b/r a3/r c", "a2 own shared, a3 own shared", "",   "*a2:1000/r B@b:75/r *a3:1000/r | c"],
+  ["a reader does not go past one that wants it alone",            "a:1000 | a2/r b a3/r",   "a2 own shared, a3 own shared", "",      "*a2:1000/r | b a3/r"],
+  ["not even of its own process",                                  "a:1000 | a2/r a3 a4/r",  "a2 own shared, a3 own, a4 own shared", "", "*a2:1000/r | a3 a4/r"],
+  ["nor if it may not wait",                                       "b:1000/r | c",           "a own shared try",           "",        "wait 1010"],
+  ["nor past one of its own process that has not joined yet",      "b:1000/r",               "a own, a2 own shared try",   "",        "b:1000/r | new: a"],
+  ["if one that wants it alone leaves, readers behind it are let in", "b:1000/r | a a2/r c/r", "a2 own shared",            "",        "b:1000/r *a2:1000/r C@c:75/r | none"],
+  ["an offer is to one of them",                                   "A2@a2:75 | a3",          "a2 own, a3 own",             "now=5",   "*a2:1005^5 | ="],
+  ["even if another asked before",                                 "A3@a3:75 | a2",          "a2 own, a3 own",             "now=5",   "*a3:1005^5 | ="],
+  ["several are confirmed at once",                                "A2@a2:75/r B@b:75/r A3@a3:75/r", "a2 own shared, a3 own shared", "", "*a2:1000/r B@b:75/r *a3:1000/r"],
+  ["and no other reader with them",                                "A2@a2:75/r | b a3/r",    "a2 own shared, a3 own shared", "",      "*a2:1000/r | ="],
+  ["if that one is over, it goes to the next in the queue",        "A2@a2:75 | b a3",        "a3 own",                     "",        "B@b:75 | a3"],
+  ["of its own process, too",                                      "A2@a2:75 | a3 b",        "a3 own",                     "",        "*a3:1000 | b"],
+  ["graces count for each of them",                                "- | b a c a2; free 0",   "a own, a2 own",              "now=149", "wait 1"],
+  ["and those before it leave with it",                            "- | b a c a2; free 0",   "a own, a2 own",              "now=150", "*a:1150^150 | c a2"],
+  ["where the queue is not known, those that are in it wait",      "b:1000 | ?",             "a own, a2 own, queued a a2", "",        "wait 1010"],
+  ["one that is not has to look",                                  "b:1000 | ?",             "a own, a2 own, queued a",    "",        "look"],
+  ["behind a hold of its own process, too",                        "a:1000 | ?",             "keeps a, a2 own",            "",        "look"],
+  ["so has a process of which one is over",                        "b:1000 | ?",             "a2 own, queued a a2",        "",        "look"],
+  ["or of which only the one for all others is left",              "b:1000 | ?",             "a own, queued a0 a",         "",        "look"],
+  ["one that may not wait need not",                               "b:1000 | ?",             "a own, a2 own try, queued a", "",       "wait 1010"],
+], act);
+
+// deno-fmt-ignore
+table("before the queue", [
+  ["one that goes first evicts the holder, and leaves the queue alone", "b:1000 | c a2",     "a2 own, a first steal=0",    "",        "*a:1000 | =; b stolen 2000"],
+  ["all holders",                                                  "b:1000/r c:1000/r | d",  "a first steal=0",            "",        "*a:1000 | =; b stolen 2000; c stolen 2000"],
+  ["one of its own process, too",                                  "a:1000",                 "keeps a, a2 first steal=0",  "",        "*a2:1000; a stolen 2000"],
+  ["a lock that is free it takes before those that are queued",    "- | b; free 0",          "a first steal=0",            "",        "*a:1000 | ="],
+  ["others of its process join as ever",                           "b:1000",                 "a first steal=0, a2 own",    "",        "*a:1000 | new: a2; b stolen 2000"],
+  ["it waits until what is offered is taken",                      "B@b:75 | c",             "a first steal=0",            "",        "wait 80"],
+  ["without joining",                                              "B@b:75",                 "a first steal=0",            "",        "wait 80"],
+  ["and has to see the queue that it leaves alone",                "b:1000 | ?",             "a first steal=0",            "",        "look"],
+  ["unless there is nothing to take",                              "B@b:75 | ?",             "a first steal=0",            "",        "wait 80"],
+], act);
+
+// deno-fmt-ignore
 table("a queue that is not known", [
   ["who wants to join has to look at it",                        "b:1000 | ?",             "a",                            "",                  "look"],
   ["who is in it waits without",                                 "b:1000 | ?",             "a, queued",                    "",                  "wait 1010"],
@@ -510,6 +564,40 @@ table("changing the mode", [
   ["the label and the lease are those that were asked for",      "a:75(75)/r",               "renews a shared lease=500 up", "now=5",  "~a:505(500)^5"],
   ["nothing is changed that is so already",                      "a:1000",                   "keeps a up",                   "",       "nothing"],
   ["for a reader, too",                                          "a:1000/r",                 "keeps a shared down",          "",       "nothing"],
+], act);
+
+// deno-fmt-ignore
+table("taking up what was handed over", [
+  ["it is a grant of its own, with a token of its own",          "x:1000",                   "a restores",                   "now=5",  "*a:1005^5"],
+  ["in its mode, with its permits and for the lease asked for",  "x:1000/5x2",               "a restores limit=5 permits=2 lease=500", "now=5", "*a:505(500)^5/5x2"],
+  ["as a reader beside others",                                  "b:1000/r x:1000/r",        "a restores shared",            "now=5",  "b:1000/r *a:1005^5/r"],
+  ["even beside one that waits to be the only one",              "b:1000/r+ x:1000/r",       "a restores shared",            "now=5",  "b:1000/r+ *a:1005^5/r"],
+  ["whoever is queued stays queued",                             "x:1000 | b",               "a restores",                   "now=5",  "*a:1005^5 | ="],
+  ["that need not be known",                                     "x:1000 | ?",               "a restores",                   "now=5",  "*a:1005^5 | ="],
+  ["while its lease runs, by the last clock",                    "x:1000",                   "a restores",                   "now=1099", "*a:2099^1099"],
+  ["and not when that is over",                                  "x:1000",                   "a restores",                   "now=1100", "nothing"],
+  ["by watching, too",                                           "x:?",                      "a restores",                   "unrenewed=1010", "nothing"],
+  ["then whoever is queued takes it",                            "x:1000 | a",               "a2 restores, a",               "now=1100", "*a:2100^1100 | none"],
+  ["or whoever asks",                                            "x:1000",                   "a2 restores, a",               "now=1100", "*a:2100^1100"],
+  ["it takes nothing that is free",                              "-",                        "a restores",                   "",       "nothing"],
+  ["nor what is held by another",                                "b:1000",                   "a restores",                   "",       "nothing"],
+  ["nor beside another",                                         "b:1000/r",                 "a restores shared",            "",       "nothing"],
+  ["nor what is held in another way than it says",               "x:1000/r",                 "a restores",                   "",       "nothing"],
+  ["nor one of a lock's that has a limit",                       "x:1000/2",                 "a restores",                   "",       "nothing"],
+  ["nor what may not be had yet, because others belong to it",   "x:1000",                   "a restores, holds back",       "",       "nothing"],
+  ["nor a place in the queue",                                   "x:1000 b:1000/r | b",      "a restores limit=2",           "",       "nothing"],
+  ["nor what is offered to others here",                         "x:1000/2 A@a:75/2 | b/2",  "a restores limit=2",           "now=5",  "*a:1005^5/2 B@b:80^5/2 | none"],
+  ["for everybody else it is a hold as any other",               "x:1000",                   "a try",                        "",       "wait 1010"],
+  ["which may be stolen",                                        "x:1000",                   "a steal=500 try",              "now=600", "*a:1600^600; x stolen 2000"],
+  ["or queued for",                                              "x:1000",                   "a",                            "",       "x:1000 | new: a"],
+  ["even by others of the same process, in the same commit",     "x:1000 | b",               "a restores, a2",               "now=5",  "*a:1005^5 | b a"],
+], act);
+
+// deno-fmt-ignore
+table("extending a lease", [
+  ["a renewal makes it as long as is wanted",                    "a:1000",                   "renews a left=1500",           "now=5",  "a:1505#1(1500)"],
+  ["a change of mode makes it no shorter",                       "a:3000(3000)/r",           "keeps a shared up left=2995",  "now=5",  "~a:3000(2995)^5"],
+  ["nor does one that waits for it",                             "a:3000(3000)/r b:1000/r",  "keeps a shared up left=2995",  "now=5",  "a:3000#1(2995)/r+ b:1000/r"],
 ], act);
 
 // deno-fmt-ignore

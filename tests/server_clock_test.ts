@@ -26,6 +26,7 @@ class Scene {
       },
       after: () => ({ ref() {}, unref() {} }),
       clear() {},
+      soon: (fn) => fn(),
     };
     this.server = new ServerClock(clock, { skewMs: 1000, ...options });
   }

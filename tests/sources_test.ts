@@ -63,7 +63,17 @@ function scan(
 
 /** What calls a function later, when nobody is left who could catch what its promise says. */
 const LATER = new Set([
-  ...["setTimeout", "setInterval", "setImmediate", "queueMicrotask", "nextTick", "after", "set", "onAbort"],
+  ...[
+    "setTimeout",
+    "setInterval",
+    "setImmediate",
+    "queueMicrotask",
+    "nextTick",
+    "after",
+    "soon",
+    "set",
+    "onAbort",
+  ],
   ...["addEventListener", "on", "once", "addListener", "subscribe", "forEach"],
 ]);
 
@@ -275,14 +285,15 @@ Deno.test("sources: what people read on a terminal is written in one place", () 
   assertEquals(found.filter((write) => !write.startsWith("cli/terminal.ts: ")), []);
 });
 
-/** What the core may use of the platform: async contexts, channels and timers, which all runtimes have. */
+/** What the core may use of the platform: async contexts, channels, timers and the end of a turn, which all runtimes have. */
 const PLATFORM = ["node:async_hooks", "node:diagnostics_channel", "node:timers"];
+const END_OF_TURN = 'import { nextTick } from "node:process";';
 
 /** A runtime's own global, or a module of the platform that the core does without. */
 function isOfARuntime(node: ts.Node): boolean {
   if (ts.isImportDeclaration(node) && ts.isStringLiteral(node.moduleSpecifier)) {
     const { text } = node.moduleSpecifier;
-    return !text.startsWith(".") && !PLATFORM.includes(text);
+    return !text.startsWith(".") && !PLATFORM.includes(text) && node.getText() !== END_OF_TURN;
   }
   return ts.isPropertyAccessExpression(node) && ts.isIdentifier(node.expression) &&
     ["process", "Deno", "Bun", "window", "self"].includes(node.expression.text);
@@ -292,6 +303,7 @@ Deno.test("sources: the core names no runtime and no store", () => {
   const planted = `
     import process from "node:process";
     import { timers } from "node:timers";
+    import { nextTick } from "node:process";
     process.kill(1, "SIGTERM");
     Deno.openKv();
     ({ process: 1 });`;

@@ -59,6 +59,13 @@ export class DatastoreStore implements LockBackend {
     return host === undefined ? "Datastore" : `Datastore at ${host}`;
   }
 
+  get namespace(): string {
+    const { projectId, databaseId, namespaceId } = this.#partition;
+    return `Datastore ${
+      [projectId, databaseId, namespaceId, this.#kind].map((part) => part ?? "").join("/")
+    }`;
+  }
+
   /**
    * Before the first answer nothing is judged, and what is written by this machine's clock is checked by the very answer to
    * it: see `assertClock`.

@@ -47,6 +47,10 @@ export class KvStore implements LockBackend {
     this.#repeats = origin.native || origin.remote;
   }
 
+  get namespace(): string {
+    return `Deno KV ${JSON.stringify(this.#prefix.map(String))}`;
+  }
+
   keyOf(key: string): readonly KvKeyPart[] {
     return [...this.#prefix, key];
   }

@@ -394,7 +394,9 @@ export function adapterOf(client: AnyClient): ClientAdapter {
     "Cannot make a Postgres backend: 'client' must be a Pool or Client of pg, a postgres.js, a PGlite, " +
     "or an object with a function 'query'";
   const lacks = (name: string): never => {
-    throw new TypeError(`${rule}, current value lacks '${name}': ${describe(client)}`);
+    // A URL has a password in it.
+    const shown = typeof client === "string" ? "a text" : describe(client);
+    throw new TypeError(`${rule}, current value lacks '${name}': ${shown}${hintFor(client)}`);
   };
   if (has("unsafe")) {
     if (!has("begin")) lacks("begin");
@@ -414,4 +416,14 @@ export function adapterOf(client: AnyClient): ClientAdapter {
     return new PgClientAdapter(client as PgClient);
   }
   return new OwnAdapter(client as PostgresClient);
+}
+
+/** What to do with what people take for a client. */
+function hintFor(client: unknown): string {
+  if (typeof client === "string" || client instanceof URL) {
+    return "; a URL is for the client: new Pool({ connectionString })";
+  }
+  if (typeof client === "function") return "; call it, with 'new' if it is a class";
+  const isPromise = typeof (client as { then?: unknown } | null | undefined)?.then === "function";
+  return isPromise ? "; it is a promise: await it" : "";
 }

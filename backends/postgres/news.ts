@@ -33,22 +33,33 @@ export function newsOf(
   changes: readonly Change[],
   concerns: readonly string[] | undefined,
 ): { readonly index: string; readonly extent: string } {
-  const index = (isWhole: boolean) => {
-    const told = changes.flatMap((
-      { key, value },
-    ) => [key, value === null ? GONE : isWhole ? value.length : TOO_LONG]);
-    return `${JSON.stringify([concerns ?? null, ...told])}\n`;
-  };
-  // A character is a byte at least: most records need no closer look.
-  const bytes = changes.reduce(
-    (sum, { key, value }) => sum + bytesOf(key) + bytesOf(value ?? "") + 8,
-    DIGITS,
-  );
-  const names = concerns === undefined ? 4 : bytesOf(JSON.stringify(concerns));
-  if (bytes + names < MAX_BYTES - 100) return { index: index(true), extent: WHOLE };
-  const short = index(false);
-  const fits = changes.length <= MAX_RECORDS && new TextEncoder().encode(short).length + DIGITS < MAX_BYTES;
-  return { index: fits ? short : EVERYTHING, extent: "index" };
+  if (changes.length > MAX_RECORDS) return { index: EVERYTHING, extent: "index" };
+  const names = concerns === undefined ? "null" : JSON.stringify(concerns);
+  const index = indexOf(names, changes, (value) => value.length);
+  if (fits(index, changes)) return { index, extent: WHOLE };
+  const short = indexOf(names, changes, () => TOO_LONG);
+  return { index: fits(short, []) ? short : EVERYTHING, extent: "index" };
+}
+
+/** The first line of a message, with what it says of each record that is not deleted. */
+function indexOf(names: string, changes: readonly Change[], say: (value: string) => number): string {
+  let index = `[${names}`;
+  for (const { key, value } of changes) {
+    index += `,${JSON.stringify(key)},${value === null ? GONE : say(value)}`;
+  }
+  return `${index}]\n`;
+}
+
+/** Whether a line, a version and records fit into a notification. */
+function fits(index: string, changes: readonly Change[]): boolean {
+  let units = index.length + DIGITS;
+  for (const { value } of changes) units += value?.length ?? 0;
+  // A unit is three bytes of UTF-8 at most: most messages need no closer look.
+  if (3 * units <= MAX_BYTES) return true;
+  const encoder = new TextEncoder();
+  let bytes = encoder.encode(index).length + DIGITS;
+  for (const { value } of changes) bytes += encoder.encode(value ?? "").length;
+  return bytes <= MAX_BYTES;
 }
 
 /** What a message says; `undefined` if it is none of ours. Anybody may have sent it. */
@@ -76,11 +87,4 @@ export function newsIn(message: string): News | undefined {
     else entries.push({ key, value: message.slice(at, at += length), version });
   }
   return at === message.length ? { concerns, entries, untold } : undefined;
-}
-
-/** How many bytes of UTF-8 a text is, escaped as JSON at most twice as many and more: an upper bound. */
-function bytesOf(text: string): number {
-  // Three bytes for a unit, or six where JSON escapes it, are more than most records need to fit.
-  if (text.length * 6 < 2000) return text.length * 6;
-  return new TextEncoder().encode(JSON.stringify(text)).length;
 }

@@ -15,21 +15,27 @@ const SWEPT = 2000;
 const MARKED = "interval '90 seconds'";
 const MARKED_LEAST = "interval '45 seconds'";
 
-/** The time in microseconds. */
-const MICROS = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+/** The time in microseconds; as a float8, which is exact until the year 2255 and costs less than a numeric. */
+const MICROS = "(date_part('epoch', clock_timestamp()) * 1000000)::bigint";
 
-/** Says that the news of a commit has the records in it. */
+/** Says that the news of a commit of several records has them in it. */
 export const WHOLE = "whole";
 
 /** What the channel of a table's news is called before the table's own number. */
 export const CHANNEL = "holdfast_";
 
-/** The statements on one table. */
-export interface Statements {
-  readonly createTable: string;
+/** The statements that change one record, if what is told of it has the record in it. */
+export interface Changing {
   readonly create: Statement;
   readonly replace: Statement;
   readonly delete: Statement;
+}
+
+/** The statements on one table. */
+export interface Statements {
+  readonly createTable: string;
+  readonly lock: Changing;
+  readonly queue: Changing;
   readonly commit: Statement;
   readonly make: Statement;
   readonly read: Statement;
@@ -51,26 +57,72 @@ function version(last: string, drawn: string): string {
   return `greatest(${drawn}, ${last} + 1)`;
 }
 
-/**
- * Tells of a change if its row is marked as watched, or that of the lock that this queue belongs to ($4, `null` for a lock).
- * The news is $2, the version and, if $3 says so, the record.
- */
-function told(table: string): string {
-  return `CASE WHEN l.watched_until > clock_timestamp() OR $4::text IS NOT NULL AND EXISTS (
-      SELECT FROM ${table} w WHERE w.identifier = $4::text AND w.watched_until > clock_timestamp())
-    THEN pg_notify('${CHANNEL}' || l.tableoid, $2::text || ${digits("l.version")} ||
-      CASE WHEN $3::text = '${WHOLE}' THEN coalesce(l.record, '') ELSE '' END) END AS told`;
+/** Whether the change of a record is to be told: if somebody watches its row, or that of the lock $3 that a queue belongs to. */
+function isWatched(table: string, of: Kind): string {
+  const own = "l.watched_until > clock_timestamp()";
+  if (of === "lock") return own;
+  return `${own} OR EXISTS (
+      SELECT FROM ${table} w WHERE w.identifier = $3::text AND w.watched_until > clock_timestamp())`;
 }
 
-/** A change of the record $1; if it is refused, what is there now, and under $5 beside it. */
-function orFound(table: string, change: string): string {
-  return `WITH done AS (
+/** What the record is that is changed. */
+type Kind = "lock" | "queue";
+
+/**
+ * A change of the record $1 of a lock or of a queue, of which $2 tells; if it is refused, what is there now, and under $3,
+ * the lock's other record. Each part of this costs an uncontended lock some microseconds.
+ */
+function changing(table: string, of: Kind): (change: string, record: string) => Statement {
+  return (change, record) =>
+    kept(`WITH done AS (
     ${change}
-    RETURNING l.version, ${told(table)})
+    RETURNING l.version, CASE WHEN ${isWatched(table, of)}
+      THEN pg_notify('${CHANNEL}' || l.tableoid, $2::text || ${digits("l.version")}${record}) END AS told)
   SELECT ${MICROS}::text AS now, NULL AS identifier, NULL AS record, version::text FROM done
   UNION ALL
   SELECT ${MICROS}::text, identifier, record, version::text FROM ${table}
-  WHERE identifier IN ($1::text, $5::text) AND NOT EXISTS (SELECT FROM done)`;
+  WHERE identifier IN ($1::text, $3::text) AND NOT EXISTS (SELECT FROM done)`);
+}
+
+/** The statements that change one record of this kind. */
+function changingOf(table: string, of: Kind): Changing {
+  const statement = changing(table, of);
+  return {
+    // $4 the record, $5 the milliseconds until it may go.
+    create: statement(
+      `INSERT INTO ${table} AS l (identifier, record, version, expires_at, changed_at)
+    VALUES ($1::text, $4::text, ${MICROS}, ${until("$5::text")}, clock_timestamp())
+    ON CONFLICT (identifier) DO UPDATE SET record = excluded.record, version = ${
+        version("l.version", "excluded.version")
+      },
+      expires_at = excluded.expires_at, changed_at = excluded.changed_at
+    WHERE l.record IS NULL`,
+      " || l.record",
+    ),
+    // $4 the record, $5 the milliseconds, $6 the version that it must have, $7 the sender's view of the time.
+    replace: statement(
+      `UPDATE ${table} l SET record = $4::text, version = ${version("l.version", MICROS)},
+      expires_at = ${until("$5::text")}, changed_at = clock_timestamp()
+    WHERE l.identifier = $1::text AND l.version = $6::text::bigint AND l.record IS NOT NULL AND ${
+        inTime("$7")
+      }`,
+      " || l.record",
+    ),
+    // $4 the version that it must have, $5 the sender's view of the time.
+    delete: statement(
+      `UPDATE ${table} l SET record = NULL, version = ${version("l.version", MICROS)},
+      expires_at = NULL, changed_at = clock_timestamp()
+    WHERE l.identifier = $1::text AND l.version = $4::text::bigint AND l.record IS NOT NULL AND ${
+        inTime("$5")
+      }`,
+      "",
+    ),
+  };
+}
+
+/** A statement that the server keeps, under a name that its text has alone: whatever is kept under it, by whomever, is the same. */
+function kept(text: string): Statement {
+  return { name: `holdfast_${createHash("sha256").update(text).digest("hex").slice(0, 16)}`, text };
 }
 
 function digits(version: string): string {
@@ -103,42 +155,10 @@ const NAMES_HOLDER = `EXISTS (
 
 /** The statements on `table`, a name as SQL takes it. */
 export function statementsOf(table: string): Statements {
-  const kept = (text: string): Statement => ({
-    // By its text: whatever is kept under this name, by whomever, is the same.
-    name: `holdfast_${createHash("sha256").update(text).digest("hex").slice(0, 16)}`,
-    text,
-  });
   return {
     createTable: createTableOf(table),
-    // $6 the record, $7 the milliseconds until it may go.
-    create: kept(orFound(
-      table,
-      `INSERT INTO ${table} AS l (identifier, record, version, expires_at, changed_at)
-    VALUES ($1::text, $6::text, ${MICROS}, ${until("$7::text")}, clock_timestamp())
-    ON CONFLICT (identifier) DO UPDATE SET record = excluded.record, version = ${
-        version("l.version", "excluded.version")
-      },
-      expires_at = excluded.expires_at, changed_at = excluded.changed_at
-    WHERE l.record IS NULL`,
-    )),
-    // $6 the record, $7 the milliseconds, $8 the version that it must have, $9 the sender's view of the time.
-    replace: kept(orFound(
-      table,
-      `UPDATE ${table} l SET record = $6::text, version = ${version("l.version", MICROS)},
-      expires_at = ${until("$7::text")}, changed_at = clock_timestamp()
-    WHERE l.identifier = $1::text AND l.version = $8::text::bigint AND l.record IS NOT NULL AND ${
-        inTime("$9")
-      }`,
-    )),
-    // $6 the version that it must have, $7 the sender's view of the time.
-    delete: kept(orFound(
-      table,
-      `UPDATE ${table} l SET record = NULL, version = ${version("l.version", MICROS)},
-      expires_at = NULL, changed_at = clock_timestamp()
-    WHERE l.identifier = $1::text AND l.version = $6::text::bigint AND l.record IS NOT NULL AND ${
-        inTime("$7")
-      }`,
-    )),
+    lock: changingOf(table, "lock"),
+    queue: changingOf(table, "queue"),
     commit: kept(commitOf(table)),
     // $1 the keys, as JSON. In their order, as every statement takes its locks.
     make: kept(`INSERT INTO ${table} (identifier, version, changed_at)
@@ -184,7 +204,7 @@ export function statementsOf(table: string): Statements {
 
 /**
  * Commits changes to several records. $1: for each its key, the version that it must have, its record and the milliseconds
- * until it may go, as JSON. $2: the sender's view of the time. $3: the keys of
+ * until it may go, as JSON. $2: the sender's view of the time, if it is to be right. $3: the keys of
  * the locks that they belong to, as JSON. $4 and $5: the news.
  *
  * All rows are locked first, in the order of their keys, and seen as they are then: what was changed while we waited counts.
@@ -199,7 +219,7 @@ function commitOf(table: string): string {
     WHERE l.identifier = ANY (ARRAY(SELECT key FROM input)) ORDER BY l.identifier FOR UPDATE),
   judged AS MATERIALIZED (
     SELECT bool_and((CASE WHEN f.record IS NOT NULL THEN f.version END) IS NOT DISTINCT FROM i.seen)
-        AND $2::text::float8 * 1000 <= ${MICROS} + ${TOLERANCE_MS * 1000} AS fits,
+        AND ${inTime("$2")} AS fits,
       count(*) FILTER (WHERE f.identifier IS NULL AND i.record IS NOT NULL) AS missing,
       ${version("coalesce(max(f.version), 0)", MICROS)} AS version
     FROM input i LEFT JOIN found f ON f.identifier = i.key),

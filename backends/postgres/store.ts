@@ -26,7 +26,7 @@ import { failureOf, hasLostStatements, isMadeMeanwhile, isRefused, isUndefinedTa
 import type { StoreOptions } from "./input.ts";
 import { newsOf } from "./news.ts";
 import { entryOf, identifierOf, keyIn, textIn, timeIn, versionIn } from "./rows.ts";
-import { type Statements, statementsOf, tableName, TOLERANCE_MS } from "./statements.ts";
+import { type Statements, statementsOf, tableName, TOLERANCE_MS, WHOLE } from "./statements.ts";
 import { Subscriptions } from "./subscriptions.ts";
 
 /** How long waiters that have given up may take to leave the queue, when the backend is disposed of. */
@@ -46,6 +46,18 @@ export interface HolderProof {
   readonly keys: readonly string[];
   readonly token: string;
   readonly fence: string;
+}
+
+/** The answer to a commit, and of which keys it has rows if it is refused: those of the changes first. */
+interface Applied {
+  readonly sentMs: number;
+  readonly rows: readonly PostgresRow[];
+  readonly keys: readonly string[];
+}
+
+/** What a refused commit has found, and who is to hear of it. */
+interface Refused extends Pick<Applied, "rows" | "keys"> {
+  readonly notify: ((entries: readonly Entry[]) => void) | undefined;
 }
 
 /** The backend: what it promises stands where it is made, in `postgresBackend`. */
@@ -80,6 +92,10 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
     return `Postgres (table ${this.#table}${how})`;
   }
 
+  get namespace(): string {
+    return `Postgres ${this.#table}`;
+  }
+
   /** As long as it is not known whether news is told, it may have to be looked for. */
   get graceMs(): number {
     return this.#subscriptions.hears ? LISTEN_GRACE_MS : this.#options.pollMs + LOOK_MS;
@@ -108,11 +124,13 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
     const aheadMs = this.#clock.aheadAt(performance.now());
     const notify = this.#subscriptions.notifier(changes);
     try {
-      const { sentMs, rows } = await this.#apply(changes, concerns);
+      const { sentMs, rows, keys } = await this.#apply(changes, concerns);
       const [first, ...found] = rows;
       const isDone = first !== undefined && first.identifier === null && (first.outcome ?? "ok") === "ok";
       const answer = this.#learn(first, sentMs);
-      if (!isDone) return this.#conflict(changes, first?.identifier === null ? found : rows, notify);
+      if (!isDone) {
+        return this.#conflict(changes, { keys, rows: first?.identifier === null ? found : rows, notify });
+      }
       const version = versionIn(first);
       this.#assertClock(changes, errorOf(aheadMs, answer));
       notify?.(changes.map(({ key, value }) => ({ key, value, version: value === null ? null : version })));
@@ -206,11 +224,11 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
   async #apply(
     changes: readonly Change[],
     concerns: readonly string[] | undefined,
-  ): Promise<{ readonly sentMs: number; readonly rows: readonly PostgresRow[] }> {
+  ): Promise<Applied> {
     const { index, extent } = newsOf(changes, concerns);
-    const [{ key, version, value, expireInMs, isOwn = false }] = changes;
-    const at = String(this.now());
-    if (changes.length > 1 || (version === null && value === null)) {
+    const [{ key, version, value, expireInMs }] = changes;
+    const at = changes.every(({ isOwn = false }) => isOwn) ? null : String(this.now());
+    if (changes.length > 1 || (version === null && value === null) || extent !== WHOLE) {
       return await this.#applyAll(changes, [
         at,
         jsonOf(changes.map(({ key }) => lockKeyOf(key))),
@@ -218,42 +236,38 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
         extent,
       ]);
     }
-    const { create, replace, delete: remove } = this.#statements;
     const lock = lockKeyOf(key);
     const isLock = lock === key;
-    const words = [
-      identifierOf(key),
-      index,
-      extent,
-      isLock ? null : identifierOf(lock),
-      isLock ? identifierOf(queueKeyOf(key)) : null,
-    ];
+    const { create, replace, delete: remove } = isLock ? this.#statements.lock : this.#statements.queue;
+    const keys = [key, isLock ? queueKeyOf(key) : lock];
+    const words = [identifierOf(key), index, identifierOf(keys[1])];
     const sentMs = systemClock.monotonicMs();
     const expire = expireInMs === undefined ? null : String(expireInMs);
     const rows = value === null
-      ? await this.#send(remove, [...words, version, isOwn ? null : at])
+      ? await this.#send(remove, [...words, version, at])
       : version === null
       ? await this.#send(create, [...words, value, expire])
       : await this.#send(replace, [...words, value, expire, version, at]);
-    return { sentMs, rows };
+    return { sentMs, rows, keys };
   }
 
   async #applyAll(
     changes: readonly Change[],
     words: (string | null)[],
-  ): Promise<{ readonly sentMs: number; readonly rows: readonly PostgresRow[] }> {
+  ): Promise<Applied> {
     const input = JSON.stringify(changes.map(({ key, version, value, expireInMs }) => ({
       key: identifierOf(key),
       seen: version,
       record: value,
       expires: expireInMs ?? null,
     })));
+    const keys = changes.map(({ key }) => key);
     for (let tries = 1;; tries++) {
       const sentMs = systemClock.monotonicMs();
       const rows = await this.#send(this.#statements.commit, [input, ...words]);
-      if (rows[0]?.outcome !== "missing" || tries === MAKE_TRIES) return { sentMs, rows };
+      if (rows[0]?.outcome !== "missing" || tries === MAKE_TRIES) return { sentMs, rows, keys };
       // Surely nothing was done.
-      await this.#send(this.#statements.make, [jsonOf(changes.map(({ key }) => key))]);
+      await this.#send(this.#statements.make, [jsonOf(keys)]);
     }
   }
 
@@ -261,19 +275,10 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
    * What a refused commit has found. What is as it should be was changed while the statement ran, or refused for the sender's
    * clock, which is right now: whoever reads it sees it as it is.
    */
-  #conflict(
-    changes: readonly Change[],
-    rows: readonly PostgresRow[],
-    notify: ((entries: readonly Entry[]) => void) | undefined,
-  ): CommitResult {
+  #conflict(changes: readonly Change[], { keys, rows, notify }: Refused): CommitResult {
     const found = new Map(rows.map((row) => [row.identifier, row]));
-    const entries = changes.map(({ key }) => entryOf(key, found.get(identifierOf(key))));
-    if (entries.every(({ version }, i) => version === changes[i].version)) return { ok: false };
-    const [{ key }] = changes;
-    if (changes.length === 1 && lockKeyOf(key) === key) {
-      const queue = queueKeyOf(key);
-      entries.push(entryOf(queue, found.get(identifierOf(queue))));
-    }
+    const entries = keys.map((key) => entryOf(key, found.get(identifierOf(key))));
+    if (changes.every(({ version }, i) => version === entries[i].version)) return { ok: false };
     notify?.(entries.slice(0, changes.length));
     return { ok: false, entries };
   }

@@ -80,6 +80,10 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     });
   }
 
+  get namespace(): string {
+    return `Redis ${this.#fullPrefix}${this.#channelSuffix}`;
+  }
+
   keyOf(key: string): string {
     return this.#placeOf(key).record;
   }

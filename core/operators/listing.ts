@@ -7,7 +7,7 @@ import { assertIdentifier, keyOf, lockKeyOf } from "../identifier.ts";
 import type { LockMode } from "../options.ts";
 import { participantOf } from "../participant.ts";
 import { lockIn } from "../record/codec.ts";
-import { isKept, type LockRecord, type QueueEntry } from "../record/record.ts";
+import { isInTransit, isKept, type LockRecord, type QueueEntry } from "../record/record.ts";
 
 /** How long one question of an operator to the store may take. */
 export const OPERATOR_TIMEOUT_MS = 10_000;
@@ -34,6 +34,11 @@ export interface ListedHolder extends HolderInfo, ListedMode {
   readonly fencingToken: string;
   /** Whether it has released the lock, which is kept until the end of this lease because of `holdAtLeastMs`. */
   readonly released: boolean;
+  /**
+   * Whether it has handed the lock over, and no process has taken it up yet: until the end of this lease one may. Label and
+   * fencing token are those of the process that has handed it over.
+   */
+  readonly handedOver: boolean;
 }
 
 /** One process in line, as {@linkcode locks} shows it. */
@@ -138,6 +143,7 @@ function shownLock(
         leaseLeftMs: Math.floor(Math.min(leaseMs, (expiresAt ?? since + leaseMs) - now)),
         fencingToken: fence!,
         released: isKept(holder),
+        handedOver: isInTransit(holder),
       };
     }),
     waiters: entries.map(({ label, mode, limit, permits = 1, since }) => ({

@@ -145,10 +145,11 @@ export function encodeLock(record: LockRecord): string {
   const { token, mode, limit, permits, since, leaseMs, expiresAt, renewals } = first;
   const { fence, formerFence, label, offeredTo } = first;
   const more = permits ?? fence ?? formerFence ?? label ?? offeredTo ?? queue ?? notices ?? holders[1];
-  if (token === undefined || more !== undefined) return sized(record);
+  const isPlain = token !== undefined && mode === "exclusive" && limit === 1 && renewals === 0;
+  if (!isPlain || more !== undefined) return sized(record);
   // A new grant and nothing else, as most records are: runtimes take three times as long for it.
-  return `{"v":1,"holders":[{"token":"${token}","mode":"${mode}","limit":${limit},"since":${since},` +
-    `"leaseMs":${leaseMs},"expiresAt":${expiresAt},"renewals":${renewals}}]}`;
+  return `{"v":1,"holders":[{"token":"${token}","mode":"exclusive","limit":1,"since":${since},` +
+    `"leaseMs":${leaseMs},"expiresAt":${expiresAt},"renewals":0}]}`;
 }
 
 /** As JSON. Many holders with long labels would not fit: labels are for people, and the first to go. */
@@ -164,13 +165,13 @@ function sized(record: LockRecord): string {
  * can, because it has read that version: nobody can have written in between.
  */
 function fenced(record: LockRecord, version: string | null): LockRecord {
-  const { holders } = record;
+  const { v, holders, queue, notices, freedAt } = record;
   if (version === null || !holders.some(hasNoFence)) return record;
-  const { v, queue, notices, freedAt } = record;
+  const known = [...holders];
   let granted = 0;
-  const known = holders.map((holder) =>
-    hasNoFence(holder) ? withFence(holder, indexed(version, granted++)) : holder
-  );
+  for (let i = 0; i < known.length; i++) {
+    if (hasNoFence(known[i])) known[i] = withFence(known[i], indexed(version, granted++));
+  }
   return { v, holders: known, queue, notices, freedAt };
 }
 

@@ -16,6 +16,12 @@ export interface Claim extends Mode {
   readonly waitedMs: number;
   /** How long its turn lasts, if it asks for other locks, too: see `QueueEntry`. */
   readonly turnMs?: number | undefined;
+  /** The token of a hold that was handed over, if it asks for that one, and for nothing else. */
+  readonly restores?: string | undefined;
+  /** What the entry is called that it has of its own in the queue. Without one, it waits in that of its process. */
+  readonly entry?: string | undefined;
+  /** Whether it goes before the queue, which it then does not join. */
+  readonly goesFirst?: boolean;
 }
 
 /** What is to become of a holder in the record. */
@@ -28,14 +34,16 @@ export type Intent =
   | "renew"
   /** It was offered to us, or granted by a commit whose answer was lost, and a request here wants it. */
   | "confirm"
+  /** It was handed over, and a request here takes it up: see `Claim.restores`. */
+  | "restore"
   /** It was ours, and is to stay for a while although nobody owns it any more: see {@linkcode Remainder}. */
   | "remain"
   /** It is ours, and nobody here owns it: it was released or lost, or its request has been given up. */
   | "leave";
 
 /**
- * What stays of a hold that its owner has given up, until its lease ends: to every process, its own as well, this is the
- * hold of another, because nobody has made its token.
+ * What stays of a hold that its owner has given up, or handed over, until its lease ends: to every process, its own as
+ * well, this is the hold of another, because no process owns its token.
  */
 export interface Remainder {
   readonly token: string;
@@ -52,17 +60,23 @@ export interface Members {
   readonly patienceMs: number | undefined;
   /** The queue that has an entry for us, as far as is known. */
   readonly queuedIn: string | undefined;
+  /** What our entries in it are called. */
+  readonly queuedAs: ReadonlySet<string>;
   /** Whether the queue has moved so often that the truth is to be written without it. */
   readonly leavesQueueOut: boolean;
   /** Whether its request asks for other locks, too, and they are not free: it may then be queued, but not granted. */
   readonly holdsBack: boolean;
   /** Whether it is not even to be queued, because it cannot be queued for all of them. */
   readonly staysOut: boolean;
+  /** Whether an entry of the queue is ours: that of the process, or the own one of a request, which may be over. */
+  isOurs(entry: QueueEntry): boolean;
   intentOf(holder: Holder): Intent;
   /** How a holder that is ours and stays is to be held from now on, if its mode is to be changed. */
   changeOf(holder: Holder): ModeChange | undefined;
-  /** The claim behind a holder that is ours and stays. */
+  /** The claim behind a holder that is ours and stays, or that is taken up. */
   claimOf(holder: Holder): Claim;
+  /** How long the lease of a holder that is ours and stays is to be if it is written now: it never ends sooner than before. */
+  leaseMsOf(holder: Holder): number;
   /** Whether a process had its place already when this one looked at the queue first. */
   isAhead(entry: QueueEntry): boolean;
   /** What is to stay of a holder that is to remain. */

@@ -12,26 +12,28 @@ import { type Evidence, freeForMs, timeOf } from "./evidence.ts";
 import type { Claim, Grant, Members } from "./members.ts";
 import { admits, isFull, MAX_HOLDERS } from "./modes.ts";
 import {
-  entryOf,
-  joinedBy,
-  mayJoin,
+  entryNameOf,
   queueOf,
   queueWrite,
   stayInMs,
   takeTurns,
   turnOf,
+  waitingIn,
+  withJoined,
   withOurs,
 } from "./queue.ts";
 import {
   type EvictionNotice,
   type Holder,
   type LockRecord,
+  MAX_QUEUE,
   type QueueEntry,
   recordOrNull,
 } from "./record.ts";
 import {
   grantOf,
   holderOf,
+  isForeign,
   isOursAlone,
   makeRoom,
   type Ours,
@@ -54,6 +56,7 @@ export interface Plan extends Writes {
   readonly refusesUpgrade?: boolean;
 }
 
+const NOWHERE: ReadonlySet<string> = new Set();
 const NEEDS_QUEUE: Plan = { needsQueue: true, waitMs: Infinity };
 const DELETE: Plan = { lock: null, isOwn: true, waitMs: Infinity };
 
@@ -66,9 +69,10 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
 
   // Our own: who leaves goes, who is due is renewed.
   const ours = renewOurs(scene);
-  const wanting = wantingOf(members.requests, ours.grants);
-  const queue = queueOf(snapshot, members);
-  if (queue === undefined) return planWithoutQueue(scene, ours, wanting);
+  const asking = wantingOf(members.requests, ours.grants);
+  const queue = queueOf(snapshot, asking, members);
+  if (queue === undefined) return planWithoutQueue(scene, ours, asking);
+  const { wanting } = queue;
 
   // Others: who has surely lapsed goes, and who has overstayed for one of us, if that makes room for whoever is next.
   const [first] = wanting;
@@ -82,10 +86,10 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   const staysInMs = turnInMs > 0 ? Infinity : stayInMs(scene, { first, room, queue });
   const stays = staysInMs <= 0;
   // The first in the queue may have been all that kept those behind it from joining the holders.
-  const leavesHead = queue.isQueued && queue.ahead === 0 &&
-    (members.staysOut || !wanting.some(({ mayWait }) => mayWait));
+  const [head] = queue.entries;
+  const leavesHead = head !== undefined && members.isOurs(head) &&
+    (members.staysOut || !waitingIn(wanting, members).has(head.participant));
   const { admitted, granted, entries: staying } = takeTurns(queue, {
-    wanting,
     turnInMs,
     standing,
     frees: frees || leavesHead,
@@ -93,21 +97,18 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   });
   // Whoever is next, and is not offered the lock, has its turn from now on.
   const passesOn = leavesHead && granted.length === 0 && staying.length > 0 && admits(standing, staying[0]);
-  const patient = members.staysOut
-    ? undefined
-    : wanting.slice(admitted.length).find(({ mayWait }) => mayWait);
+  const waiting = waitingIn(members.staysOut ? [] : wanting.slice(admitted.length), members);
   const holders = [...standing, ...granted];
   const grants = [...ours.grants, ...admitted.map(grantOf)];
 
   // Who still waits is queued.
-  const others = withOurs(staying, patient, members);
+  const others = withOurs(staying, waiting, members);
   const changes = frees || stays || passesOn || granted.length > 0;
-  const isOurs = (holder: Holder) => members.intentOf(holder) !== "foreign";
+  const isOurs = (holder: Holder) => !isForeign(holder, members);
   // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
   const joinsLater = !changes && !ours.renews && isOursAlone(standing, isOurs);
   const isAlone = isOursAlone(holders, isOurs);
-  const joins = patient !== undefined && !joinsLater && mayJoin(others, { isAlone, members });
-  const entries = joins ? joinedBy(others, entryOf(patient, scene), members) : others;
+  const entries = withJoined(others, waiting, { isAlone, joinsLater, scene });
 
   const names = entries.length > 0 && record.queue === undefined;
   const isLeftOut = members.leavesQueueOut && !names;
@@ -151,14 +152,16 @@ function planPlain({ record, members, evidence }: Scene): Plan | undefined {
 }
 
 function firstOf(requests: Iterable<Claim>): Claim | undefined {
-  for (const claim of requests) return claim;
+  for (const claim of requests) if (claim.restores === undefined) return claim;
 }
 
-/** The first requests that are not granted yet: as many as could be admitted, and the next. */
+/** The first requests for the lock that are not granted yet: as many as could be admitted and queued. */
 function wantingOf(requests: Iterable<Claim>, grants: readonly Grant[]): readonly Claim[] {
   const wanting: Claim[] = [];
   for (const claim of requests) {
-    if (wanting.length > MAX_HOLDERS) break;
+    if (wanting.length >= MAX_HOLDERS + MAX_QUEUE) break;
+    // One that takes up what was handed over finds that there, or gets nothing.
+    if (claim.restores !== undefined) continue;
     if (!grants.some((grant) => grant.claim === claim)) wanting.push(claim);
   }
   return wanting;
@@ -176,13 +179,17 @@ function planWithoutQueue(scene: Scene, ours: Ours, wanting: readonly Claim[]): 
     const lock = recordOrNull({ ...record, holders: kept, notices });
     return { lock, grants, waitMs: Infinity, refusesUpgrade };
   }
-  const isQueued = members.queuedIn === record.queue;
+  const queuedAs = members.queuedIn === record.queue ? members.queuedAs : NOWHERE;
   const [first] = wanting;
-  if (isQueued && !wanting.some(({ mayWait }) => mayWait)) return NEEDS_QUEUE;
+  const waiting = waitingIn(wanting, members);
+  for (const name of queuedAs) if (!waiting.has(name)) return NEEDS_QUEUE;
   if (first === undefined) return { waitMs: upgradeMs(ours, scene), refusesUpgrade };
   // Requests behind a hold of their own process are next when it ends, and need not be queued for that.
-  const isAlone = isOursAlone(kept, (holder) => members.intentOf(holder) !== "foreign");
-  if (first.mayWait && !isQueued && !isAlone) return NEEDS_QUEUE;
+  const isAlone = isOursAlone(kept, (holder) => !isForeign(holder, members));
+  for (const claim of waiting.values()) {
+    const isDue = claim.entry !== undefined || (claim === first && !isAlone);
+    if (isDue && !queuedAs.has(entryNameOf(claim, members))) return NEEDS_QUEUE;
+  }
   const patienceMs = patienceOf(first, members, 0);
   const { standing } = makeRoom(scene, ours, { next: first, patienceMs });
   if (admits(standing, first)) return NEEDS_QUEUE;

@@ -12,19 +12,51 @@ export interface Queue {
   readonly entries: readonly QueueEntry[];
   /** The same with those that have had their turn: an offer that left the queue out has left them there. */
   readonly stored: readonly QueueEntry[];
-  /** How many are before us: all, if we are not queued. */
+  /** What ours want, in the order of the queue. */
+  readonly wanting: readonly Claim[];
+  /** How many are before the first of ours: all, if that is not queued. */
   readonly ahead: number;
   readonly isQueued: boolean;
 }
 
-/** The queue that the lock names, if it is known; whatever else stands there is void. */
-export function queueOf({ lock: { record }, queue }: Snapshot, { participant }: Members): Queue | undefined {
+/** What the queue calls the entry in which a claim waits. */
+export function entryNameOf({ entry }: Claim, { participant }: Members): string {
+  return entry ?? participant;
+}
+
+/** Those of ours that wait, by the entries that they wait in: the first, where several share one. */
+export function waitingIn(wanting: readonly Claim[], members: Members): ReadonlyMap<string, Claim> {
+  const waiting = new Map<string, Claim>();
+  for (const claim of wanting) {
+    const name = entryNameOf(claim, members);
+    if (claim.mayWait && !claim.goesFirst && !waiting.has(name)) waiting.set(name, claim);
+  }
+  return waiting;
+}
+
+/** The queue that the lock names, if it is known, to those of us that want the lock; whatever else stands there is void. */
+export function queueOf(
+  { lock: { record }, queue }: Snapshot,
+  wanting: readonly Claim[],
+  members: Members,
+): Queue | undefined {
   if (queue === undefined && record.queue !== undefined) return undefined;
   const stored = queue !== undefined && queue.record.id === record.queue ? queue.record.entries : [];
   const isOffered = ({ token }: QueueEntry) => record.holders.some((holder) => holder.token === token);
   const entries = stored.some(isOffered) ? stored.filter((entry) => !isOffered(entry)) : stored;
-  const index = entries.findIndex((entry) => entry.participant === participant);
-  return { entries, stored, ahead: index < 0 ? entries.length : index, isQueued: index >= 0 };
+  const placeOf = (claim: Claim) => {
+    const name = entryNameOf(claim, members);
+    const index = entries.findIndex(({ participant }) => participant === name);
+    return claim.goesFirst ? -1 : index < 0 ? entries.length : index;
+  };
+  const inOrder = wanting.length > 1
+    ? wanting.map((claim) => ({ claim, place: placeOf(claim) }))
+      .sort((one, other) => one.place - other.place).map(({ claim }) => claim)
+    : wanting;
+  const index = inOrder.length > 0 ? placeOf(inOrder[0]) : entries.findIndex(members.isOurs);
+  const isQueued = index >= 0 && index < entries.length;
+  const ahead = isQueued ? index : inOrder[0]?.goesFirst ? 0 : entries.length;
+  return { entries, stored, wanting: inOrder, ahead, isQueued };
 }
 
 /**
@@ -79,40 +111,55 @@ export interface Turns {
  * our own place on if it is our turn. Neighbours that can hold it together get it together.
  */
 export function takeTurns(
-  { entries, ahead, isQueued }: Queue,
-  { wanting, turnInMs, standing, frees, scene }: {
-    readonly wanting: readonly Claim[];
+  { entries, wanting, ahead }: Queue,
+  { turnInMs, standing, frees, scene: { members, evidence } }: {
     readonly turnInMs: number;
     readonly standing: readonly Holder[];
     readonly frees: boolean;
     readonly scene: Scene;
   },
 ): Turns {
-  const isOurTurn = turnInMs <= 0 && wanting.length > 0 && admits(standing, wanting[0]);
+  const [first] = wanting;
+  const isOurTurn = turnInMs <= 0 && first !== undefined && admits(standing, first);
+  // Those that wait in it lose nothing but time.
+  if (isOurTurn && first.goesFirst) {
+    return { admitted: [first], granted: [holderOf(first, evidence)], entries };
+  }
   const granted: Holder[] = [];
-  let admitted: readonly Claim[] = [];
+  const admitted: Claim[] = [];
   // With the process whose turn it is leave those before it: they have let their turns pass.
   let at = isOurTurn ? ahead : 0;
   for (; isOurTurn || frees; at++) {
     const beside = [...standing, ...granted];
     const entry = entries[at];
-    if (at === ahead) {
-      const othersWait = entries.length > (isQueued ? ahead + 1 : ahead);
-      if (!scene.members.holdsBack) admitted = admissible(wanting, beside, othersWait);
-      for (const claim of admitted) {
-        const holder = holderOf(claim, scene.evidence);
+    if (entry === undefined || members.isOurs(entry)) {
+      // Behind the last entry come those of ours that have none.
+      const isHere = (claim: Claim) =>
+        entry === undefined
+          ? !hasEntry(claim, entries, members)
+          : entryNameOf(claim, members) === entry.participant;
+      const claims = wanting.filter(isHere);
+      const taking = members.holdsBack ? [] : admissible(claims, beside, entries.length > at + 1);
+      for (const claim of taking) {
+        admitted.push(claim);
+        const holder = holderOf(claim, evidence);
         // Whoever takes other locks, too, has one fencing token for all of them: that of the first whom a commit grants.
         if (claim.turnMs === undefined) granted.push(holder);
         else granted.unshift(holder);
       }
       // Who cannot be queued is not waited for.
-      if (!isQueued || (admitted.length === 0 && wanting.some(({ mayWait }) => mayWait))) break;
+      if (entry === undefined || (taking.length === 0 && claims.some(({ mayWait }) => mayWait))) break;
       // Who waits for other locks, too, takes them all itself, once it can.
-    } else if (entry === undefined || entry.turnMs !== undefined || !admits(beside, entry)) break;
-    else granted.push(offerTo(entry, scene.evidence));
+    } else if (entry.turnMs !== undefined || !admits(beside, entry)) break;
+    else granted.push(offerTo(entry, evidence));
   }
   const left = at === 0 ? entries : entries.slice(at);
   return { admitted, granted, entries: left };
+}
+
+function hasEntry(claim: Claim, entries: readonly QueueEntry[], members: Members): boolean {
+  const name = entryNameOf(claim, members);
+  return entries.some(({ participant }) => participant === name);
 }
 
 /**
@@ -133,29 +180,47 @@ function admissible(
   return admitted;
 }
 
-/** The entries without ours if nobody here waits, and with it as the first here wants it; the same list if that is so. */
+/** The entries without those of ours that nobody waits in, and with the others as they are wanted; the same list if that is so. */
 export function withOurs(
   entries: readonly QueueEntry[],
-  patient: Claim | undefined,
-  { participant }: Members,
+  waiting: ReadonlyMap<string, Claim>,
+  members: Members,
 ): readonly QueueEntry[] {
-  const ours = entries.find((entry) => entry.participant === participant);
-  if (ours === undefined || (patient !== undefined && isSameMode(ours, patient))) return entries;
-  if (patient === undefined) return entries.filter((entry) => entry !== ours);
-  const { mode, limit, permits, label } = patient;
-  const { token, since } = ours;
-  return entries.map((entry) =>
-    entry === ours ? { participant, token, mode, limit, permits, since, label } : entry
-  );
+  let isSame = true;
+  const wanted = entries.flatMap((entry) => {
+    if (!members.isOurs(entry)) return [entry];
+    const { participant, token, since } = entry;
+    const claim = waiting.get(participant);
+    if (claim !== undefined && isSameMode(entry, claim)) return [entry];
+    isSame = false;
+    if (claim === undefined) return [];
+    const { mode, limit, permits, label } = claim;
+    return [{ participant, token, mode, limit, permits, since, label }];
+  });
+  return isSame ? entries : wanted;
 }
 
-/** Whether a process whose requests wait joins the queue; one that holds the lock alone, only behind others. */
-export function mayJoin(
+/** The queue when those of ours have joined it that wait and are to be in it, as far as there are places. */
+export function withJoined(
   others: readonly QueueEntry[],
-  { isAlone, members: { participant } }: { readonly isAlone: boolean; readonly members: Members },
-): boolean {
-  if (others.length >= MAX_QUEUE || isAlone && others.length === 0) return false;
-  return !others.some((entry) => entry.participant === participant);
+  waiting: ReadonlyMap<string, Claim>,
+  { isAlone, joinsLater, scene }: {
+    /** Whether the process holds the lock alone: its own requests are next when that ends, unless others are queued. */
+    readonly isAlone: boolean;
+    /** Whether what is written next for a hold of the process will put them into the queue, too. */
+    readonly joinsLater: boolean;
+    readonly scene: Scene;
+  },
+): readonly QueueEntry[] {
+  const { members } = scene;
+  let entries = others;
+  for (const claim of waiting.values()) {
+    // Everybody sees at once what has an entry of its own, and when it has come.
+    const isDue = claim.entry !== undefined || !(joinsLater || (isAlone && others.length === 0));
+    if (!isDue || entries.length >= MAX_QUEUE || hasEntry(claim, entries, members)) continue;
+    entries = joinedBy(entries, entryOf(claim, scene), members);
+  }
+  return entries;
 }
 
 /** What is written of the queue, if `entries` are in it from now on. An empty one goes, at the latest with its name. */
@@ -184,7 +249,7 @@ export function queueWrite(
  * nobody is passed by more than those who were joining when it joined. Whoever waits for other locks, too, is always the
  * last: of two of them, the first to join is before the other in all the queues that both are in.
  */
-export function joinedBy(
+function joinedBy(
   others: readonly QueueEntry[],
   entry: QueueEntry,
   members: Members,
@@ -195,11 +260,9 @@ export function joinedBy(
   return [...others.slice(0, place), entry, ...others.slice(place)];
 }
 
-export function entryOf(
-  { mode, limit, permits, label, waitedMs, turnMs }: Claim,
-  { members, evidence }: Scene,
-): QueueEntry {
-  const { participant } = members;
+function entryOf(claim: Claim, { members, evidence }: Scene): QueueEntry {
+  const { mode, limit, permits, label, waitedMs, turnMs } = claim;
+  const participant = entryNameOf(claim, members);
   const since = Math.floor(evidence.now - waitedMs);
   return { participant, token: members.newToken(), mode, limit, permits, since, label, turnMs };
 }

@@ -51,9 +51,22 @@ export function isKept({ token }: Pick<Holder, "token">): boolean {
   return token.startsWith(KEPT);
 }
 
-/** A process that is queued. */
+/** What the token of a hold begins with that its process has handed over, and that no process has taken up yet. */
+const CLAIM = "claim/";
+
+/** The token of a hold that is handed over under a secret: no process owns it until one takes it up. */
+export function claimTokenOf(secret: string): string {
+  return CLAIM + secret;
+}
+
+/** Whether a hold has been handed over, and no process has taken it up yet. */
+export function isInTransit({ token }: Pick<Holder, "token">): boolean {
+  return token.startsWith(CLAIM);
+}
+
+/** A process that is queued; or one request of it, where order between requests is the promise. */
 export interface QueueEntry extends Mode {
-  /** The process; it has one entry for all that wait in it. */
+  /** The process, which has one entry for all that wait in it; or a request that has one of its own. */
   readonly participant: string;
   /** Unguessable, fresh per entry: what an offer to this entry must carry, for it to be believed. */
   readonly token: string;

@@ -43,9 +43,16 @@ export function renewOurs(scene: Scene): Ours {
       const claim = members.claimOf(holder);
       stays = confirmed(holder, claim, scene);
       if (stays !== undefined) grants.push(grantOf(claim));
-      // What was offered to a reader is the turn of all readers here.
-      if (holder.offeredTo !== undefined) isTurn = stays?.mode === "shared";
+      // What was offered to a reader is the turn of all readers here that were queued in the same entry.
+      if (holder.offeredTo !== undefined && claim.entry === undefined) isTurn = stays?.mode === "shared";
       left ||= stays !== undefined && !isSameMode(holder, stays);
+    } else if (intent === "restore") {
+      const claim = members.claimOf(holder);
+      if (isThere(holder, claim, scene)) {
+        // A grant of its own: the process that has handed it over may still write under the token that it had.
+        stays = holderOf(claim, scene.evidence);
+        grants.push(grantOf(claim));
+      }
     } else if (intent !== "foreign") {
       const next = intent === "remain" ? { holder: remaining(holder, scene) } : nextOf(holder, scene);
       upgrade ??= next.upgrade;
@@ -71,6 +78,11 @@ function confirmed(holder: Holder, claim: Claim, scene: Scene): Holder | undefin
   return admits(besides(holder, scene), claim) ? holderOf(claim, scene.evidence) : undefined;
 }
 
+/** Whether what was handed over may still be taken up: its lease may not be over, and it is what the claim says. */
+function isThere(holder: Holder, claim: Claim, { evidence }: Scene): boolean {
+  return lapsesInMs(holder, evidence) > 0 && isSameMode(holder, claim);
+}
+
 /** What becomes of a holder that is ours and stays: its mode is changed, or its lease renewed, or neither. */
 function nextOf(
   holder: Holder,
@@ -78,13 +90,14 @@ function nextOf(
 ): { readonly holder: Holder; readonly upgrade?: Ours["upgrade"] } {
   const { members, evidence } = scene;
   const claim = members.claimOf(holder);
+  const { label } = claim;
   const change = members.changeOf(holder);
   let upgrade: Ours["upgrade"];
   if (change !== undefined && change.to !== holder.mode) {
     const others = change.to === "shared" ? [] : besides(holder, scene);
     if (others.length === 0) {
       // A change of mode is a grant of its own: a resource may have seen the tokens of other readers.
-      const { leaseMs, label } = claim;
+      const leaseMs = Math.max(claim.leaseMs, members.leaseMsOf(holder));
       const granted = holderOf({ token: holder.token, mode: change.to, limit: 1, leaseMs, label }, evidence);
       return { holder: { ...granted, formerFence: holder.fence } };
     }
@@ -92,15 +105,16 @@ function nextOf(
   }
   const upgrades = (upgrade === "waits" && change!.mayWait) || undefined;
   if (members.intentOf(holder) === "keep" && upgrades === holder.upgrades) return { holder, upgrade };
-  return { holder: { ...renewed(holder, claim, evidence), upgrades }, upgrade };
+  const leaseMs = members.leaseMsOf(holder);
+  return { holder: { ...renewed(holder, { leaseMs, label }, evidence), upgrades }, upgrade };
 }
 
 /** Those beside this holder that do not leave, and have not surely lapsed. */
 function besides(holder: Holder, { record, members, evidence }: Scene): readonly Holder[] {
   return record.holders.filter((other) => {
     if (other === holder) return false;
-    const intent = members.intentOf(other);
-    return intent === "foreign" ? lapsesInMs(other, evidence) > 0 : intent !== "leave";
+    if (isForeign(other, members)) return lapsesInMs(other, evidence) > 0;
+    return members.intentOf(other) !== "leave";
   });
 }
 
@@ -110,6 +124,7 @@ function admitReaders(
   { members, evidence }: Scene,
 ): void {
   for (const claim of members.requests) {
+    if (claim.entry !== undefined || claim.restores !== undefined) continue;
     if (grants.some((grant) => grant.claim === claim)) continue;
     if (claim.mode !== "shared" || !admits(kept, claim)) return;
     kept.push(holderOf(claim, evidence));
@@ -160,12 +175,15 @@ export function isOursAlone(holders: readonly Holder[], isOurs: (holder: Holder)
   return holders.length > 0 && holders.every(isOurs) && isFull(holders);
 }
 
-function isForeign(holder: Holder, members: Members): boolean {
-  return members.intentOf(holder) === "foreign";
+/** Whether no process here holds it: what is taken up is another one's until then. */
+export function isForeign(holder: Holder, members: Members): boolean {
+  const intent = members.intentOf(holder);
+  return intent === "foreign" || intent === "restore";
 }
 
 /** After how long a holder may be evicted for `first`. One that may not wait evicts nobody unless it is its turn. */
 export function patienceOf(first: Claim | undefined, members: Members, ahead: number): number | undefined {
+  if (first?.goesFirst) return first.stealAfterMs;
   if (first === undefined || first.mayWait) return first && members.patienceMs;
   return ahead === 0 ? first.stealAfterMs : undefined;
 }

@@ -102,7 +102,7 @@ export const CORE: readonly Mutant[] = [
     law: "3: versions rise across deletion",
     file: "backends/memory.ts",
     from: 'const version = String(++this.#commits).padStart(16, "0");',
-    to: 'const version = String(Number(entries[0].version ?? 0) + 1).padStart(16, "0");',
+    to: 'const version = String(Number(changes[0].version ?? 0) + 1).padStart(16, "0");',
     ...CONFORMANCE,
   },
   {
@@ -116,7 +116,8 @@ export const CORE: readonly Mutant[] = [
   {
     law: "5: first come, first served within a process",
     file: "core/members.ts",
-    from: "const [first] = this.requests;\n    return first;",
+    from:
+      "for (const request of this.requests) if (request.restores === undefined) return request;\n    return undefined;",
     to: "return [...this.requests].at(-1);",
     test: "tests/local_lock_test.ts",
     filter: "an offer is for the first",
@@ -214,7 +215,7 @@ export const CORE: readonly Mutant[] = [
   },
   {
     law: "7: a database that cannot be opened fails by name",
-    file: "core/lock.ts",
+    file: "core/arrivals.ts",
     from: 'throw error instanceof LockBackendError ? backendError(identifier, "acquire", error) : error;',
     to: "throw error;",
     test: "tests/programs_test.ts",
@@ -276,15 +277,22 @@ export const CORE: readonly Mutant[] = [
   {
     law: "alarm: what comes sooner rings sooner",
     file: "core/clock.ts",
-    from: "if (this.#timer === undefined || dueMs < this.#ringsMs) {",
-    to: "if (this.#timer === undefined) {",
+    from: "if (dueMs === Infinity || dueMs < this.#ringsMs) {",
+    to: "if (dueMs === Infinity) {",
     test: "tests/alarm_test.ts",
   },
   {
     law: "alarm: what rings too early goes on in the background",
     file: "core/clock.ts",
-    from: "this.#ring, this.#background);",
-    to: "this.#ring, false);",
+    from: "      this.#isBackground = false;",
+    to: "",
+    test: "tests/alarm_test.ts",
+  },
+  {
+    law: "alarm: what is over when the event is costs no timer",
+    file: "core/clock.ts",
+    from: "this.#clock.soon(this.#follow);",
+    to: "this.#follow();",
     test: "tests/alarm_test.ts",
   },
   {
@@ -410,8 +418,8 @@ export const CORE: readonly Mutant[] = [
   {
     law: "1: a renewal that hangs keeps nobody from being told",
     file: "core/local_lock.ts",
-    from: "dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));",
-    to: "if (!isAsking) dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now));",
+    from: "dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);",
+    to: "if (!isAsking) dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);",
     test: "tests/local_lock_test.ts",
     filter: "a renewal that hangs",
   },

@@ -30,8 +30,8 @@ export const POSTGRES: readonly Mutant[] = [
   {
     law: "Postgres: a record is replaced only under its version",
     file: "backends/postgres/statements.ts",
-    from: "AND l.version = $8::text::bigint AND",
-    to: "AND $8::text IS NOT NULL AND",
+    from: "AND l.version = $6::text::bigint AND",
+    to: "AND $6::text IS NOT NULL AND",
     test: "tests/postgres/conformance_test.ts",
     filter: "pg Pool: store: ",
   },

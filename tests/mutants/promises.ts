@@ -15,7 +15,7 @@ export const PROMISES: readonly Mutant[] = [
   {
     law: "news: an offer is believed only with the token of our entry",
     file: "core/members.ts",
-    from: "return token === this.entryToken && fence",
+    from: "return token === entryToken && fence",
     to: "return fence",
     test: "tests/local_lock_test.ts",
     filter: "does not repeat the token",
@@ -31,7 +31,7 @@ export const PROMISES: readonly Mutant[] = [
   {
     law: "offers: one is taken once",
     file: "core/members.ts",
-    from: "fence !== this.#takenFence && ",
+    from: " && fence !== this.#takenFence",
     to: "",
     test: "tests/local_lock_test.ts",
     filter: "taken once",

@@ -30,8 +30,8 @@ export const RECORD: readonly Mutant[] = [
   {
     law: "4: who leaves the queue takes out only its own entry",
     file: "core/record/queue.ts",
-    from: "if (patient === undefined) return entries.filter((entry) => entry !== ours);",
-    to: "if (patient === undefined) return [];",
+    from: "if (!members.isOurs(entry)) return [entry];",
+    to: "if (!members.isOurs(entry)) return waiting.size === 0 ? [] : [entry];",
     ...SIMULATION,
   },
   {

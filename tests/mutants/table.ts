@@ -1,4 +1,5 @@
 import { BACKENDS } from "./backends.ts";
+import { CLAIMS } from "./claims.ts";
 import { CORE } from "./core.ts";
 import { DATASTORE } from "./datastore.ts";
 import { KV } from "./kv.ts";
@@ -14,6 +15,7 @@ export const TABLE: Readonly<Record<string, readonly Mutant[]>> = {
   record: RECORD,
   core: CORE,
   promises: PROMISES,
+  claims: CLAIMS,
   backends: BACKENDS,
   kv: KV,
   postgres: POSTGRES,

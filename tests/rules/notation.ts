@@ -17,13 +17,16 @@
 //            `-`               there is nothing in the store.
 // Members    `a, a2 try`       the process `a` has two requests, `a` and `a2`, and `a2` may not wait. `steal=500` evicts a
 //                              holder of that age, `lease=500`, `shared`, `limit=2`, `permits=2` say how it wants the lock.
-//            `renews a`        the hold `a` is due. `keeps a`: it is not. All others of the process are to leave.
+//            `a restores`      it takes up the hold `x`, which was handed over, and wants nothing else.
+//            `renews a`        the hold `a` is due; with `left=1500`, its lease is to be that long at least. `keeps a`: it is not. All others of the process are to leave.
 //            `keeps a up`      … and is to be the only one; `up try`: it does not wait for that. `keeps a down`: … and to be shared.
 //            `rests a lease=300` the hold `a` is released, and is to stay for 300, as `k`, which nobody owns.
 //            `idle a`          nobody in the process `a` wants anything.
 //            `waited=5`        it asked 5 ago; entries say that theirs asked at 0. `saw b c`: when it looked at the queue first,
 //                              these were in it; default: all.
 //            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
+//            `a2 own`          the request `a2` has an entry of its own in the queue, which is called so, too. `queued a2`: that is queued.
+//            `a2 first`        it goes before the queue.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
 //            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all; `noticed=900`: for how
 //                              long each notice has.
@@ -205,7 +208,9 @@ export function shown({ lock, queue, grants = [] }: Plan | Writes & { readonly g
 /** A request, or a hold that stays. */
 export function claim(text: string): Claim {
   const [token, ...rest] = text.split(" ");
-  const { try: bails, steal, lease, shared, limit, permits, waited, turn } = settings(rest.join(" "));
+  const { try: bails, steal, lease, shared, limit, permits, waited, turn, own, first, restores } = settings(
+    rest.join(" "),
+  );
   return {
     token,
     mode: shared === undefined ? "exclusive" : "shared",
@@ -217,6 +222,9 @@ export function claim(text: string): Claim {
     mayWait: bails === undefined,
     waitedMs: numberIn(waited, 0),
     turnMs: turn === undefined ? undefined : Number(turn),
+    restores: restores === undefined ? undefined : "x",
+    entry: own === undefined ? undefined : token,
+    goesFirst: first !== undefined,
   };
 }
 
@@ -235,27 +243,45 @@ export function members(text: string): Members {
   const patienceMs = Math.min(...patience);
   const has = (claims: readonly Claim[], holder: Holder) =>
     claims.some(({ token }) => token === holder.token);
+  const offeredOf = ({ offeredTo }: Holder) =>
+    requests.find(({ entry = participant, restores }) => entry === offeredTo && restores === undefined);
+  const queued = parts.find((part) => part === "queued" || part.startsWith("queued "))
+    ?.replace(/^queued$/, `queued ${participant}`);
   return {
     participant,
     requests,
     patienceMs: patienceMs === Infinity ? undefined : patienceMs,
-    queuedIn: parts.includes("queued") ? QUEUE : undefined,
+    queuedIn: queued === undefined ? undefined : QUEUE,
+    queuedAs: new Set(queued?.split(" ").slice(1) ?? []),
     leavesQueueOut: parts.includes("refused"),
     holdsBack: parts.includes("holds back") || parts.includes("stays out"),
     staysOut: parts.includes("stays out"),
     intentOf(holder): Intent {
+      const isRestored = holder.token === "x" && requests.some(({ restores }) => restores === "x");
+      if (isRestored && !/holds back/.test(text)) return "restore";
       if (processOf(holder.token) !== participant) return "foreign";
       if (has(renewing, holder)) return "renew";
       if (has(keeping, holder)) return "keep";
       if (has(resting, holder)) return "remain";
-      const isWanted = holder.offeredTo === undefined ? has(requests, holder) : requests.length > 0;
+      const isWanted = holder.offeredTo === undefined
+        ? has(requests, holder)
+        : offeredOf(holder) !== undefined;
       return isWanted && !/holds back|stays out/.test(text) ? "confirm" : "leave";
     },
-    claimOf({ token, offeredTo }) {
-      const own = [...renewing, ...keeping, ...requests].find((claim) => claim.token === token);
-      return own ?? (offeredTo === undefined ? undefined! : requests[0]);
+    claimOf(holder) {
+      if (holder.token === "x") return requests.find(({ restores }) => restores === "x")!;
+      const own = [...renewing, ...keeping, ...requests].find(({ token }) => token === holder.token);
+      return (own ?? offeredOf(holder))!;
     },
+    isOurs: ({ participant: name }) => processOf(name) === participant,
     isAhead: ({ participant }) => ahead.includes(participant),
+    leaseMsOf({ token }) {
+      const { left } = settings(
+        parts.find((part) => /^(renews|keeps) /.test(part) && part.split(" ")[1] === token)!,
+      );
+      const { leaseMs } = [...renewing, ...keeping].find((claim) => claim.token === token)!;
+      return Math.max(leaseMs, numberIn(left, 0));
+    },
     remainderOf({ token }) {
       return { token: "k", leaseMs: resting.find((claim) => claim.token === token)!.leaseMs };
     },

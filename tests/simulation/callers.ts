@@ -2,11 +2,11 @@ import { LockDeadlockError, LockLostError } from "../../core/errors.ts";
 import type { ExclusiveLockOptions, LockOptions, SharedLockOptions } from "../../core/options.ts";
 import type { LockTargets } from "../../core/targets.ts";
 import type { SimBackend } from "./backend.ts";
-import { type Lock, lock as lockOf, type Participant, proofsOf } from "./core.ts";
+import { acquireInOrder, type Lock, lock as lockOf, type Participant, proofsOf } from "./core.ts";
 import { type Ask, CANCELLED, type Invariants, PlannedError } from "./invariants.ts";
 import type { SimProcess } from "./process.ts";
 import { type How, targetsOf } from "./modes.ts";
-import { IDENTIFIERS, type Round, type Schedule } from "./schedule.ts";
+import { IDENTIFIERS, isOwn, type Round, type Schedule } from "./schedule.ts";
 
 /** One participant of a process, as its callers use it. */
 export interface Seat {
@@ -47,25 +47,30 @@ export async function play(
   const options: LockOptions = isOne ? { ...asked, ...optionsOf(first) } : asked;
   const named = targets.map((target) => ({ identifier: IDENTIFIERS[target.key], ...optionsOf(target) }));
   const keys = named.map(({ identifier }) => stage.keyOf(identifier));
+  const { mode, limit } = first;
+  const own = isOne && isOwn(stage.schedule, round);
+  const goesFirst = own && round.first === true && wait && mode === "exclusive" && limit === undefined;
   const ask: Ask = {
     process,
     participant,
     keys,
     modes: targets.map(({ mode, limit = 1, permits }) => ({ mode, limit, permits })),
     mayWait: wait && waitForMs !== 0,
+    goesFirst,
     holdAtLeastMs,
     controller,
     askedMs: process.now,
   };
   invariants.onAsk(ask);
   // The key of a long identifier is made beside the event loop.
-  if (keys.some((key) => key.length > 170)) {
+  if (keys.some((key) => key.length > 170) && !own) {
     world.awaitOutside(() => ask.id !== undefined || controller.signal.aborted);
   }
   const targeted = isOne ? named[0].identifier : named;
   const work = async (held?: Lock) => {
     process.clock.clear(aborting);
-    await nest(invariants, { process, ask, identifier: targeted, options, round });
+    // What has an entry of its own is asked for below the forms, which know what code runs under it.
+    if (!own) await nest(invariants, { process, ask, identifier: targeted, options, round });
     await workUnder(stage, { process, backend, participant }, { ask, round, targets, held });
     invariants.onReleasing(ask);
     if (round.ends === "throws") {
@@ -75,7 +80,21 @@ export async function play(
   };
   try {
     const forms = lockOf(targeted, options);
-    if (form === "run") await forms.run(work);
+    if (own) {
+      const asking = goesFirst ? { ...options, stealAfterMs: 0 } : options;
+      const [{ identifier }] = named;
+      const hold = await acquireInOrder(participant, {
+        identifier,
+        key: keys[0],
+        options: asking,
+        goesFirst,
+      });
+      try {
+        await work();
+      } finally {
+        invariants.onReleased(ask, await hold.release());
+      }
+    } else if (form === "run") await forms.run(work);
     else if (form === "wrap") await forms(() => work())();
     else {
       const held = await forms.acquire();

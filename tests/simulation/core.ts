@@ -5,6 +5,7 @@ import type { Clock } from "../../core/clock.ts";
 import type { Hold, Proof } from "../../core/hold.ts";
 import type { LocalGroup } from "../../core/local_group.ts";
 import { Names } from "../../core/names.ts";
+import { checkOptions, type LockOptions } from "../../core/options.ts";
 import { Participant, participantOf } from "../../core/participant.ts";
 import { Request } from "../../core/request.ts";
 
@@ -38,6 +39,33 @@ export function participate(backend: LockBackend, clock: Clock): Participant {
   return participantOf(backend, clock);
 }
 
+/** Asks for a lock as `./web-locks` does: with a queue entry of its own, or before the queue. */
+export function acquireInOrder(
+  participant: Participant,
+  { identifier, key, options, goesFirst }: {
+    readonly identifier: string;
+    readonly key: string;
+    readonly options: LockOptions;
+    readonly goesFirst: boolean;
+  },
+): Promise<Hold> {
+  const ownEntry = { onPlaced: () => {} };
+  return new Promise((resolve, reject) => {
+    const asked = { identifier, key, options: { ...checkOptions(options), ownEntry, goesFirst } };
+    participant.acquire(asked, (hold, error) => hold === undefined ? reject(error) : resolve(hold));
+  });
+}
+
+/** The participant of a queue entry, which may be that of one of its requests. */
+export function participantIn(entryName: string): string {
+  return entryName.slice(0, UUID_UNITS);
+}
+
+/** What the queue entry is called that a request has of its own, by its number; `undefined` if it has none. */
+export function entryOf(request: number | undefined): string | undefined {
+  return request === undefined ? undefined : entries.get(request);
+}
+
 /** The part of a token that names the participant whose request or entry it is of. */
 export function secretOf(token: string): string {
   return token.slice(0, UUID_UNITS);
@@ -66,12 +94,15 @@ export function groupsOf(participant: Participant): number {
 
 const groups = new WeakMap<Participant, Set<LocalGroup>>();
 const known = new WeakSet<Names>();
+/** The names of their queue entries, by the numbers of the requests that have entries of their own. */
+const entries = new Map<number, string>();
 
 /** Forgets all requests and holds of a run. */
 export function forgetAll(): void {
   granted.clear();
   numbers.clear();
   naming.onGroup = () => {};
+  entries.clear();
 }
 
 const { newToken } = Names.prototype;
@@ -94,6 +125,7 @@ Participant.prototype.dropGroup = function (group) {
 const { grant, start } = Request.prototype;
 Request.prototype.start = function () {
   numbers.set(this.token, this.id);
+  if (this.entry !== undefined) entries.set(this.id, this.entry);
   start.call(this);
 };
 Request.prototype.grant = function (hold) {

@@ -334,14 +334,15 @@ const TABLE: Record<FamilyName, Family> = {
   /** The first in the queue leaves it in the moment in which the lock is offered to it. */
   crossings: {
     weathers: ["calm", "rough"],
-    oneOf: 50,
+    oneOf: 30,
     shownBy: "cancelled while it was offered the lock",
     change: (schedule) => ({
       ...staged(schedule, 0, [
         [{ holdMs: 200 }],
-        [{ pauseMs: 50, abortAfterMs: 152 + some(schedule, 0) }],
+        [{ pauseMs: 50, abortAfterMs: 170 + some(schedule, 0) % 20 }],
         [{ pauseMs: 100 }],
       ]),
+      modes: undefined,
       prompt: true,
     }),
   },
@@ -393,6 +394,27 @@ const TABLE: Record<FamilyName, Family> = {
         ...[0, 1, 2].map((process) => fault("kill", 500 + 8 * some(schedule, process), process)),
         ...some(schedule, 3) % 2 > 0 ? [fault("cleanup", 200_000)] : [],
       ],
+    }),
+  },
+  /** Requests of several processes, each in an entry of its own: some leave just when others join, or a process dies. */
+  "own places": {
+    weathers: ["calm", "rough"],
+    oneOf: 25,
+    shownBy: "an offer to one of several of its process",
+    change: (schedule) => ({
+      ...staged(
+        schedule,
+        0,
+        Array.from({ length: 3 }, (_, process) =>
+          Array.from({ length: 4 }, (_, i) => ({
+            pauseMs: 7 * i + 2 * process + some(schedule, i),
+            holdMs: process + i === 0 ? 300 : some(schedule, process + i) % 20,
+            how: some(schedule, (process + i) % 4) % 8,
+            abortAfterMs: (schedule.seed >>> (4 * process + i)) % 4 > 0 ? undefined : 280 + some(schedule, i),
+          }))),
+      ),
+      own: "all",
+      modes: schedule.seed % 2 > 0 ? "exclusive" : "shared",
     }),
   },
   /** A hold is stolen by one of its own process, and whoever hears of that cancels the last one there. */

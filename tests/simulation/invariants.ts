@@ -4,12 +4,14 @@ import type { LockEvents } from "../../core/events.ts";
 import type { Hold, Holder, LockRecord, Participant, Party, QueueEntry, QueueRecord } from "./core.ts";
 import {
   admits,
+  entryOf,
   granted,
   isKept,
   keptTokenOf,
   lockKeyOf,
   MAX_QUEUE,
   type Mode,
+  participantIn,
   requestOf,
   secretOf,
 } from "./core.ts";
@@ -41,6 +43,8 @@ export interface Ask {
   readonly keys: readonly string[];
   readonly modes: readonly Mode[];
   readonly mayWait: boolean;
+  /** Whether it goes before the queue. */
+  readonly goesFirst: boolean;
   readonly holdAtLeastMs: number | undefined;
   readonly controller: AbortController;
   readonly askedMs: number;
@@ -317,7 +321,7 @@ export class Invariants {
     else if (name === "holdfast:bailed") this.#onBailed(ask, message as LockEvents["holdfast:bailed"]);
     else if (name === "holdfast:lost") {
       const { reason } = message as LockEvents["holdfast:lost"];
-      if (reason !== "released") this.mark(`lost: ${reason}`);
+      if (reason !== "released" && reason !== "handed-over") this.mark(`lost: ${reason}`);
       this.#onEnd(ask, "lost");
     } else if (name === "holdfast:mode-changed") {
       const { mode } = message as LockEvents["holdfast:mode-changed"];
@@ -361,6 +365,8 @@ export class Invariants {
     this.#lastRequest = request;
     if (before.isVoid && !after.isVoid) this.mark("a void queue swept");
     if (applied.wrote.lock) this.#onLockWritten(lock, applied);
+    const owners = after.entries.map(({ participant }) => participantIn(participant));
+    if (new Set(owners).size < owners.length) this.mark("several of one process in the queue");
     for (const { participant, token } of after.entries) {
       lock.entryTokens.add(token);
       if (!before.entries.some((entry) => entry.participant === participant)) {
@@ -498,7 +504,7 @@ export class Invariants {
       const { lock: { holders }, entries } = records(key);
       if (lock.failed) continue;
       for (const { participant } of entries) {
-        const { process } = this.#participants.get(participant)!;
+        const { process } = this.#ofEntry(participant);
         const by = lock.joined.get(participant)?.request;
         this.check(!this.#knows(process, by), 6, `${process.name} has left itself in the queue`);
       }
@@ -590,8 +596,13 @@ export class Invariants {
         by?.after.lock.holders.some(({ token, leaseMs }) =>
           requestOf(token) === earlier.id && this.#world.now - by.request.madeMs >= 0.99 * leaseMs
         ) === true;
+      // Those with entries of their own go by their places there, which they may have lost.
+      const isOwn = entryOf(ask.id) !== undefined;
+      if (isOwn) this.mark("granted in an entry of its own");
+      const isBefore = (earlier: Ask) => (entryOf(earlier.id) !== undefined) === isOwn && !ask.goesFirst;
+      const isOrdered = !isOwn || this.#weather === "calm";
       this.check(
-        waiting.slice(0, place).every(isOver),
+        !isOrdered || waiting.slice(0, place).filter(isBefore).every(isOver),
         5,
         `${process.name} granted a waiter before one that came earlier`,
       );
@@ -629,16 +640,15 @@ export class Invariants {
     }
     if (outcome === "failed" && /no permission/.test(String(error))) this.mark("no permission: refused");
     if (outcome !== "cancelled") return;
+    const name = entryOf(ask.id) ?? participant.id;
     for (const request of this.#underway) {
       if (request.process !== process || request.answer !== "due") continue;
       const written = locksWrittenBy(request);
       const joins = request.changes.some(({ key: at, value }) =>
         lockKeyOf(at) !== at && keys.includes(lockKeyOf(at)) && value !== null &&
-        (JSON.parse(value) as QueueRecord).entries.some((entry) => entry.participant === participant.id)
+        (JSON.parse(value) as QueueRecord).entries.some((entry) => entry.participant === name)
       );
-      if (this.#lock(keys[0]).offeredTo === participant.id) {
-        this.mark("cancelled while it was offered the lock");
-      }
+      if (this.#lock(keys[0]).offeredTo === name) this.mark("cancelled while it was offered the lock");
       if (written.some(({ holders }) => holders.some(({ token }) => requestOf(token) === ask.id))) {
         this.mark(
           keys.length > 1 ? "cancelled while several were granted" : "cancelled while it was granted",
@@ -688,7 +698,7 @@ export class Invariants {
     const owner = this.#participants.get(secretOf(token));
     const isAsked = offeredTo === undefined
       ? owner?.process === process
-      : owner?.participant.id === offeredTo && lock.entryTokens.has(token);
+      : owner?.participant.id === participantIn(offeredTo) && lock.entryTokens.has(token);
     this.check(isAsked, 4, `${process.name} made one the holder that has not asked for it`);
     if (offeredTo !== undefined) {
       this.check(
@@ -699,6 +709,10 @@ export class Invariants {
       if (applied.after.entries.some((entry) => entry.token === token)) {
         this.mark("an offer that left the queue out");
       }
+      const others = before.entries.filter((entry) =>
+        entry.participant !== offeredTo && participantIn(entry.participant) === participantIn(offeredTo)
+      );
+      if (others.length > 0) this.mark("an offer to one of several of its process");
       return this.mark("handed on to another process");
     }
     if (before.lock.holders.some((was) => was.offeredTo !== undefined && this.#ownerOf(was) === process)) {
@@ -864,22 +878,22 @@ export class Invariants {
   /** Nobody overtakes a waiter that is alive and in the queue before its grace is over. */
   #checkOrder(lock: Lock, { token, offeredTo }: Holder, applied: Applied): void {
     const { process, request, wrote, before: { lock: before, entries } } = applied;
-    const claimant = this.#participants.get(secretOf(token))?.participant;
-    const isGrantedWith = (secret: string) =>
-      secret !== claimant?.secret &&
+    if (this.#asks.get(requestOf(token)!)?.goesFirst) return this.mark("one went before the queue");
+    const claimant = this.#nameOf({ token, offeredTo });
+    const isGrantedWith = (name: string) =>
+      name !== claimant &&
       applied.after.lock.holders.some((other) =>
-        secretOf(other.token) === secret && !before.holders.some(isSame(other))
+        this.#nameOf(other) === name && !before.holders.some(isSame(other))
       );
-    const place = entries.findIndex(({ participant }) => participant === claimant?.id);
+    const place = entries.findIndex(({ participant }) => participant === claimant);
     // Who was offered the lock by a commit that left the queue out has had its turn.
     // So has who gets it by the same commit.
     const isNext = ({ token, participant }: QueueEntry) =>
-      !lock.named.has(token) && !isGrantedWith(this.#participants.get(participant)!.participant.secret);
+      !lock.named.has(token) && !isGrantedWith(participant);
     const ahead = entries.slice(0, place < 0 ? undefined : place).filter(isNext);
     // What was offered to it, or granted before, is its own already.
     const owned = before.holders.some((holder) =>
-      secretOf(holder.token) === claimant?.secret &&
-      (holder.offeredTo !== undefined || holder.token === token)
+      this.#nameOf(holder) === claimant && (holder.offeredTo !== undefined || holder.token === token)
     );
     if (ahead.length === 0 || owned) return;
     // Nor can it know who has just left.
@@ -890,13 +904,14 @@ export class Invariants {
     for (const entry of ahead) {
       // A commit that leaves the queue out, as it has moved again and again, cannot know who has just come.
       if (!wrote.queue && lock.joined.get(entry.participant)!.atMs > request.queueSeenMs) continue;
-      const { process, participant } = this.#participants.get(entry.participant)!;
+      const { process, participant } = this.#ofEntry(entry.participant);
+      const isItsOwn = (ask: Ask) => (entryOf(ask.id) ?? participant.id) === entry.participant;
       if (!process.alive) {
         this.mark("a dead waiter passed");
         if (entry.turnMs !== undefined) this.mark("a dead one that waited for several was passed");
       } // A process that has just left, and asks again while that is written, lets others go first itself.
       else if (process === applied.process && offeredTo !== undefined) continue;
-      else if (process.runs && this.#waitingOf(participant, this.#keyOf(lock)).length > 0) waiting = true;
+      else if (process.runs && this.#waitingOf(participant, this.#keyOf(lock)).some(isItsOwn)) waiting = true;
     }
     if (!waiting) return;
     this.mark("a live waiter overtaken after its grace");
@@ -969,8 +984,13 @@ export class Invariants {
         callers.flat().map(({ leaseMs, holdAtLeastMs = 0 }) => Math.max(leaseMs, holdAtLeastMs))
       ),
     );
-    const boundMs = 2.1 * leaseMs + 2 * Math.max(1000, leaseMs / 3) + 2 * (processes.length + 1) * graceMs +
-      3000 + (groups ? 2 * (processes.length + 1) * Math.max(3000, 3 * graceMs) : 0);
+    // The dead leave one entry each, unless each of their requests has one of its own.
+    const entries = (this.#schedule.own ?? "none") === "none"
+      ? processes.length
+      : processes.flatMap(({ callers }) => callers).length;
+    const turnMs = groups ? Math.max(3000, 3 * graceMs) : 0;
+    const boundMs = 2.1 * leaseMs + 2 * Math.max(1000, leaseMs / 3) + 2 * (entries + 1) * (graceMs + turnMs) +
+      3000;
     this.check(
       idleMs <= boundMs,
       5,
@@ -986,7 +1006,18 @@ export class Invariants {
   }
 
   #isAlive(participant: string): boolean {
-    return this.#participants.get(participant)!.process.alive;
+    return this.#ofEntry(participant).process.alive;
+  }
+
+  /** Whose a queue entry is. */
+  #ofEntry(name: string): { participant: Party; process: SimProcess } {
+    return this.#participants.get(participantIn(name))!;
+  }
+
+  /** What the queue calls the one that a holder comes of. */
+  #nameOf({ token, offeredTo }: Pick<Holder, "token" | "offeredTo">): string | undefined {
+    return offeredTo ?? entryOf(requestOf(token)) ??
+      this.#participants.get(secretOf(token))?.participant.id;
   }
 
   #ownerOf({ token }: Pick<Holder, "token">): SimProcess | undefined {

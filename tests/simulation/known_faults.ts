@@ -71,8 +71,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 5000,
     edits: [{
       file: "core/record/queue.ts",
-      from: "if (patient === undefined) return entries.filter((entry) => entry !== ours);",
-      to: "",
+      from: "if (claim === undefined) return [];",
+      to: "if (claim === undefined) return [entry];",
     }],
   },
   {
@@ -143,8 +143,9 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 20_000,
     edits: [{
       file: "core/members.ts",
-      from: "return this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined ||",
-      to: "return this.requests.size + this.departures.length > 0 ||",
+      from:
+        "if (this.requests.size + this.departures.length > 0 || this.queuedIn !== undefined) return true;",
+      to: "if (this.requests.size + this.departures.length > 0) return true;",
     }],
   },
   {
@@ -187,7 +188,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 5000,
     edits: [{
       file: "core/members.ts",
-      from: "return token === this.entryToken && fence",
+      from: "return token === entryToken && fence",
       to: "return token !== undefined && fence",
     }],
   },
@@ -210,8 +211,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 20_000,
     edits: [{
       file: "core/members.ts",
-      from: "&& fence !== this.#takenFence &&",
-      to: "&&",
+      from: " && fence !== this.#takenFence",
+      to: "",
     }],
   },
   {
@@ -401,8 +402,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     test: "tests/rules_test.ts",
     edits: [{
       file: "core/record/plan.ts",
-      from: "const leavesHead = queue.isQueued &&",
-      to: "const leavesHead = standing.length > 0 && queue.isQueued &&",
+      from: "const leavesHead = head !== undefined &&",
+      to: "const leavesHead = standing.length > 0 && head !== undefined &&",
     }],
   },
   {

@@ -73,6 +73,10 @@ export const MARKS = {
   "refused, for it would wait for itself": EVERY,
   "cancelled while several were granted": FAULTY,
   "one of several locks was taken away": FAULTY,
+  "several of one process in the queue": EVERY,
+  "granted in an entry of its own": EVERY,
+  "an offer to one of several of its process": EVERY,
+  "one went before the queue": FAULTY,
   "lost: expired": FAULTY,
   "lost: stolen": FAULTY,
   "lost: forced": FAULTY,
@@ -115,6 +119,7 @@ export const MARKS = {
   "family: short leases": ROUGH,
   "family: brief holds": ROUGH,
   "family: void queues": ROUGH,
+  "family: own places": ["calm", "rough"],
 } satisfies Record<string, readonly (Weather | "crowd")[]>;
 
 /** The name of a mark. */

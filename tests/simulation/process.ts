@@ -1,3 +1,4 @@
+import { nextTick } from "node:process";
 import type { Clock, Timer } from "../../core/clock.ts";
 import type { World } from "./world.ts";
 
@@ -72,6 +73,7 @@ export class SimProcess {
         (timer as SimTimer | undefined)?.stop();
         this.timers.delete(timer as SimTimer);
       },
+      soon: (fn) => nextTick(fn),
     };
   }
 

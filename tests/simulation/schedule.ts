@@ -36,6 +36,10 @@ export interface Round {
   readonly nests?: "let through" | "refused";
   /** What it takes together with that, and how, where the schedule knows several locks together. Default: nothing. */
   readonly also?: readonly { readonly key: number; readonly how: number }[];
+  /** Whether it has a queue entry of its own, where only some have. */
+  readonly own?: boolean;
+  /** Whether it then goes before the queue. */
+  readonly first?: boolean;
 }
 
 /** What happens to a process or to the store, or is done by an operator. */
@@ -77,6 +81,8 @@ export interface Schedule {
   readonly modes?: Modes;
   /** Whether some take several locks together. Default: none does. */
   readonly groups?: boolean;
+  /** Which of the requests have queue entries of their own. Default: none. */
+  readonly own?: "none" | "some" | "all";
   readonly processes: readonly {
     readonly offsetMs: number;
     readonly rate: number;
@@ -112,6 +118,11 @@ export interface Telling {
   readonly refusedWithBoth: number;
   /** How much other news tells once more of the queue as it was. */
   readonly oldQueue: number;
+}
+
+/** Whether a caller has a queue entry of its own. */
+export function isOwn({ own: which = "none" }: Pick<Schedule, "own">, { own = false }: Round): boolean {
+  return which === "all" || (which === "some" && own);
 }
 
 /** Which kind of run: what may go wrong decides which laws can be asked for. */
@@ -166,6 +177,8 @@ function rounds(weather: Weather, clock: ClockKind, tripMs: number): fc.Arbitrar
         fc.array(fc.record({ key: fc.nat({ max: 2 }), how: integer(0, 15) }), { minLength: 1, maxLength: 2 }),
       ],
     ),
+    own: fc.boolean(),
+    first: calm ? fc.constant(false) : mostly(false, fc.constant(true), 12),
   });
   return fc.array(round, { minLength: 1, maxLength: 3 });
 }
@@ -329,6 +342,10 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       groups: nodeProcess.env.SIM_GROUPS === "yes"
         ? fc.constant(true)
         : weighted([5, fc.constant(false)], [1, fc.constant(true)]),
+      own: weighted<"none" | "some" | "all">([4, fc.constant("none")], [
+        1,
+        fc.constantFrom("all", "all", "some"),
+      ]),
       processes: weighted(
         [2, integer(1, 2)],
         [4, integer(2, 4)],
@@ -353,7 +370,7 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       { oneOf, change },
     ): [number, fc.Arbitrary<Schedule>] => [
       100 / oneOf,
-      usual.map((schedule) => change({ ...schedule, modes: "exclusive", groups: false })),
+      usual.map((schedule) => change({ ...schedule, modes: "exclusive", groups: false, own: "none" })),
     ]),
   );
 }

@@ -51,6 +51,7 @@ export class World {
 
   /** Runs until nothing is left to happen, or until `horizonMs`. Answers whether nothing was left. */
   async run(horizonMs: number, after: () => void): Promise<boolean> {
+    await this.#rest();
     for (;;) {
       const event = this.#events.shift();
       if (event === undefined) return true;
@@ -59,12 +60,16 @@ export class World {
       this.now = event.atMs;
       this.events++;
       event.run();
-      // Whatever follows from the event without more time passing.
-      do {
-        await new Promise<void>((resolve) => setImmediate(resolve));
-        if (this.#awaited.length > 0) this.#awaited = this.#awaited.filter((isDone) => !isDone());
-      } while (this.#awaited.length > 0);
+      await this.#rest();
       after();
     }
+  }
+
+  /** Until all has happened that follows from an event without more time passing. */
+  async #rest(): Promise<void> {
+    do {
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      if (this.#awaited.length > 0) this.#awaited = this.#awaited.filter((isDone) => !isDone());
+    } while (this.#awaited.length > 0);
   }
 }

@@ -1,0 +1,96 @@
+/**
+ * Web Locks, distributed: the standard `LockManager`, as `navigator.locks` is one, over a store that several machines
+ * share. Code that was written for the one runs with the other by changing one line.
+ *
+ * @example
+ * ```ts
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { webLocks } from "@holdfast/lock/web-locks";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const locks = webLocks(memoryBackend()); // instead of navigator.locks
+ *
+ * const result = await locks.request("my_resource", async (lock) => {
+ *   // The lock is held until this function has ended, on all machines.
+ *   return lock!.name;
+ * });
+ * assertEquals(result, "my_resource");
+ * ```
+ *
+ * @module
+ */
+
+import type { LockBackend } from "./core/backend.ts";
+import { assertBackend, checkOptions } from "./core/options.ts";
+import { ownOptions, refuse } from "./core/validate.ts";
+import { Manager } from "./web_locks/manager.ts";
+import type { LockManager } from "./web_locks/types.ts";
+
+export type * from "./web_locks/types.ts";
+
+/** How long a prefix may be, in UTF-16 units. */
+const MAX_PREFIX_UNITS = 100;
+
+/** Options of {@linkcode webLocks}. All times are whole milliseconds. */
+export interface WebLocksOptions {
+  /**
+   * What identifiers begin with, before the name: what `locks()`, `forceRelease` and the command line call the locks by.
+   * Managers with the same store and the same prefix share their locks. Up to 100 characters; end it with one that is in
+   * no other prefix, such as `/`. Default: `"web-locks/"`.
+   */
+  prefix?: string;
+  /**
+   * For how many milliseconds a lock stays taken if its process dies. At least 100. A live process renews it every third
+   * of that. Default: 30 000.
+   */
+  leaseMs?: number;
+  /** For how many milliseconds each request waits at most, unless it says so itself. Default: no limit. */
+  waitForMs?: number;
+  /**
+   * A text for people, shown by `query`, in listings and in the errors of those who wait: up to 128 characters.
+   * Default: none.
+   */
+  label?: string;
+}
+
+/**
+ * The `LockManager` of the Web Locks standard over `backend`: for all processes that share the store and the prefix, what
+ * `navigator.locks` is for the windows and workers of one origin.
+ *
+ * Where the standard and the other forms of lock differ, the standard counts: requests are granted in the order in which
+ * they were made, also those of one process, and code that asks for a lock that it holds waits for itself.
+ *
+ * Throws TypeError or RangeError for bad input.
+ *
+ * @example A bound on waiting, and who holds the lock
+ * ```ts
+ * import { LockAcquisitionError } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { webLocks } from "@holdfast/lock/web-locks";
+ * import { assertEquals, assertRejects } from "@std/assert";
+ *
+ * const locks = webLocks(memoryBackend(), { label: "worker 3", waitForMs: 20 });
+ * await locks.request("import", async () => {
+ *   const error = await assertRejects(() => locks.request("import", () => {}), LockAcquisitionError);
+ *   assertEquals(error.holders[0].label, "worker 3");
+ *   const { held } = await locks.query();
+ *   assertEquals(held.map(({ name, mode, label }) => [name, mode, label]), [["import", "exclusive", "worker 3"]]);
+ * });
+ * ```
+ */
+export function webLocks(backend: LockBackend, options: WebLocksOptions = {}): LockManager {
+  assertBackend(backend, "backend");
+  const names = ["prefix", "leaseMs", "waitForMs", "label"];
+  const { prefix = "web-locks/", ...own } = ownOptions(options, names, "make a lock manager");
+  const isPrefix = typeof prefix === "string" && prefix !== "" && prefix.length <= MAX_PREFIX_UNITS &&
+    prefix.isWellFormed();
+  if (!isPrefix) {
+    const rule = `'prefix' must be a string of 1 to ${MAX_PREFIX_UNITS} characters without lone surrogates`;
+    refuse(
+      `Cannot make a lock manager: ${rule}`,
+      prefix,
+      typeof prefix === "string" ? RangeError : TypeError,
+    );
+  }
+  return new Manager({ backend, prefix, options: checkOptions({ ...own, backend }) });
+}
