@@ -137,7 +137,7 @@ export class Hold {
 
   /** What every message about it says. */
   get event(): HoldEvent {
-    return { ...this.request.event, fencingToken: this.fencingToken };
+    return { ...this.request.event, mode: this.mode, fencingToken: this.fencingToken };
   }
 
   /** Whether it is surely still ours. The first look after the lease has run out says no, and publishes the loss. */

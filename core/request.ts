@@ -157,8 +157,8 @@ export class Request implements Claim {
 
   /** What every message about it says. */
   get event(): LockEvent {
-    const { id, identifier, options: { kind, label } } = this;
-    return { id, identifier, kind, label };
+    const { id, identifier, options: { kind, label, mode, limit } } = this;
+    return { id, identifier, kind, label, mode, limit };
   }
 
   /** It has its own place in the queue, or there is none for it. */
