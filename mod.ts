@@ -20,9 +20,13 @@
  */
 
 import { setDefaultBackend } from "./core/configure.ts";
+import { setDefaultLabel } from "./core/default_label.ts";
+import { processLabel } from "./process_label.ts";
 
 // On first use: whoever keeps locks elsewhere does not load it.
 setDefaultBackend(async () => (await import("./backends/kv.ts")).openDefaultKvBackend());
+
+setDefaultLabel(processLabel);
 
 export { lock } from "./core/forms.ts";
 export type { Bailed, LockForms, LockWrapper } from "./core/forms.ts";

@@ -165,11 +165,12 @@ export async function* watchThrough<Key extends Watched>(
   const wakeUp = new Notify();
   const forget = onAbort(signal, wakeUp.notify);
   const watched = watching.enter(key, name, wakeUp.notify);
+  /** What ends this watch. */
+  const failure = () => idle && watched.failure?.transient ? undefined : watched.failure;
   try {
     const shown = new WeakSet<Entry>();
     while (!signal.aborted) {
-      const { failure } = watched;
-      if (failure !== undefined && !(idle && failure.transient)) throw failure;
+      if (failure() !== undefined) throw failure();
       const entry = watched.next(shown, name !== undefined);
       if (entry !== undefined) {
         shown.add(entry);
@@ -178,7 +179,10 @@ export async function* watchThrough<Key extends Watched>(
       }
       const pollMs = idle && watched.rests ? Infinity : watched.pollMs;
       await wakeUp.sleep(systemClock, Math.max(0, watched.askedAt + pollMs - performance.now()));
-      if (performance.now() - watched.askedAt >= pollMs) void watching.ask(watched);
+      // A failure that has ended the sleep is thrown before: to ask again would clear it, for ever on a client that is closed.
+      if (failure() === undefined && performance.now() - watched.askedAt >= pollMs) {
+        void watching.ask(watched);
+      }
     }
   } finally {
     forget();

@@ -191,7 +191,7 @@ export class GroupParts implements Iterable<Part> {
     { holdsBack = false, staysOut = false }: Partial<Pick<Part["members"], "holdsBack" | "staysOut">>,
   ): readonly Plan[] {
     return this.#parts.map(({ members, knowledge }, i) => {
-      members.lookAt(at.monotonic);
+      members.lookAt(at);
       members.holdsBack = holdsBack;
       members.staysOut = staysOut;
       return plan(snapshots[i], members, knowledge.evidence(snapshots[i], at));

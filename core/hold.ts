@@ -77,6 +77,8 @@ export class Hold {
   readonly token: string;
   fencingToken: string;
   grantedMs: number;
+  /** Since when this process has held the lock without a break: all that is one turn. */
+  readonly turnSince: Moment;
   /** How it is held. */
   mode: LockMode;
   /** What is under way to hold it in another way. */
@@ -110,12 +112,14 @@ export class Hold {
 
   constructor(
     lock: HeldLock,
-    { request, token, fence, lease, grantedMs }: {
+    { request, token, fence, lease, granted, turnSince = granted }: {
       readonly request: GrantedRequest;
       readonly token: string;
       readonly fence: string;
       readonly lease: Lease;
-      readonly grantedMs: number;
+      readonly granted: Moment;
+      /** Default: since it was granted. */
+      readonly turnSince?: Moment | undefined;
     },
   ) {
     this.lock = lock;
@@ -124,7 +128,8 @@ export class Hold {
     this.options = request.options;
     this.token = token;
     this.fencingToken = fence;
-    this.grantedMs = grantedMs;
+    this.grantedMs = granted.monotonic;
+    this.turnSince = turnSince;
     this.mode = this.#settledMode = request.mode;
     this.#isOffer = lease.forMs < request.options.leaseMs;
     this.#begin(lease);

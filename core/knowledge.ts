@@ -71,10 +71,11 @@ export class Knowledge {
     if (snapshot === undefined) return;
     const { record } = snapshot.lock;
     this.lastSeen = record;
-    const isShared = record.queue !== undefined || record.notices !== undefined;
     const { requests, changes } = this.#members;
-    // Whoever waits to be the only one waits for others, too.
-    if (requests.size + changes.length > 0 || isShared || this.seen !== undefined) {
+    const isShared = record.queue !== undefined || record.notices !== undefined;
+    // Who waits to be the only one waits for the end of others, too.
+    const waits = requests.size > 0 || changes.length > 0;
+    if (waits || isShared || this.seen !== undefined) {
       (this.seen ??= new Observations(this.#store.clock)).note(snapshot);
     }
     this.#members.noteQueue(snapshot);
@@ -161,7 +162,10 @@ export class Knowledge {
     const { key, lock, queue } = this.#snapshot;
     const told = watch.queue(lock.record.queue);
     if (told === undefined || (queue !== undefined && queue.version! > told.version!)) return;
-    this.#snapshot = { key, lock, queue: told };
+    const heard = { key, lock, queue: told };
+    // One of ours that is no longer queued may have been offered the lock, whose record this does not tell of.
+    const isOut = this.#members.countIn(heard) < this.#members.countIn(this.#snapshot);
+    this.#snapshot = isOut ? undefined : heard;
   }
 
   /** Whether a hold of ours may be lost, or may be the only one now, or may have a queue behind it that is not known. */

@@ -359,7 +359,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     const now = momentOf(this.clock);
     if (spanMs(at, now) >= leaseMs) return request.onLateGrant();
     const lease = { from: at, forMs: leaseMs };
-    const hold = new Hold(this, { request, token: request.token, fence, lease, grantedMs: now.monotonic });
+    const hold = new Hold(this, { request, token: request.token, fence, lease, granted: now });
     this.#hold = hold;
     this.#watchAtMs = now.monotonic + WATCH_AFTER_MS;
     for (const { members } of this.#parts) members.addHold(hold);

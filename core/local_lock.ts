@@ -24,6 +24,8 @@ import type { Store } from "./store.ts";
 
 /** After how long a held lock starts to watch its own record, and does so again if the watch fails. */
 const WATCH_AFTER_MS = 1000;
+/** For how long after news of the queue a lock that is held is watched from its grant on: whoever comes next is known then. */
+const BUSY_MS = 5000;
 /** After how many refusals in a row the lock's record is written without the queue's, which has moved each time. */
 const QUEUE_MOVES = 2;
 /** Of how many that write at once the writes are spread, in times that one of them takes. */
@@ -61,6 +63,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** Whether somebody here waits for what others do: its watch may then cost something. */
   #waits = false;
   #watch: RecordWatch | undefined;
+  /** When news has told last who is queued. */
+  #toldMs = -Infinity;
   /** Before this a watch that has failed is not tried again for a hold that is only looked at. */
   #rewatchMs = -Infinity;
 
@@ -166,7 +170,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
 
   /** Those that wait here in entries of their own, or before the queue. */
   get inOrder(): readonly Request[] {
-    return [...this.#members.requests].filter(({ entry, mayWait }) => entry !== undefined && mayWait);
+    return [...this.#members.owners].filter(({ mayWait }) => mayWait);
   }
 
   /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
@@ -255,7 +259,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (footprint.isOpen && isQueueUnknown) return this.#look({ withQueue: true });
     // Before the record's own time is read: a process may be frozen between the two, and must count its lease from here.
     const at = now ?? momentOf(this.clock);
-    members.lookAt(at.monotonic);
+    members.lookAt(at);
     const next = plan(snapshot, members, this.#knowledge.evidence(snapshot, at));
     if (next.needsQueue) return this.#look({ withQueue: true });
     if (next.lock !== undefined || next.queue !== undefined) {
@@ -339,7 +343,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       const isOut = next.lock === undefined && written.snapshot !== undefined &&
         members.countIn(snapshot) > members.countIn(written.snapshot);
       this.#know(isOut ? undefined : written.snapshot, at.monotonic);
-      return this.#partFromRivals(at);
+      // Whose turn it is does not wait: after two refusals it leaves the queue to those that move it.
+      const isTurn = next.grants !== undefined && next.grants.length > 0;
+      return isOut || isTurn ? undefined : this.#partFromRivals(at);
     }
     const after = written.snapshot.lock.record;
     const { lock, grants } = next;
@@ -386,7 +392,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       }
     }
     // For those that have no place yet there is none.
-    for (const request of members.requests) request.onPlaced();
+    for (const request of members.owners) request.onPlaced();
     for (const change of changes) {
       if (refusesUpgrade) change.refuseAsSecond();
       else if (!change.mayWait && change.startedMs <= askedMs) change.refuse();
@@ -436,7 +442,11 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (holds.length === 0 && version === null) return this.#fallIdle();
     // Who is queued behind a hold must be known when it is given back.
     if (record.queue !== undefined && queue === undefined) return this.#look({ withQueue: true });
-    if (holds.length === 1 && record.holders.length === 1) return this.arm(now);
+    if (holds.length === 1 && record.holders.length === 1) {
+      // Who gives it back without knowing who has joined the queue is refused.
+      if (now.monotonic - this.#toldMs < BUSY_MS) this.#startWatch({ isIdle: true });
+      return this.arm(now);
+    }
     this.run();
   }
 
@@ -541,6 +551,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
 
   hearNews(): void {
     if (this.#watch === undefined) return;
+    if (this.#watch.isToldOfQueue) this.#toldMs = this.clock.monotonicMs();
     const offered = this.#knowledge.hear(this.#watch);
     if (offered !== undefined) this.#know(offered, this.#knowledge.askedMs);
   }

@@ -132,7 +132,8 @@ export class Lock {
    * then on. Each claim is honoured once: delivered twice, it makes one holder.
    *
    * Resolves to `null` if there is nothing to take up any more: another call has done so, the claim's time is over, or the
-   * lock was evicted meanwhile. It does not wait. Of several locks it takes up all or none.
+   * lock was evicted meanwhile. It waits for nothing but the store, which it asks again for as long as a lease if that does
+   * not answer: the lock may have been taken up by then. Of several locks it takes up all or none.
    *
    * Everything about the lock is as it was (identifier, kind, mode, limit, permits, what is left of `holdAtLeastMs`),
    * but it is a grant of its own: `fencingToken` is a new, higher one. So a resource that checks it, and `commitIfHeld`,

@@ -1,7 +1,9 @@
+import { type Moment, spanMs } from "./clock.ts";
 import type { Departure, Hold } from "./hold.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { ModeChange as Change } from "./mode_change.ts";
 import type { Claim, Intent, Members, ModeChange, Remainder } from "./record/members.ts";
+import { localTurnMs } from "./record/queue.ts";
 import type { Holder, LockRecord, QueueEntry } from "./record/record.ts";
 import type { Request } from "./request.ts";
 
@@ -49,7 +51,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   /** Whether one of our holds is to be renewed by the current plan: those beside it are renewed with it. */
   #renews = false;
   /** When the records were last looked at. */
-  #atMs = -Infinity;
+  #at: Moment = { monotonic: -Infinity, wall: -Infinity };
   /** When the last request came that may not wait. */
   lastTryMs = -Infinity;
   readonly #of: NamingParticipant;
@@ -58,7 +60,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   /** How many requests take up what was handed over. */
   #restores = 0;
   /** Those that have entries of their own in the queue. */
-  readonly #owners = new Set<Asking>();
+  readonly #owners = new Map<string, Asking>();
   /** How many requests that may wait want a holder evicted after which time. */
   #patience: Map<number, number> | undefined;
 
@@ -91,10 +93,19 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     const hold = this.holdOf(holder);
     if (hold !== undefined) return this.#renews && hold.renewAtMs < Infinity ? "renew" : "keep";
     const departure = this.#departureOf(holder);
-    if (departure !== undefined) return departure.remainder(this.#atMs) === undefined ? "leave" : "remain";
+    if (departure !== undefined) {
+      return departure.remainder(this.#at.monotonic) === undefined ? "leave" : "remain";
+    }
     if (!this.#of.owns(token)) return this.#restorerOf(token) === undefined ? "foreign" : "restore";
     if (offeredTo !== undefined) return this.isOfferWanted(holder) ? "confirm" : "leave";
     return this.holdsBack || this.#requestOf(token) === undefined ? "leave" : "confirm";
+  }
+
+  get keepsTurn(): boolean {
+    return !this.holdsBack && this.departures.length > 0 &&
+      this.departures.every(({ hold }) =>
+        spanMs(hold.turnSince, this.#at) < localTurnMs(hold.lock.store.backend.graceMs)
+      );
   }
 
   claimOf(holder: Holder): Claim {
@@ -106,11 +117,11 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   }
 
   leaseMsOf(holder: Holder): number {
-    return this.holdOf(holder)!.leaseMsAt(this.#atMs);
+    return this.holdOf(holder)!.leaseMsAt(this.#at.monotonic);
   }
 
   remainderOf(holder: Holder): Remainder {
-    return this.#departureOf(holder)!.remainder(this.#atMs)!;
+    return this.#departureOf(holder)!.remainder(this.#at.monotonic)!;
   }
 
   changeOf(holder: Holder): ModeChange | undefined {
@@ -118,10 +129,10 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   }
 
   /** A look at the records begins: what is due by now is to be renewed. */
-  lookAt(atMs: number): void {
-    this.#atMs = atMs;
+  lookAt(at: Moment): void {
+    this.#at = at;
     this.#renews = false;
-    for (const { renewAtMs } of this.holds) this.#renews ||= renewAtMs <= atMs;
+    for (const { renewAtMs } of this.holds) this.#renews ||= renewAtMs <= at.monotonic;
   }
 
   /** What is under way to change how a hold is held. */
@@ -149,7 +160,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
       const entries = queue.record.id === record.queue ? queue.record.entries : [];
       this.queuedAs = this.noteEntries(entries);
       this.queuedIn = this.queuedAs.size > 0 ? record.queue : undefined;
-      for (const request of this.#owners) if (this.queuedAs.has(request.entry!)) request.onPlaced?.();
+      for (const name of this.queuedAs) this.#owners.get(name)?.onPlaced?.();
       this.#noteAhead(entries);
     } else if (this.queuedIn !== record.queue) this.queuedIn = undefined;
   }
@@ -191,20 +202,28 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     if (this.queuedIn === undefined || this.requests.size === 0) {
       return (this.requests.size > 0) === (this.queuedIn === undefined);
     }
-    const { size } = this.#owners;
-    const names = size < this.requests.size ? size + 1 : size;
-    return names !== this.queuedAs.size || [...this.#owners].some(({ entry }) => !this.queuedAs.has(entry!));
+    const owners = this.#owners;
+    const shares = owners.size < this.requests.size;
+    if (this.queuedAs.size !== owners.size + (shares ? 1 : 0)) return true;
+    if (shares && !this.queuedAs.has(this.participant)) return true;
+    for (const name of owners.keys()) if (!this.queuedAs.has(name)) return true;
+    return false;
   }
 
   /** The first request that waits in this entry. */
   #requestIn(name: string): Asking | undefined {
-    const entry = name === this.participant ? undefined : name;
+    if (name !== this.participant) return this.#owners.get(name);
     for (const request of this.requests) {
-      if (request.entry === entry && request.restores === undefined) return request;
+      if (request.entry === undefined && request.restores === undefined) return request;
     }
   }
 
   // Those that want it.
+
+  /** Those that have entries of their own in the queue, or are to have them. */
+  get owners(): Iterable<Asking> {
+    return this.#owners.values();
+  }
 
   /** The first that wants the lock: one that takes up what was handed over is content with nothing else. */
   get firstRequest(): Asking | undefined {
@@ -243,8 +262,8 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     const { mayWait, stealAfterMs, restores } = request;
     if (restores !== undefined) this.#restores += by;
     if (request.entry !== undefined) {
-      if (by > 0) this.#owners.add(request);
-      else this.#owners.delete(request);
+      if (by > 0) this.#owners.set(request.entry, request);
+      else this.#owners.delete(request.entry);
     }
     if (!mayWait) this.#tries += by;
     else if (stealAfterMs !== undefined) {

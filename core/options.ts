@@ -1,4 +1,5 @@
 import type { LockBackend } from "./backend.ts";
+import { defaultLabel } from "./default_label.ts";
 import type { ChangeOptions } from "./mode_change.ts";
 import { MAX_LIMIT, type Mode } from "./record/modes.ts";
 import { describe, ownOptions, refuse, time } from "./validate.ts";
@@ -108,9 +109,10 @@ export interface CommonLockOptions {
   signal?: AbortSignal;
   /**
    * A text for people, shown in listings and in the errors of those who wait: up to 128 characters.
-   * Default: none.
+   * `null` is none. Default: which process this is, as far as that is known without asking for a permission: host, process
+   * and worker, `"web-1:4242 worker 3"`. On Deno without `--allow-sys` it is the process alone.
    */
-  label?: string;
+  label?: string | null;
   /** The store that keeps this lock; wins over `kind`. Default: the one configured for `kind`. */
   backend?: LockBackend;
 }
@@ -146,7 +148,7 @@ export interface RestoreOptions {
   /** Cancels the call: it rejects at once with the signal's reason, and the claim may then be used up. Default: none. */
   signal?: AbortSignal;
   /** Who holds it from now on, as `LockOptions.label`. Default: as there. */
-  label?: string;
+  label?: string | null;
 }
 
 /** Options of a restore after validation. */
@@ -320,9 +322,10 @@ function signal(value: unknown): AbortSignal | undefined {
 }
 
 function label(value: unknown): string | undefined {
-  if (value === undefined) return undefined;
+  if (value === undefined) return defaultLabel();
+  if (value === null) return undefined;
   const rule =
-    `Cannot lock: 'label' must be a string of 1 to ${MAX_LABEL_UNITS} characters without lone surrogates`;
+    `Cannot lock: 'label' must be a string of 1 to ${MAX_LABEL_UNITS} characters without lone surrogates, or null`;
   if (typeof value !== "string") refuse(rule, value);
   if (value.length === 0 || value.length > MAX_LABEL_UNITS || !value.isWellFormed()) {
     refuse(rule, value, RangeError);

@@ -15,6 +15,8 @@ export class Outcomes {
   readonly #members: LocalMembers;
   /** Whether the last hold here was over in less time than it takes until an offer is confirmed. */
   #isBrief = false;
+  /** Since when the lock has been held here whose hold the last commit has taken out. */
+  #turnSince: Moment | undefined;
 
   constructor(lock: HeldLock, members: LocalMembers) {
     this.#lock = lock;
@@ -29,10 +31,12 @@ export class Outcomes {
   /** A commit of ours has replaced one record by another. */
   onWritten(before: LockRecord, after: LockRecord, at: Moment): void {
     const members = this.#members;
+    this.#turnSince = undefined;
     for (const departure of members.departures) {
       // One that was stolen here, and let go of while that was under way, was not released.
       const { hold } = departure;
       if (!isTakenOut(hold, before, after) || lossOf(after, hold.token) !== "expired") continue;
+      this.#turnSince = hold.turnSince;
       members.dropDeparture(departure);
       departure.onReleased();
     }
@@ -59,10 +63,9 @@ export class Outcomes {
     const forMs = request.leaseMs;
     if (spanMs(at, answered) >= forMs) return request.onLateGrant();
     const lease = { from: at, forMs };
-    this.#hold(
-      request,
-      new Hold(this.#lock, { request, token, fence, lease, grantedMs: answered.monotonic }),
-    );
+    const turnSince = this.#turnSince;
+    const granted = answered;
+    this.#hold(request, new Hold(this.#lock, { request, token, fence, lease, granted, turnSince }));
   }
 
   /** The store has shown this record: what of ours it does not name is over, and what it offers to us is taken. */
@@ -108,7 +111,7 @@ export class Outcomes {
     if (!(forMs > leaseMs / 3)) return;
     members.onOfferTaken(holder);
     const lease = { from, forMs };
-    this.#hold(request, new Hold(this.#lock, { request, token, fence, lease, grantedMs: from.monotonic }));
+    this.#hold(request, new Hold(this.#lock, { request, token, fence, lease, granted: from }));
   }
 
   #hold(request: Request, hold: Hold): void {

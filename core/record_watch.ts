@@ -42,6 +42,11 @@ export class RecordWatch {
     this.#name = name;
   }
 
+  /** Whether it is told of the queue beside: changes are pushed, and nobody has to look for them. */
+  get isToldOfQueue(): boolean {
+    return this.#beside !== undefined;
+  }
+
   get isRunning(): boolean {
     return this.#running !== undefined;
   }

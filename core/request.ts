@@ -100,6 +100,8 @@ export class Request implements Claim {
       // A listener of the start may have aborted it.
       if (signal.aborted) return cancel();
     }
+    // What takes up a lock waits for nothing but the store, see `#patienceMs`.
+    if (this.restores !== undefined) return;
     if (!mayWait) this.#limit(Math.min(TRY_TIMEOUT_MS, leaseMs));
     else if (waitForMs !== undefined) this.#limit(waitForMs);
   }
@@ -208,8 +210,14 @@ export class Request implements Claim {
   retryOrFail(error: unknown, sentMs: number): void {
     if (!isTransient(error)) return this.fail(error);
     this.#troubledMs ??= Math.max(sentMs, this.startedMs);
-    const patienceMs = this.mayWait ? Math.max(this.leaseMs, OUTAGE_MS) : FIRST_ANSWER_MS;
-    if (this.#lock.clock.monotonicMs() - this.#troubledMs >= patienceMs) this.fail(error);
+    if (this.#lock.clock.monotonicMs() - this.#troubledMs >= this.#patienceMs) this.fail(error);
+  }
+
+  /** For how long the store may fail. */
+  get #patienceMs(): number {
+    // What takes up a lock may have done so, and to give up would then give back what no process can take up again.
+    const isPatient = this.mayWait || this.restores !== undefined;
+    return isPatient ? Math.max(this.leaseMs, OUTAGE_MS) : FIRST_ANSWER_MS;
   }
 
   get waitedMs(): number {

@@ -290,6 +290,19 @@ export const storeCases: Cases = {
     });
   },
 
+  "store: a watch without a name shows what concerns others": async ({ a, b, id }) => {
+    let version: string | null = null;
+    await watching(b, id, async (seen) => {
+      const commits: [value: string | null, ...concerns: string[]][] = [['"1"'], ['"2"', "another"], [null]];
+      for (const [value, ...concerns] of commits) {
+        const result = await a.commit([{ key: id, version, value }], { concerns });
+        assert.ok(result.ok, "the commit was refused");
+        version = result.version;
+        await seen((entry) => entry.value === value);
+      }
+    });
+  },
+
   "store: a watch shows nothing of other keys": async ({ a, b, id }) => {
     const keys = [`${id}/1`, `${id}/2`];
     await watching(b, keys[0], async (seen, all) => {

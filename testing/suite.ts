@@ -14,6 +14,7 @@ import { stealingCases } from "./stealing_cases.ts";
 import { togetherCases } from "./together_cases.ts";
 import { storeCases } from "./store_cases.ts";
 import { waitingCases } from "./waiting_cases.ts";
+import { webLockCases } from "./web_lock_cases.ts";
 
 /** What {@linkcode testBackend} needs to know. */
 export interface BackendTest {
@@ -54,6 +55,7 @@ const rooms = [
   stealingCases,
   togetherCases,
   claimCases,
+  webLockCases,
   formCases,
   operatorCases,
   failureCases,

@@ -34,8 +34,17 @@ export const waitingCases: Cases = {
 
   "wait: two processes with many waiters take turns": async (stage) => {
     const { a, b } = stage;
-    const order = await served(stage, [a, a, a, b, b, b], [0, 0, 0, 1, 1, 1]);
+    // Brief holds are passed on within a process first: these are not brief.
+    const holdMs = a.graceMs / 10;
+    const order = await served(stage, [a, a, a, b, b, b], [0, 0, 0, 1, 1, 1], holdMs);
     assert.deepEqual(order, [3, 0, 4, 1, 5, 2]);
+  },
+
+  "wait: brief holds are served in order within each process": async (stage) => {
+    const { a, b } = stage;
+    const order = await served(stage, [a, a, a, b, b, b], [0, 0, 0, 1, 1, 1]);
+    assert.deepEqual(order.filter((i) => i < 3), [0, 1, 2]);
+    assert.deepEqual(order.filter((i) => i >= 3), [3, 4, 5]);
   },
 
   "wait: a hand-off within a process costs one commit": async (stage) => {
@@ -381,14 +390,25 @@ export const waitingCases: Cases = {
  * Holds the lock in process `a`, lines up one waiter per process of `peers`, waits after each until so many
  * stand in the store's line as `inLine` says, then lets go: the order in which they were served.
  */
-async function served(stage: Stage, peers: readonly Probe[], inLine: readonly number[]): Promise<number[]> {
+async function served(
+  stage: Stage,
+  peers: readonly Probe[],
+  inLine: readonly number[],
+  holdMs = 0,
+): Promise<number[]> {
   const order: number[] = [];
   const runs: Promise<unknown>[] = [];
   const held = await stage.acquire(stage.a);
   for (const [i, peer] of peers.entries()) {
-    runs.push(stage.lock(peer).run(() => void order.push(i)));
+    runs.push(
+      stage.lock(peer).run(async () => {
+        order.push(i);
+        if (holdMs > 0) await setTimeout(holdMs);
+      }),
+    );
     if (inLine.length > 0) await stage.untilWaiting(inLine[i]);
   }
+  if (holdMs > 0) await setTimeout(holdMs);
   await held.release();
   await Promise.all(runs);
   return order;

@@ -10,7 +10,7 @@ import { memoryBackend, MemoryStore } from "../backends/memory.ts";
 import * as here from "../mod.ts";
 import { Copy } from "./mutants/copy.ts";
 
-await using copy = await Copy.make("mod.ts", "exit.ts", "core", "backends");
+await using copy = await Copy.make("mod.ts", "exit.ts", "process_label.ts", "core", "backends");
 
 /** A module of the other copy. */
 async function fromCopy<Module>(path: string): Promise<Module> {

@@ -30,6 +30,7 @@ Deno.test("hand over: the lock is taken until another process takes it up, which
     const { signal } = first;
     await a.process.pause(100);
     const claim = await first.handOver();
+    await a.process.pause(1);
     assertEquals([first.held, signal.aborted, a.participant.known(KEY), a.process.timers.size], [
       false,
       false,
@@ -279,15 +280,19 @@ for (const isSeveral of [false, true]) {
     const scene = new Scene();
     const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
     await scene.play(async () => {
-      const claim = await (await ask(a)).handOver();
-      fate(b, async (apply) => {
-        await apply();
-        throw lost();
-      });
-      const second = await restore(b, claim);
-      assertEquals([second?.held, await restore(c, claim)], [true, null]);
-      assertEquals(await second!.release(), true);
-      assertEquals(scene.version, null);
+      for (const isTold of [true, false]) {
+        const claim = await (await ask(a)).handOver();
+        fate(b, async (apply) => {
+          await apply();
+          if (isTold) throw lost();
+          // For as long as answers are waited for.
+          return await new Promise(() => {});
+        });
+        const second = await restore(b, claim);
+        assertEquals([second?.held, await restore(c, claim)], [true, null]);
+        assertEquals(await second!.release(), true);
+        assertEquals(scene.version, null);
+      }
     });
   });
 

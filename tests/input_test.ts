@@ -102,6 +102,7 @@ const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeErr
   [{ label: 5 }, TypeError, "'label' must be a string of 1 to 128 characters"],
   [{ label: "" }, RangeError, "'label' must be a string of 1 to 128 characters"],
   [{ label: "x".repeat(129) }, RangeError, "'label' must be a string of 1 to 128 characters"],
+  [{ label: false }, TypeError, "without lone surrogates, or null"],
   [{ label: LONE }, RangeError, "without lone surrogates"],
   [{ signal: {} }, TypeError, "'signal' must be an AbortSignal, current value is [object Object]"],
   [{ signal: new AbortController() }, TypeError, "'signal' must be an AbortSignal"],

@@ -396,7 +396,7 @@ Deno.test("local lock: who has had its turn lines up behind the others, however 
   const take = async (name: string, player: Player) => {
     const hold = await player.acquire();
     order.push(name);
-    await player.process.pause(10);
+    await player.process.pause(100);
     await hold.release();
   };
   await scene.play(async () => {
@@ -415,6 +415,33 @@ Deno.test("local lock: who has had its turn lines up behind the others, however 
     await Promise.all(turns);
     assertEquals(order, ["b", "c", "a", "b2", "c2"]);
   });
+});
+
+Deno.test("local lock: brief holds are passed on within a process first, but not for long", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  const order: string[] = [];
+  const take = async (name: string, player: Player) => {
+    const hold = await player.acquire();
+    order.push(name);
+    await player.process.pause(12);
+    await hold.release();
+  };
+  await scene.play(async () => {
+    const held = await a.acquire();
+    const turns = [take("b", b)];
+    await b.process.pause(50);
+    for (let i = 0; i < 10; i++) turns.push(take("a", a), take("b", b));
+    await b.process.pause(50);
+    await held.release();
+    await Promise.all(turns);
+  });
+  const rounds = order.join("").match(/a+|b+/g)!.map(({ length }) => length);
+  // What is held for longer than a turn is no turn of several.
+  assertEquals(order[0], "b");
+  assert(rounds.some((length) => length > 1), order.join(""));
+  // A turn of 50 ms ends with the last hold that it has begun.
+  assert(rounds.slice(0, -1).every((length) => length <= 5), order.join(""));
 });
 
 Deno.test("local lock: of those that join at once, the first to ask is the first in the queue", async () => {

@@ -1,5 +1,6 @@
 // Traces and metrics, as the SDK of OpenTelemetry receives them, and as Deno exports them by itself.
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { processLabel } from "../process_label.ts";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { context, metrics, type Span, trace } from "@opentelemetry/api";
 import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
@@ -118,11 +119,17 @@ Deno.test("otel: a contended run, with its parents and values", async () => {
   const told = own.map((span) => ({ name: span.name, parent: parentOf(span), attributes: span.attributes }));
   const fence = (held: Lock) => ({ "holdfast.lock.fencing_token": held.fencingToken });
   const label = { "holdfast.lock.label": "one" };
+  // The second says nothing: it is called as its process is.
+  const ofProcess = { "holdfast.lock.label": processLabel() };
   assertEquals(told, [
     { name: "holdfast wait", parent: first.id, attributes: { ...lock, ...label, ...outcome } },
     { name: "holdfast hold", parent: first.id, attributes: { ...lock, ...fence(first.held), ...label } },
-    { name: "holdfast wait", parent: second!.id, attributes: { ...lock, ...outcome } },
-    { name: "holdfast hold", parent: second!.id, attributes: { ...lock, ...fence(second!.held) } },
+    { name: "holdfast wait", parent: second!.id, attributes: { ...lock, ...outcome, ...ofProcess } },
+    {
+      name: "holdfast hold",
+      parent: second!.id,
+      attributes: { ...lock, ...fence(second!.held), ...ofProcess },
+    },
   ]);
   assert(own.every(({ status }) => status.code === 0));
 

@@ -77,11 +77,12 @@ const ENTRIES: readonly Entry[] = [
       ending();`,
   },
   {
-    name: "`…/admin`, `…/cron`, `…/otel`",
+    name: "`…/admin`, `…/cron`, `…/otel`, `…/web-locks`",
     permissions: [],
     program: `${MEMORY} import { adminHandler, basicSecret } from "@holdfast/lock/admin";
       import { bearerSecret, cleanup, cleanupHandler } from "@holdfast/lock/cron";
       import { instrument } from "@holdfast/lock/otel";
+      import { webLocks } from "@holdfast/lock/web-locks";
       const secret = "a-secret-of-this-test";
       const send = async (handler, authorization) => {
         const { status } = await handler(new Request("http://x/", { headers: { authorization } }));
@@ -91,6 +92,7 @@ const ENTRIES: readonly Entry[] = [
       await send(adminHandler({ backend, authorize }), "Basic " + btoa("ada:" + secret));
       await send(cleanupHandler({ backend, authorize: bearerSecret(secret) }), "Bearer " + secret);
       await cleanup({ backend });
+      await webLocks(backend).request("x", () => {});
       instrument({ metrics: { getMeter: () => new Proxy({}, { get: () => () => ({ add() {}, record() {} }) }) } }).stop();`,
   },
   {

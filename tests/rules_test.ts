@@ -249,6 +249,14 @@ table("releasing", [
   ["however long it has been held",                                      "a:1000 | b",           "a2",         "now=999",             "B@b:1074^999 | a"],
   ["if it is queued already, it keeps its place",                        "a:1000 | b a c",       "a2",         "",                    "B@b:75 | a c"],
   ["in a full queue it takes the place of the one who is next",          `a:1000 | b ${LAST_FREE}`, "a2",      "",                    `B@b:75 | ${LAST_FREE} a`],
+  ["after a brief hold the next here gets it before those in the queue", "a:1000 | b",           "a2, in turn", "now=5",               "*a2:1005^5 | ="],
+  ["which need not be known for that",                                   "a:1000 | ?",           "a2, in turn", "now=5",               "*a2:1005^5 | ="],
+  ["nor does it join them then",                                         "a:1000 | b",           "a2, a3, in turn", "",                "*a2:1000 | ="],
+  ["it keeps the place that it has in it",                               "a:1000 | b a",         "a2, in turn", "",                    "*a2:1000 | ="],
+  ["notices stay until their time then, too",                            "a:1000 | b; x stolen 900", "a2, in turn", "now=1",           "*a2:1001^1 | =; x stolen 900"],
+  ["there is no room for it beside others",                              "a:1000/2 b:1000/2 | c/2", "a2 limit=2, in turn", "",         "b:1000/2 C@c:75/2 | a/2"],
+  ["one that may not wait has no turn then either",                      "a:1000 | b",           "a2 try, in turn", "",                "B@b:75 | none"],
+  ["where nobody here waits, the first in the queue is next",            "a:1000 | b",           "idle a, in turn", "",                "B@b:75 | none"],
   ["one that may not wait has no turn while others are queued",          "a:1000 | b",           "a2 try",     "",                    "B@b:75 | none"],
   ["a process where nobody waits any more leaves the queue",             "a:1000 | a b",         "idle a",     "",                    "B@b:75 | none"],
   ["and nothing is left, if it was alone",                               "a:1000 | a",           "idle a",     "",                    "- | none"],
@@ -671,6 +679,9 @@ table("whom a commit concerns", [
   ["an offer without the queue, who is next in it",       "a:1000 | b c",        "B@b:75 | =",        "",         "B C"],
   ["and the same when it is taken up",                    "B@b:75 | b c d",      "b:1000 | =",        "",         "b C"],
   ["one that is taken up, the same",                      "B@b:75 | c d",        "b:1000 | =",        "",         "b C"],
+  ["a lock that is taken where nothing was, nobody",      "-",                   "a:1000",            "",         ""],
+  ["a release that leaves nothing, nobody",               "a:1000",              "-",                 "own",      ""],
+  ["unless somebody was queued",                          "a:1000 | b",          "- | none",          "own",      "everybody"],
   ["any other grant",                                     "- | b; free 0",       "b:1000 |",          "",         "everybody"],
   ["a theft",                                             "a:1000 | c",          "b:1000 | =",        "",         "everybody"],
   ["a place that is given up for good",                   "a:1000 b:1000 | c",   "b:1000 | =",        "",         "everybody"],
@@ -682,11 +693,24 @@ table("whom a commit concerns", [
   ["an offer after a long hold and a short one",          "a:1000^2 e:1000^900 | b", "B@b:75 |",      "now=1002", "everybody"],
   ["a hold whose mode is changed",                        "a:1000/r | b",        "~a:1000 | =",         "",         "everybody"],
   ["and those that are offered it beside that one",       "a:1000 | b/r c d",    "~a:1000/r B@b:75/r | c d", "",    "a B C"],
+  ["a grant within a turn, nobody",                       "a:1000^2 | b",        "a2:1000 | =",         "stays",    ""],
+  ["unless its end is not known",                         "a:1000^2 | b",        "a2:? | =",            "stays",    "everybody"],
   ["a reader that waits to be the only one",              "a:1000/r | b",        "a:1000#1/r+ | =",     "",         "everybody"],
 ], (found, next, seen) => {
-  const concerned = concernsOf(snapshot(found), writes(next), () => evidence(seen).now);
+  const { stays, own } = settings(seen);
+  const written = { ...writes(next), staysHere: stays !== undefined, isOwn: own !== undefined };
+  const concerned = concernsOf(snapshot(found), written, () => evidence(seen).now);
   return concerned?.join(" ") ?? "everybody";
 });
+
+// deno-fmt-ignore
+table("what passes from one to another of a process", [
+  ["where nobody is queued, it stays here",    "a:1000",       "a2",          "", "stays"],
+  ["and within a turn",                        "a:1000 | b",   "a2, in turn", "", "stays"],
+  ["what is offered to another does not",      "a:1000 | b",   "a2",          "", "goes"],
+  ["nor what goes on in a place in the queue", "a:1000 | a b", "a2",          "", "goes"],
+  ["nor what lapsed elsewhere",                "b:100(100)",   "a2",          "now=300", "goes"],
+], (found, who, seen) => plan(snapshot(found), members(who), evidence(seen)).staysHere ? "stays" : "goes");
 
 Deno.test("rules: whom a commit concerns: a process is called by the beginning of its tokens", () => {
   assertEquals(addressOf("0123456789"), "01234567");

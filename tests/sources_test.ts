@@ -324,6 +324,7 @@ const DROPPED: Record<string, string> = {
   "http/answers.ts: answer.body.cancel().catch(() => {})": "a body that nobody reads any more",
   "testing/failure_cases.ts: waiting.then(() => granted = true).catch(() => {})":
     "the case looks at what became of it",
+  "testing/web_lock_cases.ts: outcome.catch(() => {})": "the case looks at it when it has released the lock",
 };
 
 /** A rejection that nobody hears of. */

@@ -94,6 +94,29 @@ Deno.test("types: several locks, each held in a way of its own, also by what a f
   ]);
 });
 
+Deno.test("types: what is handed over is text, and what is restored may be nothing", async () => {
+  const held = await lock("x", { backend, label: null }).acquire();
+  same<ReturnType<typeof held.handOver>, Promise<string>>(true);
+  same<ReturnType<typeof held.extend>, Promise<void>>(true);
+  const restored = await Lock.restore(await held.handOver({ leaseMs: 500 }), { backend, label: null });
+  same<typeof restored, Lock | null>(true);
+  const refused = () => [
+    // @ts-expect-error: a claim says how the lock is held
+    Lock.restore("claim", { backend, mode: "shared" }),
+    // @ts-expect-error: it does not wait
+    Lock.restore("claim", { backend, wait: true }),
+    // @ts-expect-error: milliseconds
+    held.extend("5 s"),
+    // @ts-expect-error: an object
+    held.handOver(500),
+    // @ts-expect-error: a function
+    held.onLate(new AbortController()),
+  ];
+  same<typeof refused extends () => unknown ? true : false, true>(true);
+  held.onLate((leftMs) => same<typeof leftMs, number>(true));
+  assertEquals([await restored?.release(), restored?.identifier], [true, "x"]);
+});
+
 Deno.test("types: commitIfHeld takes the entries and keys that Deno KV gives", async () => {
   const kv = await Deno.openKv(":memory:");
   const held = await lock("x", { backend: kvBackend(kv) }).acquire();

@@ -35,11 +35,10 @@ function dictionaryIn(options: unknown): Omit<Asked, "name" | "callback"> {
   const given = (options ?? {}) as { readonly [member: string]: unknown };
   const ifAvailable = Boolean(given.ifAvailable);
   const mode = modeIn(given.mode);
-  const signal = given.signal;
-  if (signal === null) refuse("Cannot request a lock: 'signal' must be an AbortSignal", signal);
+  const signal = given.signal as AbortSignal | undefined;
   const steal = Boolean(given.steal);
   const waitForMs = given.waitForMs as number | undefined;
-  const checked = checkOptions({ signal: signal as AbortSignal | undefined, waitForMs });
+  const checked = checkOptions({ signal, waitForMs });
   return { ifAvailable, mode, signal: checked.signal, steal, waitForMs };
 }
 

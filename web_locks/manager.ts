@@ -1,6 +1,6 @@
 import { onAbort } from "../core/abort.ts";
 import type { LockBackend } from "../core/backend.ts";
-import type { LockLostError } from "../core/errors.ts";
+import { backendError, type LockLostError } from "../core/errors.ts";
 import type { Hold } from "../core/hold.ts";
 import { keyOf, plainKeyOf } from "../core/identifier.ts";
 import type { CheckedOptions } from "../core/options.ts";
@@ -53,7 +53,11 @@ export class Manager implements LockManager {
     await Promise.all(underway.map(({ placed }) => placed));
     const names = new Map([...this.#underway].map(({ key, name }) => [key, name]));
     const nameOf = (key: string) => names.get(key) ?? unescaped(key.slice(this.#prefix.length));
-    return await snapshotOf(this.#participant, { prefix: this.#prefix, nameOf });
+    try {
+      return await snapshotOf(this.#participant, { prefix: this.#prefix, nameOf });
+    } catch (error) {
+      throw backendError(this.#prefix, "query", error);
+    }
   }
 
   async #request(asked: Asked): Promise<unknown> {

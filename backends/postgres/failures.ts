@@ -100,6 +100,11 @@ export function hasLostStatements(error: unknown): boolean {
   return LOST_STATEMENTS.has(codeOf(error) ?? "");
 }
 
+/** Whether a privilege is missing. */
+export function isForbidden(error: unknown): boolean {
+  return codeOf(error) === INSUFFICIENT_PRIVILEGE;
+}
+
 /** Whether what was to be created is there by now. */
 export function isMadeMeanwhile(error: unknown): boolean {
   return MADE_MEANWHILE.has(codeOf(error) ?? "");

@@ -13,6 +13,7 @@ import { LockBackendError } from "../../core/errors.ts";
 import { publishBackendError } from "../../core/events.ts";
 import { lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
 import { participantOf } from "../../core/participant.ts";
+import { causeOf } from "../causes.ts";
 import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
 import { watchThrough } from "../watched.ts";
 import {
@@ -22,7 +23,14 @@ import {
   rowsOf,
   type Statement,
 } from "./clients.ts";
-import { failureOf, hasLostStatements, isMadeMeanwhile, isRefused, isUndefinedTable } from "./failures.ts";
+import {
+  failureOf,
+  hasLostStatements,
+  isForbidden,
+  isMadeMeanwhile,
+  isRefused,
+  isUndefinedTable,
+} from "./failures.ts";
 import type { StoreOptions } from "./input.ts";
 import { newsOf } from "./news.ts";
 import { entryOf, identifierOf, keyIn, textIn, timeIn, versionIn } from "./rows.ts";
@@ -336,7 +344,15 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
   async #createTable(): Promise<void> {
     const { createTable: text } = this.#statements;
     await this.#run({ name: "", text }, []).catch((error) => {
-      if (!isMadeMeanwhile(error)) throw error;
+      if (isMadeMeanwhile(error)) return;
+      if (!isForbidden(error)) throw error;
+      const { cause } = error;
+      throw new LockBackendError(
+        `the table ${this.#table} does not exist, and may not be created: docs/postgres.md has its statement (${
+          causeOf(cause).message
+        })`,
+        { cause },
+      );
     });
   }
 

@@ -176,7 +176,7 @@ export class Subscriptions {
   #follow(followed: Followed): void {
     if (this.#hears === false && performance.now() < this.#retryAtMs) {
       followed.forget();
-      followed.pollMs = 0;
+      followed.pollMs = LEAST_POLL_MS;
       void this.ask(followed);
     } else void this.#connect();
   }
@@ -315,8 +315,8 @@ export class Subscriptions {
     this.#retryAtMs = performance.now() + RETRY_MS;
     for (const followed of this.#followed.values()) {
       followed.subscribed = false;
-      followed.pollMs = 0;
-      followed.notify();
+      followed.pollMs = LEAST_POLL_MS;
+      if (followed.sleepers.size > 0) void this.ask(followed);
     }
   }
 

@@ -38,7 +38,10 @@ end
 local record = version .. value
 `;
 
-/** Makes a record where there is none. Answers the new version; or the time and the record now there. */
+/**
+ * Makes a record where there is none; `whom` is what the channel is called by: nothing if that concerns all, "@" if it
+ * concerns nobody but those that watch without a name. Answers the new version; or the time and the record now there.
+ */
 const CREATE = `
 local last = call('GETSET', counter, now)
 ${VERSION}
@@ -49,14 +52,14 @@ else
   done = call('SET', key, record, 'NX', 'PX', expire)
 end
 if not done then return {now, call('GET', key), call('GET', key .. '${QUEUE}')} end
-call('PUBLISH', key .. '@DB', record)
+call('PUBLISH', key .. '@DB' .. whom, record)
 return answer
 `;
 
 /**
- * Replaces a record if its version is `seen`; `at` is the sender's view of the time. Answers the new version; or the
- * time and the record now there. A change that was made by a clock far ahead of ours is refused like one that came too
- * late, for it may have taken a living holder for a lapsed one.
+ * Replaces a record if its version is `seen`; `at` is the sender's view of the time, `whom` as above. Answers the new
+ * version; or the time and the record now there. A change that was made by a clock far ahead of ours is refused like one
+ * that came too late, for it may have taken a living holder for a lapsed one.
  */
 const REPLACE = `
 local found = call('GET', key)
@@ -71,13 +74,13 @@ if expire == '0' then
 else
   call('SET', key, record, 'PX', expire)
 end
-call('PUBLISH', key .. '@DB', record)
+call('PUBLISH', key .. '@DB' .. whom, record)
 return answer
 `;
 
 const DROP = `
   call('DEL', key)
-  call('PUBLISH', key .. '@DB', '')
+  call('PUBLISH', key .. '@DB' .. whom, '')
   return ${DELETED}
 `;
 
@@ -102,21 +105,23 @@ return {now, found, call('GET', key .. '${QUEUE}')}
 const BATCH = `
 local call = redis.call
 ${NOW}
-local function create(key, counter, value, expire) ${CREATE} end
-local function replace(key, counter, seen, value, expire, at) ${REPLACE} end
-local function delete(key, seen, at) ${DELETE} end
+local function create(key, counter, value, expire, whom) ${CREATE} end
+local function replace(key, counter, seen, value, expire, at, whom) ${REPLACE} end
+local function delete(key, seen, at, whom) ${DELETE} end
 local replies, k, a = {}, 1, 2
 for opcode in string.gmatch(ARGV[1], '.') do
   local done, reply
   if opcode == 'd' then
-    done, reply = pcall(delete, KEYS[k], ARGV[a], ARGV[a + 1])
-    k, a = k + 1, a + 2
+    done, reply = pcall(delete, KEYS[k], ARGV[a], ARGV[a + 1], ARGV[a + 2])
+    k, a = k + 1, a + 3
   elseif opcode == 'c' then
-    done, reply = pcall(create, KEYS[k], KEYS[k + 1], ARGV[a], ARGV[a + 1])
-    k, a = k + 2, a + 2
+    done, reply = pcall(create, KEYS[k], KEYS[k + 1], ARGV[a], ARGV[a + 1], ARGV[a + 2])
+    k, a = k + 2, a + 3
   else
-    done, reply = pcall(replace, KEYS[k], KEYS[k + 1], ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
-    k, a = k + 2, a + 4
+    done, reply = pcall(
+      replace, KEYS[k], KEYS[k + 1], ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]
+    )
+    k, a = k + 2, a + 5
   end
   if not done then reply = {type(reply) == 'table' and reply.err or reply} end
   replies[#replies + 1] = reply
@@ -180,9 +185,13 @@ for i = 1, count do
   local lock = string.gsub(KEYS[i], '${QUEUE}$', '')
   if ARGV[3] == '*' then
     call('PUBLISH', KEYS[i] .. '@DB', news)
-  elseif not told[lock] then
-    told[lock] = true
-    for name in string.gmatch(ARGV[3], '([^,]+),') do call('PUBLISH', lock .. '@DB' .. '@' .. name, news) end
+  else
+    -- Those that watch without a name are told of everything.
+    call('PUBLISH', KEYS[i] .. '@DB' .. '@', news)
+    if not told[lock] then
+      told[lock] = true
+      for name in string.gmatch(ARGV[3], '([^,]+),') do call('PUBLISH', lock .. '@DB' .. '@' .. name, news) end
+    end
   end
 end
 return answer
@@ -239,16 +248,17 @@ export function scriptsOf(channelSuffix: string): Scripts {
   // Written out rather than as functions: half of what a short script costs is to define and to call them.
   return {
     create: script(
-      `local call, key, counter, value, expire = redis.call, KEYS[1], KEYS[2], ARGV[1], ARGV[2]${NOW}${CREATE}`,
+      `local call, key, counter = redis.call, KEYS[1], KEYS[2]\n` +
+        `local value, expire, whom = ARGV[1], ARGV[2], ARGV[3]${NOW}${CREATE}`,
       "c",
     ),
     replace: script(
       `local call, key, counter = redis.call, KEYS[1], KEYS[2]\n` +
-        `local seen, value, expire, at = ARGV[1], ARGV[2], ARGV[3], ARGV[4]${NOW}${REPLACE}`,
+        `local seen, value, expire, at, whom = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]${NOW}${REPLACE}`,
       "r",
     ),
     delete: script(
-      `local call, key, seen, at = redis.call, KEYS[1], ARGV[1], ARGV[2]${DELETE}`,
+      `local call, key, seen, at, whom = redis.call, KEYS[1], ARGV[1], ARGV[2], ARGV[3]${DELETE}`,
       "d",
     ),
     batch: script(BATCH),

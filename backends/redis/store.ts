@@ -242,22 +242,25 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     read: Reading<Answer>,
   ): Promise<Answer> {
     const [{ key, version, value, expireInMs = 0, isOwn = false }] = changes;
-    const isPlain = changes.length === 1 && concerns === undefined && !(value === null && version === null);
+    // Only the script for several tells some and not others.
+    const isForSome = concerns !== undefined && concerns.length > 0;
+    const isPlain = changes.length === 1 && !isForSome && !(value === null && version === null);
     if (!isPlain) return this.#applyAll(changes, concerns, read);
+    const whom = concerns === undefined ? "" : "@";
     const { create, replace, delete: remove } = this.#scripts;
     const { record, counter } = this.#placeOf(key);
     if (value === null) {
-      const words = [record, version!, isOwn ? "" : this.#digits()];
+      const words = [record, version!, isOwn ? "" : this.#digits(), whom];
       return this.#batcher.send({ script: remove, keyCount: 1, words }, read);
     }
     const expire = String(expireInMs);
     if (version === null) {
       return this.#batcher.send(
-        { script: create, keyCount: 2, words: [record, counter, value, expire] },
+        { script: create, keyCount: 2, words: [record, counter, value, expire, whom] },
         read,
       );
     }
-    const words = [record, counter, version, value, expire, this.#digits()];
+    const words = [record, counter, version, value, expire, this.#digits(), whom];
     return this.#batcher.send({ script: replace, keyCount: 2, words }, read);
   }
 
@@ -266,7 +269,8 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     concerns: readonly string[] | undefined,
     read: Reading<Answer>,
   ): Promise<Answer> {
-    const whom = concerns === undefined ? "*" : concerns.map((name) => `${name},`).join("");
+    // A server writes to its clients in the opposite order: the first whom it concerns is to hear of it first.
+    const whom = concerns === undefined ? "*" : concerns.map((name) => `${name},`).reverse().join("");
     const args = [this.#digits(), indexOf(changes), whom];
     const records: string[] = [];
     const counters = new Set<string>();

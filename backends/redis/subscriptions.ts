@@ -19,7 +19,7 @@ const ANSWER_LIMIT_MS = 5000;
 /** After how long the connection for subscriptions is tried again. */
 const RECONNECT_BACKOFF = { leastMs: 20, mostMs: 2000 };
 
-/** One key, and the channels of its news: for everybody, and for each name that it is watched by. */
+/** One key, and the channels of its news: for everybody, and for each name that it is watched by, or for those without. */
 class Subscribed extends Watched {
   readonly channels = new Set<string>();
 }
@@ -29,7 +29,7 @@ interface Store {
   readonly adapter: ClientAdapter;
   read(keys: readonly string[]): Promise<readonly Entry[]>;
   failure(cause: unknown): LockBackendError;
-  /** The channel of the news of a key: for everybody, or for the watchers of this name. */
+  /** The channel of the news of a key: for everybody, or for the watchers of this name; the empty one is theirs that have none. */
   channelOf(key: string, name?: string): string;
   /** A channel on which there is never any news. */
   readonly silentChannel: string;
@@ -64,9 +64,7 @@ export class Subscriptions {
     let watched = this.#watched.get(key);
     if (watched === undefined) this.#watched.set(key, watched = new Subscribed(key));
     watched.sleepers.add(notify);
-    for (
-      const channel of [this.#backend.channelOf(key), ...name ? [this.#backend.channelOf(key, name)] : []]
-    ) {
+    for (const channel of [this.#backend.channelOf(key), this.#backend.channelOf(key, name ?? "")]) {
       if (watched.channels.has(channel)) continue;
       watched.channels.add(channel);
       watched.subscribed = false;

@@ -41,7 +41,7 @@ export interface ListedHolder extends HolderInfo, ListedMode {
   readonly handedOver: boolean;
 }
 
-/** One process in line, as {@linkcode locks} shows it. */
+/** One process in line, or one request of `@holdfast/lock/web-locks`, as {@linkcode locks} shows it. */
 export interface ListedWaiter extends ListedMode {
   /** The label its process gave, or `undefined`. */
   readonly label: string | undefined;
@@ -57,7 +57,7 @@ export interface ListedLock {
   readonly identifier: string;
   /** Who holds it; empty if it is free and others are in line. */
   readonly holders: readonly ListedHolder[];
-  /** Who is in line, first come first: one place per process. */
+  /** Who is in line, first come first: one place per process, and per request of `@holdfast/lock/web-locks`. */
   readonly waiters: readonly ListedWaiter[];
   /**
    * What is wrong with the record, if it is none that this version can read. Nobody can then acquire the lock until the

@@ -40,6 +40,8 @@ export interface Writes {
   readonly queue?: QueueRecord | null;
   /** Whether they only take back a hold of the caller's own, which no clock has had a say in. */
   readonly isOwn?: boolean;
+  /** Whether the lock only passes from one to another of the caller's own. */
+  readonly staysHere?: boolean;
 }
 
 const NO_LOCK: Versioned<LockRecord> = { version: null, record: FREE };
@@ -144,12 +146,26 @@ export function encodeLock(record: LockRecord): string {
   const first: Partial<Holder> = holders[0] ?? {};
   const { token, mode, limit, permits, since, leaseMs, expiresAt, renewals } = first;
   const { fence, formerFence, label, offeredTo } = first;
-  const more = permits ?? fence ?? formerFence ?? label ?? offeredTo ?? queue ?? notices ?? holders[1];
+  const more = permits ?? fence ?? formerFence ?? offeredTo ?? queue ?? notices ?? holders[1];
   const isPlain = token !== undefined && mode === "exclusive" && limit === 1 && renewals === 0;
   if (!isPlain || more !== undefined) return sized(record);
   // A new grant and nothing else, as most records are: runtimes take three times as long for it.
+  const labelled = label === undefined ? "" : `,"label":${quoted(label)}`;
   return `{"v":1,"holders":[{"token":"${token}","mode":"exclusive","limit":1,"since":${since},` +
-    `"leaseMs":${leaseMs},"expiresAt":${expiresAt},"renewals":0}]}`;
+    `"leaseMs":${leaseMs},"expiresAt":${expiresAt},"renewals":0${labelled}}]}`;
+}
+
+/** The last label that was quoted: most often, all locks of a process have the same. */
+let lastLabel = "";
+let lastQuoted = '""';
+
+/** A label as JSON. */
+function quoted(label: string): string {
+  if (label !== lastLabel) {
+    lastLabel = label;
+    lastQuoted = JSON.stringify(label);
+  }
+  return lastQuoted;
 }
 
 /** As JSON. Many holders with long labels would not fit: labels are for people, and the first to go. */

@@ -26,12 +26,15 @@ export function addressOf(token: string): string {
  */
 export function concernsOf(
   before: Snapshot,
-  { lock, queue }: Writes,
+  { lock, queue, isOwn = false, staysHere = false }: Writes,
   now: () => number,
 ): string[] | undefined {
-  const { holders } = before.lock.record;
+  const { record: { holders, queue: named }, version } = before.lock;
+  // Who finds nothing there takes the lock, and watches nothing. So does who finds a hold that is gone when it joins the queue.
+  if (version === null || (isOwn && named === undefined)) return [];
   if (lock === null || holders.length === 0) return undefined;
   if (lock === undefined || isSame(holders, lock.holders)) return addresses(holders);
+  if (staysHere && lock.holders.every(({ expiresAt }) => expiresAt !== null)) return [];
   const gone = missingFrom(lock.holders, holders);
   const come = missingFrom(holders, lock.holders);
   const offers = come.some(({ offeredTo }) => offeredTo !== undefined);

@@ -64,6 +64,11 @@ export interface Members {
   readonly queuedAs: ReadonlySet<string>;
   /** Whether the queue has moved so often that the truth is to be written without it. */
   readonly leavesQueueOut: boolean;
+  /**
+   * Whether what leaves was held so briefly, with all that this process has held without a break before it, that another
+   * one here may have the lock before those that are queued.
+   */
+  readonly keepsTurn: boolean;
   /** Whether its request asks for other locks, too, and they are not free: it may then be queued, but not granted. */
   readonly holdsBack: boolean;
   /** Whether it is not even to be queued, because it cannot be queued for all of them. */

@@ -70,6 +70,8 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   // Our own: who leaves goes, who is due is renewed.
   const ours = renewOurs(scene);
   const asking = wantingOf(members.requests, ours.grants);
+  const passed = passOn(scene, ours, asking);
+  if (passed !== undefined) return passed;
   const queue = queueOf(snapshot, asking, members);
   if (queue === undefined) return planWithoutQueue(scene, ours, asking);
   const { wanting } = queue;
@@ -129,12 +131,16 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   const written = isLeftOut && writesLock
     ? undefined
     : queueWrite(snapshot, { entries, before, id, writesLock });
+  // Nobody waits for what passes from one of ours to another, unless somebody is queued.
+  const staysHere = lock !== null && named === undefined && record.queue === undefined &&
+    isOursAlone(record.holders, isOurs) && isAlone;
   const waitMs = first === undefined || stays || grants.length > 0
     ? upgradeMs(ours, scene)
     : Math.min(turnInMs > 0 ? turnInMs : staysInMs, soonestMs(standing, scene, patienceMs));
   const isOver = room.lapsed.length > 0 && turnInMs > 0 && turnInMs < Infinity;
   const overForMs = isOver ? freeForMs(record, room.lapsed, evidence) : undefined;
-  return { lock, queue: written, grants, waitMs, overForMs, refusesUpgrade: ours.upgrade === "refused" };
+  const refusesUpgrade = ours.upgrade === "refused";
+  return { lock, queue: written, grants, staysHere, waitMs, overForMs, refusesUpgrade };
 }
 
 /** What most often happens, without a look at anything else: a free lock is taken, or left by the only one that has it. */
@@ -165,6 +171,23 @@ function wantingOf(requests: Iterable<Claim>, grants: readonly Grant[]): readonl
     if (!grants.some((grant) => grant.claim === claim)) wanting.push(claim);
   }
   return wanting;
+}
+
+/**
+ * A lock that one of ours leaves is passed on to the next here, whoever is queued, as long as it is our turn. The queue
+ * need not be known for that, and stays as it is.
+ */
+function passOn(scene: Scene, ours: Ours, wanting: readonly Claim[]): Plan | undefined {
+  const [first] = wanting;
+  const { record: { queue }, members, evidence } = scene;
+  if (queue === undefined || !ours.left || ours.kept.length > 0 || !members.keepsTurn) return undefined;
+  // Who has a place of its own in the queue is served in its place.
+  const isPlain = wanting.every(({ entry, goesFirst }) => entry === undefined && !goesFirst);
+  if (first === undefined || !first.mayWait || !isPlain) return undefined;
+  const grants = [grantOf(first)];
+  const notices = noticesOf(scene, { grants, evicted: [] });
+  const lock = recordOrNull({ holders: [holderOf(first, evidence)], queue, notices });
+  return { lock, grants, staysHere: true, waitMs: Infinity };
 }
 
 /** What can be said before the queue is known that the lock names. */

@@ -267,6 +267,14 @@ function entryOf(claim: Claim, { members, evidence }: Scene): QueueEntry {
   return { participant, token: members.newToken(), mode, limit, permits, since, label, turnMs };
 }
 
+/**
+ * For how long a process may pass a lock on among its own callers while others are queued. To pass it on to another process
+ * takes several times as long as a brief hold.
+ */
+export function localTurnMs(graceMs: number): number {
+  return graceMs / 16;
+}
+
 /** A hold for another process: short, so that one that is dead does not delay the next for long. */
 function offerTo(
   { participant, token, mode, limit, permits, label }: QueueEntry,

@@ -1,9 +1,10 @@
-/** What a lock promises that is handed over, or renewed by hand. */
+/** What a lock promises that is handed over, renewed by hand, or labelled by default. */
 
 import type { Mutant } from "./mutant.ts";
 
 const HAND_OVER = { test: "tests/hand_over_test.ts" };
 const EXTEND = { test: "tests/extend_test.ts" };
+const LABEL = { test: "tests/label_test.ts" };
 const RULES = { test: "tests/rules_test.ts", filter: "taking up" };
 
 export const CLAIMS: readonly Mutant[] = [
@@ -168,5 +169,40 @@ export const CLAIMS: readonly Mutant[] = [
     from: "queueMicrotask(() => warn(leftMs));",
     to: "warn(leftMs);",
     ...EXTEND,
+  },
+  {
+    law: "labels: what Deno does not grant is not asked for",
+    file: "process_label.ts",
+    from: 'isGranted(Deno, { name: "sys", kind: "hostname" }) ? Deno.hostname() : undefined',
+    to: "Deno.hostname()",
+    ...LABEL,
+  },
+  {
+    law: "labels: none is none",
+    file: "core/options.ts",
+    from: "if (value === null) return undefined;",
+    to: "if (value === null) return defaultLabel();",
+    ...LABEL,
+  },
+  {
+    law: "labels: made once",
+    file: "core/default_label.ts",
+    from: "find = undefined;",
+    to: "",
+    ...LABEL,
+  },
+  {
+    law: "labels: the one of the last grant is not that of the next",
+    file: "core/record/codec.ts",
+    from: "if (label !== lastLabel) {",
+    to: 'if (lastLabel === "") {',
+    ...LABEL,
+  },
+  {
+    law: "claims: a restore goes on while its store is silent",
+    file: "core/request.ts",
+    from: "const isPatient = this.mayWait || this.restores !== undefined;",
+    to: "const isPatient = this.mayWait;",
+    ...HAND_OVER,
   },
 ];

@@ -20,6 +20,22 @@ export const CORE: readonly Mutant[] = [
     filter: "lines up behind",
   },
   {
+    law: "5: a process does not pass a lock on among its own for ever",
+    file: "core/members.ts",
+    from: "spanMs(hold.turnSince, this.#at) < localTurnMs(",
+    to: "spanMs(hold.turnSince, this.#at) < 1000 * localTurnMs(",
+    test: "tests/local_lock_test.ts",
+    filter: "passed on within a process",
+  },
+  {
+    law: "5: what was passed on within a process is one turn",
+    file: "core/outcomes.ts",
+    from: "this.#turnSince = hold.turnSince;",
+    to: "",
+    test: "tests/local_lock_test.ts",
+    filter: "passed on within a process",
+  },
+  {
     law: "5: those beside a full queue are not woken by every hand-over",
     file: "core/knowledge.ts",
     from: "return news.queue === (this.#outside === undefined ? this.#members.queuedIn : known.queue);",

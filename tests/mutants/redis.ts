@@ -110,7 +110,7 @@ export const REDIS: readonly Mutant[] = [
   {
     law: "Redis: a full server lets go",
     file: "backends/redis/scripts.ts",
-    from: "  call('DEL', key)\n  call('PUBLISH', key .. '@DB', '')",
+    from: "  call('DEL', key)\n  call('PUBLISH', key .. '@DB' .. whom, '')",
     to: "  call('SET', key, '')\n  call('DEL', key)",
     test: "tests/redis/memory_test.ts",
     filter: "that is full",

@@ -9,6 +9,7 @@ import { PROMISES } from "./promises.ts";
 import { RECORD } from "./record.ts";
 import { POSTGRES } from "./postgres.ts";
 import { REDIS } from "./redis.ts";
+import { WEB_LOCKS } from "./web_locks.ts";
 
 /** Every line that is broken, by area. */
 export const TABLE: Readonly<Record<string, readonly Mutant[]>> = {
@@ -22,4 +23,5 @@ export const TABLE: Readonly<Record<string, readonly Mutant[]>> = {
   redis: REDIS,
   datastore: DATASTORE,
   operations: OPERATIONS,
+  "web-locks": WEB_LOCKS,
 };

@@ -237,7 +237,7 @@ export function members(text: string): Members {
     parts.filter((part) => part.startsWith(verb + " ")).map((part) => claim(part.slice(verb.length + 1)));
   const [renewing, keeping, resting] = [saying("renews"), saying("keeps"), saying("rests")];
   const requests = parts.filter((part) =>
-    !/^(renews|keeps|rests|idle|queued|refused|saw|holds back|stays out)\b/.test(part)
+    !/^(renews|keeps|rests|idle|queued|refused|saw|holds back|stays out|in turn)\b/.test(part)
   ).map(claim);
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
   const patienceMs = Math.min(...patience);
@@ -256,6 +256,7 @@ export function members(text: string): Members {
     leavesQueueOut: parts.includes("refused"),
     holdsBack: parts.includes("holds back") || parts.includes("stays out"),
     staysOut: parts.includes("stays out"),
+    keepsTurn: parts.includes("in turn"),
     intentOf(holder): Intent {
       const isRestored = holder.token === "x" && requests.some(({ restores }) => restores === "x");
       if (isRestored && !/holds back/.test(text)) return "restore";

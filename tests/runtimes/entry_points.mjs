@@ -10,6 +10,7 @@ import { commitIfHeld as commitOnDatastore } from "@holdfast/lock/backends/datas
 import { commitIfHeld as commitOnKv, kvBackend } from "@holdfast/lock/backends/kv";
 import { commitIfHeld as commitOnRedis } from "@holdfast/lock/backends/redis";
 import { memoryBackend } from "@holdfast/lock/backends/memory";
+import { webLocks } from "@holdfast/lock/web-locks";
 import { configure, Lock, LockBackendError } from "@holdfast/lock";
 
 for (const entry of [instrument, main, testBackend]) assert.equal(typeof entry, "function");
@@ -27,6 +28,13 @@ for (
     new RegExp(`must be a lock on .*${name} backend, it is on another one`),
   );
 }
+
+// The locks of this process, whoever asks.
+const prefix = "web/";
+await webLocks(backend, { prefix }).request("y", async ({ name }) => {
+  assert.equal(name, "y");
+  assert.equal(await Lock.acquire("web/y", { wait: false }), null);
+});
 
 // The configured backend, and the class of the error.
 const page = await adminHandler({ authorize: () => true })(new Request("http://localhost/"));

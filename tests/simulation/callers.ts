@@ -2,11 +2,19 @@ import { LockDeadlockError, LockLostError } from "../../core/errors.ts";
 import type { ExclusiveLockOptions, LockOptions, SharedLockOptions } from "../../core/options.ts";
 import type { LockTargets } from "../../core/targets.ts";
 import type { SimBackend } from "./backend.ts";
-import { acquireInOrder, type Lock, lock as lockOf, type Participant, proofsOf } from "./core.ts";
+import {
+  acquireInOrder,
+  holdOf,
+  Lock,
+  lock as lockOf,
+  type Participant,
+  proofsOf,
+  readClaim,
+} from "./core.ts";
 import { type Ask, CANCELLED, type Invariants, PlannedError } from "./invariants.ts";
 import type { SimProcess } from "./process.ts";
 import { type How, targetsOf } from "./modes.ts";
-import { IDENTIFIERS, isOwn, type Round, type Schedule } from "./schedule.ts";
+import { type HandOver, IDENTIFIERS, isOwn, type Round, type Schedule } from "./schedule.ts";
 
 /** One participant of a process, as its callers use it. */
 export interface Seat {
@@ -23,6 +31,10 @@ export interface Stage {
   readonly healed: Promise<void>;
   /** What stores make of each identifier. */
   keyOf(identifier: string): string;
+  /** The n-th process, as its callers use it. */
+  seat(n: number): Seat;
+  /** Lets one more caller of a process do its work. */
+  call(process: SimProcess, work: () => Promise<void>): void;
 }
 
 /** Asks for a lock by one of the public forms, works under it, and gives it back: one round of a caller. */
@@ -98,11 +110,19 @@ export async function play(
     else if (form === "wrap") await forms(() => work())();
     else {
       const held = await forms.acquire();
+      let isHandedOver = false;
       try {
         await work(held);
+        if (isOne && stage.schedule.claims && round.handOver !== undefined && round.ends === "returns") {
+          isHandedOver = true;
+          await handOver(stage, { ask, held, how: round.handOver });
+        }
       } finally {
-        invariants.onReleased(ask, await held.release());
-        if (round.writes > 1) invariants.onReleased(ask, await held.release());
+        const released = await held.release();
+        if (!isHandedOver) {
+          invariants.onReleased(ask, released);
+          if (round.writes > 1) invariants.onReleased(ask, await held.release());
+        } else invariants.check(!released, 2, `${process.name} has released what it had handed over`);
       }
     }
     invariants.onDone(ask, undefined);
@@ -113,8 +133,71 @@ export async function play(
   }
 }
 
+/** Hands a lock over to a process that takes it up after a while, and perhaps to another one that comes too late. */
+async function handOver(
+  stage: Stage,
+  { ask, held, how }: { readonly ask: Ask; readonly held: Lock; readonly how: HandOver },
+): Promise<void> {
+  const claim = await held.handOver({ leaseMs: how.leaseMs });
+  stage.invariants.onHandedOver(ask, readClaim(claim).token);
+  const deliver = (to: number, afterMs: number) => {
+    const seat = stage.seat(to);
+    stage.call(seat.process, () => takeUp(stage, seat, { claim, how, of: ask, afterMs }));
+  };
+  deliver(how.to, how.transitMs);
+  if (how.againMs !== undefined) deliver(how.to + 1, how.transitMs + how.againMs);
+}
+
+/** Takes up what was handed over, works under it, and gives it back. */
+async function takeUp(
+  { invariants }: Stage,
+  { process, backend, participant }: Seat,
+  { claim, how, of, afterMs }: {
+    readonly claim: string;
+    readonly how: HandOver;
+    readonly of: Ask;
+    readonly afterMs: number;
+  },
+): Promise<void> {
+  await process.pause(afterMs);
+  const controller = new AbortController();
+  const aborting = how.abortAfterMs === undefined
+    ? undefined
+    : process.clock.after(how.abortAfterMs, () => controller.abort(CANCELLED));
+  const { token, holdAtLeastMs } = readClaim(claim);
+  const ask: Ask = {
+    process,
+    participant,
+    keys: of.keys,
+    modes: of.modes,
+    mayWait: false,
+    goesFirst: false,
+    restores: token,
+    holdAtLeastMs,
+    controller,
+    askedMs: process.now,
+  };
+  invariants.onAsk(ask);
+  try {
+    const held = await Lock.restore(claim, { backend, signal: controller.signal });
+    process.clock.clear(aborting);
+    invariants.onRestored(ask, held !== null);
+    if (held !== null) {
+      const untilMs = process.now + how.holdMs;
+      while (process.now < untilMs && holdOf(held).held) await process.pause(Math.min(200, how.holdMs));
+      invariants.onReleasing(ask);
+      invariants.onReleased(ask, await held.release());
+    }
+    invariants.onDone(ask, undefined);
+  } catch (error) {
+    invariants.onDone(ask, error);
+  } finally {
+    process.clock.clear(aborting);
+  }
+}
+
 async function workUnder(
-  { invariants, healed }: Stage,
+  { invariants, healed, schedule }: Stage,
   { process, backend, participant }: Seat,
   { ask: { keys, grants, controller }, round, targets, held }: {
     readonly ask: Ask;
@@ -137,6 +220,15 @@ async function workUnder(
   const untilMs = process.now + holdMs;
   for (let written = 0; process.now < untilMs && (held ?? hold).held;) {
     await process.pause(Math.min(stepMs, untilMs - process.now));
+    if (schedule.claims && held?.held && round.extendMs !== undefined) {
+      await held.extend(round.extendMs).then(
+        () => invariants.mark("a lease extended by hand"),
+        (error) => {
+          invariants.checkError(error);
+          if (error instanceof LockLostError) invariants.mark("a lease extended too late");
+        },
+      );
+    }
     const change = changes.shift();
     if (held !== undefined && change !== undefined) {
       await (change === "up" ? held.upgrade({ waitForMs: upgradeForMs }) : held.downgrade())

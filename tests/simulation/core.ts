@@ -16,15 +16,18 @@ export type Party = Pick<Names, "id" | "secret">;
 
 export { cleanup } from "../../core/operators/cleanup.ts";
 export { keyOf, lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
-export { Lock } from "../../core/lock.ts";
+export { holdOf, Lock } from "../../core/lock.ts";
+export { readClaim } from "../../core/claim.ts";
 export { lock } from "../../core/forms.ts";
 export { forceRelease } from "../../core/operators/api.ts";
 export { proofsOf } from "../../core/guard.ts";
 export { admits, type Mode } from "../../core/record/modes.ts";
+export { localTurnMs } from "../../core/record/queue.ts";
 export { lockIn, queueIn } from "../../core/record/codec.ts";
 export {
   FREE,
   type Holder,
+  isInTransit,
   isKept,
   keptTokenOf,
   type LockRecord,

@@ -50,6 +50,8 @@ function staged(schedule: Schedule, slow: number, callers: readonly Partial<Roun
     writes: 0,
     ends: "returns",
     abortsInside: false,
+    handOver: undefined,
+    extendMs: undefined,
   };
   return {
     ...schedule,
@@ -415,6 +417,36 @@ const TABLE: Record<FamilyName, Family> = {
       ),
       own: "all",
       modes: schedule.seed % 2 > 0 ? "exclusive" : "shared",
+    }),
+  },
+  /** Locks are handed over where many answers are lost, and each claim is delivered twice; others wait for them. */
+  "lost claims": {
+    weathers: ["rough"],
+    oneOf: 25,
+    shownBy: "a claim taken up",
+    change: (schedule) => ({
+      ...staged(
+        schedule,
+        0,
+        Array.from({ length: 3 }, (_, process) =>
+          Array.from({ length: 2 }, (_, i) => ({
+            pauseMs: 20 * process + some(schedule, i),
+            holdMs: some(schedule, process),
+            form: "acquire",
+            how: some(schedule, process + i) % 16,
+            handOver: {
+              leaseMs: 2000,
+              transitMs: some(schedule, process + i) % 9,
+              to: process + 1,
+              holdMs: some(schedule, 3),
+              againMs: some(schedule, 4) % 16,
+              abortAfterMs: some(schedule, process) % 4 > 0 ? undefined : some(schedule, i) % 16,
+            },
+          }))),
+      ),
+      claims: true,
+      network: { ...FAIR, push: schedule.network.push, loseAnswer: 0.2 },
+      modes: (["exclusive", "shared", "limits", "any"] as const)[schedule.seed % 4],
     }),
   },
   /** A hold is stolen by one of its own process, and whoever hears of that cancels the last one there. */

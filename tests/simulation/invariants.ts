@@ -6,8 +6,10 @@ import {
   admits,
   entryOf,
   granted,
+  isInTransit,
   isKept,
   keptTokenOf,
+  localTurnMs,
   lockKeyOf,
   MAX_QUEUE,
   type Mode,
@@ -45,6 +47,8 @@ export interface Ask {
   readonly mayWait: boolean;
   /** Whether it goes before the queue. */
   readonly goesFirst: boolean;
+  /** The token of what it takes up, if that was handed over. */
+  readonly restores?: string;
   readonly holdAtLeastMs: number | undefined;
   readonly controller: AbortController;
   readonly askedMs: number;
@@ -76,10 +80,22 @@ export interface Grant {
   removal?: Request;
 }
 
+/** What has become of a hold that was handed over. */
+interface Claim {
+  /** Until when it is good, as the commit says that has handed it over. */
+  readonly untilMs: number;
+  readonly handedOver: Request;
+  /** The token of the hold that it has become. */
+  takenUpAs?: string;
+  takenUp?: Request;
+}
+
 /** What is known of one key. A hold is its token and its fencing token: `idOf` both. */
 interface Lock {
   /** The commit that has made each hold, and the last one that has named its token. */
   readonly named: Map<string, Applied>;
+  /** When holds whose mode was changed were granted: their age counts from there. */
+  readonly grantedMs: Map<string, number>;
   /** The commit that has put each participant in the queue, and when. */
   readonly joined: Map<string, { readonly request: Request; readonly atMs: number }>;
   /** The tokens that entries of the queue have had. */
@@ -93,6 +109,8 @@ interface Lock {
   readonly evictions: Map<string, "stolen" | "forced">;
   /** Grants that nobody in the record owes an end to, and that may still be believed in. */
   believed: Grant[];
+  /** Who has held it since when without a break. */
+  turn: { readonly secret: string; readonly sinceMs: number } | undefined;
   /** When its last holder was named. */
   namedMs: number;
   /** To whom it is offered now. */
@@ -101,6 +119,8 @@ interface Lock {
   freeMs: number;
   /** Until when each hold that has been released is kept. */
   readonly keptUntilMs: Map<string, number>;
+  /** What was handed over, by its token. */
+  readonly claims: Map<string, Claim>;
   /** Until when the holder in the record may believe that it holds. */
   leaseEndMs: number;
   /** Until when each of them may. */
@@ -231,6 +251,30 @@ export class Invariants {
     }
   }
 
+  /** Its hold is handed over, under this token. */
+  onHandedOver({ keys: [key], process, grants }: Ask, token: string): void {
+    const claim = this.#lock(key).claims.get(token);
+    this.check(claim !== undefined, 2, `${process.name} was given a claim that was never in the record`);
+    if (grants !== undefined && claim?.handedOver.answer === "lost") {
+      this.mark("handed over, and the answer was lost");
+    }
+  }
+
+  /** What was asked of a claim has an outcome. */
+  onRestored({ keys: [key], process, restores, grants }: Ask, isTakenUp: boolean): void {
+    const claim = this.#lock(key).claims.get(restores!);
+    if (isTakenUp) {
+      const isIt = claim?.takenUpAs === grants?.[0].hold.token;
+      if (this.#asked("exclusive")) this.check(isIt, 1, `${process.name} has taken up what another one has`);
+      if (claim?.takenUp?.answer === "lost") this.mark("taken up by a commit whose answer was lost");
+      return this.mark("a claim taken up");
+    }
+    if (claim?.takenUpAs !== undefined) this.mark("a claim that was delivered twice found nothing");
+    else if (claim !== undefined && this.#world.now > claim.untilMs) {
+      this.mark("a claim that came too late found nothing");
+    }
+  }
+
   /** A hold could not be changed. */
   onNotChanged(error: unknown): void {
     this.checkError(error);
@@ -323,6 +367,11 @@ export class Invariants {
       const { reason } = message as LockEvents["holdfast:lost"];
       if (reason !== "released" && reason !== "handed-over") this.mark(`lost: ${reason}`);
       this.#onEnd(ask, "lost");
+    } else if (name === "holdfast:late") {
+      const { leftMs } = message as LockEvents["holdfast:late"];
+      const [{ hold }] = ask.grants!;
+      this.check(hold.lost === undefined && leftMs >= 0, 2, `${ask.process.name} was warned of what is over`);
+      this.mark("warned: a renewal is late");
     } else if (name === "holdfast:mode-changed") {
       const { mode } = message as LockEvents["holdfast:mode-changed"];
       const [key] = ask.keys;
@@ -423,13 +472,14 @@ export class Invariants {
     for (const holder of changed) this.#onChanged(lock, holder, applied);
     const isNew = (holder: Holder) => !before.holders.some(isSame(holder));
     const granted = after.holders.filter((holder) =>
-      isNew(holder) && !isKept(holder) && !changed.includes(holder)
+      isNew(holder) && !isKept(holder) && !isInTransit(holder) && !changed.includes(holder)
     );
     const removed = before.holders.filter((holder) =>
       !after.holders.some((other) => isSame(holder)(other) || changedFrom(other, before) === holder)
     );
     for (const holder of after.holders) {
       if (isNew(holder) && isKept(holder)) this.#onKept(lock, holder, applied);
+      if (isNew(holder) && isInTransit(holder)) this.#onClaim(lock, holder, applied);
     }
     const [next] = applied.after.entries;
     const saysSo = next?.turnMs !== undefined &&
@@ -498,6 +548,51 @@ export class Invariants {
     if (grant !== undefined && grant.ask.keys.length > 1) this.mark("several locks kept after their release");
   }
 
+  /** A hold has been handed over, and stays for the process that takes it up. */
+  #onClaim(lock: Lock, holder: Holder, { process, request, before, after }: Applied): void {
+    const was = before.lock.holders.find((was) =>
+      was.fence === holder.fence && !after.lock.holders.some(isSame(was))
+    );
+    this.check(
+      was !== undefined && this.#ownerOf(was) === process,
+      4,
+      `${process.name} hands over what was not its own`,
+    );
+    const isSameHow = was?.mode === holder.mode && was.limit === holder.limit &&
+      was.permits === holder.permits;
+    this.check(isSameHow, 1, `${process.name} hands over another hold than it had`);
+    lock.claims.set(holder.token, { untilMs: request.madeMs + holder.leaseMs, handedOver: request });
+    this.mark("handed over by a claim");
+  }
+
+  /** What was handed over is taken up, evicted, or over: nothing else takes it out of the record. */
+  #onClaimRemoved(lock: Lock, holder: Holder, { process, request, after, before }: Applied): void {
+    const taken = after.lock.holders.find((next) =>
+      !before.lock.holders.some(isSame(next)) &&
+      this.#asks.get(requestOf(next.token)!)?.restores === holder.token
+    );
+    const claim = lock.claims.get(holder.token)!;
+    if (taken !== undefined) {
+      const isOnce = claim.takenUpAs === undefined || !this.#asked("exclusive");
+      this.check(isOnce, 1, `${process.name} took up a claim that had been taken up`);
+      claim.takenUpAs = taken.token;
+      if (holder.mode === "shared" || holder.limit > 1) {
+        this.mark("a claim of a reader, or of some permits, taken up");
+      }
+      claim.takenUp = request;
+      return;
+    }
+    if (lock.evictions.has(idOf(holder))) return this.mark("a claim was evicted");
+    if (!this.#asked("exclusive")) return;
+    const leftMs = claim.untilMs - this.#world.now;
+    this.check(
+      leftMs <= 0,
+      1,
+      `${process.name} took a lock that was in transit for ${leftMs.toFixed(0)} ms more`,
+    );
+    this.mark("a claim lapsed, and another got the lock");
+  }
+
   /** Nothing happens any more: those who live have left nothing, unless they could not know or the store failed. */
   atRest(records: (key: string) => Records): void {
     for (const [key, lock] of this.#locks) {
@@ -510,7 +605,7 @@ export class Invariants {
       }
       for (const holder of holders) {
         // What was offered to a process that has just left the queue may not be known to it: it is soon over.
-        if (holder.offeredTo !== undefined || isKept(holder)) continue;
+        if (holder.offeredTo !== undefined || isKept(holder) || isInTransit(holder)) continue;
         const process = this.#ownerOf(holder)!;
         const by = lock.named.get(idOf(holder))?.request;
         this.check(!this.#knows(process, by), 6, `${process.name} has left itself as the holder`);
@@ -590,6 +685,12 @@ export class Invariants {
     const place = waiting.indexOf(ask);
     const id = idOf(hold);
     const by = lock.named.get(id);
+    const secret = secretOf(hold.token);
+    // The release of one has granted it to another of the same participant: that is one turn.
+    const goesOn = by?.before.lock.holders.some((was) =>
+      secretOf(was.token) === secret && lock.grants.has(idOf(was))
+    );
+    if (lock.turn?.secret !== secret || !goesOn) lock.turn = { secret, sinceMs: process.now };
     if (place >= 0) {
       // What the same commit has granted to one before it may have been over when the answer came: that one asks again.
       const isOver = (earlier: Ask) =>
@@ -640,6 +741,7 @@ export class Invariants {
     }
     if (outcome === "failed" && /no permission/.test(String(error))) this.mark("no permission: refused");
     if (outcome !== "cancelled") return;
+    if (ask.restores !== undefined) this.mark("cancelled while it was taken up");
     const name = entryOf(ask.id) ?? participant.id;
     for (const request of this.#underway) {
       if (request.process !== process || request.answer !== "due") continue;
@@ -733,6 +835,7 @@ export class Invariants {
     }
     const grant = lock.grants.get(idOf(was));
     if (grant !== undefined) lock.grants.set(idOf(holder), grant);
+    lock.grantedMs.set(idOf(holder), this.#madeMs(lock, was));
     lock.named.set(idOf(holder), applied);
     if (was.upgrades) this.mark("an upgrade waited for others");
   }
@@ -797,6 +900,7 @@ export class Invariants {
     const { process, request, after } = applied;
     const id = idOf(holder);
     if (isKept(holder)) return this.#onKeptRemoved(lock, holder, applied);
+    if (isInTransit(holder)) return this.#onClaimRemoved(lock, holder, applied);
     const grant = lock.grants.get(id);
     lock.removals.set(id, process);
     if (holder.offeredTo !== undefined && grant === undefined && !lock.evictions.has(id)) {
@@ -849,9 +953,11 @@ export class Invariants {
       token === keptTokenOf(holder) && fence === holder.fence
     );
     // One that waits here, and wants a holder of that age evicted, may have been granted by the same commit.
+    // Handed over, it reaches its age elsewhere.
+    const isHandedOver = after.lock.holders.some((next) => isInTransit(next) && next.fence === holder.fence);
     const isStolen = after.lock.notices?.some(({ token }) => token === keptTokenOf(holder)) === true;
     this.check(
-      isThere || isStolen,
+      isThere || isHandedOver || isStolen,
       1,
       `${process.name} has given up a hold before the age that was asked for`,
     );
@@ -859,7 +965,8 @@ export class Invariants {
 
   /** When the commit was made that has granted a hold: it may have stood still before it told its caller. */
   #madeMs(lock: Lock, holder: Holder): number {
-    return lock.named.get(idOf(holder))?.request.madeMs ?? -Infinity;
+    const id = idOf(holder);
+    return lock.grantedMs.get(id) ?? lock.named.get(id)?.request.madeMs ?? -Infinity;
   }
 
   /** What is kept of a released hold stays until it has its age, unless it is taken away openly. */
@@ -879,6 +986,8 @@ export class Invariants {
   #checkOrder(lock: Lock, { token, offeredTo }: Holder, applied: Applied): void {
     const { process, request, wrote, before: { lock: before, entries } } = applied;
     if (this.#asks.get(requestOf(token)!)?.goesFirst) return this.mark("one went before the queue");
+    // It has had its turn, in another process.
+    if (this.#asks.get(requestOf(token)!)?.restores !== undefined) return;
     const claimant = this.#nameOf({ token, offeredTo });
     const isGrantedWith = (name: string) =>
       name !== claimant &&
@@ -900,6 +1009,12 @@ export class Invariants {
     if (place < 0 && offeredTo !== undefined && !wrote.queue) {
       return this.mark("offered to a process that had just left the queue");
     }
+    // Who has had it only briefly may pass it on among its own first.
+    const { turn } = lock;
+    const isItsTurn = offeredTo === undefined && turn?.secret === secretOf(token) &&
+      before.holders.length > 0 && before.holders.every(({ token }) => secretOf(token) === turn?.secret) &&
+      request.madeMs - turn!.sinceMs <= 1.02 * localTurnMs(this.#schedule.graceMs) + 5;
+    if (isItsTurn) return this.mark("passed on within a turn");
     let waiting = false;
     for (const entry of ahead) {
       // A commit that leaves the queue out, as it has moved again and again, cannot know who has just come.
@@ -918,7 +1033,7 @@ export class Invariants {
     if (!this.#asked("order")) return;
     const isExclusive = (this.#schedule.modes ?? "exclusive") === "exclusive";
     // What was kept is over for each of them by its own clock.
-    const wasKept = before.holders.some(isKept);
+    const wasKept = before.holders.some((holder) => isKept(holder) || isInTransit(holder));
     if (!isExclusive) {
       // Those beside whom the first could not hold the lock stay: nobody may pass it, or it would starve.
       const staying = before.holders.filter((holder) =>
@@ -981,7 +1096,9 @@ export class Invariants {
     const leaseMs = Math.max(
       2000,
       ...processes.flatMap(({ callers }) =>
-        callers.flat().map(({ leaseMs, holdAtLeastMs = 0 }) => Math.max(leaseMs, holdAtLeastMs))
+        callers.flat().map(({ leaseMs, holdAtLeastMs = 0, handOver, extendMs = 0 }) =>
+          Math.max(leaseMs, holdAtLeastMs, handOver?.leaseMs ?? 0, extendMs)
+        )
       ),
     );
     // The dead leave one entry each, unless each of their requests has one of its own.
@@ -1034,6 +1151,7 @@ export class Invariants {
     if (lock === undefined) {
       lock = {
         named: new Map(),
+        grantedMs: new Map(),
         joined: new Map(),
         entryTokens: new Set(),
         grants: new Map(),
@@ -1041,10 +1159,12 @@ export class Invariants {
         removals: new Map(),
         evictions: new Map(),
         believed: [],
+        turn: undefined,
         namedMs: 0,
         offeredTo: undefined,
         freeMs: 0,
         keptUntilMs: new Map(),
+        claims: new Map(),
         leaseEndMs: 0,
         leaseEndsMs: new Map(),
         failed: false,

@@ -427,8 +427,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     test: "tests/local_lock_test.ts",
     edits: [{
       file: "core/knowledge.ts",
-      from: "requests.size + changes.length > 0 ||",
-      to: "requests.size > 0 ||",
+      from: "const waits = requests.size > 0 || changes.length > 0;",
+      to: "const waits = requests.size > 0;",
     }],
   },
 ];

@@ -1,7 +1,7 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { LockEvents } from "../../core/events.ts";
 import { SimBackend } from "./backend.ts";
-import { play, type Seat } from "./callers.ts";
+import { play, type Seat, type Stage } from "./callers.ts";
 import { timekeeper, TOLERANCES } from "./clocks.ts";
 import { cleanup, forgetAll, groupsOf, keyOf, lock, naming, participate, queueKeyOf } from "./core.ts";
 import { inject } from "./faults.ts";
@@ -24,6 +24,7 @@ const CHANNELS: readonly (keyof LockEvents)[] = [
   "holdfast:bailed",
   "holdfast:mode-changed",
   "holdfast:renewed",
+  "holdfast:late",
   "holdfast:lost",
   "holdfast:released",
   "holdfast:conflict",
@@ -84,8 +85,23 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
 
   let heal = () => {};
   const healed = new Promise<void>((resolve) => heal = resolve);
-  const stage = { schedule, invariants, healed, keyOf: (identifier: string) => known.get(identifier)! };
   const open = new Map<SimProcess, number>();
+  const call = (process: SimProcess, work: () => Promise<void>) => {
+    open.set(process, (open.get(process) ?? 0) + 1);
+    void work().then(
+      () => open.set(process, open.get(process)! - 1),
+      (error) => invariants.violate(7, `a caller failed: ${error?.stack ?? error}`),
+    );
+  };
+  const stage: Stage = {
+    schedule,
+    invariants,
+    healed,
+    keyOf: (identifier: string) => known.get(identifier)!,
+    // Each process has two.
+    seat: (n) => seats[2 * (n % schedule.processes.length)],
+    call,
+  };
   schedule.processes.forEach(({ offsetMs, rate, distance, stall, callers }, i) => {
     const process = new SimProcess(world, {
       name: `process ${i}`,
@@ -106,11 +122,9 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
     const here = [seat(process, distance), seat(process, distance)];
     seats.push(...here);
     for (const rounds of callers) {
-      open.set(process, (open.get(process) ?? 0) + 1);
-      void (async () => {
+      call(process, async () => {
         for (const round of rounds) await play(stage, here[round.participant], round);
-        open.set(process, open.get(process)! - 1);
-      })().catch((error) => invariants.violate(7, `a caller failed: ${error?.stack ?? error}`));
+      });
     }
   });
   const operator = ({ offsetMs, distance }: Fault) => {

@@ -36,10 +36,29 @@ export interface Round {
   readonly nests?: "let through" | "refused";
   /** What it takes together with that, and how, where the schedule knows several locks together. Default: nothing. */
   readonly also?: readonly { readonly key: number; readonly how: number }[];
+  /** Whether it hands the lock over at the end of its work, where callers do: see `Schedule.claims`. */
+  readonly handOver?: HandOver;
+  /** How long its lease is to be from each step of its work on. */
+  readonly extendMs?: number;
   /** Whether it has a queue entry of its own, where only some have. */
   readonly own?: boolean;
   /** Whether it then goes before the queue. */
   readonly first?: boolean;
+}
+
+/** How a lock is handed over, and taken up. */
+export interface HandOver {
+  /** For how long the claim is good. */
+  readonly leaseMs: number;
+  /** How long it is under way, and to which process. */
+  readonly transitMs: number;
+  readonly to: number;
+  /** For how long the lock is held there. */
+  readonly holdMs: number;
+  /** After how long the same claim is delivered to the next process, too. */
+  readonly againMs: number | undefined;
+  /** After how long who takes it up gives up. */
+  readonly abortAfterMs: number | undefined;
 }
 
 /** What happens to a process or to the store, or is done by an operator. */
@@ -81,6 +100,8 @@ export interface Schedule {
   readonly modes?: Modes;
   /** Whether some take several locks together. Default: none does. */
   readonly groups?: boolean;
+  /** Whether locks are handed over, and leases renewed by hand. Default: no. */
+  readonly claims?: boolean;
   /** Which of the requests have queue entries of their own. Default: none. */
   readonly own?: "none" | "some" | "all";
   readonly processes: readonly {
@@ -177,6 +198,21 @@ function rounds(weather: Weather, clock: ClockKind, tripMs: number): fc.Arbitrar
         fc.array(fc.record({ key: fc.nat({ max: 2 }), how: integer(0, 15) }), { minLength: 1, maxLength: 2 }),
       ],
     ),
+    handOver: mostly(
+      undefined,
+      fc.record({
+        leaseMs: calm || far
+          ? fc.constant(10_000)
+          : weighted([2, integer(100, 1500)], [1, integer(1500, 6000)]),
+        transitMs: weighted([3, integer(0, 300)], [1, integer(300, 2000)]),
+        to: fc.nat({ max: 7 }),
+        holdMs: integer(0, 800),
+        againMs: mostly(undefined, weighted([1, integer(0, 10)], [1, integer(10, 1000)]), 1),
+        abortAfterMs: calm ? fc.constant(undefined) : mostly(undefined, integer(0, 30), 4),
+      }),
+      1,
+    ),
+    extendMs: seldom(calm ? integer(2000, 10_000) : integer(100, 3000)),
     own: fc.boolean(),
     first: calm ? fc.constant(false) : mostly(false, fc.constant(true), 12),
   });
@@ -342,6 +378,7 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       groups: nodeProcess.env.SIM_GROUPS === "yes"
         ? fc.constant(true)
         : weighted([5, fc.constant(false)], [1, fc.constant(true)]),
+      claims: mostly(false, fc.constant(true), 2),
       own: weighted<"none" | "some" | "all">([4, fc.constant("none")], [
         1,
         fc.constantFrom("all", "all", "some"),
@@ -370,7 +407,9 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       { oneOf, change },
     ): [number, fc.Arbitrary<Schedule>] => [
       100 / oneOf,
-      usual.map((schedule) => change({ ...schedule, modes: "exclusive", groups: false, own: "none" })),
+      usual.map((schedule) =>
+        change({ ...schedule, modes: "exclusive", groups: false, own: "none", claims: false })
+      ),
     ]),
   );
 }

@@ -27,8 +27,10 @@ export const ARGUMENT_CASES: readonly Case[] = [
     play: ({ a, name }) => rejectsWith(loose(a).request(name), TypeError),
   },
   {
-    says: "what cannot be called is no callback",
-    play: async ({ a, name }) => {
+    says: "what cannot be called is no callback, and nothing is waited for",
+    play: async (stage) => {
+      const { a, name } = stage;
+      await stage.hold(a);
       for (const callback of [undefined, null, 1, "text", {}, [], Symbol()]) {
         await rejectsWith(loose(a).request(name, callback), TypeError);
       }

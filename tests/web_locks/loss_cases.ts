@@ -1,6 +1,6 @@
 // Signals that abort, before, while and after; and stealing, and what becomes of the old promise.
 import { assert, never, rejectsAs, rejectsDom } from "./asserts.ts";
-import type { Case } from "./stage.ts";
+import type { Case, Stage } from "./stage.ts";
 
 const SHARED = { mode: "shared" } as const;
 
@@ -10,7 +10,7 @@ export const SIGNAL_CASES: readonly Case[] = [
     play: ({ a, name }) => rejectsDom(a.request(name, { signal: AbortSignal.abort() }, never), "AbortError"),
   },
   {
-    says: "with its reason",
+    says: "with the reason of that",
     play: async ({ a, name }) => {
       for (const reason of [new Error("own"), "text", 0, null]) {
         await rejectsAs(a.request(name, { signal: AbortSignal.abort(reason) }, never), reason);
@@ -37,17 +37,12 @@ export const SIGNAL_CASES: readonly Case[] = [
     },
   },
   {
-    says: "with its reason, whatever that is",
-    play: async (stage) => {
-      await stage.hold(stage.b);
-      for (const reason of [new Error("own"), "text", 0, null]) {
-        const controller = new AbortController();
-        const ask = stage.ask(stage.a, { signal: controller.signal });
-        await stage.a.query();
-        controller.abort(reason);
-        await rejectsAs(ask.outcome, reason);
-      }
-    },
+    says: "with its reason",
+    play: (stage) => rejectsWithEach(stage, [new Error("own"), "text"]),
+  },
+  {
+    says: "even if that is false, or nothing",
+    play: (stage) => rejectsWithEach(stage, [false, 0, "", null]),
   },
   {
     says: "a time limit is a TimeoutError",
@@ -68,7 +63,8 @@ export const SIGNAL_CASES: readonly Case[] = [
       assert.equal(await stage.modes(), "x|x");
       controller.abort();
       await ask.outcome.catch(() => {});
-      while (await stage.modes() !== "x|") { /* The store may have to be told. */ }
+      // The store may have to be told.
+      while (await stage.modes() !== "x|") await new Promise((resolve) => setTimeout(resolve, 1));
     },
   },
   {
@@ -335,6 +331,18 @@ export const STEAL_CASES: readonly Case[] = [
     },
   },
   {
+    says: "even if they steal from another manager",
+    play: async (stage) => {
+      const victim = await stage.hold(stage.b);
+      const first = stage.ask(stage.a, { steal: true });
+      const second = stage.ask(stage.a, { steal: true });
+      await second.granted;
+      await rejectsDom(first.outcome, "AbortError");
+      await rejectsDom(victim.outcome, "AbortError");
+      assert.equal(second.isOver, false);
+    },
+  },
+  {
     says: "locks of other names are not stolen",
     play: async (stage) => {
       const other = await stage.hold(stage.a, { name: stage.name + " other" });
@@ -367,6 +375,18 @@ export const STEAL_CASES: readonly Case[] = [
     },
   },
 ];
+
+/** A request that waits is given up for each of these reasons. */
+async function rejectsWithEach(stage: Stage, reasons: readonly unknown[]): Promise<void> {
+  await stage.hold(stage.b);
+  for (const reason of reasons) {
+    const { signal, abort } = withAbort();
+    const ask = stage.ask(stage.a, { signal });
+    await stage.a.query();
+    abort(reason);
+    await rejectsAs(ask.outcome, reason);
+  }
+}
 
 function withAbort(): { readonly signal: AbortSignal; abort(reason: unknown): void } {
   const controller = new AbortController();

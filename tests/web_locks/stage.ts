@@ -131,12 +131,12 @@ export class Stage implements Managers {
   }
 }
 
-/** Plays a case; an error if it does not end. */
-export async function play({ play, says }: Case, managers: Managers): Promise<void> {
+/** Plays a case; an error if it does not end in `limitMs`. */
+export async function play({ play, says }: Case, managers: Managers, limitMs = LIMIT_MS): Promise<void> {
   const stage = new Stage(managers);
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`"${says}" did not end in ${LIMIT_MS} ms`)), LIMIT_MS);
+    timer = setTimeout(() => reject(new Error(`"${says}" did not end in ${limitMs} ms`)), limitMs);
   });
   try {
     await Promise.race([play(stage), late]);
