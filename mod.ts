@@ -48,6 +48,7 @@ export type {
   SharedLockOptions,
   UpgradeOptions,
 } from "./core/options.ts";
+export type { LockTarget, LockTargets } from "./core/targets.ts";
 export { configure } from "./core/configure.ts";
 export type { Backends } from "./core/configure.ts";
 export { forceRelease, locks } from "./core/operators/api.ts";

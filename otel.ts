@@ -115,7 +115,8 @@ const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800
  * - `holdfast hold`: from there until it is released or lost. A loss is an error, its `error.type` one of `expired`,
  *   `stolen` and `forced`; so is a release that the store could not be told.
  *
- * Their attributes: `holdfast.lock.identifier`, `.kind`, `.label`, and `.fencing_token` of a hold.
+ * Their attributes: `holdfast.lock.identifier`, `.kind`, `.label`, `.mode`, `.limit` where there is one, and
+ * `.fencing_token` of a hold.
  *
  * Metrics, in seconds where they are times, with `holdfast.lock.kind`, and `error.type` where something went wrong:
  *
@@ -162,8 +163,11 @@ export function instrument<Context>(
     ...named(inMetrics, identifier),
     ...more,
   });
-  const start = (name: string, { identifier, kind, label }: LockEvent, more: Attributes, parent: Context) => {
-    const attributes: Attributes = { "holdfast.lock.kind": kind, ...named(inSpans, identifier), ...more };
+  const start = (name: string, event: LockEvent, more: Attributes, parent: Context) => {
+    const { identifier, kind, label, mode, limit } = event;
+    const how = { "holdfast.lock.kind": kind, "holdfast.lock.mode": mode };
+    const attributes: Attributes = { ...how, ...named(inSpans, identifier), ...more };
+    if (limit > 1) attributes["holdfast.lock.limit"] = limit;
     if (inSpans && label !== undefined) attributes["holdfast.lock.label"] = label;
     return tracer?.startSpan(name, { attributes }, parent);
   };

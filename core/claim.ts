@@ -3,10 +3,10 @@
 import { MAX_MS } from "./clock.ts";
 import { printable } from "./printable.ts";
 import type { Hold } from "./hold.ts";
-import { MAX_IDENTIFIERS } from "./identifier.ts";
 import { LOCK_KINDS, type LockKind } from "./options.ts";
 import { MAX_LIMIT, type Mode } from "./record/modes.ts";
 import { isInTransit } from "./record/record.ts";
+import { type KeyedLock, MAX_TARGETS } from "./targets.ts";
 import { describe, refuse } from "./validate.ts";
 
 /** What every claim begins with: people and secret scanners see what it is. The number is the version of what follows. */
@@ -19,8 +19,8 @@ export interface ClaimParts extends Mode {
   readonly namespace: string | undefined;
   /** The identifier that was asked for; of several, all of them with commas between them. */
   readonly identifier: string;
-  /** Of its locks, and the keys of their records. */
-  readonly locks: readonly { readonly identifier: string; readonly key: string }[];
+  /** Of its locks, the keys of their records, and how each is held. */
+  readonly locks: readonly KeyedLock[];
   readonly kind: LockKind;
   /** The secret under which the records keep it. */
   readonly token: string;
@@ -34,12 +34,12 @@ export interface ClaimParts extends Mode {
 export function claimOf(hold: Hold, token: string): string {
   const { identifier, mode, request: { limit, permits }, lock, ageMs } = hold;
   const { kind, leaseMs, holdAtLeastMs } = hold.options;
-  const { keys, identifiers = [identifier], store: { backend: { namespace } } } = lock;
+  const { keys: [key], locks, store: { backend: { namespace } } } = lock;
   const leastMs = holdAtLeastMs === undefined ? 0 : Math.ceil(holdAtLeastMs - ageMs);
   return write({
     namespace,
     identifier,
-    locks: keys.map((key, i) => ({ key, identifier: identifiers[i] })),
+    locks: locks ?? [{ key, identifier, how: { mode, limit, permits } }],
     kind,
     token,
     mode,
@@ -91,29 +91,31 @@ function partsIn(found: unknown): ClaimParts {
   const { namespace, identifier, locks, kind, token, mode, limit, permits, leaseMs, holdAtLeastMs } = own(
     found,
   );
-  const isShared = mode === "shared";
   demand(namespace === undefined || typeof namespace === "string");
   demand(kind === LOCK_KINDS.STRONG || kind === LOCK_KINDS.WEAK);
-  demand(isShared || mode === "exclusive");
-  demand(isCount(limit, isShared ? 1 : MAX_LIMIT) && (permits === undefined || isCount(permits, limit)));
   demand(isCount(leaseMs, MAX_MS) && (holdAtLeastMs === undefined || isCount(holdAtLeastMs, MAX_MS)));
   demand(isName(token) && isInTransit({ token }));
-  demand(Array.isArray(locks) && locks.length > 0 && locks.length <= MAX_IDENTIFIERS);
+  demand(Array.isArray(locks) && locks.length > 0 && locks.length <= MAX_TARGETS);
   return {
     namespace,
     identifier: name(identifier),
     locks: locks.map((lock) => {
-      const { key, identifier } = own(lock);
-      return { key: name(key), identifier: name(identifier) };
+      const { key, identifier, how } = own(lock);
+      return { key: name(key), identifier: name(identifier), how: modeIn(own(how)) };
     }),
     kind,
     token,
-    mode: isShared ? "shared" : "exclusive",
-    limit,
-    permits,
+    ...modeIn({ mode, limit, permits }),
     leaseMs,
     holdAtLeastMs,
   };
+}
+
+function modeIn({ mode, limit, permits }: Fields): Mode {
+  const isShared = mode === "shared";
+  demand(isShared || mode === "exclusive");
+  demand(isCount(limit, isShared ? 1 : MAX_LIMIT) && (permits === undefined || isCount(permits, limit)));
+  return { mode: isShared ? "shared" : "exclusive", limit, permits };
 }
 
 function demand(holds: boolean): asserts holds {

@@ -12,6 +12,10 @@ export interface LockEvent {
   readonly kind: LockKind;
   /** The label that was given, if any. */
   readonly label: string | undefined;
+  /** How the lock is to be held, or is held. */
+  readonly mode: LockMode;
+  /** How many may hold it at once in that mode, as far as this one is concerned: 1 without a `limit`. */
+  readonly limit: number;
 }
 
 /** What all messages of one hold have in common. */

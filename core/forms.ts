@@ -1,10 +1,10 @@
 import { LockLostError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
-import { identifiersIn } from "./identifier.ts";
 import { refuse } from "./validate.ts";
 import { acquireLock, holdOf, type Lock } from "./lock.ts";
 import { checkOptions, type LockOptions } from "./options.ts";
 import { callIn, newScope } from "./scope.ts";
+import { type LockTargets, targetsIn } from "./targets.ts";
 
 /** What a wrapped function resolves to when it did not run; `never` if the options always let it run. */
 export type Bailed<Options> = Options extends
@@ -45,13 +45,19 @@ export interface LockForms<Options> extends LockWrapper<Options> {
   acquire(): Promise<Lock>;
 }
 
+/** A lock by a name that is made from the arguments of each call: wrapper and decorator only. For the rest, see the other form. */
+export function lock<Args extends unknown[], const Options extends LockOptions = Record<never, never>>(
+  identifier: (...args: Args) => LockTargets,
+  options?: Options,
+): LockWrapper<Options, Args>;
 /**
  * A lock by name: a wrapper for functions, a decorator for methods, a block and a scope, all in one. It
  * holds no state, so one can be kept and used by many callers at once.
  *
  * `identifier` is a non-empty string of any length, case matters; or an array of up to 16 of them, for several locks that
- * are taken together, all or none, so that callers which name them in different orders cannot block each other. For
- * wrapper and decorator it may also be a function that makes either from the call's arguments.
+ * are taken together, all or none, so that callers which name them in different orders cannot block each other. Each may be
+ * held in a way of its own: `[{ identifier: "rates", mode: "shared" }, "account:1"]`. For wrapper and decorator it may also
+ * be a function that makes either from the call's arguments.
  *
  * Code that runs under a lock (in `run`, wrapper or decorator) and asks for the same lock again would wait for itself:
  * it is rejected with `LockDeadlockError`, or let through with the option `reentrant`. What `acquire` has acquired is not
@@ -117,26 +123,21 @@ export interface LockForms<Options> extends LockWrapper<Options> {
  * ```
  */
 export function lock<const Options extends LockOptions = Record<never, never>>(
-  identifier: string | readonly string[],
+  identifier: LockTargets,
   options?: Options,
 ): LockForms<Options>;
-/** The same with an identifier made from the arguments of each call: wrapper and decorator only. */
-export function lock<Args extends unknown[], const Options extends LockOptions = Record<never, never>>(
-  identifier: (...args: Args) => string | readonly string[],
-  options?: Options,
-): LockWrapper<Options, Args>;
 export function lock(
-  identifier: string | readonly string[] | ((...args: never[]) => unknown),
+  identifier: LockTargets | ((...args: never[]) => unknown),
   options?: LockOptions,
 ): LockForms<LockOptions> {
   const checked = checkOptions(options);
-  const named = typeof identifier === "function" ? undefined : identifiersIn(identifier);
+  const named = typeof identifier === "function" ? undefined : targetsIn(identifier, checked);
 
   const forms = (fn: unknown, context?: unknown, ...legacy: unknown[]) => {
     assertWrappable(fn, context, legacy);
     const wrapped = async function (this: unknown, ...args: never[]): Promise<unknown> {
       const names = typeof identifier === "function"
-        ? identifiersIn(identifier.apply(this, args), "identifier(...)")
+        ? targetsIn(identifier.apply(this, args), checked, "identifier(...)")
         : named!;
       const held = await acquireLock(names, checked, null);
       return held === null ? undefined : await runUnder(held, () => fn.apply(this, args));

@@ -1,34 +1,65 @@
 import type { Moment } from "./clock.ts";
 import type { Hold } from "./hold.ts";
 import { Knowledge } from "./knowledge.ts";
-import { LocalMembers, names } from "./members.ts";
+import { type AskingClaim, LocalMembers, names } from "./members.ts";
 import { Names } from "./names.ts";
 import { nothingAt, type Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
+import type { Mode } from "./record/modes.ts";
 import { type Plan, plan } from "./record/plan.ts";
 import type { LockRecord } from "./record/record.ts";
 import { RecordWatch, type Watcher } from "./record_watch.ts";
 import type { Request } from "./request.ts";
 import type { Store } from "./store.ts";
+import type { KeyedLock } from "./targets.ts";
 
 /** After how long a request looks again that finds a queue full. */
 const FULL_LOOK_MS = 1000;
 
-/** A lock that is taken together with others: what it is called, and the key of its record. */
-export interface NamedLock {
-  readonly identifier: string;
-  readonly key: string;
+/** What a request asks of one of several locks: that it is held in a way of its own. */
+class PartClaim implements AskingClaim {
+  readonly #request: Request;
+  readonly mode: Mode["mode"];
+  readonly limit: number;
+  readonly permits: number | undefined;
+  readonly token: string;
+  readonly leaseMs: number;
+  readonly label: string | undefined;
+  readonly stealAfterMs: number | undefined;
+  readonly mayWait: boolean;
+  readonly startedMs: number;
+  readonly turnMs: number | undefined;
+  readonly restores: string | undefined;
+
+  constructor(request: Request, { mode, limit, permits }: Mode) {
+    this.#request = request;
+    this.mode = mode;
+    this.limit = limit;
+    this.permits = permits;
+    this.token = request.token;
+    this.leaseMs = request.leaseMs;
+    this.label = request.label;
+    this.stealAfterMs = request.stealAfterMs;
+    this.mayWait = request.mayWait;
+    this.startedMs = request.startedMs;
+    this.turnMs = request.turnMs;
+    this.restores = request.restores;
+  }
+
+  get waitedMs(): number {
+    return this.#request.waitedMs;
+  }
 }
 
 /** One lock of a group: what is known of it, and what the group wants of it. */
 class Part {
   readonly key: string;
   readonly identifier: string;
-  readonly members: LocalMembers;
+  readonly members: LocalMembers<PartClaim>;
   readonly knowledge: Knowledge;
   readonly watch: RecordWatch;
 
-  constructor({ key, identifier }: NamedLock, { store, watcher, names }: {
+  constructor({ key, identifier }: KeyedLock, { store, watcher, names }: {
     readonly store: Store;
     readonly watcher: Watcher;
     readonly names: Names;
@@ -48,13 +79,15 @@ class Part {
 
 /** The locks of a group, as one: what is known of all of them, and what is to be written of each. */
 export class GroupParts implements Iterable<Part> {
+  readonly locks: readonly KeyedLock[];
   readonly #parts: readonly Part[];
   /** Names its queue entries and tokens: for everybody else it is a process of its own. */
   readonly #names = new Names();
   /** Which of the locks was not to be had when they were last looked at. */
   missing: Part;
 
-  constructor(locks: readonly NamedLock[], of: { readonly store: Store; readonly watcher: Watcher }) {
+  constructor(locks: readonly KeyedLock[], of: { readonly store: Store; readonly watcher: Watcher }) {
+    this.locks = locks;
     this.#parts = locks.map((lock) => new Part(lock, { ...of, names: this.#names }));
     this.missing = this.#parts[0];
   }
@@ -67,12 +100,17 @@ export class GroupParts implements Iterable<Part> {
     return this.#names.newToken();
   }
 
-  get identifiers(): readonly string[] {
-    return this.#parts.map(({ identifier }) => identifier);
-  }
-
   get keys(): readonly string[] {
     return this.#parts.map(({ key }) => key);
+  }
+
+  /** Somebody asks for all of them, for each as it is to be held. */
+  addRequest(request: Request): void {
+    this.#parts.forEach(({ members }, i) => members.addRequest(new PartClaim(request, this.locks[i].how)));
+  }
+
+  dropRequest(): void {
+    for (const { members } of this.#parts) for (const claim of members.requests) members.dropRequest(claim);
   }
 
   /** Whether one of the queues has an entry of the group, as far as is known. */
@@ -150,7 +188,7 @@ export class GroupParts implements Iterable<Part> {
   #plans(
     snapshots: readonly Snapshot[],
     at: Moment,
-    { holdsBack = false, staysOut = false }: Partial<Pick<LocalMembers, "holdsBack" | "staysOut">>,
+    { holdsBack = false, staysOut = false }: Partial<Pick<Part["members"], "holdsBack" | "staysOut">>,
   ): readonly Plan[] {
     return this.#parts.map(({ members, knowledge }, i) => {
       members.lookAt(at);
@@ -182,7 +220,7 @@ export function fenceIn(snapshots: readonly Snapshot[], { token }: Request): str
 }
 
 /** Whether there is an entry of ours in the queue when this is done. */
-function isQueuedAfter({ queuedIn, participant }: LocalMembers, { queue }: Plan): boolean {
+function isQueuedAfter({ queuedIn, participant }: Part["members"], { queue }: Plan): boolean {
   if (queue === undefined) return queuedIn !== undefined;
   return queue?.entries.some((entry) => entry.participant === participant) === true;
 }

@@ -8,6 +8,7 @@ import { lossOf } from "./record/eviction.ts";
 import type { Claim, ModeChange as WantedMode, Remainder } from "./record/members.ts";
 import { claimTokenOf, type Holder, keptTokenOf, type LockRecord, MAX_NOTICES } from "./record/record.ts";
 import type { Store } from "./store.ts";
+import type { KeyedLock } from "./targets.ts";
 
 const NONE: readonly never[] = [];
 /** How long a caller that has an outcome of its own waits for a release that meets difficulties. */
@@ -23,8 +24,8 @@ export interface Proof {
 export interface HeldLock extends ChangedLock {
   /** Of the record of each. */
   readonly keys: readonly string[];
-  /** What they are called, if they are several. */
-  readonly identifiers?: readonly string[];
+  /** What they are called, and how each is held, if they are several. */
+  readonly locks?: readonly KeyedLock[];
   readonly store: Store;
   readonly clock: Clock;
   /** What a hold wants has changed: when it is to be renewed, or that somebody looks at it. */
@@ -36,8 +37,8 @@ export interface HeldLock extends ChangedLock {
   onLost(hold: Hold): void;
   /** It is lost, and its owner has let go of it: nothing of it need stay in the store. */
   withdraw(hold: Hold): void;
-  /** It is to be held in another way. */
-  changeMode(hold: Hold): void;
+  /** It is to be held in another way. How several are held is said when they are asked for, and does not change. */
+  changeMode?(hold: Hold): void;
   /** It is to be renewed now. */
   renew(hold: Hold): void;
 }
@@ -142,7 +143,7 @@ export class Hold {
 
   /** What every message about it says. */
   get event(): HoldEvent {
-    return { ...this.request.event, fencingToken: this.fencingToken };
+    return { ...this.request.event, mode: this.mode, fencingToken: this.fencingToken };
   }
 
   /** Whether it is surely still ours. The first look after the lease has run out says no, and publishes the loss. */
@@ -321,13 +322,17 @@ export class Hold {
     if (this.change?.to === "shared") {
       return to === "shared" ? this.#changing! : this.#changing!.then(() => this.changeMode(to, options));
     }
-    if (to === this.mode) return Promise.resolve();
+    const modes = lock.locks?.map(({ how: { mode } }) => mode) ?? [this.mode];
+    if (modes.every((mode) => mode === to)) return Promise.resolve();
+    if (lock.changeMode === undefined) {
+      return Promise.reject(new TypeError("Cannot change the mode of several locks that are held together"));
+    }
     if (this.change !== undefined) return Promise.reject(secondUpgrade(lock, { identifier, waitedMs: 0 }));
     if (to === "shared") this.#settledMode = to;
     return this.#changing = new Promise((resolve, reject) => {
       const done = { resolve, reject };
       this.change = new ModeChange(lock, { to, identifier, leaseMs, options, done });
-      lock.changeMode(this);
+      lock.changeMode!(this);
     });
   }
 

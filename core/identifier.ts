@@ -13,27 +13,6 @@ export const QUEUE = "#queue";
 /** Resolves when every hash that was asked for before is known. */
 let hashed: Promise<unknown> = Promise.resolve();
 
-/** How many locks can be asked for at once: each is a record, and all are written in one commit. */
-export const MAX_IDENTIFIERS = 16;
-
-/** What names a lock, or several that are taken together: then each once, sorted, and at least two. */
-export type Identifiers = string | readonly string[];
-
-/** What `value` names. Refuses what names neither a lock nor several. */
-export function identifiersIn(value: unknown, option = "identifier"): Identifiers {
-  if (!Array.isArray(value)) {
-    assertIdentifier(value, option);
-    return value;
-  }
-  if (value.length === 0 || value.length > MAX_IDENTIFIERS) {
-    refuse(`Cannot lock: '${option}' must be 1 to ${MAX_IDENTIFIERS} strings`, value, RangeError);
-  }
-  // By index, for an array may have holes.
-  for (let i = 0; i < value.length; i++) assertIdentifier(value[i], `${option}[${i}]`);
-  const distinct = [...new Set<string>(value)].sort();
-  return distinct.length === 1 ? distinct[0] : distinct;
-}
-
 /** Refuses what cannot name a lock. */
 export function assertIdentifier(value: unknown, option = "identifier"): asserts value is string {
   if (typeof value !== "string" || value === "") {

@@ -1,7 +1,7 @@
 import type { Entry } from "./backend.ts";
 import type { Moment } from "./clock.ts";
 import type { HolderInfo } from "./errors.ts";
-import { holderIn, type LocalMembers } from "./members.ts";
+import { type AskingClaim, holderIn, type LocalMembers } from "./members.ts";
 import { evidenceOf, Observations } from "./observations.ts";
 import { Outside } from "./outside.ts";
 import { lockIn, type Snapshot } from "./record/codec.ts";
@@ -23,7 +23,7 @@ export class Knowledge {
   /** Since when what has stood unchanged, if anybody has looked on. */
   seen: Observations | undefined;
   readonly #store: Store;
-  readonly #members: LocalMembers;
+  readonly #members: LocalMembers<AskingClaim>;
   readonly #key: string;
   /** The records; `undefined` while they are not known. */
   #snapshot: Snapshot | undefined;
@@ -34,7 +34,7 @@ export class Knowledge {
 
   constructor(
     store: Store,
-    { key, members }: { readonly key: string; readonly members: LocalMembers },
+    { key, members }: { readonly key: string; readonly members: LocalMembers<AskingClaim> },
   ) {
     this.#store = store;
     this.#members = members;

@@ -3,7 +3,7 @@ import { answerMs } from "./conversation.ts";
 import { backendError, type HolderInfo, isTransient, type LockBackendError } from "./errors.ts";
 import { publishBackendError } from "./events.ts";
 import { Footprint, type Tracked } from "./footprint.ts";
-import { fenceIn, GroupParts, type NamedLock } from "./group_parts.ts";
+import { fenceIn, GroupParts } from "./group_parts.ts";
 import { type Departure, type HeldLock, Hold, type Proof } from "./hold.ts";
 import { names } from "./members.ts";
 import type { ModeChange } from "./mode_change.ts";
@@ -12,10 +12,12 @@ import { renewedMs } from "./outcomes.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
+import type { Mode } from "./record/modes.ts";
 import type { Plan } from "./record/plan.ts";
 import type { Watcher } from "./record_watch.ts";
 import { type Done, Request, type RequestedLock } from "./request.ts";
 import type { Store, Writing } from "./store.ts";
+import type { KeyedLock } from "./targets.ts";
 
 /** After how long a hold that somebody looks at starts to watch its records, and does so again if a watch fails. */
 const WATCH_AFTER_MS = 1000;
@@ -65,7 +67,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
 
   constructor(
     participant: GroupingParticipant,
-    locks: readonly NamedLock[],
+    locks: readonly KeyedLock[],
   ) {
     const { store, clock } = participant;
     this.#participant = participant;
@@ -90,7 +92,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     });
     this.#request = request;
     this.#participant.addGroup(this);
-    for (const { members } of this.#parts) members.addRequest(request);
+    this.#parts.addRequest(request);
     request.start();
     this.#run();
   }
@@ -115,7 +117,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   }
 
   onSettled(request: Request): void {
-    for (const { members } of this.#parts) members.dropRequest(request);
+    this.#parts.dropRequest();
     if (request.isGranted) return;
     this.#footprint.extend(this.clock.monotonicMs());
     this.#outage.restart();
@@ -124,8 +126,8 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
 
   // What others ask.
 
-  get identifiers(): readonly string[] {
-    return this.#parts.identifiers;
+  get locks(): readonly KeyedLock[] {
+    return this.#parts.locks;
   }
 
   get keys(): readonly string[] {
@@ -140,6 +142,12 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   /** What it holds, if it does. */
   get holds(): readonly Hold[] {
     return this.#hold === undefined ? [] : [this.#hold];
+  }
+
+  /** How it wants the lock of a key, if it waits for that and does not give up. */
+  patientFor(key: string): readonly Mode[] {
+    if (!this.#request?.isWaiting || !this.#request.isPatient) return [];
+    return this.locks.filter((lock) => lock.key === key).map(({ how }) => how);
   }
 
   /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
@@ -168,11 +176,6 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
 
   others(): readonly HolderInfo[] {
     return [];
-  }
-
-  /** Which of them are shared is said when they are asked for. */
-  changeMode({ change }: Hold): void {
-    change!.reject(new TypeError("Cannot change the mode of several locks that are held together"));
   }
 
   renew(): void {

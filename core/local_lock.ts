@@ -164,10 +164,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   }
 
   /** How those want it that wait here and do not give up: whoever comes now is behind them. */
-  get patient(): readonly Mode[] {
-    return [...this.#members.requests].filter(({ options: { mayWait, waitForMs, signal, stealAfterMs } }) =>
-      mayWait && waitForMs === undefined && signal === undefined && stealAfterMs === undefined
-    );
+  patientFor(_key: string): readonly Mode[] {
+    return [...this.#members.requests].filter(({ isPatient }) => isPatient);
   }
 
   /** Those that wait here in entries of their own, or before the queue. */

@@ -5,7 +5,7 @@ import { claimOf, readClaim } from "./claim.ts";
 import { type LossReason, quote } from "./errors.ts";
 import { GUARD, guardFor } from "./guard.ts";
 import { Hold } from "./hold.ts";
-import { assertIdentifier, type Identifiers, identifiersIn, keyOf, plainKeyOf } from "./identifier.ts";
+import { assertIdentifier, plainKeyOf } from "./identifier.ts";
 import { printable } from "./printable.ts";
 import { backendFor } from "./configure.ts";
 import {
@@ -23,10 +23,11 @@ import {
   type UpgradeOptions,
 } from "./options.ts";
 import { participantOf } from "./participant.ts";
-import { deadlockOf, type NamedKey, ownHoldOf } from "./nesting.ts";
+import { deadlockOf, ownHoldOf } from "./nesting.ts";
 import type { Done } from "./request.ts";
 import { restore } from "./restore.ts";
 import { currentScope, findScope, type Scope } from "./scope.ts";
+import { type KeyedLock, locksOf, type LockTargets, nameOf, type Targets, targetsIn } from "./targets.ts";
 import { refuse } from "./validate.ts";
 
 /** Makes the public face of a hold; the class itself shows no way to. */
@@ -45,6 +46,13 @@ export interface LockJson {
   readonly state: "held" | LossReason;
   /** The fencing token of the hold. */
   readonly fencingToken: string;
+  /** Of several locks that are held together, each, and how it is held. Absent if it is one. */
+  readonly locks?: readonly {
+    /** Its identifier. */
+    readonly identifier: string;
+    /** How it is held. */
+    readonly mode: LockMode;
+  }[];
 }
 
 /**
@@ -91,7 +99,8 @@ export class Lock {
 
   /**
    * Acquires the lock of `identifier`, a non-empty string of any length; case matters. An array of up to 16 of them stands
-   * for several locks that are taken together, all or none, in whatever order they are named.
+   * for several locks that are taken together, all or none, in whatever order they are named; each may be held in a way of
+   * its own.
    *
    * Resolves to `null` if the lock is taken and the options do not let it wait (any longer). Rejects with
    * TypeError or RangeError for bad input, with the signal's reason when that aborts, and with
@@ -109,9 +118,10 @@ export class Lock {
    * await first?.release();
    * ```
    */
-  static acquire(identifier: string | readonly string[], options?: LockOptions): Promise<Lock | null> {
+  static acquire(identifier: LockTargets, options?: LockOptions): Promise<Lock | null> {
     try {
-      return acquireLock(identifiersIn(identifier), checkOptions(options), null);
+      const checked = checkOptions(options);
+      return acquireLock(targetsIn(identifier, checked), checked, null);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -166,8 +176,7 @@ export class Lock {
 
   /** The identifiers of all the locks that are held, each once, sorted: most often one. */
   get identifiers(): readonly string[] {
-    const { identifier, lock: { identifiers = [identifier] } } = this.#hold;
-    return identifiers;
+    return identifiersOf(this.#hold);
   }
 
   /** The kind that was asked for. */
@@ -175,9 +184,19 @@ export class Lock {
     return this.#hold.options.kind;
   }
 
-  /** How the lock is held: `"exclusive"`, also with a `limit`, or `"shared"`. */
+  /**
+   * How the lock is held: `"exclusive"`, also with a `limit`, or `"shared"`. Of several that are held in different modes,
+   * `"exclusive"`; `modeOf` tells them apart.
+   */
   get mode(): LockMode {
     return this.#hold.mode;
+  }
+
+  /** How the lock of this identifier is held; `undefined` if it is not one of `identifiers`. */
+  modeOf(identifier: string): LockMode | undefined {
+    const { mode, lock: { locks }, identifier: name } = this.#hold;
+    if (locks === undefined) return identifier === name ? mode : undefined;
+    return locks.find((lock) => lock.identifier === identifier)?.how.mode;
   }
 
   /**
@@ -358,7 +377,10 @@ export class Lock {
   /** What `JSON.stringify` shows: what the lock is, without its secret token. To look at it so changes nothing. */
   toJSON(): LockJson {
     const { identifier, kind, mode, fencingToken } = this;
-    return { identifier, kind, mode, state: this.#hold.state, fencingToken };
+    const { state, lock: { locks } } = this.#hold;
+    const shown = { identifier, kind, mode, state, fencingToken };
+    if (locks === undefined) return shown;
+    return { ...shown, locks: locks.map(({ identifier, how: { mode } }) => ({ identifier, mode })) };
   }
 
   /** Names the lock, without its secret token. */
@@ -382,14 +404,14 @@ export class Lock {
  * What every form comes down to. If the lock is taken, and may not be waited for (any longer), it resolves to `null`
  * where the form wants that, and rejects where not. Expects a checked identifier.
  */
-export function acquireLock(identifier: Identifiers, options: CheckedOptions): Promise<Lock>;
+export function acquireLock(targets: Targets, options: CheckedOptions): Promise<Lock>;
 export function acquireLock(
-  identifier: Identifiers,
+  targets: Targets,
   options: CheckedOptions,
   taken: null,
 ): Promise<Lock | null>;
 export function acquireLock(
-  identifiers: Identifiers,
+  targets: Targets,
   options: CheckedOptions,
   taken?: null,
 ): Promise<Lock | null> {
@@ -400,7 +422,7 @@ export function acquireLock(
       else if (refused && taken === null) resolve(null);
       else reject(error);
     };
-    const ask = (backend: LockBackend, locks: readonly NamedKey[]) => {
+    const ask = (backend: LockBackend, locks: readonly KeyedLock[]) => {
       throwIfAborted(options);
       if (scope !== undefined) {
         const asked = { scope, backend, locks, options };
@@ -410,31 +432,37 @@ export function acquireLock(
         if (error !== undefined) return reject(error);
       }
       const participant = participantOf(backend);
-      const identifier = nameOf(identifiers);
-      if (locks.length === 1) return participant.acquire({ identifier, key: locks[0].key, options }, done);
+      const identifier = nameOf(targets);
+      const checked = heldAs(options, locks);
+      if (locks.length === 1) {
+        return participant.acquire({ identifier, key: locks[0].key, options: checked }, done);
+      }
       const apart = backend.whyApart?.(locks.map(({ key }) => key));
       if (apart !== undefined) throw new RangeError(`Cannot lock ${quote(identifier)} together: ${apart}`);
-      participant.acquireAll({ identifier, locks, options }, done);
+      participant.acquireAll({ identifier, locks, options: checked }, done);
     };
     throwIfAborted(options);
     const backend = backendFor(options);
-    const key = typeof identifiers === "string" ? plainKeyOf(identifiers) : undefined;
-    if (key !== undefined && !(backend instanceof Promise)) return ask(backend, [{ key, identifier: key }]);
-    const identifier = nameOf(identifiers);
-    onArrival({ identifier, backend, locks: locksOf(identifiers) }, ask, reject);
+    const key = typeof targets === "string" ? plainKeyOf(targets) : undefined;
+    if (key !== undefined && !(backend instanceof Promise)) {
+      return ask(backend, [{ key, identifier: key, how: options }]);
+    }
+    onArrival({ identifier: nameOf(targets), backend, locks: locksOf(targets, options) }, ask, reject);
   });
 }
 
-/** What messages call them together. */
-function nameOf(identifiers: Identifiers): string {
-  return typeof identifiers === "string" ? identifiers : identifiers.join(", ");
+/** The options of a request for these locks. Of several, one that is exclusive says how they are held together. */
+function heldAs(options: CheckedOptions, locks: readonly KeyedLock[]): CheckedOptions {
+  const [first] = locks;
+  const { how } = locks.find(({ how: { mode } }) => mode === "exclusive") ?? first;
+  if (how === options) return options;
+  const { mode, limit, permits } = how;
+  return { ...options, mode, limit, permits };
 }
 
-/** The locks that these name, each once: the key of a long identifier is an identifier itself, which names the same lock. */
-async function locksOf(identifiers: Identifiers): Promise<readonly NamedKey[]> {
-  const all = typeof identifiers === "string" ? [identifiers] : identifiers;
-  const keys = await Promise.all(all.map(keyOf));
-  return [...new Map(keys.map((key, i) => [key, { key, identifier: all[i] }])).values()];
+/** What all the locks of a hold are called. */
+function identifiersOf({ identifier, lock: { locks } }: Hold): readonly string[] {
+  return locks?.map((lock) => lock.identifier) ?? [identifier];
 }
 
 /**
@@ -459,8 +487,7 @@ async function locksOf(identifiers: Identifiers): Promise<readonly NamedKey[]> {
  */
 export function currentLock(identifier?: string): Lock | undefined {
   if (identifier !== undefined) assertIdentifier(identifier);
-  const is = ({ hold: { identifier: name, lock: { identifiers = [name] } } }: Scope) =>
-    identifier === undefined || identifiers.includes(identifier);
+  const is = ({ hold }: Scope) => identifier === undefined || identifiersOf(hold).includes(identifier);
   return findScope(currentScope(), is)?.held as Lock | undefined;
 }
 

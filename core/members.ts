@@ -24,9 +24,18 @@ export interface NamingParticipant {
   isNameOf(entry: QueueEntry): boolean;
 }
 
+/** What one request asks of one lock. */
+export interface AskingClaim extends Claim {
+  readonly startedMs: number;
+  /** The token of the entry that it has of its own in the queue, once that is known. */
+  entryToken?: string | undefined;
+  /** That entry is in the queue. */
+  onPlaced?(): void;
+}
+
 /** All of this process that have to do with one lock: they want it, hold it, or are giving it back. */
-export class LocalMembers implements Members {
-  readonly requests: Line<Request> = new Line();
+export class LocalMembers<Asking extends AskingClaim = Request> implements Members {
+  readonly requests: Line<Asking> = new Line();
   holds: readonly Hold[] = NONE;
   departures: readonly Departure[] = NONE;
   queuedIn: string | undefined;
@@ -53,7 +62,7 @@ export class LocalMembers implements Members {
   /** How many requests take up what was handed over. */
   #restores = 0;
   /** Those that have entries of their own in the queue. */
-  readonly #owners = new Map<string, Request>();
+  readonly #owners = new Map<string, Asking>();
   /** How many requests that may wait want a holder evicted after which time. */
   #patience: Map<number, number> | undefined;
 
@@ -153,7 +162,7 @@ export class LocalMembers implements Members {
       const entries = queue.record.id === record.queue ? queue.record.entries : [];
       this.queuedAs = this.noteEntries(entries);
       this.queuedIn = this.queuedAs.size > 0 ? record.queue : undefined;
-      for (const name of this.queuedAs) this.#owners.get(name)?.onPlaced();
+      for (const name of this.queuedAs) this.#owners.get(name)?.onPlaced?.();
       this.#noteAhead(entries);
     } else if (this.queuedIn !== record.queue) this.queuedIn = undefined;
   }
@@ -205,7 +214,7 @@ export class LocalMembers implements Members {
   }
 
   /** The first request that waits in this entry. */
-  #requestIn(name: string): Request | undefined {
+  #requestIn(name: string): Asking | undefined {
     if (name !== this.participant) return this.#owners.get(name);
     for (const request of this.requests) {
       if (request.entry === undefined && request.restores === undefined) return request;
@@ -215,12 +224,12 @@ export class LocalMembers implements Members {
   // Those that want it.
 
   /** Those that have entries of their own in the queue, or are to have them. */
-  get owners(): Iterable<Request> {
+  get owners(): Iterable<Asking> {
     return this.#owners.values();
   }
 
   /** The first that wants the lock: one that takes up what was handed over is content with nothing else. */
-  get firstRequest(): Request | undefined {
+  get firstRequest(): Asking | undefined {
     const { first } = this.requests;
     if (first === undefined || first.restores === undefined) return first;
     for (const request of this.requests) if (request.restores === undefined) return request;
@@ -239,7 +248,7 @@ export class LocalMembers implements Members {
     return false;
   }
 
-  addRequest(request: Request): void {
+  addRequest(request: Asking): void {
     this.requests.add(request);
     if (request.goesFirst) {
       for (const other of [...this.requests]) {
@@ -252,13 +261,13 @@ export class LocalMembers implements Members {
   }
 
   /** Whether it was one of them. */
-  dropRequest(request: Request): boolean {
+  dropRequest(request: Asking): boolean {
     if (!this.requests.delete(request)) return false;
     this.#count(request, -1);
     return true;
   }
 
-  #count(request: Request, by: number): void {
+  #count(request: Asking, by: number): void {
     const { mayWait, stealAfterMs, restores } = request;
     if (restores !== undefined) this.#restores += by;
     if (request.entry !== undefined) {
@@ -274,13 +283,13 @@ export class LocalMembers implements Members {
     }
   }
 
-  #requestOf(token: string): Request | undefined {
+  #requestOf(token: string): Asking | undefined {
     if (this.requests.size === 0) return undefined;
     for (const request of this.requests) if (request.token === token) return request;
   }
 
   /** The first request that takes up the hold of this token, unless it may not have it before it can have others, too. */
-  #restorerOf(token: string): Request | undefined {
+  #restorerOf(token: string): Asking | undefined {
     if (this.#restores === 0 || this.holdsBack) return undefined;
     for (const request of this.requests) if (request.restores === token) return request;
   }
@@ -294,7 +303,7 @@ export class LocalMembers implements Members {
    * The request here that is next where this was offered to an entry that we have in the queue. The entry may still be
    * there when the offer has been taken, if the queue was left out.
    */
-  offeredOf({ token, fence, offeredTo }: Holder): Request | undefined {
+  offeredOf({ token, fence, offeredTo }: Holder): Asking | undefined {
     const request = offeredTo === undefined ? undefined : this.#requestIn(offeredTo);
     const entryToken = request?.entry === undefined ? this.#entryToken : request.entryToken;
     return token === entryToken && fence !== this.#takenFence ? request : undefined;

@@ -7,27 +7,22 @@ import type { CheckedOptions } from "./options.ts";
 import { participantOf } from "./participant.ts";
 import { admits, covers, type Mode } from "./record/modes.ts";
 import { findScope, type Scope } from "./scope.ts";
-
-/** A lock as it is called, and as stores call it. */
-export interface NamedKey {
-  readonly identifier: string;
-  readonly key: string;
-}
+import type { KeyedLock } from "./targets.ts";
 
 /** What code asks for that runs under other locks. */
 export interface Nested {
   /** The innermost of these. */
   readonly scope: Scope;
   readonly backend: LockBackend;
-  readonly locks: readonly NamedKey[];
+  readonly locks: readonly KeyedLock[];
   readonly options: CheckedOptions;
 }
 
 /** The innermost hold of exactly these locks, if it lets its code do all that is asked for: the same hold may serve twice. */
-export function ownHoldOf({ scope, backend, locks, options }: Nested): Hold | undefined {
+export function ownHoldOf({ scope, backend, locks }: Nested): Hold | undefined {
   return findScope(scope, ({ hold }) =>
     isOn(hold, backend) && hold.lock.keys.length === locks.length &&
-    locks.every(({ key }) => hold.lock.keys.includes(key)) && covers(modeOf(hold), options) && hold.held)
+    locks.every(({ key, how }) => hold.lock.keys.includes(key) && covers(howOf(hold, key), how)) && hold.held)
     ?.hold;
 }
 
@@ -39,14 +34,14 @@ export function ownHoldOf({ scope, backend, locks, options }: Nested): Hold | un
 export function deadlockOf(asked: Nested, called: CallableFunction): LockDeadlockError | undefined {
   const { scope, backend, locks, options } = asked;
   if (!options.mayWait || options.stealAfterMs !== undefined) return undefined;
-  for (const { identifier, key } of locks) {
+  for (const { identifier, key, how } of locks) {
     const holds = holdsAround(scope, { backend, key });
     if (holds.length === 0) continue;
-    const modes = holds.map(modeOf);
-    const before = participantOf(backend).known(key)?.patient ?? [];
-    if ([...before, options].every((claim) => admits(modes, claim))) continue;
-    const [{ identifier: name, fencingToken, lock: { keys, identifiers = [name] } }] = holds;
-    const heldIdentifier = identifiers[keys.indexOf(key)];
+    const modes = holds.map((hold) => howOf(hold, key));
+    const before = participantOf(backend).patientFor(key);
+    if ([...before, how].every((claim) => admits(modes, claim))) continue;
+    const [{ identifier: name, fencingToken, lock: { locks = [] } }] = holds;
+    const heldIdentifier = locks.find((lock) => lock.key === key)?.identifier ?? name;
     const isReentrant = ownHoldOf(asked) !== undefined;
     const error = new LockDeadlockError(identifier, heldIdentifier, fencingToken, { isReentrant });
     // A stack has ten frames: without ours there is room for the one that asked before.
@@ -76,7 +71,7 @@ function isOn({ lock }: Hold, backend: LockBackend): boolean {
   return lock.store.backend === backend;
 }
 
-/** How it is held now, which may have changed since it was asked for. */
-function modeOf({ mode, request: { limit, permits } }: Hold): Mode {
-  return { mode, limit, permits };
+/** How it holds one of its locks now, which may have changed since it was asked for. */
+function howOf({ mode, request: { limit, permits }, lock: { locks } }: Hold, key: string): Mode {
+  return locks?.find((lock) => lock.key === key)?.how ?? { mode, limit, permits };
 }

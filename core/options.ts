@@ -210,7 +210,7 @@ export function checkOptions(given: LockOptions = {}): CheckedOptions {
   const wait = flag(options.wait, "wait") ?? true;
   const waitForMs = time(options.waitForMs, "waitForMs", 0);
   if (options.backend !== undefined) assertBackend(options.backend, "backend");
-  const { mode, limit, permits } = modeOf(options);
+  const { mode, limit, permits } = checkMode(options);
   return {
     mode,
     limit,
@@ -266,22 +266,27 @@ export function checkRestore(given: RestoreOptions = {}): CheckedRestore {
 /** How a lock is held unless the options say otherwise. */
 const EXCLUSIVE: Mode = { mode: "exclusive", limit: 1, permits: undefined };
 
-function modeOf({ mode = "exclusive", limit, permits }: LockOptions): Mode {
+/** How a lock is to be held. `where` it is said stands before the names of the options in messages. */
+export function checkMode(
+  { mode = "exclusive", limit, permits }: ExclusiveLockOptions | SharedLockOptions,
+  where = "",
+): Mode {
   if (mode === "exclusive" && limit === undefined && permits === undefined) return EXCLUSIVE;
   if (mode !== "exclusive" && mode !== "shared") {
     const hint = mode === "upgradeable" ? ' ("upgradeable" is reserved; share it, and call upgrade())' : "";
-    refuse(`Cannot lock: 'mode' must be "exclusive" or "shared"${hint}`, mode);
+    refuse(`Cannot lock: '${where}mode' must be "exclusive" or "shared"${hint}`, mode);
   }
   if (mode === "shared") {
-    if (limit !== undefined) refuse(`Cannot lock: 'limit' must be omitted with mode "shared"`, limit);
-    if (permits !== undefined) refuse(`Cannot lock: 'permits' must be omitted with mode "shared"`, permits);
+    const isOmitted = `must be omitted with mode "shared"`;
+    if (limit !== undefined) refuse(`Cannot lock: '${where}limit' ${isOmitted}`, limit);
+    if (permits !== undefined) refuse(`Cannot lock: '${where}permits' ${isOmitted}`, permits);
     return { mode, limit: 1 };
   }
-  const most = whole(limit, "limit", MAX_LIMIT) ?? 1;
+  const most = whole(limit, `${where}limit`, MAX_LIMIT) ?? 1;
   if (limit === undefined && permits !== undefined) {
-    refuse("Cannot lock: 'permits' must be omitted without 'limit'", permits);
+    refuse(`Cannot lock: '${where}permits' must be omitted without 'limit'`, permits);
   }
-  const taken = whole(permits, "permits", most);
+  const taken = whole(permits, `${where}permits`, most);
   return { mode, limit: most, permits: taken === 1 ? undefined : taken };
 }
 

@@ -1,12 +1,13 @@
 import type { LockBackend } from "./backend.ts";
 import { type Clock, pause, systemClock } from "./clock.ts";
-import type { NamedLock } from "./group_parts.ts";
 import { type GroupingParticipant, LocalGroup } from "./local_group.ts";
 import { LocalLock, type LockingParticipant } from "./local_lock.ts";
 import type { CheckedOptions } from "./options.ts";
 import { Names } from "./names.ts";
 import type { Done } from "./request.ts";
+import type { Mode } from "./record/modes.ts";
 import { Store } from "./store.ts";
+import type { KeyedLock } from "./targets.ts";
 
 /** How many locks there may be before those are forgotten that nobody here has to do with. */
 const MOST_LOCKS = 1000;
@@ -85,7 +86,7 @@ export class Participant extends Names implements LockingParticipant, GroupingPa
     { identifier, locks, options }: {
       /** What messages call them together. */
       readonly identifier: string;
-      readonly locks: readonly NamedLock[];
+      readonly locks: readonly KeyedLock[];
       readonly options: CheckedOptions;
     },
     done: Done,
@@ -124,6 +125,11 @@ export class Participant extends Names implements LockingParticipant, GroupingPa
     if (locks.size >= MOST_LOCKS) { for (const [key, lock] of locks) if (lock.isIdle) locks.delete(key); }
     // Not at every new one, if most are in use.
     this.#mostLocks = Math.max(MOST_LOCKS, 2 * locks.size);
+  }
+
+  /** How those want the lock of a key that wait for it here, alone or together with others, and do not give up. */
+  patientFor(key: string): readonly Mode[] {
+    return [this.known(key), ...this.#groups].flatMap((lock) => lock?.patientFor(key) ?? []);
   }
 
   /** Cancels with `reason` all that wait for a lock here, and releases all locks that are held. */

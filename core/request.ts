@@ -142,6 +142,12 @@ export class Request implements Claim {
     return this.options.goesFirst === true;
   }
 
+  /** Whether it waits until it is granted, and does not give up before. */
+  get isPatient(): boolean {
+    const { mayWait, waitForMs, signal, stealAfterMs } = this.options;
+    return mayWait && waitForMs === undefined && signal === undefined && stealAfterMs === undefined;
+  }
+
   /** Whether it has no outcome yet. */
   get isWaiting(): boolean {
     return this.#state === "waiting";
@@ -153,8 +159,8 @@ export class Request implements Claim {
 
   /** What every message about it says. */
   get event(): LockEvent {
-    const { id, identifier, options: { kind, label } } = this;
-    return { id, identifier, kind, label };
+    const { id, identifier, options: { kind, label, mode, limit } } = this;
+    return { id, identifier, kind, label, mode, limit };
   }
 
   /** It has its own place in the queue, or there is none for it. */

@@ -4,7 +4,14 @@ import type { Entry, LockBackend } from "../core/backend.ts";
 import { queueKeyOf } from "../core/identifier.ts";
 import { lockIn, queueIn } from "../core/record/codec.ts";
 import type { LockRecord, QueueEntry } from "../core/record/record.ts";
-import { Lock, lock, type LockForms, type LockLostError, type LockOptions } from "../mod.ts";
+import {
+  Lock,
+  lock,
+  type LockForms,
+  type LockLostError,
+  type LockOptions,
+  type LockTargets,
+} from "../mod.ts";
 import { freeze, Probe } from "./probe.ts";
 
 /** One connection to the store under test. */
@@ -68,7 +75,7 @@ export class Stage {
   lock(
     peer: LockBackend,
     options: LockOptions = {},
-    identifier: string | readonly string[] = this.id,
+    identifier: LockTargets = this.id,
   ): LockForms<LockOptions> {
     const forms = lock(identifier, { signal: this.#over.signal, ...this.#stretched(options), backend: peer });
     const { run, acquire } = forms;
@@ -82,7 +89,7 @@ export class Stage {
   async acquire(
     peer: LockBackend,
     options?: LockOptions,
-    identifier?: string | readonly string[],
+    identifier?: LockTargets,
   ): Promise<Lock> {
     return this.#kept(await this.lock(peer, options, identifier).acquire());
   }
@@ -91,7 +98,7 @@ export class Stage {
   async tryAcquire(
     peer: LockBackend,
     options: LockOptions = {},
-    identifier: string | readonly string[] = this.id,
+    identifier: LockTargets = this.id,
   ): Promise<Lock | null> {
     const held = await Lock.acquire(identifier, { wait: false, ...this.#stretched(options), backend: peer });
     return held && this.#kept(held);

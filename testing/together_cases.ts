@@ -1,8 +1,10 @@
 import { strict as assert } from "node:assert";
 import { forceRelease } from "../core/operators/api.ts";
-import { LockAcquisitionError, LockLostError } from "../mod.ts";
+import { Lock, LockAcquisitionError, LockLostError } from "../mod.ts";
 import { gateRequest, loseAnswer } from "./probe.ts";
 import { type Cases, lossOf, outcomeOf, type Stage } from "./stage.ts";
+
+const SHARED = { mode: "shared" } as const;
 
 /** Several locks that are taken together: all or none. */
 export const togetherCases: Cases = {
@@ -103,6 +105,95 @@ export const togetherCases: Cases = {
     };
     await Promise.all([eat([x, y]), eat([y, z]), eat([z, x])]);
     assert.deepEqual(await Promise.all([x, y, z].map((id) => stage.record(id))), [null, null, null]);
+  },
+
+  "together: each is held in a mode of its own": async (stage) => {
+    const { a, b } = stage;
+    const [x, y, z] = idsOf(stage);
+    const held = await stage.acquire(a, {}, [y, { identifier: x, mode: "shared" }, z]);
+    assert.deepEqual([a.commits, a.reads, held.mode], [1, 0, "exclusive"]);
+    assert.deepEqual([x, y, z, "?"].map((id) => held.modeOf(id)), [
+      "shared",
+      "exclusive",
+      "exclusive",
+      undefined,
+    ]);
+    assert.equal(await stage.tryAcquire(b, {}, x), null);
+    assert.equal(await stage.tryAcquire(b, SHARED, y), null);
+    const reader = await stage.acquire(b, SHARED, x);
+    assert.deepEqual([reader.held, held.held], [true, true]);
+    for (const change of [held.upgrade(), held.downgrade()]) {
+      assert.ok(await outcomeOf(change) instanceof TypeError);
+    }
+    assert.equal(await held.release(), true);
+    assert.equal(await stage.record(y), null);
+    assert.equal(await reader.release(), true);
+    assert.equal(await stage.record(x), null);
+  },
+
+  "together: what is not said of one of them, the options say": async (stage) => {
+    const { a, b } = stage;
+    const [x, y, z] = idsOf(stage);
+    const targets = [{ identifier: x }, y, { identifier: z, limit: 2 }];
+    const held = await stage.acquire(a, SHARED, targets);
+    const modes = await Promise.all([x, y, z].map(async (id) => {
+      const [{ mode, limit }] = (await stage.record(id))!.holders;
+      return [mode, limit];
+    }));
+    assert.deepEqual(modes, [["shared", 1], ["shared", 1], ["exclusive", 2]]);
+    const other = await stage.acquire(b, SHARED, targets);
+    assert.deepEqual([held.held, other.held], [true, true]);
+    const error = await outcomeOf(stage.lock(b, { ...SHARED, wait: false }, targets).acquire());
+    assert.ok(error instanceof LockAcquisitionError);
+    assert.equal(error.identifier, z);
+    assert.deepEqual([await held.release(), await other.release()], [true, true]);
+  },
+
+  "together: one that is named twice is held in the way that allows more": async (stage) => {
+    const { a, b } = stage;
+    const [x, y] = idsOf(stage);
+    const shared = { identifier: x, mode: "shared" } as const;
+    const held = await stage.acquire(a, {}, [shared, y, x]);
+    assert.deepEqual([held.identifiers, held.modeOf(x)], [[x, y], "exclusive"]);
+    assert.equal(await stage.tryAcquire(b, SHARED, x), null);
+    await held.release();
+    const alone = await stage.acquire(a, {}, [shared, shared]);
+    assert.deepEqual([alone.identifiers, alone.mode], [[x], "shared"]);
+    await alone.upgrade();
+    assert.equal(alone.mode, "exclusive");
+    assert.equal(await alone.release(), true);
+  },
+
+  "together: one that is shared waits behind a writer, and is granted beside the other readers": async (
+    stage,
+  ) => {
+    const { a, b } = stage;
+    const [x, y] = idsOf(stage);
+    const writer = await stage.acquire(a, {}, x);
+    const both = stage.acquire(b, {}, [{ identifier: x, mode: "shared" }, y]);
+    await stage.untilWaiting(1, x);
+    const reading = stage.acquire(stage.another(), SHARED, x);
+    await stage.untilWaiting(2, x);
+    await writer.release();
+    const [held, reader] = await Promise.all([both, reading]);
+    assert.deepEqual([held.held, reader.held], [true, true]);
+    assert.ok(held.fencingToken > writer.fencingToken);
+    assert.deepEqual([await held.release(), await reader.release()], [true, true]);
+    assert.deepEqual([await stage.record(x), await stage.record(y)], [null, null]);
+  },
+
+  "together: what is handed over is held as it was": async (stage) => {
+    const { a, b } = stage;
+    const [x, y] = idsOf(stage);
+    const held = await stage.acquire(a, {}, [y, { identifier: x, mode: "shared" }]);
+    const restored = await Lock.restore(await held.handOver(), { backend: b });
+    assert.deepEqual(restored!.identifiers, [x, y]);
+    assert.deepEqual([restored!.modeOf(x), restored!.modeOf(y)], ["shared", "exclusive"]);
+    const reader = await stage.acquire(stage.another(), SHARED, x);
+    assert.equal(reader.held, true);
+    assert.equal(await stage.tryAcquire(stage.another(), SHARED, y), null);
+    assert.deepEqual([await restored!.release(), await reader.release()], [true, true]);
+    assert.deepEqual([await stage.record(x), await stage.record(y)], [null, null]);
   },
 
   "together: they are renewed together": async (stage) => {

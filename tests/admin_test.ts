@@ -201,6 +201,35 @@ Deno.test("admin: whatever text others give is shown as text", async () => {
   for (const lock of held) assertEquals(await lock.release(), false);
 });
 
+Deno.test("admin: it shows all who hold a lock, and how each does or wants to", async () => {
+  const { store, get } = page();
+  const on = (label: string) => ({ backend: memoryBackend({ store }), label });
+  const one = await Lock.acquire("report", { ...on("one"), mode: "shared" });
+  const two = await Lock.acquire("report", { ...on("two"), mode: "shared" });
+  const three = await Lock.acquire("pool", { ...on("three"), limit: 5, permits: 2 });
+  const four = await Lock.acquire([{ identifier: "rates", mode: "shared" }, "account"], on("four"));
+  const ending = new AbortController();
+  const waiting = Lock.acquire("pool", { ...on("five"), limit: 4, permits: 3, signal: ending.signal });
+  const upgrading = two!.upgrade({ signal: ending.signal });
+  waiting.catch(() => {});
+  upgrading.catch(() => {});
+  let text = "";
+  const shown = () => text.replace(/<[^>]*>/g, " ").replace(/\s+/g, " ");
+  while (!text.includes("five") || !text.includes("only one")) text = await (await get()).text();
+  for (
+    const says of [
+      /Holder one Held for [^M]*Mode shared Lease/,
+      /Holder two Held for [^M]*Mode shared, waits to be the only one Lease/,
+      /Holder three Held for [^M]*Mode 2 of 5 Lease.*In line five [^,]*, 3 of 4/,
+      /rates Holder four Held for [^M]*Mode shared Lease/,
+      /account Holder four Held for [^M]*Lease/,
+    ]
+  ) assert(says.test(shown()), `${says} in ${shown().slice(-1500)}`);
+  ending.abort();
+  await Promise.allSettled([waiting, upgrading]);
+  for (const held of [one, two, three, four]) await held!.release();
+});
+
 Deno.test("admin: what is not there is said", async () => {
   const { get } = page();
   const seen: [string, string, number][] = [

@@ -297,3 +297,31 @@ Deno.test("deadlock: reentrant lets nobody do more than the hold around it does"
     assert(!message.includes("reentrant"), message);
   }
 });
+
+Deno.test("deadlock: each of several locks counts in the mode that it is held in", async () => {
+  const backend = memoryBackend();
+  const rates = { identifier: "rates", mode: "shared" } as const;
+  const reentrant = lock(["a", rates], { backend, reentrant: true });
+  await reentrant.run(async (held) => {
+    assertEquals(await lock("rates", { backend, mode: "shared" }).run(() => "beside it"), "beside it");
+    assertEquals(await lock([rates, "b"], { backend }).run(() => "beside it"), "beside it");
+    await assertRejects(() => lock(["rates", "b"], { backend }).acquire(), LockDeadlockError);
+    await assertRejects(() => lock("a", { backend, mode: "shared" }).acquire(), LockDeadlockError);
+    await reentrant.run((inner) => assertEquals(inner.fencingToken, held.fencingToken));
+    const more = lock(["a", "rates"], { backend, reentrant: true });
+    await assertRejects(() => more.acquire(), LockDeadlockError);
+  });
+});
+
+Deno.test("deadlock: who shares a lock again behind several that wait for it here would wait for itself", async () => {
+  const backend = memoryBackend();
+  const reader = lock("a", { backend, mode: "shared" });
+  const outside = AsyncLocalStorage.snapshot();
+  let waiting: Promise<Lock> | undefined;
+  await reader.run(async () => {
+    waiting = outside(() => lock(["a", "b"], { backend }).acquire());
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await assertRejects(() => reader.acquire(), LockDeadlockError);
+  });
+  await (await waiting)?.release();
+});

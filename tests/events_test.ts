@@ -89,7 +89,7 @@ Deno.test("events: a lock that is acquired and released", async () => {
   const { waitedMs } = heard.of("acquired");
   const { heldMs } = heard.of("released");
   assert(waitedMs >= 0 && heldMs >= 0);
-  const common = { id, identifier, kind: "weak", label: "me" };
+  const common = { id, identifier, kind: "weak", label: "me", mode: "exclusive", limit: 1 };
   assertEquals(heard.messages, [
     { event: "wait-start", ...common },
     { event: "acquired", ...common, fencingToken, waitedMs },

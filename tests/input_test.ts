@@ -8,6 +8,7 @@ import { commitIfHeld, kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
 import { redisBackend } from "../backends/redis.ts";
 import { cleanup, cleanupHandler, registerCleanup } from "../cron.ts";
+import { keyOf } from "../core/identifier.ts";
 import { configure, forceRelease, Lock, lock, LockBackendError, type LockOptions, locks } from "../mod.ts";
 import { instrument } from "../otel.ts";
 import { testBackend } from "../testing.ts";
@@ -35,6 +36,53 @@ const BAD_IDENTIFIERS: [value: unknown, says: string][] = [
   [{}, "'identifier' must be a non-empty string, current value is [object Object]"],
   [Symbol("x"), "'identifier' must be a non-empty string, current value is Symbol(x)"],
   [LONE, "'identifier' must not contain lone surrogates"],
+];
+
+/** What names no several locks. */
+const BAD_TARGETS: [value: Anything, error: typeof TypeError | typeof RangeError, says: string][] = [
+  [[], RangeError, "'identifier' must be 1 to 16 identifiers, current value is [object Array]"],
+  [Array(17).fill("x"), RangeError, "'identifier' must be 1 to 16 identifiers"],
+  [["a", ""], TypeError, `'identifier[1]' must be a non-empty string, current value is ""`],
+  [["a", , "b"], TypeError, "'identifier[1]' must be a non-empty string, current value is undefined"],
+  [["a", ["b"]], TypeError, "'identifier[1]' must be a non-empty string, current value is [object Array]"],
+  [["a", LONE], TypeError, "'identifier[1]' must not contain lone surrogates"],
+  [[{ identifier: "a" }, {}], TypeError, "'identifier[1].identifier' must be a non-empty string"],
+  [
+    [{ identifier: "a", leaseMs: 5 }],
+    TypeError,
+    "there is no option 'leaseMs', only identifier, mode, limit",
+  ],
+  [[Object.create({ identifier: "a" })], TypeError, "'identifier[0].identifier' must be a non-empty string"],
+  [
+    [{ identifier: "a", mode: "read" }],
+    TypeError,
+    `'identifier[0].mode' must be "exclusive" or "shared", current value is "read"`,
+  ],
+  [
+    [{ identifier: "a", mode: "shared", limit: 2 }],
+    TypeError,
+    `'identifier[0].limit' must be omitted with mode "shared"`,
+  ],
+  [
+    [{ identifier: "a", permits: 2 }],
+    TypeError,
+    "'identifier[0].permits' must be omitted without 'limit', current value is 2",
+  ],
+  [
+    ["b", { identifier: "a", limit: 2, permits: 3 }],
+    RangeError,
+    "'identifier[1].permits' must be a whole number from 1 to 2, or omitted, current value is 3",
+  ],
+  [
+    [{ identifier: "a", mode: "shared" }, { identifier: "a", limit: 2 }],
+    TypeError,
+    'Cannot lock: "a" is named twice, and neither way to hold it allows what the other does',
+  ],
+  [
+    [{ identifier: "a", limit: 3, permits: 2 }, { identifier: "a", limit: 2 }],
+    TypeError,
+    'Cannot lock: "a" is named twice',
+  ],
 ];
 
 const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeError, says: string][] = [
@@ -112,6 +160,24 @@ Deno.test("input: bad identifiers are refused", async () => {
     const wrapped = lock(() => value as string, { backend })(() => "ran");
     await assertRejects(() => wrapped(), TypeError, says.replace("'identifier'", "'identifier(...)'"));
   }
+  assertEquals(sent, []);
+});
+
+Deno.test("input: what names no several locks, or one of them in two ways, is refused", async () => {
+  const { backend, sent } = untouchable();
+  for (const [value, error, says] of BAD_TARGETS) {
+    assertThrows(() => lock(value, { backend }), error, says);
+    await assertRejects(() => Lock.acquire(value, { backend }), error, says);
+    const wrapped = lock(() => value, { backend })(() => "ran");
+    await assertRejects(() => wrapped(), error, says.replace("'identifier", "'identifier(...)"));
+  }
+  // The key of a long identifier names the same lock, which shows when the keys are known.
+  const long = "long ".repeat(200);
+  const targets = [{ identifier: long, mode: "shared" }, {
+    identifier: await keyOf(long),
+    limit: 2,
+  }] as const;
+  await assertRejects(() => Lock.acquire(targets, { backend }), TypeError, "is named twice");
   assertEquals(sent, []);
 });
 

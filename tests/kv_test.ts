@@ -6,7 +6,7 @@ import type { Entry } from "../core/backend.ts";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { DatabaseSync } from "node:sqlite";
 import { cleanup } from "../core/operators/cleanup.ts";
-import { Lock, lock, LockBackendError, LockLostError, locks } from "../mod.ts";
+import { forceRelease, Lock, lock, LockBackendError, LockLostError, locks } from "../mod.ts";
 
 /** A database in memory that ends with the test. */
 function withKv(fn: (kv: Deno.Kv) => Promise<void>): () => Promise<void> {
@@ -497,5 +497,20 @@ Deno.test("kv: a closed database is a failure of the store, never a taken lock",
     assert(error.identifier === "x" || error.identifier === "held");
     assertInstanceOf(error.cause, LockBackendError);
     assertInstanceOf(error.cause.cause, Error);
+  }
+});
+
+Deno.test("KV: commitIfHeld writes under several locks only while all of them are held", async () => {
+  const kv = await Deno.openKv(":memory:");
+  try {
+    const backend = kvBackend(kv);
+    const held = await lock(["a", { identifier: "rates", mode: "shared" }, "c"], { backend }).acquire();
+    await commitIfHeld(held, (atomic) => atomic.set(["value"], "first"));
+    await forceRelease("rates", { backend });
+    await assertRejects(() => commitIfHeld(held, (atomic) => atomic.set(["value"], "second")), LockLostError);
+    assertEquals((await kv.get(["value"])).value, "first");
+    assertEquals(await held.release(), false);
+  } finally {
+    kv.close();
   }
 });

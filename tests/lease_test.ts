@@ -116,5 +116,13 @@ Deno.test("lease: JSON and text of a lock say what it is, and to look at them so
   const next = await lock("job", { backend }).acquire();
   await next.release();
   assertEquals(JSON.parse(JSON.stringify(next)).state, "released");
+  const both = await lock(["job", { identifier: "rates", mode: "shared" }], { backend }).acquire();
+  assertEquals(JSON.parse(JSON.stringify(both)), {
+    ...shown("held"),
+    identifier: "job, rates",
+    fencingToken: both.fencingToken,
+    locks: [{ identifier: "job", mode: "exclusive" }, { identifier: "rates", mode: "shared" }],
+  });
+  await both.release();
   unsubscribe("holdfast:lost", hear);
 });

@@ -582,6 +582,20 @@ function offered(scene: Scene): Holder {
   return holder;
 }
 
+Deno.test("local lock: one that waits to be the only one sees a dead reader go, also where clocks mean nothing", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter({ clock: "watching" }), scene.enter({ clock: "watching" })];
+  await scene.play(async () => {
+    const held = await lock(KEY, { backend: a.backend, mode: "shared" }).acquire();
+    await b.acquire({ mode: "shared", leaseMs: 1000 });
+    b.process.kill();
+    const before = scene.world.now;
+    await held.upgrade();
+    assert(scene.world.now - before < 1100);
+    assertEquals([held.mode, scene.record.holders.length], ["exclusive", 1]);
+  });
+});
+
 Deno.test("offers: one is taken without a question, and its lease ends before the store's by what the clock may be wrong", async () => {
   const scene = new Scene();
   const [a, b] = [scene.enter({ skewMs: 200 }), scene.enter({ skewMs: 200 })];

@@ -110,7 +110,11 @@ Deno.test("otel: a contended run, with its parents and values", async () => {
   await second!.held.release();
 
   const own = s.spans().filter(({ instrumentationScope }) => instrumentationScope.name === "@holdfast/lock");
-  const lock = { "holdfast.lock.kind": "strong", "holdfast.lock.identifier": s.identifier };
+  const lock = {
+    "holdfast.lock.kind": "strong",
+    "holdfast.lock.mode": "exclusive",
+    "holdfast.lock.identifier": s.identifier,
+  };
   const outcome = { "holdfast.wait.outcome": "acquired" };
   const told = own.map((span) => ({ name: span.name, parent: parentOf(span), attributes: span.attributes }));
   const fence = (held: Lock) => ({ "holdfast.lock.fencing_token": held.fencingToken });
@@ -142,6 +146,27 @@ Deno.test("otel: a contended run, with its parents and values", async () => {
   const levels = [await s.points("holdfast.lock.waiter.count"), await s.points("holdfast.lock.hold.count")];
   assertEquals(levels.flat().map(({ sum }) => sum), [0, 0]);
   assertEquals(await s.points("holdfast.lock.losses"), []);
+});
+
+Deno.test("otel: how a lock is held, and what that is changed to", async () => {
+  await using s = scene();
+  const limited = await s.forms(s.a, { limit: 5, permits: 2 }).acquire();
+  await limited.release();
+  const shared = await s.forms(s.a, { mode: "shared" }).acquire();
+  await shared.upgrade();
+  await shared.release();
+  const own = s.spans().filter(({ instrumentationScope }) => instrumentationScope.name === "@holdfast/lock");
+  const how = own.map(({ name, attributes }) => [
+    name,
+    attributes["holdfast.lock.mode"],
+    attributes["holdfast.lock.limit"],
+  ]);
+  assertEquals(how, [
+    ["holdfast wait", "exclusive", 5],
+    ["holdfast hold", "exclusive", 5],
+    ["holdfast wait", "shared", undefined],
+    ["holdfast hold", "exclusive", undefined],
+  ]);
 });
 
 Deno.test("otel: a lock that is handed over belongs to the span of who waited for it", async () => {

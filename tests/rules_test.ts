@@ -61,6 +61,7 @@ table("several locks, all or nothing", [
   ["by watching, where nobody knows the time",                 "- | a~300 b; free ?",   "a turn=300, holds back", "now=100 skew=Infinity free=100", "- | =; free ?"],
   ["when its turn has come, those that are dead go",           "- | b a~300; free 0",   "a turn=300, holds back", "now=150", "- | a~300; free 150"],
   ["so does a holder that is",                                 "c:1000 | a~300",        "a turn=300, holds back", "now=1100", "- | =; free 1100"],
+  ["it comes first among those that one commit grants, so that its token is the same for all", "x:1000 | b/r a/r~300", "a shared turn=300 steal=500", "now=700", "*a:1700^700/r B@b:775^700/r | none; x stolen 2000"],
   ["what a lost answer has left of it goes before all is free", "a:1000 | b",           "a turn=300, holds back", "now=5", "B@b:80^5 | a~300"],
 ], act);
 
@@ -407,7 +408,10 @@ table("leaving the queue", [
   ["the last one leaves it empty: whoever joins must be seen by who takes its name out", "b:1000 | a", "idle a", "", "= | 0"],
   ["and with the queue of a free lock its record",         "- | a; free 0",                 "idle a", "", "- | none"],
   ["but for notices",                                      "- | a; free 0; x stolen 900",   "idle a", "", "- | none; x stolen 900"],
-  ["while others are queued, it is theirs",                "- | a b; free 0",               "idle a", "", "= | b"],
+  ["while others are queued, it is theirs",                "- | a b; free 0",               "idle a", "", "B@b:75 | none"],
+  ["so it is what waits for other locks, too, that leaves", "- | a~300 b; free 0",          "idle a", "now=5", "B@b:80^5 | none"],
+  ["whoever does so itself has its turn from now on",      "- | a~300 b~300; free 0",       "idle a", "now=5", "- | b~300; free 5"],
+  ["but not while there is no room for it",                "c:1000/r | a/r~300 b~300",      "idle a", "now=5", "= | b~300"],
   ["where only those are left that may not wait, too",     "b:1000 | a c",                  "a try",  "", "= | c"],
   ["a grant and a place are given up at once",             "a:1000 | a",                    "idle a", "", "- | none"],
   ["behind a hold of its own process, too",                "a:1000 | a b",                  "keeps a", "", "= | b"],

@@ -57,6 +57,43 @@ Deno.test("types: a shared lock has no limit and no permits", async () => {
   assertEquals([await shared(1), held.mode], [1, "exclusive"]);
 });
 
+Deno.test("types: several locks, each held in a way of its own, also by what a function says", async () => {
+  const rates = { identifier: "rates", mode: "shared" } as const;
+  const both = lock(["x", rates, { identifier: "pool", limit: 5, permits: 2 }], { backend })(count);
+  same<Awaited<ReturnType<typeof both>>, number>(true);
+  const transfer = lock((from: string, to: string) => [from, to, { identifier: "rates", mode: "shared" }], {
+    backend,
+    wait: false,
+  })((from: string, to: string, cents: number) => Promise.resolve(`${from} ${to} ${cents}`));
+  same<Parameters<typeof transfer>, [from: string, to: string, cents: number]>(true);
+  same<Awaited<ReturnType<typeof transfer>>, string | undefined>(true);
+  class Account {
+    balance = 0;
+    @lock((_cents: number, of: string) => [of, { identifier: "rates", mode: "shared" }], { backend })
+    async deposit(cents: number, of: string): Promise<string> {
+      return await Promise.resolve(`${of} ${this.balance += cents}`);
+    }
+  }
+  const refused = () => [
+    // @ts-expect-error: any number may share it
+    lock([{ identifier: "x", mode: "shared", limit: 5 }], { backend }),
+    // @ts-expect-error: one alone is not asked for by an object
+    lock({ identifier: "x", mode: "shared" }, { backend }),
+    // @ts-expect-error: for the other forms, too
+    Lock.acquire([{ identifier: "x", mode: "shared", permits: 5 }], { backend }),
+  ];
+  same<typeof refused extends () => unknown ? true : false, true>(true);
+  const held = await lock(["x", rates], { backend }).acquire();
+  same<ReturnType<typeof held.modeOf>, "exclusive" | "shared" | undefined>(true);
+  assertEquals([held.modeOf("x"), held.modeOf("rates")], ["exclusive", "shared"]);
+  await held.release();
+  assertEquals([await both(1), await transfer("a", "b", 5), await new Account().deposit(5, "a")], [
+    1,
+    "a b 5",
+    "a 5",
+  ]);
+});
+
 Deno.test("types: what is handed over is text, and what is restored may be nothing", async () => {
   const held = await lock("x", { backend, label: null }).acquire();
   same<ReturnType<typeof held.handOver>, Promise<string>>(true);

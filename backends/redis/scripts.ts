@@ -2,7 +2,8 @@
 
 import { createHash } from "node:crypto";
 import type { Change, Entry } from "../../core/backend.ts";
-import { MAX_IDENTIFIERS, QUEUE } from "../../core/identifier.ts";
+import { QUEUE } from "../../core/identifier.ts";
+import { MAX_TARGETS } from "../../core/targets.ts";
 import { indexIn } from "../news_index.ts";
 
 /** How many digits a version has: microseconds since 1970 until the year 2286. */
@@ -271,7 +272,7 @@ export function scriptsOf(channelSuffix: string): Scripts {
 /** How long the text of a record may be that a message carries: what is longer is none of ours. */
 const MAX_NEWS_UNITS = 200_000;
 /** How many records one message may tell of: those of as many locks as may be taken together, with their queues. */
-const MAX_NEWS_RECORDS = 2 * MAX_IDENTIFIERS;
+const MAX_NEWS_RECORDS = 2 * MAX_TARGETS;
 
 /**
  * What comes before the version and the values in the news of a commit: a line of JSON with the keys, each followed by the

@@ -35,6 +35,11 @@ export function covers({ mode, limit, permits = 1 }: Mode, claim: Mode): boolean
   return claim.mode === "exclusive" && limit <= claim.limit && permits >= (claim.permits ?? 1);
 }
 
+/** The one of two ways to hold a lock that allows all that the other does; none if each allows what the other does not. */
+export function strongerOf<How extends Mode>(one: How, other: How): How | undefined {
+  return covers(one, other) ? one : covers(other, one) ? other : undefined;
+}
+
 /** Whether there is no room beside them for anybody, however it wants to hold the lock. */
 export function isFull(holders: readonly Mode[]): boolean {
   return !admits(holders, { mode: "shared", limit: 1 }) &&

@@ -89,7 +89,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   const stays = staysInMs <= 0;
   // The first in the queue may have been all that kept those behind it from joining the holders.
   const [head] = queue.entries;
-  const leavesHead = standing.length > 0 && head !== undefined && members.isOurs(head) &&
+  const leavesHead = head !== undefined && members.isOurs(head) &&
     (members.staysOut || !waitingIn(wanting, members).has(head.participant));
   const { admitted, granted, entries: staying } = takeTurns(queue, {
     turnInMs,
@@ -97,13 +97,15 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
     frees: frees || leavesHead,
     scene,
   });
+  // Whoever is next, and is not offered the lock, has its turn from now on.
+  const passesOn = leavesHead && granted.length === 0 && staying.length > 0 && admits(standing, staying[0]);
   const waiting = waitingIn(members.staysOut ? [] : wanting.slice(admitted.length), members);
   const holders = [...standing, ...granted];
   const grants = [...ours.grants, ...admitted.map(grantOf)];
 
   // Who still waits is queued.
   const others = withOurs(staying, waiting, members);
-  const changes = frees || stays || granted.length > 0;
+  const changes = frees || stays || passesOn || granted.length > 0;
   const isOurs = (holder: Holder) => !isForeign(holder, members);
   // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
   const joinsLater = !changes && !ours.renews && isOursAlone(standing, isOurs);

@@ -142,7 +142,10 @@ export function takeTurns(
       const taking = members.holdsBack ? [] : admissible(claims, beside, entries.length > at + 1);
       for (const claim of taking) {
         admitted.push(claim);
-        granted.push(holderOf(claim, evidence));
+        const holder = holderOf(claim, evidence);
+        // Whoever takes other locks, too, has one fencing token for all of them: that of the first whom a commit grants.
+        if (claim.turnMs === undefined) granted.push(holder);
+        else granted.unshift(holder);
       }
       // Who cannot be queued is not waited for.
       if (entry === undefined || (taking.length === 0 && claims.some(({ mayWait }) => mayWait))) break;

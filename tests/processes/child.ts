@@ -17,12 +17,27 @@ type Command =
   | { do: "go" }
   | { do: "read"; names: string[] }
   | { do: "look" }
-  | { do: "release" };
+  | { do: "release" }
+  /** So many callers at once, each so many times: take some of these locks, in any order, keep them for a moment. */
+  | { do: "contend"; names: string[]; take: number; callers: number; times: number; options?: LockOptions }
+  /** Share a lock again and again, one every `everyMs`, each for `forMs`, until told to stop. */
+  | { do: "share"; everyMs: number; forMs: number }
+  | { do: "stop" };
+
+/** When somebody asked for locks, and held them. */
+export interface Span {
+  readonly names: readonly string[];
+  readonly asked: number;
+  readonly from: number;
+  readonly to: number;
+  readonly token: string;
+}
 
 const [kind, address] = process.argv.slice(2);
 const { backend, read, write, commit } = await openStore(kind, address);
 let held: Lock;
 let go = () => {};
+let stop = () => {};
 
 async function acquire(options: LockOptions = {}): Promise<Lock> {
   // Nothing here bails, so there is a lock.
@@ -54,6 +69,53 @@ async function increment(name: string, times: number | null, options?: LockOptio
     else say("progressed", { done: ++done });
   }
   say("incremented", { spans });
+}
+
+/** A random choice of `count` of these, in random order. */
+function some(names: readonly string[], count: number): string[] {
+  const rest = [...names];
+  const pick = () => rest.splice(Math.floor(Math.random() * rest.length), 1)[0];
+  return Array.from({ length: count }, pick);
+}
+
+async function contend(
+  { names, take, callers, times, options }: Extract<Command, { do: "contend" }>,
+): Promise<void> {
+  const spans: Span[] = [];
+  await Promise.all(Array.from({ length: callers }, async () => {
+    for (let i = 0; i < times; i++) {
+      const taken = some(names, take);
+      const asked = now();
+      const held = await Lock.acquire(taken.length === 1 ? taken[0] : taken, { ...options, backend });
+      const from = now();
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      spans.push({ names: taken, asked, from, to: now(), token: held!.fencingToken });
+      await held!.release();
+    }
+  }));
+  say("contended", { spans });
+}
+
+async function share({ everyMs, forMs }: Extract<Command, { do: "share" }>): Promise<void> {
+  const spans: Span[] = [];
+  const reading = new Set<Promise<void>>();
+  const read = async () => {
+    const asked = now();
+    const held = await Lock.acquire("shared", { mode: "shared", backend });
+    const from = now();
+    await new Promise((resolve) => setTimeout(resolve, forMs));
+    spans.push({ names: ["shared"], asked, from, to: now(), token: held!.fencingToken });
+    await held!.release();
+  };
+  const timer = setInterval(() => {
+    const done = read().finally(() => reading.delete(done));
+    reading.add(done);
+    done.catch((error) => say("failed", { error: error.stack }));
+  }, everyMs);
+  await new Promise<void>((resolve) => stop = resolve);
+  clearInterval(timer);
+  await Promise.all(reading);
+  say("shared", { spans });
 }
 
 async function tick(gapMs: number): Promise<void> {
@@ -95,6 +157,12 @@ async function obey(command: Command): Promise<void> {
       return go();
     case "read":
       return say("values", { values: await read(command.names) });
+    case "contend":
+      return await contend(command);
+    case "share":
+      return await share(command);
+    case "stop":
+      return stop();
     case "look":
       return say("looked", { held: held.held });
     case "release":

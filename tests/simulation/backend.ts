@@ -245,7 +245,8 @@ export class SimBackend implements LockBackend {
     onTold?.("forged news of the queue");
     const forged = entries.map((entry) => ({ ...entry, token: entry.token.split("").reverse().join("") }));
     const value = JSON.stringify({ v: 1, id: lock.queue, entries: forged });
-    return [{ key: queueKeyOf(key), value, version: store.nextVersion }];
+    // No version that the store will ever give: where its clock stands, the next one could be guessed.
+    return [{ key: queueKeyOf(key), value, version: `${store.nextVersion}+` }];
   }
 
   async *list(prefix: string): AsyncIterable<Entry> {

@@ -1,9 +1,9 @@
-import { LockLostError } from "../../core/errors.ts";
-import type { LockOptions } from "../../core/options.ts";
+import { LockDeadlockError, LockLostError } from "../../core/errors.ts";
+import type { ExclusiveLockOptions, LockOptions, SharedLockOptions } from "../../core/options.ts";
+import type { LockTargets } from "../../core/targets.ts";
 import type { SimBackend } from "./backend.ts";
 import {
   acquireInOrder,
-  type Hold,
   holdOf,
   Lock,
   lock as lockOf,
@@ -13,8 +13,8 @@ import {
 } from "./core.ts";
 import { type Ask, CANCELLED, type Invariants, PlannedError } from "./invariants.ts";
 import type { SimProcess } from "./process.ts";
-import { type How, howOf } from "./modes.ts";
-import { type HandOver, isOwn, type Round, type Schedule } from "./schedule.ts";
+import { type How, targetsOf } from "./modes.ts";
+import { type HandOver, IDENTIFIERS, isOwn, type Round, type Schedule } from "./schedule.ts";
 
 /** One participant of a process, as its callers use it. */
 export interface Seat {
@@ -41,29 +41,32 @@ export interface Stage {
 export async function play(
   stage: Stage,
   { process, backend, participant }: Seat,
-  identifier: string,
   round: Round,
 ) {
   const { invariants } = stage;
   const { world } = process;
-  const how = howOf(stage.schedule, round);
+  const targets = targetsOf(stage.schedule, round);
+  const [first] = targets;
+  const isOne = targets.length === 1;
   await process.pause(round.pauseMs);
   const { form, leaseMs, renew, holdAtLeastMs, wait, waitForMs, stealAfterMs, abortAfterMs } = round;
   const controller = new AbortController();
   const aborting = abortAfterMs === undefined
     ? undefined
     : process.clock.after(abortAfterMs, () => controller.abort(CANCELLED));
-  const { mode, limit, permits } = how;
   const { signal } = controller;
   const asked = { leaseMs, renew, holdAtLeastMs, wait, waitForMs, stealAfterMs, signal, backend };
-  const options: LockOptions = mode === "shared" ? { ...asked, mode } : { ...asked, mode, limit, permits };
-  const key = stage.keyOf(identifier);
-  const own = isOwn(stage.schedule, round);
+  const options: LockOptions = isOne ? { ...asked, ...optionsOf(first) } : asked;
+  const named = targets.map((target) => ({ identifier: IDENTIFIERS[target.key], ...optionsOf(target) }));
+  const keys = named.map(({ identifier }) => stage.keyOf(identifier));
+  const { mode, limit } = first;
+  const own = isOne && isOwn(stage.schedule, round);
   const goesFirst = own && round.first === true && wait && mode === "exclusive" && limit === undefined;
   const ask: Ask = {
     process,
     participant,
-    key,
+    keys,
+    modes: targets.map(({ mode, limit = 1, permits }) => ({ mode, limit, permits })),
     mayWait: wait && waitForMs !== 0,
     goesFirst,
     holdAtLeastMs,
@@ -72,10 +75,15 @@ export async function play(
   };
   invariants.onAsk(ask);
   // The key of a long identifier is made beside the event loop.
-  if (key.length > 170 && !own) world.awaitOutside(() => ask.id !== undefined || controller.signal.aborted);
+  if (keys.some((key) => key.length > 170) && !own) {
+    world.awaitOutside(() => ask.id !== undefined || controller.signal.aborted);
+  }
+  const targeted = isOne ? named[0].identifier : named;
   const work = async (held?: Lock) => {
     process.clock.clear(aborting);
-    await workUnder(stage, { process, backend, participant }, { ask, round, how, held });
+    // What has an entry of its own is asked for below the forms, which know what code runs under it.
+    if (!own) await nest(invariants, { process, ask, identifier: targeted, options, round });
+    await workUnder(stage, { process, backend, participant }, { ask, round, targets, held });
     invariants.onReleasing(ask);
     if (round.ends === "throws") {
       invariants.mark("a caller threw");
@@ -83,10 +91,16 @@ export async function play(
     }
   };
   try {
-    const forms = lockOf(identifier, options);
+    const forms = lockOf(targeted, options);
     if (own) {
       const asking = goesFirst ? { ...options, stealAfterMs: 0 } : options;
-      const hold = await acquireInOrder(participant, { identifier, key, options: asking, goesFirst });
+      const [{ identifier }] = named;
+      const hold = await acquireInOrder(participant, {
+        identifier,
+        key: keys[0],
+        options: asking,
+        goesFirst,
+      });
       try {
         await work();
       } finally {
@@ -99,7 +113,7 @@ export async function play(
       let isHandedOver = false;
       try {
         await work(held);
-        if (stage.schedule.claims && round.handOver !== undefined && round.ends === "returns") {
+        if (isOne && stage.schedule.claims && round.handOver !== undefined && round.ends === "returns") {
           isHandedOver = true;
           await handOver(stage, { ask, held, how: round.handOver });
         }
@@ -128,7 +142,7 @@ async function handOver(
   stage.invariants.onHandedOver(ask, readClaim(claim).token);
   const deliver = (to: number, afterMs: number) => {
     const seat = stage.seat(to);
-    stage.call(seat.process, () => takeUp(stage, seat, { claim, how, key: ask.key, afterMs }));
+    stage.call(seat.process, () => takeUp(stage, seat, { claim, how, of: ask, afterMs }));
   };
   deliver(how.to, how.transitMs);
   if (how.againMs !== undefined) deliver(how.to + 1, how.transitMs + how.againMs);
@@ -138,10 +152,10 @@ async function handOver(
 async function takeUp(
   { invariants }: Stage,
   { process, backend, participant }: Seat,
-  { claim, how, key, afterMs }: {
+  { claim, how, of, afterMs }: {
     readonly claim: string;
     readonly how: HandOver;
-    readonly key: string;
+    readonly of: Ask;
     readonly afterMs: number;
   },
 ): Promise<void> {
@@ -154,7 +168,8 @@ async function takeUp(
   const ask: Ask = {
     process,
     participant,
-    key,
+    keys: of.keys,
+    modes: of.modes,
     mayWait: false,
     goesFirst: false,
     restores: token,
@@ -184,16 +199,21 @@ async function takeUp(
 async function workUnder(
   { invariants, healed, schedule }: Stage,
   { process, backend, participant }: Seat,
-  { ask: { key, grant, controller }, round, how, held }: {
+  { ask: { keys, grants, controller }, round, targets, held }: {
     readonly ask: Ask;
     readonly round: Round;
-    readonly how: How;
+    readonly targets: ReturnType<typeof targetsOf>;
     readonly held: Lock | undefined;
   },
 ): Promise<void> {
   const { holdMs, writes, leaseMs, abortsInside, ends, upgradeForMs } = round;
-  const changes = [...how.changes];
-  const hold: Hold = grant!.hold;
+  const changes = targets.length === 1 ? [...targets[0].changes] : [];
+  const [{ hold }] = grants!;
+  // What it writes under, if nobody else may write meanwhile.
+  const at = targets.findLastIndex(({ mode, limit = 1 }) => mode === "exclusive" && limit === 1);
+  const mayWrite = () =>
+    targets.length > 1 ? at >= 0 : hold.mode === "exclusive" && (targets[0].limit ?? 1) === 1;
+  const key = keys[Math.max(0, at)];
   if (abortsInside) controller.abort(CANCELLED);
   // Evenly over its work, and the last one just before it ends: there it may have been held up the longest.
   const stepMs = Math.max(1, holdMs / Math.max(1, writes, holdMs / 400));
@@ -214,7 +234,7 @@ async function workUnder(
       await (change === "up" ? held.upgrade({ waitForMs: upgradeForMs }) : held.downgrade())
         .catch((error) => invariants.onNotChanged(error));
     }
-    if (written++ >= writes || !hold.held || hold.mode === "shared" || (how.limit ?? 1) > 1) continue;
+    if (written++ >= writes || !hold.held || !mayWrite()) continue;
     try {
       const base = await participant.store.bounded(backend.readValue(key), leaseMs);
       const proofs = await proofsOf(hold);
@@ -234,4 +254,52 @@ async function workUnder(
   if (ends !== "never") return;
   invariants.mark("a caller never ended");
   await healed;
+}
+
+function optionsOf({ mode, limit, permits }: How): ExclusiveLockOptions | SharedLockOptions {
+  return mode === "shared" ? { mode } : { mode, limit, permits };
+}
+
+/** Asks for the same once more, in the work under it: it is the same hold, or would wait for itself. */
+async function nest(
+  invariants: Invariants,
+  { process, ask: { grants, modes }, identifier, options, round: { form, nests } }: {
+    readonly process: SimProcess;
+    readonly ask: Ask;
+    readonly identifier: LockTargets;
+    readonly options: LockOptions;
+    readonly round: Round;
+  },
+): Promise<void> {
+  const [{ hold }] = grants!;
+  // What acquire has acquired has no code that runs under it; and a lease that ends by itself is waited for.
+  if (form === "acquire" || nests === undefined || !options.renew || options.stealAfterMs !== undefined) {
+    return;
+  }
+  // Beside one's own hold there may be room for one more.
+  const isFull = modes.some(({ mode, limit }) => mode === "exclusive" && limit === 1);
+  if (nests === "refused" && !isFull) return;
+  // One that is held up while it asks may have lost its hold by then.
+  if (process.stall !== undefined && process.stall.share > 0 || !process.look(() => hold.held)) return;
+  const forms = lockOf(identifier, {
+    ...options,
+    signal: undefined,
+    waitForMs: undefined,
+    wait: true,
+    reentrant: nests === "let through",
+  });
+  try {
+    const token = await forms.run((held) => held.fencingToken);
+    invariants.check(
+      nests === "let through" && token === hold.fencingToken,
+      5,
+      `${process.name} was granted its own lock again`,
+    );
+    invariants.mark("let through under its own hold");
+  } catch (error) {
+    if (error instanceof LockLostError && !hold.held) return;
+    const isRefused = nests === "refused" && error instanceof LockDeadlockError;
+    invariants.check(isRefused, 5, `${process.name} asked for its own lock again: ${error}`);
+    invariants.mark("refused, for it would wait for itself");
+  }
 }

@@ -3,11 +3,16 @@
 import type { LockBackend } from "../../core/backend.ts";
 import type { Clock } from "../../core/clock.ts";
 import type { Hold, Proof } from "../../core/hold.ts";
-import { type Participant, participantOf } from "../../core/participant.ts";
+import type { LocalGroup } from "../../core/local_group.ts";
+import { Names } from "../../core/names.ts";
 import { checkOptions, type LockOptions } from "../../core/options.ts";
+import { Participant, participantOf } from "../../core/participant.ts";
 import { Request } from "../../core/request.ts";
 
 export type { Hold, Participant, Proof };
+
+/** What others see of a process, or of several locks that one request of it takes together. */
+export type Party = Pick<Names, "id" | "secret">;
 
 export { cleanup } from "../../core/operators/cleanup.ts";
 export { keyOf, lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
@@ -82,6 +87,16 @@ export const granted = new Map<number, Hold>();
 /** The numbers of the requests, by their tokens. */
 const numbers = new Map<string, number>();
 
+/** Is told of the names under which several locks are asked for together, when they are. */
+export const naming: { onGroup: (names: Party) => void } = { onGroup: () => {} };
+
+/** How many groups of locks somebody here has to do with. */
+export function groupsOf(participant: Participant): number {
+  return groups.get(participant)?.size ?? 0;
+}
+
+const groups = new WeakMap<Participant, Set<LocalGroup>>();
+const known = new WeakSet<Names>();
 /** The names of their queue entries, by the numbers of the requests that have entries of their own. */
 const entries = new Map<number, string>();
 
@@ -89,9 +104,27 @@ const entries = new Map<number, string>();
 export function forgetAll(): void {
   granted.clear();
   numbers.clear();
+  naming.onGroup = () => {};
   entries.clear();
 }
 
+const { newToken } = Names.prototype;
+Names.prototype.newToken = function () {
+  if (!(this instanceof Participant) && !known.has(this)) {
+    known.add(this);
+    naming.onGroup(this);
+  }
+  return newToken.call(this);
+};
+const { addGroup, dropGroup } = Participant.prototype;
+Participant.prototype.addGroup = function (group) {
+  groups.set(this, (groups.get(this) ?? new Set()).add(group));
+  addGroup.call(this, group);
+};
+Participant.prototype.dropGroup = function (group) {
+  groups.get(this)?.delete(group);
+  dropGroup.call(this, group);
+};
 const { grant, start } = Request.prototype;
 Request.prototype.start = function () {
   numbers.set(this.token, this.id);

@@ -1,7 +1,7 @@
 import process from "node:process";
 import { LockAcquisitionError, LockBackendError, LockLostError } from "../../core/errors.ts";
 import type { LockEvents } from "../../core/events.ts";
-import type { Hold, Holder, LockRecord, Participant, QueueEntry, QueueRecord } from "./core.ts";
+import type { Hold, Holder, LockRecord, Participant, Party, QueueEntry, QueueRecord } from "./core.ts";
 import {
   admits,
   entryOf,
@@ -39,8 +39,11 @@ export const CANCELLED = new Error("cancelled by the caller");
 /** Someone who asks for a lock. */
 export interface Ask {
   readonly process: SimProcess;
-  readonly participant: Participant;
-  readonly key: string;
+  /** Who waits in queues: its participant, or what stands for that if it asks for several locks. */
+  participant: Party;
+  /** The locks that it asks for, and how it is to hold each. */
+  readonly keys: readonly string[];
+  readonly modes: readonly Mode[];
   readonly mayWait: boolean;
   /** Whether it goes before the queue. */
   readonly goesFirst: boolean;
@@ -52,12 +55,17 @@ export interface Ask {
   /** Names it on the channels. */
   id?: number;
   outcome?: "acquired" | "bailed";
-  grant?: Grant;
+  /** The first commit that has queued it, if it asks for several locks. */
+  queuedBy?: Request;
+  /** What it was granted: one for each lock. */
+  grants?: readonly Grant[];
 }
 
 /** A lock as the invariants follow it from its grant on. */
 export interface Grant {
   readonly ask: Ask;
+  /** Which of the locks of its hold. */
+  readonly key: string;
   readonly hold: Hold;
   readonly grantedMs: number;
   /** Since when its caller releases it. */
@@ -115,6 +123,8 @@ interface Lock {
   readonly claims: Map<string, Claim>;
   /** Until when the holder in the record may believe that it holds. */
   leaseEndMs: number;
+  /** Until when each of them may. */
+  readonly leaseEndsMs: Map<string, number>;
   /** Whether the store has failed somebody here, who then could not do what it had to. */
   failed: boolean;
   /** When its holders last changed, or anybody was at work. */
@@ -134,13 +144,17 @@ export class Invariants {
   readonly #asked: (rule: Rule) => boolean;
   readonly #locks = new Map<string, Lock>();
   readonly #asks = new Map<number, Ask>();
-  readonly #participants = new Map<string, { participant: Participant; process: SimProcess }>();
+  readonly #participants = new Map<string, { participant: Party; process: SimProcess }>();
+  readonly #seats: { readonly participant: Participant; readonly process: SimProcess }[] = [];
+  /** Those that ask for several locks, by what stands for them in queues. */
+  readonly #groups = new Map<string, Ask>();
   /** Those of each participant and key that may wait and have no outcome yet, in the order in which they asked. */
-  readonly #waiting = new Map<Participant, Map<string, Ask[]>>();
+  readonly #waiting = new Map<Party, Map<string, Ask[]>>();
   readonly #underway = new Set<Request>();
   /** Whoever asks now: its acquisition begins in this very call. */
   #entering: Ask | undefined;
   #lastVersion = "";
+  #lastRequest: Request | undefined;
   #healedMs = Infinity;
   #violation: Error | undefined;
 
@@ -180,6 +194,21 @@ export class Invariants {
   }
 
   onParticipant(participant: Participant, process: SimProcess): void {
+    this.#seats.push({ participant, process });
+    this.onParty(participant, process);
+  }
+
+  /** Somebody asks for several locks: from now on others see in that a process of its own. */
+  onGroup(names: Party): void {
+    const ask = this.#entering!;
+    this.onParty(names, ask.process);
+    this.#groups.set(names.id, ask);
+    ask.participant = names;
+    if (ask.mayWait) { for (const key of ask.keys) this.#waitingOf(names, key).push(ask); }
+  }
+
+  /** What stands for a process in queues, or for several locks that it asks for. */
+  onParty(participant: Party, process: SimProcess): void {
     this.#participants.set(participant.secret, { participant, process });
     this.#participants.set(participant.id, { participant, process });
   }
@@ -187,13 +216,14 @@ export class Invariants {
   /** Somebody is about to ask, in the same call. */
   onAsk(ask: Ask): void {
     this.#entering = ask;
-    this.#lock(ask.key);
+    for (const key of ask.keys) this.#lock(key);
     const others = [...this.#participants.values()].some(({ process, participant }) =>
       process === ask.process && participant !== ask.participant &&
-      this.#waitingOf(participant, ask.key).length > 0
+      ask.keys.some((key) => this.#waitingOf(participant, key).length > 0)
     );
     if (others) this.mark("two participants of a process wanted one lock");
-    if (ask.mayWait) this.#waitingOf(ask.participant, ask.key).push(ask);
+    const [key, ...more] = ask.keys;
+    if (ask.mayWait && more.length === 0) this.#waitingOf(ask.participant, key).push(ask);
   }
 
   /** Its call has come back without the lock, or its work under the lock is done. */
@@ -203,37 +233,38 @@ export class Invariants {
   }
 
   onReleasing(ask: Ask): void {
-    const { grant } = ask;
-    if (grant === undefined || grant.releasingMs !== undefined) return;
-    grant.releasingMs = ask.process.now;
-    this.#busy(ask.key, ask.process.now);
+    for (const grant of ask.grants ?? []) {
+      if (grant.releasingMs !== undefined) continue;
+      grant.releasingMs = ask.process.now;
+      this.#busy(grant.key, ask.process.now);
+    }
   }
 
   onReleased(ask: Ask, released: boolean): void {
-    const { grant } = ask;
-    if (grant === undefined) return;
-    this.check(
-      grant.released === undefined || grant.released === released,
-      7,
-      "a second release said something else",
-    );
-    grant.released = released;
+    for (const grant of ask.grants ?? []) {
+      this.check(
+        grant.released === undefined || grant.released === released,
+        7,
+        "a second release said something else",
+      );
+      grant.released = released;
+    }
   }
 
   /** Its hold is handed over, under this token. */
-  onHandedOver({ key, process, grant }: Ask, token: string): void {
+  onHandedOver({ keys: [key], process, grants }: Ask, token: string): void {
     const claim = this.#lock(key).claims.get(token);
     this.check(claim !== undefined, 2, `${process.name} was given a claim that was never in the record`);
-    if (grant !== undefined && claim?.handedOver.answer === "lost") {
+    if (grants !== undefined && claim?.handedOver.answer === "lost") {
       this.mark("handed over, and the answer was lost");
     }
   }
 
   /** What was asked of a claim has an outcome. */
-  onRestored({ key, process, restores, grant }: Ask, isTakenUp: boolean): void {
+  onRestored({ keys: [key], process, restores, grants }: Ask, isTakenUp: boolean): void {
     const claim = this.#lock(key).claims.get(restores!);
     if (isTakenUp) {
-      const isIt = claim?.takenUpAs === grant?.hold.token;
+      const isIt = claim?.takenUpAs === grants?.[0].hold.token;
       if (this.#asked("exclusive")) this.check(isIt, 1, `${process.name} has taken up what another one has`);
       if (claim?.takenUp?.answer === "lost") this.mark("taken up by a commit whose answer was lost");
       return this.mark("a claim taken up");
@@ -287,9 +318,11 @@ export class Invariants {
   onSent(request: Request): void {
     const { process } = request;
     this.#underway.add(request);
-    const written = lockWrittenBy(request);
-    if (!process.stalledThisTurn || written === undefined) return;
-    const { key, holders } = written;
+    if (!process.stalledThisTurn) return;
+    for (const written of locksWrittenBy(request)) this.#onSentWhileStill(process, written);
+  }
+
+  #onSentWhileStill(process: SimProcess, { key, holders }: WrittenLock): void {
     const lock = this.#lock(key);
     const releasing = [...lock.grants.values()].some(({ ask, hold, releasingMs, removal }) =>
       ask.process === process && releasingMs !== undefined && removal === undefined &&
@@ -336,22 +369,26 @@ export class Invariants {
       this.#onEnd(ask, "lost");
     } else if (name === "holdfast:late") {
       const { leftMs } = message as LockEvents["holdfast:late"];
-      const { hold } = ask.grant!;
+      const [{ hold }] = ask.grants!;
       this.check(hold.lost === undefined && leftMs >= 0, 2, `${ask.process.name} was warned of what is over`);
       this.mark("warned: a renewal is late");
     } else if (name === "holdfast:mode-changed") {
       const { mode } = message as LockEvents["holdfast:mode-changed"];
-      const by = this.#lock(ask.key).named.get(idOf(ask.grant!.hold));
+      const [key] = ask.keys;
+      const [{ hold }] = ask.grants!;
+      const by = this.#lock(key).named.get(idOf(hold));
       this.check(by !== undefined, 3, "the fencing token of a changed hold is not the version of its grant");
       if (by?.request.answer !== "came") this.mark("a change of mode whose answer was lost");
-      if (ask.grant!.hold.wantedMode?.to === "shared" && mode === "exclusive") {
+      if (hold.wantedMode?.to === "shared" && mode === "exclusive") {
         this.mark("an upgrade that nobody wanted any more was taken back");
       }
       this.mark(mode === "shared" ? "the only one became a reader" : "a reader became the only one");
-      this.#busy(ask.key, ask.process.now);
-      ask.process.act(() => this.#checkBeliefs(ask.key));
+      this.#busy(key, ask.process.now);
+      ask.process.act(() => this.#checkBeliefs(key));
     } else if (name === "holdfast:released") {
-      if ((message as LockEvents["holdfast:released"]).error !== undefined) this.#lock(ask.key).failed = true;
+      if ((message as LockEvents["holdfast:released"]).error !== undefined) {
+        for (const key of ask.keys) this.#lock(key).failed = true;
+      }
       this.#onEnd(ask, "released");
     }
     return ask;
@@ -365,13 +402,16 @@ export class Invariants {
     );
     const lock = this.#lock(key);
     if (this.#asked("fences rise")) {
+      // One commit may write several locks.
+      const isSame = version === this.#lastVersion && request === this.#lastRequest;
       this.check(
-        version > this.#lastVersion,
+        version > this.#lastVersion || isSame,
         3,
         `version ${version} does not rise over ${this.#lastVersion}`,
       );
     }
     this.#lastVersion = version;
+    this.#lastRequest = request;
     if (before.isVoid && !after.isVoid) this.mark("a void queue swept");
     if (applied.wrote.lock) this.#onLockWritten(lock, applied);
     const owners = after.entries.map(({ participant }) => participantIn(participant));
@@ -380,10 +420,42 @@ export class Invariants {
       lock.entryTokens.add(token);
       if (!before.entries.some((entry) => entry.participant === participant)) {
         lock.joined.set(participant, { request, atMs: this.#world.now });
+        this.#checkJoined(participant, request);
       }
     }
     if (after.entries.length === MAX_QUEUE) this.mark("a queue of 64");
     this.#checkBeliefs(key);
+  }
+
+  /** Whoever asks for several locks is queued for all of them since one commit. */
+  #checkJoined(participant: string, request: Request): void {
+    const ask = this.#groups.get(participant);
+    if (ask === undefined) return;
+    const isIn = (key: string) =>
+      request.changes.some((change) =>
+        change.key !== key && lockKeyOf(change.key) === key && change.value !== null &&
+        (JSON.parse(change.value) as QueueRecord).entries.some((entry) => entry.participant === participant)
+      );
+    this.check(
+      ask.keys.every(isIn),
+      5,
+      `${ask.process.name} is queued for some of the locks that it asks for`,
+    );
+    ask.queuedBy ??= request;
+    this.mark("queued for several locks");
+    if (ask.queuedBy !== request) this.mark("queued for several locks a second time");
+  }
+
+  /** All of several locks, or none of them: by one commit, under one fencing token. */
+  #checkTogether(ask: Ask, { token }: Holder, { request }: Applied): void {
+    const written = locksWrittenBy(request);
+    const isNamed = (key: string) =>
+      written.some((lock) => lock.key === key && lock.holders.some((holder) => holder.token === token));
+    this.check(
+      ask.keys.every(isNamed),
+      1,
+      `${ask.process.name} was granted some of the locks that it asks for`,
+    );
   }
 
   #onLockWritten(lock: Lock, applied: Applied): void {
@@ -414,6 +486,11 @@ export class Invariants {
       if (!isInTransit(notice) || lock.claims.has(notice.token)) continue;
       lock.claims.set(notice.token, { untilMs: request.madeMs, handedOver: request });
     }
+    const [next] = applied.after.entries;
+    const saysSo = next?.turnMs !== undefined &&
+      this.#participants.get(next.participant)?.process === process &&
+      after.freedAt !== before.freedAt && before.freedAt !== undefined && granted.length === 0;
+    if (saysSo) this.mark("one that waits for several said that it lives");
     if (granted.length > 1) this.mark("several granted by one commit");
     if (after.holders.length > 1) this.mark("several hold a lock together");
     this.#checkRoom(after);
@@ -433,6 +510,10 @@ export class Invariants {
       this.check(unchanged, 4, `${process.name} changed the hold of another process`);
     }
     for (const holder of removed) this.#onRemoved(lock, holder, applied);
+    for (const holder of after.holders) {
+      if (before.holders.find(isSame(holder))?.renewals === holder.renewals) continue;
+      lock.leaseEndsMs.set(idOf(holder), request.madeMs + holder.leaseMs);
+    }
     if (granted.length + removed.length + changed.length > 0) this.#busy(key);
     for (const [i, holder] of after.holders.entries()) {
       const was = before.holders.find(isSame(holder));
@@ -469,6 +550,7 @@ export class Invariants {
     const leastMs = grant?.ask.holdAtLeastMs ?? 0;
     if (was !== undefined) lock.keptUntilMs.set(idOf(holder), this.#madeMs(lock, was) + leastMs);
     this.mark("kept after its release");
+    if (grant !== undefined && grant.ask.keys.length > 1) this.mark("several locks kept after their release");
   }
 
   /** A hold has been handed over, and stays for the process that takes it up. */
@@ -555,7 +637,7 @@ export class Invariants {
       if (!process.alive) continue;
       this.check(process.timers.size === 0, 6, `${process.name} has ${process.timers.size} timers left`);
     }
-    for (const { participant, process } of this.#participants.values()) {
+    for (const { participant, process } of this.#seats) {
       if (!process.alive) continue;
       for (const key of this.#locks.keys()) {
         const known = participant.known(key);
@@ -566,8 +648,8 @@ export class Invariants {
   }
 
   /** Another one of the same participant that waits for the same lock. */
-  waitingWith({ participant, key }: Ask): Ask | undefined {
-    return this.#waitingOf(participant, key).at(-1);
+  waitingWith({ participant, keys }: Ask): Ask | undefined {
+    return this.#waitingOf(participant, keys[0]).at(-1);
   }
 
   /** Of all locks that were asked for. */
@@ -582,15 +664,28 @@ export class Invariants {
   }
 
   #onAcquired(ask: Ask): void {
-    const { process, participant, key } = ask;
+    const { process, keys } = ask;
     this.check(ask.outcome === undefined, 7, `an acquisition of ${process.name} has two outcomes`);
     ask.outcome = "acquired";
     this.mark("a lock granted");
-    if (key.length > 170) this.mark("a hold of a long identifier");
     const hold = granted.get(ask.id!)!;
+    ask.grants = keys.map((key) => ({ ask, key, hold, grantedMs: process.now }));
+    for (const grant of ask.grants) this.#onGranted(grant);
+    if (keys.length === 1) return;
+    this.mark("several locks granted together");
+    const by = keys.map((key) => this.#lock(key).named.get(idOf(hold))?.request);
+    this.check(by.every((request) => request === by[0]), 3, `${process.name} was granted by several commits`);
+    if (by[0] !== undefined && by[0].answer !== "came") {
+      this.mark("several locks granted, and the answer was lost");
+    }
+    if (new Set(ask.modes.map(({ mode }) => mode)).size > 1) this.mark("several locks in different modes");
+  }
+
+  #onGranted(grant: Grant): void {
+    const { ask, key, hold } = grant;
+    const { process, participant } = ask;
+    if (key.length > 170) this.mark("a hold of a long identifier");
     const lock = this.#lock(key);
-    const grant: Grant = { ask, hold, grantedMs: process.now };
-    ask.grant = grant;
     const waiting = this.#waitingOf(participant, key);
     const place = waiting.indexOf(ask);
     const id = idOf(hold);
@@ -634,13 +729,15 @@ export class Invariants {
   }
 
   #onBailed(ask: Ask, { outcome, error }: LockEvents["holdfast:bailed"]): void {
-    const { process, participant, key } = ask;
+    const { process, participant, keys } = ask;
     this.check(ask.outcome === undefined, 7, `an acquisition of ${process.name} has two outcomes`);
     ask.outcome = "bailed";
     this.checkError(error);
-    const waiting = this.#waitingOf(participant, key);
-    const place = waiting.indexOf(ask);
-    if (place >= 0) waiting.splice(place, 1);
+    for (const key of keys) {
+      const waiting = this.#waitingOf(participant, key);
+      const place = waiting.indexOf(ask);
+      if (place >= 0) waiting.splice(place, 1);
+    }
     if (outcome === "failed" && /cannot be read/.test(String(error))) {
       this.mark("no record: refused");
     }
@@ -653,28 +750,35 @@ export class Invariants {
     const name = entryOf(ask.id) ?? participant.id;
     for (const request of this.#underway) {
       if (request.process !== process || request.answer !== "due") continue;
-      const written = lockWrittenBy(request);
+      const written = locksWrittenBy(request);
       const joins = request.changes.some(({ key: at, value }) =>
-        at !== key && lockKeyOf(at) === key && value !== null &&
+        lockKeyOf(at) !== at && keys.includes(lockKeyOf(at)) && value !== null &&
         (JSON.parse(value) as QueueRecord).entries.some((entry) => entry.participant === name)
       );
-      if (this.#lock(key).offeredTo === name) this.mark("cancelled while it was offered the lock");
-      if (written?.key === key && written.holders.some(({ token }) => requestOf(token) === ask.id)) {
-        this.mark("cancelled while it was granted");
+      if (this.#lock(keys[0]).offeredTo === name) this.mark("cancelled while it was offered the lock");
+      if (written.some(({ holders }) => holders.some(({ token }) => requestOf(token) === ask.id))) {
+        this.mark(
+          keys.length > 1 ? "cancelled while several were granted" : "cancelled while it was granted",
+        );
       } else if (joins) this.mark("cancelled while it was joining the queue");
     }
   }
 
   #onEnd(ask: Ask, end: "lost" | "released"): void {
-    const { grant, process } = ask;
-    if (grant === undefined) return;
-    this.check(grant.end === undefined, 7, `a hold of ${process.name} was ${grant.end} and then ${end}`);
-    grant.end = end;
-    grant.endMs = process.now;
-    if (end === "released" && grant.removal?.answer === "lost") {
+    const { grants = [], process } = ask;
+    for (const grant of grants) {
+      this.check(grant.end === undefined, 7, `a hold of ${process.name} was ${grant.end} and then ${end}`);
+      grant.end = end;
+      grant.endMs = process.now;
+      this.#busy(grant.key, process.now);
+    }
+    if (end === "released" && grants[0]?.removal?.answer === "lost") {
       this.mark("released, and the answer was lost");
     }
-    this.#busy(ask.key, process.now);
+    const isEvicted = ({ key, hold }: Grant) => this.#lock(key).evictions.has(idOf(hold));
+    if (end === "lost" && grants.some(isEvicted) && !grants.every(isEvicted)) {
+      this.mark("one of several locks was taken away");
+    }
   }
 
   #onNamed(lock: Lock, holder: Holder, applied: Applied): void {
@@ -682,7 +786,8 @@ export class Invariants {
     const { token, offeredTo } = holder;
     const request = offeredTo === undefined ? requestOf(token) : undefined;
     const ask = request === undefined ? undefined : this.#asks.get(request);
-    if (ask !== undefined && ask.outcome === undefined) this.#checkDelay(ask);
+    if (ask !== undefined && ask.outcome === undefined) this.#checkDelay(ask, this.#keyOf(lock));
+    if (ask !== undefined && ask.keys.length > 1) this.#checkTogether(ask, holder, applied);
     if (lock.grantedTokens.has(token) && request !== undefined) {
       this.mark("a ghost: a grant that landed when the same had been granted and released");
     } else if (ask?.outcome === "bailed") {
@@ -703,6 +808,11 @@ export class Invariants {
       : owner?.participant.id === participantIn(offeredTo) && lock.entryTokens.has(token);
     this.check(isAsked, 4, `${process.name} made one the holder that has not asked for it`);
     if (offeredTo !== undefined) {
+      this.check(
+        !this.#groups.has(offeredTo),
+        1,
+        `${process.name} offered one lock to one that asks for several`,
+      );
       if (applied.after.entries.some((entry) => entry.token === token)) {
         this.mark("an offer that left the queue out");
       }
@@ -837,9 +947,11 @@ export class Invariants {
   ): void {
     const { holdAtLeastMs = 0 } = ask;
     // Its own clock counts, which may go slower, or stand still while the machine sleeps.
-    const isOld = request.madeMs - this.#madeMs(lock, holder) >= 0.99 * holdAtLeastMs - 5;
+    // What it has read of its clocks is no newer than the commit, and may be no older: it may have stood still before.
+    const isOld = request.sentMs - this.#madeMs(lock, holder) >= 0.99 * holdAtLeastMs - 5;
+    const endMs = lock.leaseEndsMs.get(idOf(holder)) ?? -Infinity;
     // Another participant of the same process may find its lease over.
-    if (isOld || releasingMs === undefined || hold.lost !== undefined || this.#world.now >= lock.leaseEndMs) {
+    if (isOld || releasingMs === undefined || hold.lost !== undefined || this.#world.now >= endMs) {
       return;
     }
     const isThere = after.lock.holders.some(({ token, fence }) =>
@@ -914,8 +1026,10 @@ export class Invariants {
       if (!wrote.queue && lock.joined.get(entry.participant)!.atMs > request.queueSeenMs) continue;
       const { process, participant } = this.#ofEntry(entry.participant);
       const isItsOwn = (ask: Ask) => (entryOf(ask.id) ?? participant.id) === entry.participant;
-      if (!process.alive) this.mark("a dead waiter passed");
-      // A process that has just left, and asks again while that is written, lets others go first itself.
+      if (!process.alive) {
+        this.mark("a dead waiter passed");
+        if (entry.turnMs !== undefined) this.mark("a dead one that waited for several was passed");
+      } // A process that has just left, and asks again while that is written, lets others go first itself.
       else if (process === applied.process && offeredTo !== undefined) continue;
       else if (process.runs && this.#waitingOf(participant, this.#keyOf(lock)).some(isItsOwn)) waiting = true;
     }
@@ -944,7 +1058,7 @@ export class Invariants {
       return Math.min(since, grant?.releasingMs ?? Infinity, grant?.endMs ?? Infinity, lock.leaseEndMs);
     }, lock.freeMs);
     const forMs = this.#world.now - freeMs;
-    const leastMs = ahead.length * this.#schedule.graceMs;
+    const leastMs = ahead.reduce((sum, { turnMs = this.#schedule.graceMs }) => sum + turnMs, 0);
     this.check(
       forMs >= 0.98 * leastMs - 5,
       5,
@@ -968,7 +1082,7 @@ export class Invariants {
       if (removedBy !== undefined) {
         this.violate(1, `${removedBy.name} removed the hold that ${process.name} believes in`);
       }
-      if (!admits(others.map(({ hold }) => believedMode(hold)), believedMode(hold))) {
+      if (!admits(others.map(believedMode), believedMode(grant))) {
         const names = others.map(({ ask }) => ask.process.name).join(", ");
         this.violate(1, `${names} and ${process.name} hold the lock together`);
       }
@@ -978,10 +1092,12 @@ export class Invariants {
   }
 
   /** Once nothing goes wrong any more, a lock stands idle before a live waiter only until the dead are passed. */
-  #checkDelay({ key, askedMs, process }: Ask): void {
-    const { processes, graceMs } = this.#schedule;
-    const lock = this.#lock(key);
-    const idleMs = this.#world.now - Math.max(askedMs, lock.busyMs, this.#healedMs);
+  #checkDelay({ askedMs, process }: Ask, key: string): void {
+    const { processes, graceMs, groups = false } = this.#schedule;
+    // Whoever is before it may wait for another lock, which it asks for, too.
+    const locks = groups ? [...this.#locks.values()] : [this.#lock(key)];
+    const busyMs = Math.max(...locks.map((lock) => lock.busyMs));
+    const idleMs = this.#world.now - Math.max(askedMs, busyMs, this.#healedMs);
     const leaseMs = Math.max(
       2000,
       ...processes.flatMap(({ callers }) =>
@@ -994,7 +1110,9 @@ export class Invariants {
     const entries = (this.#schedule.own ?? "none") === "none"
       ? processes.length
       : processes.flatMap(({ callers }) => callers).length;
-    const boundMs = 2.1 * leaseMs + 2 * Math.max(1000, leaseMs / 3) + 2 * (entries + 1) * graceMs + 3000;
+    const turnMs = groups ? Math.max(3000, 3 * graceMs) : 0;
+    const boundMs = 2.1 * leaseMs + 2 * Math.max(1000, leaseMs / 3) + 2 * (entries + 1) * (graceMs + turnMs) +
+      3000;
     this.check(
       idleMs <= boundMs,
       5,
@@ -1014,7 +1132,7 @@ export class Invariants {
   }
 
   /** Whose a queue entry is. */
-  #ofEntry(name: string): { participant: Participant; process: SimProcess } {
+  #ofEntry(name: string): { participant: Party; process: SimProcess } {
     return this.#participants.get(participantIn(name))!;
   }
 
@@ -1053,6 +1171,7 @@ export class Invariants {
         keptUntilMs: new Map(),
         claims: new Map(),
         leaseEndMs: 0,
+        leaseEndsMs: new Map(),
         failed: false,
         busyMs: 0,
       };
@@ -1061,7 +1180,7 @@ export class Invariants {
     return lock;
   }
 
-  #waitingOf(participant: Participant, key: string): Ask[] {
+  #waitingOf(participant: Party, key: string): Ask[] {
     let keys = this.#waiting.get(participant);
     if (keys === undefined) this.#waiting.set(participant, keys = new Map());
     let asks = keys.get(key);
@@ -1077,7 +1196,9 @@ function changedFrom({ token, fence, formerFence }: Holder, { holders }: LockRec
 }
 
 /** How one believes to hold a lock: whoever has asked to share it, or has given up to be the only one, shares it. */
-function believedMode({ mode, wantedMode, options: { limit, permits } }: Hold): Mode {
+function believedMode({ ask: { keys, modes }, key, hold }: Grant): Mode {
+  if (keys.length > 1) return modes[keys.indexOf(key)];
+  const { mode, wantedMode, options: { limit, permits } } = hold;
   return { mode: wantedMode?.to === "shared" ? "shared" : mode, limit, permits };
 }
 
@@ -1090,10 +1211,12 @@ function isSame(holder: Holder): (other: Holder) => boolean {
   return ({ token, fence }) => token === holder.token && fence === holder.fence;
 }
 
-/** The lock's record that a commit writes, and under which key. */
-function lockWrittenBy({ changes }: Request): Pick<LockRecord, "holders"> & { key: string } | undefined {
-  for (const { key, value } of changes) {
-    if (lockKeyOf(key) !== key) continue;
-    return { key, holders: value === null ? [] : (JSON.parse(value) as LockRecord).holders };
-  }
+/** What a commit makes of a lock's record, and under which key. */
+type WrittenLock = Pick<LockRecord, "holders"> & { readonly key: string };
+
+function locksWrittenBy({ changes }: Request): WrittenLock[] {
+  return changes.filter(({ key }) => lockKeyOf(key) === key).map(({ key, value }) => ({
+    key,
+    holders: value === null ? [] : (JSON.parse(value) as LockRecord).holders,
+  }));
 }

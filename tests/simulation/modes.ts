@@ -44,6 +44,16 @@ const HOW: Readonly<Record<Modes, readonly How[]>> = {
   any: [...SHARED, ...LIMITS],
 };
 
+/** The locks that a caller takes together in this schedule, by their numbers, and how it holds each. */
+export function targetsOf(
+  schedule: Pick<Schedule, "modes" | "groups">,
+  { key, how, also = [] }: Pick<Round, "key" | "how" | "also">,
+): readonly (How & { readonly key: number })[] {
+  const targets = [{ key, how }, ...(schedule.groups === true ? also : [])];
+  const distinct = targets.filter((target, i) => targets.findIndex(({ key }) => key === target.key) === i);
+  return distinct.map((target) => ({ ...howOf(schedule, target), key: target.key }));
+}
+
 /** How this caller holds its lock in this schedule. */
 export function howOf(
   { modes = "exclusive" }: Pick<Schedule, "modes">,

@@ -3,7 +3,7 @@ import type { LockEvents } from "../../core/events.ts";
 import { SimBackend } from "./backend.ts";
 import { play, type Seat, type Stage } from "./callers.ts";
 import { timekeeper, TOLERANCES } from "./clocks.ts";
-import { cleanup, forgetAll, keyOf, lock, participate, queueKeyOf } from "./core.ts";
+import { cleanup, forgetAll, groupsOf, keyOf, lock, naming, participate, queueKeyOf } from "./core.ts";
 import { inject } from "./faults.ts";
 import { type Ask, CANCELLED, Invariants, PlannedError } from "./invariants.ts";
 import { markOfFamily } from "./families.ts";
@@ -123,7 +123,7 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
     seats.push(...here);
     for (const rounds of callers) {
       call(process, async () => {
-        for (const round of rounds) await play(stage, here[round.participant], IDENTIFIERS[round.key], round);
+        for (const round of rounds) await play(stage, here[round.participant], round);
       });
     }
   });
@@ -152,6 +152,7 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
     heal();
   });
 
+  naming.onGroup = (names) => invariants.onGroup(names);
   const events = CHANNELS.map((name) => {
     const event = name.slice("holdfast:".length);
     const listeners = schedule.listeners.filter((listener) => listener.event === event);
@@ -203,7 +204,24 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
       quiet = await world.run(3 * HORIZON_MS, () => invariants.throwViolation()) && quiet;
       invariants.check(store.get(queueKeyOf(key)).value === null, 6, "a void queue is still there");
     }
+    if (schedule.groups && invariants.keys.length > 1) {
+      naming.onGroup = (names) => invariants.onParty(names, process);
+      let got = false;
+      world.schedule(1, () =>
+        process.deliver(() => {
+          void lock(invariants.keys, { backend, leaseMs: 2000 }).run(() => void (got = true))
+            .catch((error) => invariants.violate(5, `afterwards: ${error}`));
+        }));
+      quiet = await world.run(4 * HORIZON_MS, () => invariants.throwViolation()) && quiet;
+      invariants.check(got, 5, "a process that comes afterwards does not get all of them together");
+      const left = invariants.keys.some((key) => store.recordsOf(key).lock.holders.length > 0);
+      invariants.check(!left, 6, "what a process took together afterwards is still there");
+    }
     invariants.atEnd(processes, quiet);
+    for (const { process, participant } of seats) {
+      const count = process.alive ? groupsOf(participant) : 0;
+      invariants.check(count === 0, 6, `${process.name} still has to do with ${count} groups of locks`);
+    }
     const watches = seats.reduce(
       (sum, { process, backend }) => sum + (process.alive ? backend.watches : 0),
       0,

@@ -1,3 +1,4 @@
+import nodeProcess from "node:process";
 import fc from "fast-check";
 import type { ClockKind } from "./clocks.ts";
 import { FAMILIES } from "./families.ts";
@@ -31,6 +32,10 @@ export interface Round {
   readonly how?: number;
   /** For how long it waits to be the only one. */
   readonly upgradeForMs?: number;
+  /** Whether its work asks for the same once more: to be let through, or to be refused. Default: it does not. */
+  readonly nests?: "let through" | "refused";
+  /** What it takes together with that, and how, where the schedule knows several locks together. Default: nothing. */
+  readonly also?: readonly { readonly key: number; readonly how: number }[];
   /** Whether it hands the lock over at the end of its work, where callers do: see `Schedule.claims`. */
   readonly handOver?: HandOver;
   /** How long its lease is to be from each step of its work on. */
@@ -93,6 +98,8 @@ export interface Schedule {
   readonly graceMs: number;
   /** In which modes locks are held. Default: exclusive ones only. */
   readonly modes?: Modes;
+  /** Whether some take several locks together. Default: none does. */
+  readonly groups?: boolean;
   /** Whether locks are handed over, and leases renewed by hand. Default: no. */
   readonly claims?: boolean;
   /** Which of the requests have queue entries of their own. Default: none. */
@@ -183,6 +190,14 @@ function rounds(weather: Weather, clock: ClockKind, tripMs: number): fc.Arbitrar
     abortsInside: mostly(false, fc.constant(true)),
     how: integer(0, 15),
     upgradeForMs: seldom(integer(0, 800)),
+    nests: mostly(undefined, fc.constantFrom("let through" as const, "refused" as const)),
+    also: weighted<NonNullable<Round["also"]>>(
+      [1, fc.constant([])],
+      [
+        2,
+        fc.array(fc.record({ key: fc.nat({ max: 2 }), how: integer(0, 15) }), { minLength: 1, maxLength: 2 }),
+      ],
+    ),
     handOver: mostly(
       undefined,
       fc.record({
@@ -360,6 +375,9 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       // Longer than a wake-up and its answer take, where nothing goes wrong.
       graceMs: calm ? integer(100, 300) : integer(20, 240),
       modes: weighted<Modes>([5, fc.constant("exclusive")], [3, fc.constantFrom("shared", "limits", "any")]),
+      groups: nodeProcess.env.SIM_GROUPS === "yes"
+        ? fc.constant(true)
+        : weighted([5, fc.constant(false)], [1, fc.constant(true)]),
       claims: mostly(false, fc.constant(true), 2),
       own: weighted<"none" | "some" | "all">([4, fc.constant("none")], [
         1,
@@ -389,7 +407,9 @@ export function schedules(weather: Weather): fc.Arbitrary<Schedule> {
       { oneOf, change },
     ): [number, fc.Arbitrary<Schedule>] => [
       100 / oneOf,
-      usual.map((schedule) => change({ ...schedule, modes: "exclusive", own: "none", claims: false })),
+      usual.map((schedule) =>
+        change({ ...schedule, modes: "exclusive", groups: false, own: "none", claims: false })
+      ),
     ]),
   );
 }
