@@ -47,6 +47,8 @@ Deno.test("hold at least: the release is answered at once, and nothing of it kee
     assertEquals(await hold.release(), true);
     assert(scene.world.now - before < 10);
     assertEquals([hold.held, hold.lost], [false, undefined]);
+    // A timer is cleared when those have run that have just been answered.
+    await undefined;
     assertEquals([a.participant.known(KEY), a.process.timers.size], [undefined, 0]);
     assert(scene.record.holders.every(isKept) && scene.record.holders.length === 1);
   });
