@@ -384,6 +384,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { changes } = members;
     const { askedMs } = this.#knowledge;
     this.#onDone();
+    // Nobody moves what nobody here wants to change.
+    this.#conflicts = 0;
+    members.leavesQueueOut = false;
     if (refusesUpgrade && changes.some(({ startedMs }) => startedMs > askedMs)) return this.#look();
     this.#dueMs = Math.min(at.monotonic + waitMs, this.#knowledge.staleMs);
     if (members.hasTries) {

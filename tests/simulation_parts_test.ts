@@ -78,7 +78,16 @@ Deno.test("parts: a store that forgets is as it was, and its versions rise all t
     const { version } = store.get("job");
     const changes = [{ key: "job", version, value }];
     return store.commit(
-      { process, madeMs: 0, sentMs: 0, errorMs: 0, queueSeenMs: 0, changes, answer: "due", applied: 0 },
+      {
+        process,
+        madeMs: 0,
+        sentMs: 0,
+        errorMs: 0,
+        queueSeenMs: new Map(),
+        changes,
+        answer: "due",
+        applied: 0,
+      },
       undefined,
     );
   };
@@ -101,7 +110,16 @@ Deno.test("parts: a commit changes the lock's record and its queue's or neither,
   const process = new SimProcess(world, { name: "a" });
   const commit = (...changes: Change[]) =>
     store.commit(
-      { process, madeMs: 0, sentMs: 0, errorMs: 0, queueSeenMs: 0, changes, answer: "due", applied: 0 },
+      {
+        process,
+        madeMs: 0,
+        sentMs: 0,
+        errorMs: 0,
+        queueSeenMs: new Map(),
+        changes,
+        answer: "due",
+        applied: 0,
+      },
       undefined,
     );
   const entry = '{"participant":"a","token":"a/2","mode":"exclusive","limit":1,"since":1}';

@@ -177,8 +177,10 @@ function passOn(scene: Scene, ours: Ours, wanting: readonly Claim[]): Plan | und
   const [first] = wanting;
   const { record: { queue }, members, evidence } = scene;
   if (queue === undefined || !ours.left || ours.kept.length > 0 || !members.keepsTurn) return undefined;
-  // Who has a place of its own in the queue is served in its place.
-  const isPlain = wanting.every(({ entry, goesFirst }) => entry === undefined && !goesFirst);
+  // Who has a place of its own in the queue is served in its place; and readers who come later never pass a writer.
+  const isPlain = wanting.every(({ entry, goesFirst, mode }) =>
+    entry === undefined && !goesFirst && mode === "exclusive"
+  );
   if (first === undefined || !first.mayWait || !isPlain) return undefined;
   const grants = [grantOf(first)];
   const notices = noticesOf(scene, { grants, evicted: [] });

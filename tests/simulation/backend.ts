@@ -48,8 +48,8 @@ export class SimBackend implements LockBackend {
   /** Its watches that are open. */
   watches = 0;
 
-  /** When the store was as the last answer has shown its queues. */
-  #queueSeenMs = -Infinity;
+  /** When the store was as the last answer has shown each queue, by lock. */
+  readonly #queueSeenMs = new Map<string, number>();
 
   constructor(parts: BackendParts) {
     this.parts = parts;
@@ -71,7 +71,7 @@ export class SimBackend implements LockBackend {
   read(keys: readonly string[]): Promise<readonly Entry[]> {
     const { store } = this.parts;
     return this.#ask(() => keys.map((key) => store.get(key)), {
-      shows: (entries) => entries.some(isOfQueue),
+      shows: (entries) => entries,
     });
   }
 
@@ -81,7 +81,7 @@ export class SimBackend implements LockBackend {
       process,
       madeMs: process.world.now,
       sentMs: process.now,
-      queueSeenMs: this.#queueSeenMs,
+      queueSeenMs: new Map(this.#queueSeenMs),
       changes,
       concerns,
       errorMs: this.errorMs ?? this.skewMs / 2,
@@ -103,7 +103,7 @@ export class SimBackend implements LockBackend {
     };
     return this.#ask<CommitResult>(
       apply,
-      { request, wrote, shows: (result) => (result.ok ? changes : result.entries ?? []).some(isOfQueue) },
+      { request, wrote, shows: (result) => result.ok ? changes : result.entries ?? [] },
     );
   }
 
@@ -262,8 +262,8 @@ export class SimBackend implements LockBackend {
     { request, wrote = false, shows }: {
       readonly request?: Request;
       readonly wrote?: boolean;
-      /** Whether the answer shows the queue. */
-      readonly shows?: (answer: Answer) => boolean;
+      /** Which records the answer shows. */
+      readonly shows?: (answer: Answer) => readonly { readonly key: string }[];
     } = {},
   ): Promise<Answer> {
     const { store, network, process, time, distance, onWrongClock } = this.parts;
@@ -275,7 +275,9 @@ export class SimBackend implements LockBackend {
       () => ({ answer: apply(), storeMs: store.clockMs, atMs: network.world.now }),
       {
         heard: ({ answer, storeMs, atMs }) => {
-          if (shows?.(answer)) this.#queueSeenMs = atMs;
+          for (const shown of shows?.(answer) ?? []) {
+            if (isOfQueue(shown)) this.#queueSeenMs.set(lockKeyOf(shown.key), atMs);
+          }
           if (request !== undefined) {
             const result = answer as CommitResult;
             request.answer = result.ok ? "came" : result.mayBeEcho ? "lost" : "refused";

@@ -1021,9 +1021,10 @@ export class Invariants {
       request.madeMs - turn!.sinceMs <= 1.02 * localTurnMs(this.#schedule.graceMs) + 5;
     if (isItsTurn) return this.mark("passed on within a turn");
     let waiting = false;
+    const seenMs = request.queueSeenMs.get(this.#keyOf(lock)) ?? -Infinity;
     for (const entry of ahead) {
       // A commit that leaves the queue out, as it has moved again and again, cannot know who has just come.
-      if (!wrote.queue && lock.joined.get(entry.participant)!.atMs > request.queueSeenMs) continue;
+      if (!wrote.queue && lock.joined.get(entry.participant)!.atMs > seenMs) continue;
       const { process, participant } = this.#ofEntry(entry.participant);
       const isItsOwn = (ask: Ask) => (entryOf(ask.id) ?? participant.id) === entry.participant;
       if (!process.alive) {

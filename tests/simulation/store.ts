@@ -21,8 +21,8 @@ export interface Request {
   /** When its process began the turn in which it was made: what it says of the time may be as old as that. */
   readonly madeMs: number;
   readonly sentMs: number;
-  /** When the store was as its process knew the queue. */
-  readonly queueSeenMs: number;
+  /** When the store was as its process knew the queue, by lock. */
+  readonly queueSeenMs: ReadonlyMap<string, number>;
   readonly changes: readonly Change[];
   /** The names of the watchers that it concerns; none if that is everybody. */
   readonly concerns?: readonly string[];
