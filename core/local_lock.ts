@@ -30,6 +30,8 @@ const BUSY_MS = 5000;
 const QUEUE_MOVES = 2;
 /** Of how many that write at once the writes are spread, in times that one of them takes. */
 const MOST_RIVALS = 64;
+/** For how long one that was refused waits at most: it may be far from the store, and the lock free meanwhile. */
+const PARTING_MS = 2000;
 
 /** What a lock needs of the process that it is in. */
 export interface LockingParticipant extends NamingParticipant, AskingParticipant {
@@ -372,7 +374,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const isNamed = (holder: Holder) => this.#members.intentOf(holder) !== "foreign";
     if (this.#knowledge.lastSeen.holders.some(isNamed)) return;
     const tookMs = answeredMs - at.monotonic;
-    const pauseMs = Math.random() * tookMs * Math.min(2 ** this.#conflicts, MOST_RIVALS);
+    const longestMs = Math.min(tookMs * Math.min(2 ** this.#conflicts, MOST_RIVALS), PARTING_MS);
+    const pauseMs = Math.random() * longestMs;
     if (pauseMs < 1) return;
     this.#knowledge.drop();
     outage.retryMs = answeredMs + pauseMs;
