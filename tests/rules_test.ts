@@ -49,7 +49,7 @@ table("several locks, all or nothing", [
   ["it waits behind a holder as everybody does",               "b:1000",                "a turn=300, holds back", "", "b:1000 | new: a~300"],
   ["and behind others in the queue",                           "b:1000 | c",            "a turn=300, holds back", "", "= | c a~300"],
   ["nobody is evicted for it before the others are free",      "b:1000 | a~300",        "a turn=300 steal=500, holds back", "now=700", "wait 400"],
-  ["who frees it offers it to nobody before its turn",         "b:1000 | a~300 c",      "idle b",      "now=7",       "- | =; free 7"],
+  ["who frees it offers it to nobody before its turn, on the queue as it is", "b:1000 | a~300 c", "idle b",  "now=7",       "- | a~300 c; free 7"],
   ["nor to itself, for it has to take all",                    "b:1000 | c a~300",      "idle b",      "now=7",       "C@c:82^7 | a~300"],
   ["nobody passes it after a grace",                           "- | a~300 b; free 0",   "b",           "now=200",     "wait 200"],
   ["but when its turn is over without a sign of life",         "- | a~300 b; free 0",   "b",           "now=400",     "*b:1400^400 | none"],

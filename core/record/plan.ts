@@ -130,7 +130,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   const before = writesLock ? queue.stored : queue.entries;
   const written = isLeftOut && writesLock
     ? undefined
-    : queueWrite(snapshot, { entries, before, id, writesLock });
+    : queueWrite(snapshot, { entries, before, id, writesLock, rests: frees && holders.length === 0 });
   // Nobody waits for what passes from one of ours to another, unless somebody is queued.
   const staysHere = lock !== null && named === undefined && record.queue === undefined &&
     isOursAlone(record.holders, isOurs) && isAlone;

@@ -226,16 +226,18 @@ export function withJoined(
 /** What is written of the queue, if `entries` are in it from now on. An empty one goes, at the latest with its name. */
 export function queueWrite(
   { queue: seen }: Snapshot,
-  { entries, before, id, writesLock }: {
+  { entries, before, id, writesLock, rests }: {
     readonly entries: readonly QueueEntry[];
     /** Who is in it until then. */
     readonly before: readonly QueueEntry[];
     readonly id: string | undefined;
     readonly writesLock: boolean;
+    /** Whether the lock is left to those that are queued: if they are others by now, the write is to be refused. */
+    readonly rests: boolean;
   },
 ): QueueRecord | null | undefined {
   const isThere = seen !== undefined && seen.version !== null;
-  if (entries.length > 0) return entries === before ? undefined : { v: 1, id: id!, entries };
+  if (entries.length > 0) return entries === before && !rests ? undefined : { v: 1, id: id!, entries };
   // What is not there, or what the store itself cannot read, nobody clears away.
   if (!isThere) return undefined;
   // Whoever joins writes the queue alone. So that it is not overlooked, an empty queue goes with its name, and only then.
