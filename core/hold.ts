@@ -533,7 +533,8 @@ export class Departure {
     const isRest = ({ token }: { readonly token: string }) => token === restToken;
     if (record.holders.some(isRest) || record.notices?.some(isRest)) return this.onReleased();
     const reason = lossOf(record, hold.token);
-    if (this.isUnknown && reason === "expired") {
+    // Nobody has been given the claim yet, so nobody has taken it up: what is not there was not handed over.
+    if (this.isUnknown && reason === "expired" && this.#claim === undefined) {
       // The answer to our release was lost, and our token is gone. While the lease runs an eviction would have left a
       // notice, so it was the release. Afterwards the notice may have been collected, and before if too many others were
       // evicted: the outcome is unknown.

@@ -367,9 +367,11 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
    * as long as a few answers take, each for another time, and looks again. Nobody who holds the lock waits for it.
    */
   #partFromRivals(at: Moment): void {
-    const { holds, departures } = this.#members;
+    const { holds, departures, requests, queuedIn } = this.#members;
     const { answeredMs, outage } = this.#conversation;
     if (this.#conflicts < 2 || holds.length + departures.length > 0) return;
+    // Another entry of ours is queued: it may be offered the lock at any time.
+    if (queuedIn !== undefined && requests.size > 0) return;
     // What is offered here is taken or passed on before it lapses, for others wait behind it.
     const isNamed = (holder: Holder) => this.#members.intentOf(holder) !== "foreign";
     if (this.#knowledge.lastSeen.holders.some(isNamed)) return;

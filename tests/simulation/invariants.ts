@@ -588,7 +588,8 @@ export class Invariants {
       return;
     }
     if (lock.evictions.has(idOf(holder))) return this.mark("a claim was evicted");
-    if (!this.#asked("exclusive")) return;
+    // A process that has slept may not know the time: it then says of a claim that it ends sooner, which costs nobody else.
+    if (!this.#asked("exclusive") || this.#weather !== "calm") return;
     const leftMs = claim.untilMs - this.#world.now;
     this.check(
       leftMs <= 0,
@@ -962,7 +963,9 @@ export class Invariants {
     // One that waits here, and wants a holder of that age evicted, may have been granted by the same commit.
     // Handed over, it reaches its age elsewhere.
     const isHandedOver = after.lock.holders.some((next) => isInTransit(next) && next.fence === holder.fence);
-    const isStolen = after.lock.notices?.some(({ token }) => token === keptTokenOf(holder)) === true;
+    const isStolen =
+      after.lock.notices?.some((notice) => notice.token === keptTokenOf(holder) || isInTransit(notice)) ===
+        true;
     this.check(
       isThere || isHandedOver || isStolen,
       1,
