@@ -113,13 +113,13 @@ export class Hold {
 
   constructor(
     lock: HeldLock,
-    { request, token, fence, lease, granted, turnSince = granted }: {
+    { request, token, fence, lease, granted, turnSince = lease.from }: {
       readonly request: GrantedRequest;
       readonly token: string;
       readonly fence: string;
       readonly lease: Lease;
       readonly granted: Moment;
-      /** Default: since it was granted. */
+      /** Default: since its lease counts. */
       readonly turnSince?: Moment | undefined;
     },
   ) {

@@ -107,6 +107,8 @@ interface Lock {
   readonly removals: Map<string, SimProcess>;
   /** What became of holds that were taken away openly. */
   readonly evictions: Map<string, "stolen" | "forced">;
+  /** Whether somebody has been passed who had let its turn pass. */
+  isOvertaken: boolean;
   /** Grants that nobody in the record owes an end to, and that may still be believed in. */
   believed: Grant[];
   /** Who has held it since when without a break. */
@@ -707,7 +709,7 @@ export class Invariants {
       const isOwn = entryOf(ask.id) !== undefined;
       if (isOwn) this.mark("granted in an entry of its own");
       const isBefore = (earlier: Ask) => (entryOf(earlier.id) !== undefined) === isOwn && !ask.goesFirst;
-      const isOrdered = !isOwn || this.#weather === "calm";
+      const isOrdered = !isOwn || (this.#weather === "calm" && !lock.isOvertaken);
       this.check(
         !isOrdered || waiting.slice(0, place).filter(isBefore).every(isOver),
         5,
@@ -1043,6 +1045,7 @@ export class Invariants {
     }
     if (!waiting) return;
     this.mark("a live waiter overtaken after its grace");
+    lock.isOvertaken = true;
     if (!this.#asked("order")) return;
     const isExclusive = (this.#schedule.modes ?? "exclusive") === "exclusive";
     // What was kept is over for each of them by its own clock.
@@ -1171,6 +1174,7 @@ export class Invariants {
         grantedTokens: new Set(),
         removals: new Map(),
         evictions: new Map(),
+        isOvertaken: false,
         believed: [],
         turn: undefined,
         namedMs: 0,
