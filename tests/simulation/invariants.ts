@@ -590,11 +590,11 @@ export class Invariants {
       return;
     }
     if (lock.evictions.has(idOf(holder))) return this.mark("a claim was evicted");
-    // A process that has slept may not know the time: it then says of a claim that it ends sooner, which costs nobody else.
-    if (!this.#asked("exclusive") || this.#weather !== "calm") return;
+    if (!this.#asked("exclusive")) return;
     const leftMs = claim.untilMs - this.#world.now;
+    // A process that has slept may not know the time: it then says of a claim that it ends sooner, which costs nobody else.
     this.check(
-      leftMs <= 0,
+      leftMs <= 0 || this.#weather !== "calm",
       1,
       `${process.name} took a lock that was in transit for ${leftMs.toFixed(0)} ms more`,
     );
