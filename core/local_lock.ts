@@ -536,14 +536,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
 
   onNews(): void {
     if (this.#conversation.question !== undefined) return;
-    const { length } = this.#members.holds;
     this.hearNews();
-    // Who has just been handed the lock begins before the rest is thought of.
-    if (this.#members.holds.length > length) this.clock.after(0, this.#goOnLater);
-    else this.run();
+    this.run();
   }
-
-  readonly #goOnLater = (): void => this.run();
 
   onWatchFailure(error: unknown, isIdle: boolean): void {
     const now = this.clock.monotonicMs();
