@@ -2,6 +2,7 @@ import { strict as assert } from "node:assert";
 import { memoryBackend } from "../backends/memory.ts";
 import { proofsOf } from "../core/guard.ts";
 import { holdOf } from "../core/lock.ts";
+import type { LockRecord } from "../core/record/record.ts";
 import { forceRelease, Lock, LockLostError, peek } from "../mod.ts";
 import { loseAnswer, loseRequest } from "./probe.ts";
 import { type Cases, lossOf, outcomeOf } from "./stage.ts";
@@ -180,7 +181,7 @@ export const claimCases: Cases = {
     }
     assert.equal(await stage.tryAcquire(b), null);
     await held.extend(stage.ms(5000));
-    assert.equal((await stage.record())?.holders[0].leaseMs, stage.ms(5000));
+    assertExtended(await stage.record(), stage.ms(5000));
     assert.equal(await held.release(), true);
     assert.equal(await stage.record(), null);
   },
@@ -201,7 +202,7 @@ export const claimCases: Cases = {
     await Promise.all([held.extend(stage.ms(5000)), held.extend()]);
     assert.deepEqual([a.commits, a.reads], [2, 0]);
     for (const id of [x, y]) {
-      assert.equal((await stage.record(id))?.holders[0].leaseMs, stage.ms(5000));
+      assertExtended(await stage.record(id), stage.ms(5000));
       assert.equal(await stage.tryAcquire(b, {}, id), null);
     }
     assert.equal(await held.release(), true);
@@ -219,3 +220,9 @@ export const claimCases: Cases = {
     assert.ok(["late,lost", "lost"].includes(told.join()), told.join());
   },
 };
+
+/** A lease counts from the call, so that the record says a little less. */
+function assertExtended(record: LockRecord | null, leaseMs: number): void {
+  const left = record?.holders[0].leaseMs ?? 0;
+  assert.ok(left <= leaseMs && left > leaseMs / 2, `a lease of ${left} ms`);
+}
