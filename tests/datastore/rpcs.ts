@@ -64,7 +64,7 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
   },
 
   "a waiter that has seen the record takes a lapsed lease over in one call": async (scene) => {
-    const value = deadRecord({ leaseMs: 400, endsMs: Date.now() + 400 });
+    const value = deadRecord({ leaseMs: 1500, endsMs: Date.now() + 1500 });
     await scene.backend().commit([{ key: scene.id, version: null, value }]);
     await scene.calls();
     const held = await Lock.acquire(scene.id, { backend: scene.backend() });

@@ -334,14 +334,15 @@ const TABLE: Record<FamilyName, Family> = {
   /** The first in the queue leaves it in the moment in which the lock is offered to it. */
   crossings: {
     weathers: ["calm", "rough"],
-    oneOf: 50,
+    oneOf: 30,
     shownBy: "cancelled while it was offered the lock",
     change: (schedule) => ({
       ...staged(schedule, 0, [
         [{ holdMs: 200 }],
-        [{ pauseMs: 50, abortAfterMs: 152 + some(schedule, 0) }],
+        [{ pauseMs: 50, abortAfterMs: 170 + some(schedule, 0) % 20 }],
         [{ pauseMs: 100 }],
       ]),
+      modes: undefined,
       prompt: true,
     }),
   },
