@@ -120,6 +120,8 @@ for (const [make, connect] of Object.entries(CLIENTS)) {
     const held = await acquire(a.backend);
     const waiting = acquire(b.backend);
     await untilQueued(b.backend, 1);
+    // Only who has been shown something can notice what it was not told.
+    for await (const _ of b.backend.watch("job", { signal: new AbortController().signal })) break;
     const before = await subscribers(world);
     world.deafen();
     assert(await held.release());
