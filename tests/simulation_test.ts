@@ -9,9 +9,13 @@ import { crowds, schedules, type Weather } from "./simulation/schedule.ts";
 
 const RUNS: Record<Weather, number> = { calm: 800, rough: 3000, wild: 1500 };
 
+/** In CI the schedules are always the same: it judges the change, and not the day. Elsewhere each run draws new ones. */
+const isCI = process.env.CI === "true";
+const SEED = 20261126;
+
 for (const weather of ["calm", "rough", "wild"] as const) {
   Deno.test(`simulation: ${weather} weather`, async () => {
-    const seed = Number(process.env.SIM_SEED ?? Math.floor(Math.random() * 2 ** 31));
+    const seed = Number(process.env.SIM_SEED ?? (isCI ? SEED : Math.floor(Math.random() * 2 ** 31)));
     const path = process.env.SIM_PATH;
     const numRuns = Number(process.env.SIM_RUNS ?? RUNS[weather]);
     const total: Marks = {};
@@ -58,7 +62,7 @@ Deno.test("simulation: more processes than a queue has places", async () => {
     fc.asyncProperty(crowds(), async (schedule) => {
       Object.assign(total, await run(schedule, "rough"));
     }),
-    { numRuns: 4 },
+    { numRuns: 4, seed: isCI ? SEED : undefined },
   );
   assertEquals(missing(total, "crowd"), []);
 });
