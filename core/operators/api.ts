@@ -59,14 +59,14 @@ export function locks(options: ListOptions = {}): AsyncIterableIterator<ListedLo
   const own = ownOptions(options, ["prefix", "kind", "backend"], "list locks");
   const { prefix = "" } = own;
   if (prefix !== "") assertIdentifier(prefix, "prefix");
-  const opening = storeOf(own);
-  // A list that nobody reads fails nobody.
-  opening.catch(() => {});
-  return listed(opening, prefix);
+  const { kind, backend } = own;
+  checkOptions({ kind, backend });
+  return listed(own, prefix);
 }
 
-async function* listed(opening: Promise<LockBackend>, prefix: string): AsyncIterableIterator<ListedLock> {
-  yield* list(await opening, prefix);
+/** The store is opened when the list is read: one that is not read opens none, and cannot fail. */
+async function* listed(options: StoreOptions, prefix: string): AsyncIterableIterator<ListedLock> {
+  yield* list(await storeOf(options), prefix);
 }
 
 /**
