@@ -81,7 +81,7 @@ export function observe(identifier: string, options: ObserveOptions = {}): Async
   return observed(identifier, own);
 }
 
-/** The store is opened when somebody iterates: otherwise none is, and nothing can fail. */
+/** The first read opens the store, so that an iterator that is never read cannot fail. */
 async function* observed(
   identifier: string,
   options: ObserveOptions,
@@ -95,7 +95,7 @@ async function* observed(
   const watches = new Map<string, AbortController>();
   let failure: unknown;
   let backoff = new Backoff(RETRY);
-  /** Whoever joins or leaves the queue writes its record alone: both are watched. */
+  /** A process that joins or leaves the queue writes only the record of the queue: both records are watched. */
   const watch = () => {
     for (const watched of [key, queueKeyOf(key)]) {
       if (watches.has(watched)) continue;
