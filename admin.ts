@@ -258,7 +258,11 @@ class Admin {
     const text = html`The holder of ${
       bdi(identifier)
     } with fencing token ${fencingToken} has gone meanwhile.`;
-    return this.#say(status, "Nothing to release", html`${text} Whoever holds it now was left alone.`);
+    return this.#say(
+      status,
+      "Nothing to release",
+      html`${text} Its present holder, if it has one, keeps it.`,
+    );
   }
 
   #trouble(error: unknown): Promise<Response> {

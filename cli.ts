@@ -179,7 +179,7 @@ function isProgram(): boolean {
 }
 
 if (isProgram()) {
-  // Whoever reads us may stop early, as head does.
+  // The reader of the output may stop early, as head does.
   process.stdout.on("error", () => process.exit(EXIT.done));
   process.exitCode = await main(process.argv.slice(2));
   setTimeout(() => process.exit(), LINGER_MS).unref();

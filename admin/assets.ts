@@ -169,7 +169,7 @@ export const SCRIPT = String.raw`
     }
     for (const next of [...to.childNodes]) {
       const known = next.id ? keyed.get(next.id) : undefined;
-      // Whoever is gone makes way, so that those who stay need not move: moving takes the focus away.
+      // An element that is gone is removed first, so that the others need not move: moving an element takes the focus away.
       while (at !== null && at !== known && (known !== undefined || at.id) && !kept.has(at.id)) drop();
       const match = next.id ? known : at !== null && !at.id ? at : undefined;
       if (match === undefined) from.insertBefore(next, at);
@@ -193,7 +193,7 @@ export const SCRIPT = String.raw`
     state.classList.toggle("live", isLive);
   }
 
-  // To those who cannot see it, and not more often than they can listen.
+  // A screen reader reads this aloud: the text changes at most once in 15 seconds, unless it is urgent.
   let said = "";
   let sayAt = 0;
   function say(text, isUrgent) {

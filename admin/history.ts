@@ -10,7 +10,7 @@ const MAX_WAITERS = 8;
 /** How a hold ended; `gone` where only its own process knows. */
 export type Ending = "released" | "handed-over" | "expired" | "stolen" | "forced" | "gone";
 
-/** A time in which somebody held a lock, or waited for it. */
+/** A span of time in which a process held a lock, or waited for it. */
 export interface Span {
   readonly what: "hold" | "wait";
   readonly identifier: string;
@@ -25,7 +25,7 @@ export interface Span {
 
 /** What was seen of a store in the last minutes: by looking from time to time, and by what holders here tell. */
 export class History {
-  /** When somebody looked. */
+  /** When the store was looked at. */
   readonly looked: { from: number; to: number }[] = [];
   readonly #spans = new Map<string, Span>();
 
@@ -38,7 +38,7 @@ export class History {
   see(locks: readonly ListedLock[], now: number, gapMs: number): void {
     const last = this.looked.at(-1);
     const isOn = last !== undefined && now - last.to <= gapMs;
-    // Of what has ended while nobody looked, it is only known that it was still there at the last look.
+    // Of a hold that has ended between two looks, only the last look that saw it is known.
     const goneAt = last === undefined || isOn ? now : last.to;
     if (isOn) last.to = now;
     else this.looked.push({ from: now, to: now });

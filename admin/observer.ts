@@ -19,7 +19,7 @@ export interface Loss {
   readonly fencingToken: string;
   readonly heldMs: number;
   readonly reason: LossReason;
-  /** When it was told. */
+  /** When it was published. */
   readonly at: number;
 }
 
@@ -52,10 +52,10 @@ export function rememberLosses(): void {
   });
 }
 
-/** Shows a look to somebody. */
+/** Shows a look to one viewer. */
 type Viewer = (look: Look) => void;
 
-/** Looks at a store for everybody who wants to see it, and only while somebody does. */
+/** Looks at a store for all viewers of the page, and only while there is one. */
 export class Observer {
   readonly history: History = new History();
   readonly #store: StoreOptions;
@@ -89,14 +89,14 @@ export class Observer {
     clearTimeout(this.#timer);
   }
 
-  /** Looks now for what contains `find`; whoever asks meanwhile gets the same look. Never rejects. */
+  /** Looks now for identifiers that contain `find`; calls made meanwhile share the same look. Never rejects. */
   look(find = ""): Promise<Look> {
     return this.#looking.get(find) ?? this.#begin([find]).get(find)!;
   }
 
   /**
-   * Looks again, not to be told of what was there before the call, and shows it to everybody. Calls `done` then: it
-   * never fails, since a timer, or who has just released a lock, could do nothing about it.
+   * Looks again, so that what is shown is no older than the call, and shows it to every viewer. Then calls `done`. It
+   * never fails: neither a timer nor an operator who has just released a lock could do anything about a failure.
    */
   renew(done = () => {}): void {
     Promise.all(this.#looking.values()).then(async () => {
@@ -150,7 +150,7 @@ export class Observer {
     return begun;
   }
 
-  /** Reads the listing as far as somebody wants to know it: what is looked for may be its last lock. */
+  /** Reads the listing as far as a viewer needs it: the identifier that is looked for may be the last. */
   async #look(finds: readonly string[]): Promise<Map<string, Look>> {
     const all = new Found("");
     const wanted = new Map([
@@ -177,7 +177,7 @@ export class Observer {
   }
 }
 
-/** Of the locks of a look, those that are meant, as many as a look takes in. */
+/** The locks of a look whose identifiers match, up to the number that a look shows. */
 class Found {
   readonly locks: ListedLock[] = [];
   more = false;
@@ -201,7 +201,7 @@ class Found {
   }
 }
 
-/** Says that something could not be shown; nobody has called who could be told. */
+/** Reports that something could not be shown: there is no caller to reject to. */
 function tellTrouble(error: unknown): void {
   publishBackendError("", error);
 }

@@ -79,7 +79,7 @@ export function content(look: Look): Html {
   return html`
     <div class="facts">
       <p><b>${held}</b> held</p>
-      <p><b>${waiting}</b> in line</p>
+      <p><b>${waiting}</b> queued</p>
       <p class="${over > 0 && "bad"}"><b>${over}</b> lease over</p>
       <p class="asof">as of ${moment(at)}</p>
     </div>
@@ -98,7 +98,7 @@ export function content(look: Look): Html {
     <section id="held" tabindex="-1" aria-labelledby="now">
     <h2 id="now">Held now</h2>
     ${shown.length === 0 && trouble === undefined &&
-      html`<p class="empty">Nobody holds a lock, and nobody waits for one.</p>`}
+      html`<p class="empty">No lock is held or waited for.</p>`}
     <ul class="locks">
     ${shown.map((lock) => item(lock))}
     </ul>
@@ -126,13 +126,13 @@ export function question(frame: Frame, lock: ListedLock, holder: ListedHolder, t
           <p><b>${bdi(holder.label ?? "A holder without label")}</b> has held it for ${lasting(
             holder.heldForMs,
           )}. ${leaseIn(holder)}</p>
-          <p>The holder is told, but its code runs on until it heeds that; only its guarded writes are refused from now on. ${first ===
+          <p>The holder is notified, but its code runs until it checks its signal. Only its guarded writes are rejected from now on. ${first ===
               undefined
-            ? "Nobody is in line."
-            : html`In line: ${waiters.length}; the first is ${bdi(first.label ?? "without label")}.`}</p>
+            ? "No process is queued."
+            : html`Queued: ${waiters.length}; the first is ${bdi(first.label ?? "without label")}.`}</p>
           <p
             class="small">Only the hold with fencing token <code>${holder
-              .fencingToken}</code> is meant, nobody who comes after it.</p>
+              .fencingToken}</code> is released, not a later one.</p>
           <input type="hidden" name="token" value="${token}">
           <p
             class="buttons"><a class="button cancel" href="?">Keep it</a><button class="danger">Force release</button></p>
@@ -172,7 +172,7 @@ function item(lock: ListedLock): Html {
     ${holders.map((holder) => held(identifier, holder))}
     ${unreadable !== undefined && html`<p class="bad"><b>unreadable:</b> ${unreadable}</p>`}
     ${holders.length === 0 && unreadable === undefined &&
-      html`<p class="free">Free: the first in line has its chance now.</p>`}
+      html`<p class="free">Free: the first in the queue may take it now.</p>`}
     ${waiters.length > 0 &&
       html`<div class="line"><p>In line</p><ol>${
         some.map((waiter) => {
@@ -282,7 +282,7 @@ ${
 <p class="note">How a hold ended is known here of this process's own; of others, “gone” may be either.</p>`;
 }
 
-/** What an operator wants to see first: what is broken or over, then a line, then who has held for long. */
+/** The order in which an operator needs locks: broken or expired ones, then those with a queue, then the longest held. */
 function urgency({ holders, waiters, unreadable }: ListedLock): number {
   const over = unreadable !== undefined || holders.some(({ leaseLeftMs }) => leaseLeftMs <= 0);
   const heldForMs = holders.reduce((most, { heldForMs }) => Math.max(most, heldForMs), 0);

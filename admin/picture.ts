@@ -1,7 +1,7 @@
 import { type History, type Span, WINDOW_MS } from "./history.ts";
 import { type Html, html, lasting, short } from "./html.ts";
 
-/** How many locks are drawn, and how many of those who wait for one. */
+/** How many locks are drawn, and how many waiters of each. */
 const MAX_ROWS = 12;
 const MAX_LANES = 3;
 
@@ -18,7 +18,7 @@ const ENDINGS = {
   "handed-over": "handed over",
 };
 
-/** How an ending is told. */
+/** The words for each kind of ending. */
 export function ending(how: Span["how"]): string {
   return how === undefined ? "still on" : how === "gone" ? "gone" : ENDINGS[how];
 }
@@ -61,7 +61,7 @@ export function picture(history: History, now: number, isWanted: (identifier: st
       html`
         <rect class="unseen" x="${x(from)}" y="${TOP - 6}" width="${width(from, to)}" height="${height - TOP +
           6}">
-          <title>Nobody looked</title>
+          <title>Not observed</title>
         </rect>
       `
     )}
@@ -129,22 +129,22 @@ ${
       <figcaption>
     <span class="key"><svg width="22" height="12" aria-hidden="true"><rect class="hold on" width="22" height="12" rx="3" /></svg>held</span>
     <span class="key"><svg width="22" height="12" aria-hidden="true"><rect class="hold" width="22" height="12" rx="3" /></svg>was held</span>
-    <span class="key"><svg width="22" height="12" aria-hidden="true"><line class="wait" x1="0" x2="22" y1="6" y2="6" /></svg>in line</span>
+    <span class="key"><svg width="22" height="12" aria-hidden="true"><line class="wait" x1="0" x2="22" y1="6" y2="6" /></svg>queued</span>
     <span class="key"><svg width="16" height="16" aria-hidden="true"><svg class="lost" x="8" y="8"><circle r="7" /><path
     d="M-3 -3L3 3M-3 3L3 -3" /></svg></svg>lost</span>
-    <span class="key"><svg width="22" height="12" aria-hidden="true"><rect class="unseen" width="22" height="12" /></svg>nobody looked</span>
+    <span class="key"><svg width="22" height="12" aria-hidden="true"><rect class="unseen" width="22" height="12" /></svg>not observed</span>
     ${rows.size > drawn.length && html`<span>and ${rows.size - drawn.length} more locks, not drawn</span>`}
       </figcaption>
     </figure>
   `;
 }
 
-/** How much happens in a row: what was lost first, then who waits, then the number of holds. */
+/** How much happens in a row: losses first, then waiters, then the number of holds. */
 function weight(spans: readonly Span[]): number {
   return spans.reduce((sum, { what, how }) => sum + (isLoss(how) ? 100 : what === "wait" ? 10 : 1), 0);
 }
 
-/** Those who wait, each on a lane that is its own for that time, as far as there is room. */
+/** The waiters, each on its own lane for as long as it waits, as far as there is room. */
 function lanes(waits: readonly Span[], now: number): { span: Span; lane: number }[] {
   const free = new Array<number>(MAX_LANES).fill(-Infinity);
   return waits.flatMap((span) => {
@@ -155,7 +155,7 @@ function lanes(waits: readonly Span[], now: number): { span: Span; lane: number 
   });
 }
 
-/** The times in which nobody looked. */
+/** The times in which the store was not observed. */
 function unseen(looked: History["looked"], start: number, now: number): [from: number, to: number][] {
   const edges = [start, ...looked.flatMap(({ from, to }) => [from, to]), now];
   return edges.flatMap((from, i) =>

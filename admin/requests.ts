@@ -62,7 +62,7 @@ function cookieName(request: Request): string {
   return isSecure(request) ? `__Host-${COOKIE}` : COOKIE;
 }
 
-/** Whether the browser came by https: to us, or to the proxy before us. Whoever forges that harms only itself. */
+/** Whether the browser came by https: to us, or to the proxy before us. A client that forges the header harms only itself. */
 function isSecure({ url, headers }: Request): boolean {
   const [forwarded = ""] = headers.get("x-forwarded-proto")?.split(",") ?? [];
   return new URL(url).protocol === "https:" || forwarded.trim() === "https";

@@ -81,7 +81,7 @@ sent to holdfast, and HOLDFAST_FENCING_TOKEN in its environment.
   --permits <n>        how much of that limit it takes                (default: 1)
   --steal-after <time> evict a holder that has held it for this long  (default: never)
   --lease <time>       how long it stays taken if this machine dies   (default: 30s; renewed while held)
-  --label <text>       who we are, for those who wait                 (default: user@host:pid)
+  --label <text>       the name that other processes see for this one (default: user@host:pid)
   --kill-after <time>  when the lock is lost: from SIGTERM to SIGKILL (default: 5s)
   -v, --verbose        say what we wait for, also where standard error is no terminal
   -q, --quiet          do not even say that the lock was taken

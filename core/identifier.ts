@@ -45,9 +45,10 @@ export async function keyOf(identifier: string): Promise<string> {
   if (plain !== undefined) return plain;
   const key = longKeyOf(identifier);
   // A pool of threads makes the hashes, in any order; the callers are answered in the order of their calls.
-  const inOrder = hashed.then(() => key);
-  hashed = inOrder.catch(() => {});
-  return await inOrder;
+  const before = hashed;
+  hashed = key.then(() => before, () => before);
+  await before;
+  return await key;
 }
 
 /** The key of a long identifier: itself, or as much of it as fits, and a hash that makes it longer than any other. */

@@ -97,7 +97,7 @@ const CASES: Record<string, (scene: Scene) => Promise<void>> = {
     const page = await scene.open();
     await live(page);
     assertEquals(await page.title(), "Locks");
-    await page.getByText("Nobody holds a lock, and nobody waits for one.").waitFor();
+    await page.getByText("No lock is held or waited for.").waitFor();
     const held = await scene.acquire("invoice:17", "worker 3");
     const row = rowOf(page, "invoice:17");
     await row.getByText("worker 3").waitFor();
@@ -112,7 +112,7 @@ const CASES: Record<string, (scene: Scene) => Promise<void>> = {
     await next.release();
     await row.waitFor({ state: "detached" });
     // Those who do not see it have been told, too.
-    assert((await page.getByRole("status").last().innerText()).includes("in line"));
+    assert((await page.getByRole("status").last().innerText()).includes("queued"));
   },
 
   "a label that is a script is text": async (scene) => {
@@ -144,7 +144,7 @@ const CASES: Record<string, (scene: Scene) => Promise<void>> = {
     assertEquals(page.url(), scene.url, "without leaving the page");
     await page.locator(".ended li").getByText("lost: forced").waitFor();
     await dialog.getByRole("link", { name: "Back to the locks" }).click();
-    await page.getByText("Nobody holds a lock").waitFor();
+    await page.getByText("No lock is held").waitFor();
   },
 
   "forces a release by keyboard; the focus stays while the page changes": async (scene) => {

@@ -394,7 +394,7 @@ Deno.test("admin: a form that is too large is refused, unread or when that much 
 Deno.test("admin: a store that holds records of any shape ends neither the page nor the process", async () => {
   const { store, get, acquire } = page({ refreshMs: 100 });
   const shown = frames(await get("?view=events&find=x"));
-  assertStringIncludes((await shown.next()).value!, "Nobody holds a lock");
+  assertStringIncludes((await shown.next()).value!, "No lock is held");
   const holder = {
     token: "t",
     mode: "exclusive",
@@ -470,7 +470,7 @@ Deno.test("admin: a stream shows what is new, and ends with its browser", async 
   const response = await get("?view=events");
   assertEquals(response.headers.get("content-type"), "text/event-stream; charset=utf-8");
   const shown = frames(response);
-  assertStringIncludes((await shown.next()).value!, "Nobody holds a lock");
+  assertStringIncludes((await shown.next()).value!, "No lock is held");
   const held = await acquire("import", "worker 3");
   let frame = "";
   while (!frame.includes("worker 3")) frame = (await shown.next()).value!;
@@ -491,11 +491,11 @@ Deno.test("admin: a store that fails is told, and shown again when it is back", 
       },
     });
   const shown = frames(await admin(new Request(`${URL_}?view=events`)));
-  assertStringIncludes((await shown.next()).value!, "Nobody holds a lock");
+  assertStringIncludes((await shown.next()).value!, "No lock is held");
   fail();
   let frame = "";
   while (!frame.includes("the store &lt;is&gt; out")) frame = (await shown.next()).value!;
-  assertFalse(frame.includes("Nobody holds a lock"), "that is not known");
+  assertFalse(frame.includes("No lock is held"), "that is not known");
   for (const path of ["", query("import", "1")]) {
     const response = await admin(new Request(URL_ + path));
     assertEquals(response.status, 503);

@@ -316,9 +316,6 @@ const DROPPED: Record<string, string> = {
   "admin/observer.ts: listing.return?.().catch(() => {})":
     "the listing is given up because the store is silent",
   "cli/run.ts: this.#say().catch(() => {})": "a line about waiting, which is said again",
-  "core/identifier.ts: inOrder.catch(() => {})": "the caller gets it; here only the order counts",
-  "core/operators/api.ts: opening.catch(() => {})": "the caller gets it when it iterates",
-  "core/operators/observe.ts: opening.catch(() => {})": "the caller gets it when it iterates",
   "http/answers.ts: answer.body.cancel().catch(() => {})": "a body that nobody reads any more",
   "testing/failure_cases.ts: waiting.then(() => granted = true).catch(() => {})":
     "the case looks at what became of it",

@@ -26,7 +26,7 @@ export interface ListOptions extends StoreOptions {
 export interface ForceOptions extends StoreOptions {
   /**
    * Evict only the hold with this fencing token, so that what was decided about one holder, by a listing, does
-   * not hit the next one. Default: whoever holds it.
+   * not hit the next one. Default: the present holder, or all of them.
    */
   fencingToken?: string;
 }
@@ -59,24 +59,24 @@ export function locks(options: ListOptions = {}): AsyncIterableIterator<ListedLo
   const own = ownOptions(options, ["prefix", "kind", "backend"], "list locks");
   const { prefix = "" } = own;
   if (prefix !== "") assertIdentifier(prefix, "prefix");
-  const opening = storeOf(own);
-  // A list that nobody reads fails nobody.
-  opening.catch(() => {});
-  return listed(opening, prefix);
+  const { kind, backend } = own;
+  checkOptions({ kind, backend });
+  return listed(own, prefix);
 }
 
-async function* listed(opening: Promise<LockBackend>, prefix: string): AsyncIterableIterator<ListedLock> {
-  yield* list(await opening, prefix);
+/** The first read of the list opens the store, so that a list that is never read cannot fail. */
+async function* listed(options: StoreOptions, prefix: string): AsyncIterableIterator<ListedLock> {
+  yield* list(await storeOf(options), prefix);
 }
 
 /**
- * Takes the lock of `identifier` away from whoever holds it, and tells the holder: its `signal` aborts with the
- * reason `forced`. Resolves to `true` if somebody held it and now does no more, to `false` if there was nobody,
- * or not the hold of `fencingToken`.
+ * Takes the lock of `identifier` away from its holder and notifies it: the holder's `signal` aborts with the reason
+ * `forced`. Resolves to `true` if a hold was evicted, to `false` if the lock was free, or not held under
+ * `fencingToken`.
  *
- * The holder's code runs on until it heeds its `signal`. It is told at once if it is in this process, or has
- * held the lock for a second, has looked at `signal` or `held`, and the store pushes; else at its next renewal.
- * Its `commitIfHeld` is refused from now on.
+ * The holder's code runs until it checks its `signal`. The holder is notified at once if it is in this process, or
+ * if it has held the lock for a second, has read `signal` or `held`, and the store pushes; otherwise at its next
+ * renewal. Its `commitIfHeld` is rejected from now on.
  *
  * Throws TypeError for bad input, and rejects with LockBackendError if the store fails.
  *

@@ -8,7 +8,7 @@ import { evict, lossOf } from "../record/eviction.ts";
 import type { Holder } from "../record/record.ts";
 import { OPERATOR_TIMEOUT_MS } from "./listing.ts";
 
-/** Evicts whoever holds the lock; with a `fencingToken`, only that hold. Resolves to whether there was one. */
+/** Evicts the holders of the lock; with a `fencingToken`, only that hold. Resolves to whether there was one. */
 export async function evictHolders(
   identifier: string,
   fencingToken: string | undefined,
@@ -17,7 +17,7 @@ export async function evictHolders(
   const participant = participantOf(backend);
   const { store } = participant;
   const key = await keyOf(identifier);
-  // Only those that are there at the first look: whoever comes after them has nothing to do with it.
+  // Only the holds that are there at the first look: later holders are left alone.
   let targets: readonly Holder[] | undefined;
   let wasDone = false;
   try {

@@ -1,7 +1,6 @@
 /** One lock, looked at from outside: once, or whenever it changes. */
 
 import { onAbort } from "../abort.ts";
-import type { LockBackend } from "../backend.ts";
 import { pause } from "../clock.ts";
 import { backendError, LockBackendError } from "../errors.ts";
 import { publishBackendError } from "../events.ts";
@@ -77,19 +76,18 @@ export async function peek(identifier: string, options: StoreOptions = {}): Prom
 export function observe(identifier: string, options: ObserveOptions = {}): AsyncIterableIterator<ListedLock> {
   assertIdentifier(identifier);
   const own = ownOptions(options, ["signal", "kind", "backend"], "observe a lock");
-  checkOptions({ signal: own.signal });
-  const opening = storeOf(own);
-  // What nobody iterates over fails nobody.
-  opening.catch(() => {});
-  return observed(identifier, opening, own.signal);
+  const { signal, kind, backend } = own;
+  checkOptions({ signal, kind, backend });
+  return observed(identifier, own);
 }
 
+/** The first read opens the store, so that an iterator that is never read cannot fail. */
 async function* observed(
   identifier: string,
-  opening: Promise<LockBackend>,
-  signal: AbortSignal | undefined,
+  options: ObserveOptions,
 ): AsyncIterableIterator<ListedLock> {
-  const backend = await opening;
+  const { signal } = options;
+  const backend = await storeOf(options);
   const key = await keyOf(identifier);
   const { clock } = participantOf(backend);
   const bell = new Notify();
@@ -97,7 +95,7 @@ async function* observed(
   const watches = new Map<string, AbortController>();
   let failure: unknown;
   let backoff = new Backoff(RETRY);
-  /** Whoever joins or leaves the queue writes its record alone: both are watched. */
+  /** A process that joins or leaves the queue writes only the record of the queue: both records are watched. */
   const watch = () => {
     for (const watched of [key, queueKeyOf(key)]) {
       if (watches.has(watched)) continue;
