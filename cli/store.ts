@@ -17,6 +17,11 @@ import { UsageError } from "./usage.ts";
 /** How long a process that leaves waits for what it left in the store to be cleared away. */
 const LEAVE_MS = 5000;
 
+/** What can be named. */
+const KINDS =
+  "kv:<path> of a file, https://<host>, redis://<host>, rediss://<host>, postgres://<host>/<database>, " +
+  "datastore:<project>";
+
 /** After how long a Redis that went away is tried again. */
 const RECONNECT_BACKOFF = { leastMs: 50, mostMs: 2000 };
 
@@ -64,8 +69,8 @@ export function opener(spec: string, insecure: boolean): () => Promise<Opened> {
   if (URL.canParse(spec) && new URL(spec).hostname !== "") {
     if (scheme === "http" && !insecure && (process.env.DENO_KV_ACCESS_TOKEN || spec.includes("@"))) {
       throw new UsageError(
-        "--backend http://… sends DENO_KV_ACCESS_TOKEN in the clear: use https://, or say --insecure if " +
-          "nobody is on the way",
+        "--backend http://… sends DENO_KV_ACCESS_TOKEN in clear text: use https://, or add --insecure if the " +
+          "network is trusted",
       );
     }
     if (scheme === "http" || scheme === "https") return () => openKv(spec, MACHINES_SKEW_MS);
@@ -73,13 +78,12 @@ export function opener(spec: string, insecure: boolean): () => Promise<Opened> {
     if (scheme === "postgres" || scheme === "postgresql") return () => openPostgres(spec);
   }
   const [, named] = /^([a-z][a-z\d+.-]*):/i.exec(spec) ?? [];
-  let value = spec === "" ? "there is none" : "it names no scheme";
   // Nothing else of it: it may have a password anywhere.
-  if (named !== undefined) value = `its scheme is ${quote(named)}`;
-  throw new UsageError(
-    "--backend, or HOLDFAST_BACKEND, must be kv:<path> of a file, https://<host>, redis://<host>, rediss://<host>, " +
-      `postgres://<host>/<database> or datastore:<project>: ${value}`,
-  );
+  const value = named === undefined ? "it names no scheme" : `its scheme is ${quote(named)}`;
+  if (spec === "") {
+    throw new UsageError(`no store is named: set HOLDFAST_BACKEND or add --backend (${KINDS})`);
+  }
+  throw new UsageError(`--backend, or HOLDFAST_BACKEND, must be one of ${KINDS}: ${value}`);
 }
 
 /** What no message may repeat: the URL as it was given and as clients write it, and what is secret in it. */

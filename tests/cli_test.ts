@@ -11,9 +11,10 @@ import type { LockBackend } from "../core/backend.ts";
 import process from "node:process";
 import { memoryBackend } from "../backends/memory.ts";
 import { opener, secretsIn } from "../cli/store.ts";
-import { keepSecret, print, tell } from "../cli/terminal.ts";
+import { keepSecret, type Line, type Piece, print, tell } from "../cli/terminal.ts";
 import { COMMANDS, duration, helpOf, read, UsageError } from "../cli/usage.ts";
-import { linesOf, list, show, table } from "../cli/view.ts";
+import { linesOf, table } from "../cli/table.ts";
+import { list, show } from "../cli/view.ts";
 import { printable } from "../core/printable.ts";
 import { finish, ON_DENO, type Place, Program } from "./support/cli_program.ts";
 import { withEnvironment } from "./support/environment.ts";
@@ -250,24 +251,24 @@ test("ls, show, release and cleanup, on a pipe", async (stage) => {
 
   const table = (await finish(stage, ["ls"])).out;
   const [head, row, ...end] = table.split("\n").map((line) => line.split(/ {2,}/));
-  assertEquals([head, end], [["LOCK", "HOLDER", "HELD FOR", "LEASE", "IN LINE"], [[""]]]);
+  assertEquals([head, end], [["LOCK", "HOLDER", "HELD FOR", "LEASE", "QUEUE"], [[""]]]);
   assertEquals(row.map((cell) => cell.replace(/^\d+ m?s/, "…")), ["x", "evil\\u001b[2J", "…", "… left", "1"]);
-  assertEquals((await finish(stage, ["ls", "y"])).out, "LOCK  HOLDER  HELD FOR  LEASE  IN LINE\n");
+  assertEquals((await finish(stage, ["ls", "y"])).out, "LOCK  HOLDER  HELD FOR  LEASE  QUEUE\n");
   const [listed, ...more] = (await finish(stage, ["ls", "x", "--json"])).out.trim().split("\n");
   assertEquals([JSON.parse(listed).holders[0].label, more], [evil, []]);
 
   const shown = await finish(stage, ["show", "x"]);
   assertEquals(shown.code, 0);
   assertStringIncludes(shown.out, `fencing token  ${fencingToken}\n`);
-  assertStringIncludes(shown.out, "in line        next, for ");
+  assertStringIncludes(shown.out, "queued         next, for ");
   assertEquals((await finish(stage, ["show", "y"])).code, 1);
 
   const unforced = await finish(stage, ["release", "x"]);
   assertEquals(unforced.code, 64);
-  assertStringIncludes(unforced.err, "say --force");
+  assertStringIncludes(unforced.err, "add --force");
   assertEquals((await finish(stage, ["release", "x", "--force", "--token", "0"])).code, 1);
   const released = await finish(stage, ["release", "x", "--force", "--token", fencingToken]);
-  assertEquals([released.code, released.out], [0, `released "x", which evil\\u001b[2J held\n`]);
+  assertEquals([released.code, released.out], [0, `evicted evil\\u001b[2J from "x"\n`]);
   assertEquals((await holder.outcome()).code, 76);
   assertEquals((await waiter.outcome()).out, "mine\n");
   assertEquals((await finish(stage, ["release", "x", "--force"])).code, 1);
@@ -287,7 +288,7 @@ test("a lock named like an option is run under, shown and released", async (stag
   );
   assertEquals((await finish(stage, ["show", "--", "-x"])).out.split("\n")[0], "-x");
   const released = await finish(stage, ["release", "--force", "--", "-x"]);
-  assertEquals([released.code, released.out.startsWith('released "-x"')], [0, true]);
+  assertEquals([released.code, released.out.endsWith('from "-x"\n')], [0, true]);
   assertEquals((await holder.outcome()).code, 76);
 });
 
@@ -343,15 +344,61 @@ Deno.test("command line: ls lists 130 000 locks", async () => {
   }
 });
 
+function listed(identifier: string, label: string, leaseLeftMs: number): ListedLock {
+  const how = { mode: "exclusive", limit: 1, permits: 1, label } as const;
+  const seen = { since: new Date(0), heldForMs: 3_599_000, leaseLeftMs, fencingToken: "1" };
+  return {
+    identifier,
+    holders: [{ ...how, ...seen, upgrading: false, released: false, handedOver: false }],
+    waiters: [{ ...how, since: new Date(0), waitingForMs: 1 }],
+  };
+}
+
+Deno.test("command line: a table fits its terminal, and only names are shortened", () => {
+  const plain = (line: Line) =>
+    typeof line === "string"
+      ? line
+      : line.map((piece) => typeof piece === "string" ? piece : piece.text).join("");
+  const found = [
+    listed("x".repeat(200), "worker 3 on a machine with a very long name", 29_000),
+    listed("발행:".repeat(50), "발행", -3_599_000),
+    listed("short", "me", 1000),
+  ];
+  const [head, first, second, third] = table(found, 80);
+  assertEquals(
+    plain(head),
+    "LOCK              HOLDER            HELD FOR     LEASE                    QUEUE",
+  );
+  assertEquals(plain(first), "xxxxxxxxxxxxxxx…  worker 3 on a m…  59 min 59 s  29 s left                1");
+  assertEquals(plain(second), "발행:발행:발행:…  발행              59 min 59 s  expired 59 min 59 s ago  1");
+  assertEquals(plain(third), "short             me                59 min 59 s  1 s left                 1");
+  assertEquals([head, second].map((line) => (line as Piece[]).find(({ style }) => style)?.style), [
+    "bold",
+    "red",
+  ]);
+  // On a pipe they are whole.
+  assertStringIncludes(plain(table(found)[1]), "x".repeat(200));
+  const { holders } = found[0];
+  const three = table([{ ...found[2], holders: [...holders, ...holders, ...holders] }]).slice(1);
+  assertEquals(three.map((line) => plain(line).split(/ {2,}/).slice(4)), [["1"], [], []]);
+});
+
+Deno.test("command line: the version is that of the package", async () => {
+  const { version } = JSON.parse(await Deno.readTextFile(new URL("../deno.json", import.meta.url)));
+  for (const flag of ["--version", "-V"]) {
+    assertEquals(await printed(async () => assertEquals(await main([flag]), 0)), `${version}\n`);
+  }
+});
+
 Deno.test("command line: what is unreadable is shown as such", async () => {
   const backend = memoryBackend();
   const lock: ListedLock = { identifier: "x", holders: [], waiters: [], unreadable: "it is \x1bnone" };
-  assertEquals(table([lock])[1].split(/ {2,}/), ["x", "unreadable: it is \\u001bnone", "-", "-", "0"]);
+  assertEquals(`${table([lock])[1]}`.split(/ {2,}/), ["x", "unreadable: it is \\u001bnone", "-", "-", "0"]);
   const shown = await printed(() => Promise.resolve(print(linesOf(lock))));
   assertEquals(shown, "unreadable     it is \\u001bnone\n");
-  // Nobody, and no fault, is another thing.
-  assertEquals(linesOf({ ...lock, unreadable: undefined }), ["held by        nobody"]);
-  assertEquals(await printed(() => show(backend, "x", false)), "x\nheld by        nobody\n");
+  // A lock that is free has no fault.
+  assertEquals(linesOf({ ...lock, unreadable: undefined }), ["free"]);
+  assertEquals(await printed(() => show(backend, "x", false)), "x\nfree\n");
 });
 
 Deno.test("command line: an unreadable lock is neither free nor held: 69, whatever is asked of it", async () => {
@@ -426,7 +473,7 @@ Deno.test("command line: a token goes over plain http only if --insecure says so
   // Nobody listens there, so what is not refused is not opened either.
   const refusing = "http://127.0.0.1:1";
   await withEnvironment({ DENO_KV_ACCESS_TOKEN: "a-token-of-this-test" }, async () => {
-    assertThrows(() => opener(refusing, false), UsageError, "sends DENO_KV_ACCESS_TOKEN in the clear");
+    assertThrows(() => opener(refusing, false), UsageError, "sends DENO_KV_ACCESS_TOKEN in clear text");
     assertEquals(await main(["ls", "--backend", refusing]), 64);
     for (const open of [opener(refusing, true), opener("https://127.0.0.1:1", false)]) assert(open);
   });

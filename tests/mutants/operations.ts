@@ -251,6 +251,22 @@ export const OPERATIONS: readonly Mutant[] = [
     filter: "refused at once",
   },
   {
+    law: "CLI: the line that says what it waits for does not take the refusal with it",
+    file: "cli/run.ts",
+    from: "waiting.stop();\n    if (!quiet)",
+    to: "if (!quiet)",
+    test: "tests/cli_terminal_test.ts",
+    filter: "a lock that stays taken",
+  },
+  {
+    law: "CLI: a list that is watched fits its terminal",
+    file: "cli/view.ts",
+    from: "= table(found, columns);",
+    to: "= table(found);",
+    test: "tests/cli_terminal_test.ts",
+    filter: "has room for all columns",
+  },
+  {
     law: "admin: a viewer that fails keeps no other from seeing",
     file: "admin/observer.ts",
     from: "this.#forget(viewer);\n      tellTrouble(error);",
