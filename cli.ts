@@ -60,8 +60,8 @@ export async function main(args: readonly string[]): Promise<number> {
       return EXIT.done;
     }
     const task = taskOf(line);
-    const { backend, insecure } = line.options;
-    const store = await openStore(backend as string | undefined, insecure === true);
+    const { backend, prefix, insecure } = line.options as Record<string, string | undefined>;
+    const store = await openStore({ backend, prefix, insecure: Boolean(insecure) });
     try {
       return await task(store.backend);
     } finally {

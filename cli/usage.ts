@@ -42,15 +42,31 @@ type Options = NonNullable<ParseArgsConfig["options"]>;
 
 const text = { type: "string" } as const;
 const flag = { type: "boolean" } as const;
-const COMMON: Options = { backend: text, insecure: flag, help: { type: "boolean", short: "h" } };
+const COMMON: Options = {
+  backend: text,
+  prefix: text,
+  insecure: flag,
+  help: { type: "boolean", short: "h" },
+};
 
 const STORES =
-  `The store is named by --backend, or by HOLDFAST_BACKEND, which other users of the machine cannot see:
+  `The store is named by --backend, or by HOLDFAST_BACKEND, which other users of the machine cannot see, or else by
+REDIS_URL or DATABASE_URL (postgres://…), if only one of them is set:
   kv:<path>              a Deno KV file (Deno.openKv on Deno, the npm package @deno/kv elsewhere)
   https://…              KV Connect, with DENO_KV_ACCESS_TOKEN (http://… sends it in clear text: --insecure)
-  redis://… rediss://…   Redis or Valkey, with the npm package ioredis or redis
+  redis://… rediss://…   Redis or Valkey, with the npm package ioredis or redis; with ioredis, the URL of one node of a
+                         cluster stands for the cluster
+  redis-sentinel://<host>:<port>[,<host>:<port>…]/<master>
+                         the Redis that sentinels name as master, with the npm package ioredis
   postgres://…           PostgreSQL, with the npm package pg or postgres
-  datastore:<project>    Google Cloud Datastore, with the npm package @google-cloud/datastore`;
+  datastore:<project>    Google Cloud Datastore, with the npm package @google-cloud/datastore
+
+If the app gives its backend a prefix of its own, name it with --prefix, or with HOLDFAST_PREFIX beside HOLDFAST_BACKEND;
+otherwise holdfast works on other locks than the app:
+  Redis                  the prefix, behind the keyPrefix of an ioredis client: --prefix app:holdfast
+  Deno KV                the key parts, which are strings, with / between them: --prefix my-app/locks
+  PostgreSQL             the table, or schema.table
+  Datastore              the namespace`;
 
 const NAMES = `If the name of a lock begins with -, write it after --: holdfast show -- -name.`;
 

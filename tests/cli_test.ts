@@ -1,7 +1,7 @@
 /** The command line in processes of its own: on Deno with Deno KV, and on Node with Redis. */
 
 import { Redis } from "ioredis6";
-import { forceRelease, type ListedLock, locks } from "@holdfast/lock";
+import { forceRelease, type ListedLock, Lock, locks } from "@holdfast/lock";
 import { kvBackend } from "@holdfast/lock/backends/kv";
 import { redisBackend } from "@holdfast/lock/backends/redis";
 import { main } from "@holdfast/lock/cli";
@@ -10,7 +10,8 @@ import { delay } from "@std/async";
 import type { LockBackend } from "../core/backend.ts";
 import process from "node:process";
 import { memoryBackend } from "../backends/memory.ts";
-import { opener, secretsIn } from "../cli/store.ts";
+import { named, opener, secretsIn } from "../cli/store.ts";
+import { sentinelsIn } from "../cli/redis.ts";
 import { keepSecret, type Line, type Piece, print, tell } from "../cli/terminal.ts";
 import { COMMANDS, duration, helpOf, read, UsageError } from "../cli/usage.ts";
 import { linesOf, table } from "../cli/table.ts";
@@ -18,7 +19,7 @@ import { list, show } from "../cli/view.ts";
 import { printable } from "../core/printable.ts";
 import { finish, ON_DENO, type Place, Program } from "./support/cli_program.ts";
 import { withEnvironment } from "./support/environment.ts";
-import { missingRedis, RedisServer } from "./support/redis_server.ts";
+import { missingRedis, RedisServer, type RedisServerOptions } from "./support/redis_server.ts";
 
 /** Where a test plays, with a view of the store of its own. */
 interface Stage extends Place {
@@ -449,6 +450,84 @@ Deno.test("command line: a store that cannot be opened is told, with 69, and wit
   }
 });
 
+Deno.test("command line: with --prefix it works on the locks of an app that has a prefix, and on no others", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "holdfast-cli-" });
+  const kv = await Deno.openKv(`${folder}/locks.db`);
+  try {
+    const backend = kvBackend(kv, { prefix: ["my-app", "locks"] });
+    const held = await Lock.acquire("x", { backend });
+    const run = (...options: string[]) =>
+      main([
+        "run",
+        "x",
+        "--no-wait",
+        "--quiet",
+        "--backend",
+        `kv:${folder}/locks.db`,
+        ...options,
+        "--",
+        "true",
+      ]);
+    assertEquals([await run(), await run("--prefix", "my-app/locks")], [0, 75]);
+    assertEquals(await held!.release(), true);
+    assertEquals(await run("--prefix", "my-app/locks"), 0);
+    assertEquals(await run("--prefix", "x".repeat(5000)), 64);
+  } finally {
+    kv.close();
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("command line: what a URL with sentinels says", () => {
+  assertEquals(sentinelsIn("redis://host/main"), undefined);
+  assertEquals(sentinelsIn("redis-sentinel://a:1,[::1]:2,c/my%20app"), {
+    sentinels: [{ host: "a", port: 1 }, { host: "::1", port: 2 }, { host: "c", port: 26379 }],
+    name: "my app",
+  });
+  assertEquals(sentinelsIn("rediss-sentinel://me:p%40ss@a:1/main/3"), {
+    sentinels: [{ host: "a", port: 1 }],
+    name: "main",
+    username: "me",
+    password: "p@ss",
+    db: 3,
+    tls: {},
+    enableTLSForSentinelMode: true,
+  });
+});
+
+Deno.test({
+  name: "command line: the URL of one node stands for its cluster, and sentinels for what they watch",
+  ignore: missing !== undefined,
+  // Clients of sentinels and clusters let some timers run out after they were closed.
+  sanitizeOps: false,
+  sanitizeResources: false,
+  fn: async () => {
+    await using stack = new AsyncDisposableStack();
+    const start = async (options: RedisServerOptions) => stack.use(await RedisServer.start(options));
+    const config = ["--cluster-enabled", "yes"];
+    const [a, b] = [await start({ config }), await start({ config })];
+    const slots = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `${from + i}`);
+    await a.ask("CLUSTER", "ADDSLOTS", ...slots(0, 8192));
+    await b.ask("CLUSTER", "ADDSLOTS", ...slots(8192, 16_384));
+    await a.ask("CLUSTER", "MEET", "127.0.0.1", `${b.port}`);
+    for (const server of [a, b]) {
+      while (!(await server.ask("CLUSTER", "INFO")).includes("cluster_state:ok")) await delay(10);
+    }
+    const url = (port: number) => `redis://127.0.0.1:${port}`;
+    const run = (store: string, name = "x") => main(["run", name, "--backend", store, "--", "true"]);
+    // Each in a slot of its own: some of them on the other node.
+    for (const name of ["1", "2", "3", "4", "5", "6"]) assertEquals(await run(url(a.port), name), 0);
+
+    const master = await start({});
+    const file = `sentinel monitor main 127.0.0.1 ${master.port} 1\n`;
+    const sentinel = await start({ file, config: ["--sentinel"] });
+    assertEquals(await run(url(sentinel.port)), 69);
+    assertEquals(await run(`redis-sentinel://127.0.0.1:${sentinel.port}/other`), 69);
+    assertEquals(await run(`redis-sentinel://127.0.0.1:1,127.0.0.1:${sentinel.port}/main`), 0);
+    assertStringIncludes(await master.ask("INFO", "commandstats"), "cmdstat_evalsha");
+  },
+});
+
 Deno.test("command line: whatever a client says, the URL of the store is not in it", () => {
   const said: string[] = [];
   const { write } = process.stderr;
@@ -473,13 +552,53 @@ Deno.test("command line: a token goes over plain http only if --insecure says so
   // Nobody listens there, so what is not refused is not opened either.
   const refusing = "http://127.0.0.1:1";
   await withEnvironment({ DENO_KV_ACCESS_TOKEN: "a-token-of-this-test" }, async () => {
-    assertThrows(() => opener(refusing, false), UsageError, "sends DENO_KV_ACCESS_TOKEN in clear text");
+    assertThrows(
+      () => opener(refusing, { insecure: false }),
+      UsageError,
+      "sends DENO_KV_ACCESS_TOKEN in clear text",
+    );
     assertEquals(await main(["ls", "--backend", refusing]), 64);
-    for (const open of [opener(refusing, true), opener("https://127.0.0.1:1", false)]) assert(open);
+    for (
+      const open of [opener(refusing, { insecure: true }), opener("https://127.0.0.1:1", { insecure: false })]
+    ) assert(open);
   });
   await withEnvironment({ DENO_KV_ACCESS_TOKEN: undefined }, () => {
-    assert(opener(refusing, false));
-    assertThrows(() => opener("http://me:secret@127.0.0.1:1", false), UsageError, "--insecure");
+    assert(opener(refusing, { insecure: false }));
+    assertThrows(() => opener("http://me:secret@127.0.0.1:1", { insecure: false }), UsageError, "--insecure");
+  });
+});
+
+Deno.test("command line: without --backend, the environment names the store, and of two the command line must", async () => {
+  const none = {
+    HOLDFAST_BACKEND: undefined,
+    HOLDFAST_PREFIX: undefined,
+    REDIS_URL: undefined,
+    DATABASE_URL: undefined,
+  };
+  const [redis, postgres] = ["redis://r", "postgres://p/d"];
+  const seen: [Record<string, string>, string, string | undefined][] = [
+    [{}, "", undefined],
+    [{ REDIS_URL: redis }, redis, undefined],
+    [{ DATABASE_URL: postgres }, postgres, undefined],
+    [{ DATABASE_URL: "mysql://m/d" }, "", undefined],
+    [{ DATABASE_URL: "mysql://m/d", REDIS_URL: redis }, redis, undefined],
+    [{ HOLDFAST_BACKEND: "kv:x", REDIS_URL: redis, DATABASE_URL: postgres }, "kv:x", undefined],
+    [{ HOLDFAST_BACKEND: "kv:x", HOLDFAST_PREFIX: "app" }, "kv:x", "app"],
+  ];
+  for (const [env, spec, prefix] of seen) {
+    await withEnvironment({ ...none, ...env }, () => {
+      assertEquals(named({ insecure: false }), { spec, prefix });
+      // The prefix of the environment is that of its store.
+      assertEquals(named({ backend: "kv:y", insecure: false }), { spec: "kv:y", prefix: undefined });
+      assertEquals(named({ prefix: "mine", insecure: false }), { spec, prefix: "mine" });
+    });
+  }
+  await withEnvironment({ ...none, REDIS_URL: redis, DATABASE_URL: postgres }, () => {
+    assertThrows(
+      () => named({ insecure: false }),
+      UsageError,
+      "REDIS_URL and DATABASE_URL both name a store",
+    );
   });
 });
 

@@ -68,6 +68,11 @@ export class Program implements AsyncDisposable {
     return this;
   }
 
+  /** What it has said on standard output so far. */
+  get out(): string {
+    return this.#said.out;
+  }
+
   /** Gives it this text, and nothing more, to read. */
   hears(text = ""): this {
     this.#child.stdin!.end(text);
