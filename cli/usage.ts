@@ -105,6 +105,10 @@ signals sent to holdfast, and HOLDFAST_FENCING_TOKEN in its environment.
   -v, --verbose        print what is being waited for, even if standard error is no terminal
   -q, --quiet          print nothing, not even that the lock was taken
 
+Start it so that signals reach it: as node_modules/.bin/holdfast, as the ENTRYPOINT of a container, or with exec in a
+shell or a script of package.json ("exec holdfast run …"). Through npx, or npm run without exec, a signal may end npm and
+leave the command running with the lock held.
+
 Exit code: that of the command; 128+n if signal n ended the command or the wait; 75 if the lock was taken; 76 if it
 was lost (the command is then terminated); 126 if the command cannot be run; 127 if it is not found.
 ${DURATIONS}`,

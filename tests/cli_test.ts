@@ -18,6 +18,7 @@ import { linesOf, table } from "../cli/table.ts";
 import { list, show } from "../cli/view.ts";
 import { printable } from "../core/printable.ts";
 import { finish, ON_DENO, type Place, Program } from "./support/cli_program.ts";
+import { onNode } from "./support/cli_on_node.ts";
 import { withEnvironment } from "./support/environment.ts";
 import { missingRedis, RedisServer, type RedisServerOptions } from "./support/redis_server.ts";
 
@@ -62,37 +63,6 @@ async function temporary(stack: AsyncDisposableStack): Promise<string> {
   const folder = await Deno.makeTempDir({ prefix: "holdfast-cli-" });
   stack.defer(() => Deno.remove(folder, { recursive: true }));
   return folder;
-}
-
-let bundling: Promise<string> | undefined;
-
-/** The program for Node, beside the client that its user has installed; made once. */
-function onNode(): Promise<string> {
-  return bundling ??= (async () => {
-    const folder = await Deno.makeTempDir({ prefix: "holdfast-cli-node-" });
-    globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
-    const installed = `${folder}/node_modules/ioredis`;
-    await Deno.mkdir(installed, { recursive: true });
-    await Deno.writeTextFile(`${installed}/package.json`, `{ "exports": "./index.mjs" }`);
-    await bundle("./cli_node.ts", `${installed}/index.mjs`);
-    await bundle("../cli.ts", `${folder}/holdfast.mjs`);
-    return `${folder}/holdfast.mjs`;
-  })();
-}
-
-async function bundle(source: string, target: string): Promise<void> {
-  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      "bundle",
-      "--quiet",
-      "--platform",
-      "deno",
-      "--output",
-      target,
-      new URL(source, import.meta.url).href,
-    ],
-  }).output();
-  assert(success, new TextDecoder().decode(stderr));
 }
 
 /** Until the lock, as the store shows it, is as wanted. */
@@ -662,6 +632,9 @@ Deno.test("command line: every command has its help", () => {
     for (const option of Object.keys(COMMANDS[name].options)) {
       assertStringIncludes(helpOf(name), `--${option}`);
     }
+  }
+  for (const way of ["exec holdfast run", "node_modules/.bin/holdfast", "ENTRYPOINT"]) {
+    assertStringIncludes(helpOf("run"), way);
   }
   for (const args of [[], ["--help"], ["-h"], ["help"]]) assertEquals(read(args).name, undefined);
   assertEquals(read(["run", "x", "--", "ls", "--help"]).help, false);
