@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { type Clock, MAX_MS, type Moment, momentOf, spanMs } from "./clock.ts";
+import { type Clock, MAX_MS, type Moment, momentOf, queueMicrotask, spanMs } from "./clock.ts";
 import { backendError, LockBackendError, LockLostError, type LossReason } from "./errors.ts";
 import { type HoldEvent, type LockEvent, publish, publishBackendError } from "./events.ts";
 import { type ChangedLock, type ChangeOptions, ModeChange, secondUpgrade } from "./mode_change.ts";
