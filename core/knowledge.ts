@@ -29,6 +29,8 @@ export class Knowledge {
   #snapshot: Snapshot | undefined;
   /** Messages say that the records have changed since: by when at the latest they are read again. */
   #outdatedMs = Infinity;
+  /** The queue that a message has told of last while nothing was held here. */
+  #toldVersion: string | null = null;
   /** While we wait beside a queue that has no place for us. */
   #outside: Outside | undefined;
 
@@ -156,13 +158,20 @@ export class Knowledge {
   /**
    * Who is queued behind a hold of ours is believed, until a commit that rests on it is refused. One that leaves the queue
    * out is not refused, whatever it rests on: whoever can send messages could name the one that the lock is offered to.
+   * Without a hold of ours it only makes us look, once: we may be the first in it now.
    */
   #hearOfQueue(watch: RecordWatch): void {
     const { holds, leavesQueueOut } = this.#members;
-    if (this.#snapshot === undefined || holds.length === 0 || leavesQueueOut) return;
+    if (this.#snapshot === undefined || leavesQueueOut) return;
     const { key, lock, queue } = this.#snapshot;
     const told = watch.queue(lock.record.queue);
     if (told === undefined || (queue !== undefined && queue.version! > told.version!)) return;
+    if (holds.length === 0) {
+      const isNew = told.version !== this.#toldVersion && told.version !== queue?.version;
+      this.#toldVersion = told.version;
+      if (isNew && told.record.entries.slice(0, 1).some(this.#members.isOurs)) this.drop();
+      return;
+    }
     const heard = { key, lock, queue: told };
     // One of ours that is no longer queued may have been offered the lock, whose record this does not tell of.
     const isOut = this.#members.countIn(heard) < this.#members.countIn(this.#snapshot);
@@ -195,6 +204,11 @@ export class Knowledge {
     if (this.#outside !== undefined) return;
     const { clock, backend } = this.#store;
     const now = clock.monotonicMs();
+    const { firstRequest } = this.#members;
+    // The head of the queue, which alone keeps us out, may have left it while this was written, and knows nothing of the room.
+    if (firstRequest !== undefined && admits(news.holders, firstRequest)) {
+      this.#outdatedMs = Math.min(this.#outdatedMs, now + backend.graceMs / 4);
+    }
     for (const holder of news.holders) {
       const isKnown = known.holders.some(({ token, fence }) =>
         token === holder.token && fence === holder.fence

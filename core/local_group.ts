@@ -119,7 +119,10 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   onSettled(request: Request): void {
     this.#parts.dropRequest();
     if (request.isGranted) return;
-    this.#footprint.extend(this.clock.monotonicMs());
+    const now = this.clock.monotonicMs();
+    // What was granted too late for it is still there.
+    this.#noteLeft(now);
+    this.#footprint.extend(now);
     this.#outage.restart();
     this.#run();
   }
@@ -334,9 +337,14 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     const hold = this.#hold;
     const record = hold && this.#parts.withoutHold(hold);
     if (record !== undefined) hold!.lose(lossOf(record, hold!.token));
+    if (!this.#noteLeft(askedMs) && !this.#footprint.isYoungerThan(askedMs)) this.#footprint.clear();
+  }
+
+  /** Whether the records that were seen at `askedMs` name something of ours that nobody here wants: it is looked for. */
+  #noteLeft(askedMs: number): boolean {
     const { isLeft } = this.#parts;
     if (isLeft && !this.#footprint.isOpen) this.#footprint.leave(this.#request!, askedMs);
-    else if (!isLeft && !this.#footprint.isYoungerThan(askedMs)) this.#footprint.clear();
+    return isLeft;
   }
 
   /** There is nothing to write: who may not wait is refused, who may wait looks out for what comes. */

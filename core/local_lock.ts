@@ -15,7 +15,7 @@ import { nothingAt, type Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
 import type { Mode } from "./record/modes.ts";
 import { type Plan, plan } from "./record/plan.ts";
-import type { Holder } from "./record/record.ts";
+import type { Holder, LockRecord } from "./record/record.ts";
 
 import { isOursAlone } from "./record/room.ts";
 import { RecordWatch, type Watcher } from "./record_watch.ts";
@@ -134,6 +134,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { outage, footprint } = this.#conversation;
     // One that was granted has a hold, which goes on.
     if (!members.dropRequest(request) || request.isGranted) return;
+    // What was granted too late for it, or offered to it, is still there.
+    this.#noteLeft(this.#knowledge.lastSeen, this.clock.monotonicMs());
     footprint.extend(this.clock.monotonicMs());
     // What may have been left is looked for at once, however the store has failed before.
     if (members.requests.size === 0) {
@@ -430,15 +432,22 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { footprint, asked } = this.#conversation;
     const { record } = snapshot.lock;
     // What may have been left is there to be seen now, until it has been taken out, or is not there.
-    const left = members.leftIn(record);
-    if (left === undefined) {
+    if (!this.#noteLeft(record, askedMs)) {
       // An entry of ours may be in the queue that the lock names.
       const isKnown = record.queue === undefined || snapshot.queue !== undefined;
       if (isKnown && !footprint.isYoungerThan(askedMs)) footprint.clear();
-    } else if (!footprint.isOpen) {
-      footprint.leave({ identifier: this.key, leaseMs: left.leaseMs }, askedMs);
     }
     this.#outcomes.onShown(record, asked);
+  }
+
+  /** Whether the record that was seen at `askedMs` names a holder of this process that nobody here wants: it is looked for. */
+  #noteLeft(record: LockRecord, askedMs: number): boolean {
+    const left = this.#members.leftIn(record);
+    const { footprint } = this.#conversation;
+    if (left !== undefined && !footprint.isOpen) {
+      footprint.leave({ identifier: this.key, leaseMs: left.leaseMs }, askedMs);
+    }
+    return left !== undefined;
   }
 
   /** Goes on after an answer. Most often a lock was granted, or is free, and there is nothing more to do. */
