@@ -68,6 +68,11 @@ interface Extension {
 
 /** What part of a lease is over when a renewal is overdue by half of it, for it was due after a third. */
 const LATE = 5 / 6;
+/**
+ * What part of what was offered is over when a hold that has begun with it asks for its whole lease. A busy process may not
+ * come to that for as long as an offer runs, so that most holds that outlast a few answers have it by then.
+ */
+export const CONFIRMED_AFTER = 1 / 10;
 
 /** A lease while it lasts: held, then released or lost. It does no I/O: its lock does. */
 export class Hold {
@@ -239,7 +244,8 @@ export class Hold {
     const { from: { monotonic }, forMs } = this.#lease;
     // What was asked for after the write was planned is to be written next.
     const isAsked = this.#extensions.length > 0;
-    this.renewAtMs = isAsked ? monotonic : this.#renews ? monotonic + forMs / 3 : Infinity;
+    const part = this.#isOffer ? CONFIRMED_AFTER : 1 / 3;
+    this.renewAtMs = isAsked ? monotonic : this.#renews ? monotonic + forMs * part : Infinity;
   }
 
   /**

@@ -86,7 +86,9 @@ Deno.test("local lock: several locks that were granted too late are taken out, i
   // To take them once more is refused.
   fate(a, (apply) => apply(), () => Promise.resolve({ ok: false }));
   await scene.play(async () => {
-    const outcome = lock([KEY, "another"], { backend: a.backend, leaseMs: 400 }).acquire().catch((error) => error);
+    const outcome = lock([KEY, "another"], { backend: a.backend, leaseMs: 400 }).acquire().catch((error) =>
+      error
+    );
     // Its keys are made.
     await a.process.pause(1);
     assertStringIncludes((await outcome).message, "no permission");
@@ -723,6 +725,24 @@ Deno.test("offers: an offer is for the first who waits here", async () => {
       await second;
     });
   }
+});
+
+Deno.test("offers: what was adopted has its whole lease soon, before the process stands still for as long as an offer", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    // Its holds are brief, so that it does not have the next one confirmed first.
+    await (await b.acquire()).release();
+    const { held, outcome } = await waitBehind(a, b);
+    await b.process.pause(20);
+    await held.release();
+    const adopted = await outcome as Hold;
+    assertEquals(scene.record.holders.map(({ leaseMs }) => leaseMs), [OFFER_MS]);
+    await b.process.pause(OFFER_MS / 8);
+    b.process.hold(OFFER_MS);
+    await b.process.pause(OFFER_MS);
+    assertEquals([adopted.held, await adopted.release()], [true, true]);
+  });
 });
 
 Deno.test("offers: one is taken once, although its entry is still in the queue", () => {
