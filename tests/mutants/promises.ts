@@ -87,7 +87,7 @@ export const PROMISES: readonly Mutant[] = [
   {
     law: "6: what may have been left is looked for until it is withdrawn",
     file: "core/local_lock.ts",
-    from: "if (left === undefined) {",
+    from: "if (!this.#noteLeft(record, askedMs)) {",
     to: "if (askedMs > 0) {",
     test: "tests/local_lock_test.ts",
     filter: "looked for until",
