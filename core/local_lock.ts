@@ -1,10 +1,11 @@
 import type { CommitResult } from "./backend.ts";
 import { Alarm, type Clock, type Moment, momentOf } from "./clock.ts";
 import { answerMs, type AskingLock, type AskingParticipant, Conversation } from "./conversation.ts";
+import type { Departure } from "./departure.ts";
 import { backendError, type HolderInfo, type LockBackendError } from "./errors.ts";
 import { publishBackendError } from "./events.ts";
 import type { Tracked } from "./footprint.ts";
-import type { Departure, HeldLock, Hold, Proof } from "./hold.ts";
+import type { HeldLock, Hold, Proof } from "./hold.ts";
 import { Knowledge } from "./knowledge.ts";
 import { LocalMembers, type NamingParticipant } from "./members.ts";
 import type { ModeChange } from "./mode_change.ts";
@@ -16,7 +17,6 @@ import { lossOf } from "./record/eviction.ts";
 import type { Mode } from "./record/modes.ts";
 import { type Plan, plan } from "./record/plan.ts";
 import type { Holder, LockRecord } from "./record/record.ts";
-
 import { isOursAlone } from "./record/room.ts";
 import { RecordWatch, type Watcher } from "./record_watch.ts";
 import { type Done, Request, type RequestedLock } from "./request.ts";
@@ -106,7 +106,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     this.run(now);
   }
 
-  release(departure: Departure, now: Moment): void {
+  release(departure: Departure<Hold>, now: Moment): void {
     this.#outcomes.noteHeld(departure.heldMs);
     this.#members.addDeparture(departure);
     this.run(now);
@@ -428,7 +428,6 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   #know(snapshot: Snapshot | undefined, askedMs: number): void {
     this.#knowledge.learn(snapshot, askedMs);
     if (snapshot === undefined) return;
-    const members = this.#members;
     const { footprint, asked } = this.#conversation;
     const { record } = snapshot.lock;
     // What may have been left is there to be seen now, until it has been taken out, or is not there.

@@ -1,5 +1,6 @@
 import { type Moment, momentOf, spanMs } from "./clock.ts";
-import { CONFIRMED_AFTER, type HeldLock, Hold } from "./hold.ts";
+import { type HeldLock, Hold } from "./hold.ts";
+import { CONFIRMED_AFTER } from "./lease.ts";
 import { holderIn, type LocalMembers, names } from "./members.ts";
 import type { Commit } from "./question.ts";
 import { lossOf } from "./record/eviction.ts";

@@ -183,8 +183,8 @@ export const PROMISES: readonly Mutant[] = [
   },
   {
     law: "alive: a hold that nobody can give back is not renewed",
-    file: "core/hold.ts",
-    from: "this.#isForgotten = true;\n      this.renewAtMs = Infinity;",
+    file: "core/lease.ts",
+    from: "this.#isForgotten = true;\n    this.renewAtMs = Infinity;",
     to: "",
     test: "tests/programs_test.ts",
     filter: "nobody can reach",
