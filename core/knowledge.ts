@@ -158,7 +158,7 @@ export class Knowledge {
   /**
    * Who is queued behind a hold of ours is believed, until a commit that rests on it is refused. One that leaves the queue
    * out is not refused, whatever it rests on: whoever can send messages could name the one that the lock is offered to.
-   * Without a hold of ours it only makes us look, once: we may be the first in it now.
+   * Without a hold of ours it only makes us look soon, once: we may be the first in it now, beside a lock that has changed.
    */
   #hearOfQueue(watch: RecordWatch): void {
     const { holds, leavesQueueOut } = this.#members;
@@ -169,7 +169,7 @@ export class Knowledge {
     if (holds.length === 0) {
       const isNew = told.version !== this.#toldVersion && told.version !== queue?.version;
       this.#toldVersion = told.version;
-      if (isNew && told.record.entries.slice(0, 1).some(this.#members.isOurs)) this.drop();
+      if (isNew && told.record.entries.slice(0, 1).some(this.#members.isOurs)) this.#lookSoon();
       return;
     }
     const heard = { key, lock, queue: told };
@@ -195,6 +195,12 @@ export class Knowledge {
     return news.queue === (this.#outside === undefined ? this.#members.queuedIn : known.queue);
   }
 
+  /** What is told is looked at before the next in the queue may think that we are dead. */
+  #lookSoon(): void {
+    const { clock, backend } = this.#store;
+    this.#outdatedMs = Math.min(this.#outdatedMs, clock.monotonicMs() + backend.graceMs / 4);
+  }
+
   /**
    * What is told is looked at when it can be over, unless there is a reason before. Another holder may be dead: where only
    * watching proves that, it must have been seen soon, unless the lock has been passed on by then.
@@ -206,9 +212,7 @@ export class Knowledge {
     const now = clock.monotonicMs();
     const { firstRequest } = this.#members;
     // The head of the queue, which alone keeps us out, may have left it while this was written, and knows nothing of the room.
-    if (firstRequest !== undefined && admits(news.holders, firstRequest)) {
-      this.#outdatedMs = Math.min(this.#outdatedMs, now + backend.graceMs / 4);
-    }
+    if (firstRequest !== undefined && admits(news.holders, firstRequest)) this.#lookSoon();
     for (const holder of news.holders) {
       const isKnown = known.holders.some(({ token, fence }) =>
         token === holder.token && fence === holder.fence

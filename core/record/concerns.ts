@@ -1,7 +1,7 @@
 /** Whom a commit concerns: the only place that knows who has to hear of what. */
 
 import type { Snapshot, Writes } from "./codec.ts";
-import type { Holder, QueueEntry } from "./record.ts";
+import type { Holder, QueueEntry, QueueRecord } from "./record.ts";
 
 /** Of how many units the beginning of a token names its process: too few to tell the rest, enough to tell processes apart. */
 const ADDRESS_UNITS = 8;
@@ -44,18 +44,20 @@ export function concernsOf(
   if (come.length === 0 || !(offers || takesUp)) return undefined;
   const atMs = now();
   if (!gone.every(({ since }) => Math.abs(atMs - since) < SILENCE_MS)) return undefined;
-  const line = queue === undefined ? before.queue?.record : queue;
-  // An offer that leaves the queue out leaves the one that it is for there, as the first.
-  const next = line?.entries.find(({ token }) =>
-    [...holders, ...lock.holders].every((it) => it.token !== token)
-  );
+  const next = headOf(queue === undefined ? before.queue?.record : queue, [...holders, ...lock.holders]);
   return addresses(next === undefined ? lock.holders : [...lock.holders, next]);
 }
 
 /** The first in the queue, if it was another before. */
-function newHeadOf({ queue }: Snapshot, written: Writes["queue"]): readonly QueueEntry[] {
-  const head = written?.entries[0];
-  return head === undefined || head.participant === queue?.record.entries[0]?.participant ? [] : [head];
+function newHeadOf({ lock, queue }: Snapshot, written: Writes["queue"]): readonly QueueEntry[] {
+  const { holders } = lock.record;
+  const [before, now] = [queue?.record, written].map((record) => headOf(record, holders));
+  return now === undefined || now.participant === before?.participant ? [] : [now];
+}
+
+/** The first in a queue. An offer that leaves the queue out leaves the one that it is for there, before it. */
+function headOf(queue: QueueRecord | null | undefined, holders: readonly Holder[]): QueueEntry | undefined {
+  return queue?.entries.find(({ token }) => holders.every((holder) => holder.token !== token));
 }
 
 /** The holders among `these` whom `others` do not name. */
