@@ -787,7 +787,11 @@ export class Invariants {
     const { token, offeredTo } = holder;
     const request = offeredTo === undefined ? requestOf(token) : undefined;
     const ask = request === undefined ? undefined : this.#asks.get(request);
-    if (ask !== undefined && ask.outcome === undefined) this.#checkDelay(ask, this.#keyOf(lock));
+    // What was on its way since before all was well may still be.
+    const isLate = applied.request.madeMs < this.#healedMs;
+    if (ask !== undefined && ask.outcome === undefined && !isLate) {
+      this.#checkDelay(ask, this.#keyOf(lock));
+    }
     if (ask !== undefined && ask.keys.length > 1) this.#checkTogether(ask, holder, applied);
     if (lock.grantedTokens.has(token) && request !== undefined) {
       this.mark("a ghost: a grant that landed when the same had been granted and released");
