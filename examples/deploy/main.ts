@@ -1,9 +1,12 @@
 // A counter that many may increment at once, on Deno KV: locked, cleaned up, and watched. See README.md.
-import { lock, LockAcquisitionError } from "@holdfast/lock";
+import { configure, lock, LockAcquisitionError, LockLostError } from "@holdfast/lock";
 import { adminHandler, basicSecret } from "@holdfast/lock/admin";
+import { commitIfHeld, kvBackend } from "@holdfast/lock/backends/kv";
 import { bearerSecret, cleanupHandler, registerCleanup } from "@holdfast/lock/cron";
 
+// One database for the counters and for the locks that guard them: only so can a write depend on a lock.
 const kv = await Deno.openKv();
+configure({ strong: kvBackend(kv) });
 
 // Every night at three, in one instance of however many there are.
 void registerCleanup();
@@ -17,9 +20,10 @@ async function count(name: string, by: string): Promise<number> {
     const key = ["counters", name];
     const { value } = await kv.get<number>(key);
     await new Promise((resolve) => setTimeout(resolve, 100));
-    held.signal.throwIfAborted();
-    await kv.set(key, (value ?? 0) + 1);
-    return (value ?? 0) + 1;
+    const next = (value ?? 0) + 1;
+    // Rejects if the lock was lost meanwhile, even if this instance does not know it yet: then nothing is written.
+    await commitIfHeld(held, (atomic) => atomic.set(key, next));
+    return next;
   });
 }
 
@@ -41,8 +45,13 @@ async function serve(request: Request): Promise<Response> {
   try {
     return Response.json({ count: await count(name, Deno.env.get("DENO_REGION") ?? "this machine") });
   } catch (error) {
-    if (!(error instanceof LockAcquisitionError)) throw error;
-    return new Response("too many are counting\n", { status: 503, headers: { "retry-after": "5" } });
+    const why = error instanceof LockAcquisitionError
+      ? "too many requests wait for this counter"
+      : error instanceof LockLostError
+      ? "the lock was lost"
+      : undefined;
+    if (why === undefined) throw error;
+    return new Response(`${why}\n`, { status: 503, headers: { "retry-after": "5" } });
   }
 }
 

@@ -15,6 +15,8 @@ export interface Place {
   readonly store: string;
   /** The folder to start in. Default: that of the tests. */
   readonly folder?: string;
+  /** More of its environment. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** The command line on Deno, from its source. */
@@ -33,9 +35,9 @@ export class Program implements AsyncDisposable {
   readonly #closed: Promise<void>;
   #news = () => {};
 
-  constructor({ program, store, folder }: Place, ...args: string[]) {
+  constructor({ program, store, folder, env: more }: Place, ...args: string[]) {
     const [file, ...first] = program;
-    const env = { ...Deno.env.toObject(), HOLDFAST_BACKEND: store, NO_COLOR: "1" };
+    const env = { ...Deno.env.toObject(), HOLDFAST_BACKEND: store, NO_COLOR: "1", ...more };
     const child = this.#child = spawn(file, [...first, ...args], { env, cwd: folder });
     this.code = new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal!)));
     this.#closed = new Promise((resolve) => child.once("close", () => resolve()));
