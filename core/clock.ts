@@ -2,7 +2,7 @@ import { performance } from "node:perf_hooks";
 import { clearTimeout, setTimeout } from "node:timers";
 
 /**
- * The only clock that the core knows. The simulation hands in a virtual one.
+ * A clock: the only one that the core knows. The simulation and tests hand in virtual ones.
  *
  * Two readings, because each lies in its own way: the monotonic one stands still while a machine is
  * suspended, the wall clock can be set. A lease counts as over when either says so.
@@ -22,7 +22,9 @@ export interface Clock {
 
 /** A timer that runs. It keeps the process alive, unless it is told not to. */
 export interface Timer {
+  /** Lets it keep the process alive. */
   ref(): unknown;
+  /** Lets the process end while it runs. */
   unref(): unknown;
 }
 

@@ -7,6 +7,7 @@ import { Program } from "./support/cli_program.ts";
 import { installInto } from "./support/installed.ts";
 import { missingRedis, RedisServer } from "./support/redis_server.ts";
 import { folderWith } from "./support/runtimes.ts";
+import ts from "typescript";
 
 const missing = missingRedis();
 
@@ -18,7 +19,13 @@ async function install(example: string, stack: AsyncDisposableStack) {
   stack.defer(() => Deno.remove(folder, { recursive: true }));
   await installInto(folder, ["backends/redis"]);
   const [, command, script] = /^exec (node) (\S+)$/.exec(scripts.start)!;
-  await Deno.copyFile(new URL(script, source), join(folder, script));
+  const typed = await Deno.readTextFile(new URL(script.replace(".js", ".ts"), source)).catch(() => undefined);
+  if (typed === undefined) await Deno.copyFile(new URL(script, source), join(folder, script));
+  else {
+    const { compilerOptions } = JSON.parse(await Deno.readTextFile(new URL("tsconfig.json", source)));
+    const options = { ...compilerOptions, target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext };
+    await Deno.writeTextFile(join(folder, script), ts.transpile(typed, options));
+  }
   return { folder, program: [command, script] };
 }
 
@@ -80,5 +87,20 @@ test(
       const tokens = done.filter((job) => job.account === account).map(({ fencingToken }) => fencingToken);
       assert(tokens.every((token, i) => i === 0 || token > tokens[i - 1]), `${tokens}`);
     }
+  },
+);
+
+test(
+  "of two instances of NestJS one does each firing of a job, and both stop when they are asked to",
+  async (server, stack) => {
+    const { folder, program } = await install("nestjs", stack);
+    const env = { REDIS_URL: `redis://127.0.0.1:${server.port}` };
+    const instances = [1, 2].map(() => stack.use(new Program({ program, store: "", folder, env })));
+    for (const instance of instances) await instance.says("started");
+    while (!/^:[2-9]/.test(await server.ask("LLEN", "reports"))) await delay(50);
+    for (const instance of instances) instance.signal("SIGTERM");
+    for (const instance of instances) assertEquals(await instance.code, "SIGTERM");
+    const seconds = (await server.ask("LRANGE", "reports", "0", "-1")).match(/\d+-\d+-\d+T[\d:]+/g)!;
+    assertEquals(seconds.length, new Set(seconds).size, `${seconds}`);
   },
 );
