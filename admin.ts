@@ -10,7 +10,7 @@
  * import { assertEquals, assertStringIncludes } from "@std/assert";
  *
  * const backend = memoryBackend();
- * const secret = crypto.randomUUID(); // from the environment, in earnest
+ * const secret = crypto.randomUUID(); // from the environment, in production
  * const admin = adminHandler({ authorize: basicSecret(secret), backend });
  * // Deno.serve((request) => new URL(request.url).pathname === "/admin/locks" ? admin(request) : app(request));
  *
@@ -56,13 +56,13 @@ export interface AdminOptions extends StoreOptions {
   /**
    * Decides on each request, to look as well as to release: {@linkcode basicSecret}, which a browser can answer,
    * {@linkcode bearerSecret}, or a function of your own that returns `true`, or the Response with which to refuse:
-   * a redirect to where one logs in, too. Anything but `true` refuses. Default: refuses everybody.
+   * such as a redirect to a login. Anything but `true` refuses. Default: refuses every request.
    */
   authorize?: Authorize;
   /** The name of the page. Default: `"Locks"`. */
   title?: string;
   /**
-   * Every how many milliseconds the store is looked at while somebody has the page open, however many have; at
+   * Every how many milliseconds the store is read while a browser shows the page, however many browsers do; at
    * least 100. Each look lists all locks. Default: 2000.
    */
   refreshMs?: number;
@@ -95,7 +95,7 @@ const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];
  *
  * const closed = adminHandler({ backend: memoryBackend() });
  * const { status } = await closed(new Request("https://example.org/locks"));
- * assertEquals(status, 403); // nobody may come in, unless authorize says so
+ * assertEquals(status, 403); // every request is refused, unless authorize accepts it
  * ```
  */
 export function adminHandler(options: AdminOptions = {}): (request: Request) => Promise<Response> {

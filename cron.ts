@@ -137,7 +137,7 @@ async function letOthersTry(name: string, { fencingToken }: Lock, store: StoreOp
 export interface CleanupHandlerOptions extends CleanupOptions {
   /**
    * Decides on each request: {@linkcode bearerSecret}, {@linkcode appEngineCron}, or a function of your own that
-   * returns `true`, or the Response with which to refuse. Anything but `true` refuses. Default: refuses everybody.
+   * returns `true`, or the Response with which to refuse. Anything but `true` refuses. Default: refuses every request.
    */
   authorize?: Authorize;
 }
@@ -160,7 +160,7 @@ export interface CleanupHandlerOptions extends CleanupOptions {
  * import { memoryBackend } from "@holdfast/lock/backends/memory";
  * import { assertEquals } from "@std/assert";
  *
- * const secret = crypto.randomUUID(); // from the environment, in earnest
+ * const secret = crypto.randomUUID(); // from the environment, in production
  * const handler = cleanupHandler({ authorize: bearerSecret(secret), backend: memoryBackend() });
  * // Deno.serve(handler), or a route of your server
  *

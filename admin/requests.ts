@@ -79,7 +79,7 @@ export async function forgery(request: Request): Promise<string | undefined> {
   const text = await textOf(request);
   if (text === undefined) return "it is too large";
   const sent = new URLSearchParams(text).getAll("token");
-  // If there is no cookie, the token to compare with is a new one, which nobody knows.
+  // If there is no cookie, the token to compare with is a new one, which no form has.
   return sent.length === 1 && sent[0] === tokenOf(request)
     ? undefined
     : "its token is not that of this browser";

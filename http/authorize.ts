@@ -4,7 +4,7 @@ import process from "node:process";
 import { describe } from "../core/validate.ts";
 import { refusal } from "./answers.ts";
 
-/** Who may use a handler: `true` for those who may, or the refusal for those who may not. */
+/** Decides which requests a handler accepts: `true`, or the refusal. */
 export type Authorize = (request: Request) => true | Response | Promise<true | Response>;
 
 /** Refuses an option that is not a check. */
@@ -17,13 +17,13 @@ export function assertAuthorize(authorize: unknown): void {
 
 /**
  * The refusal of a request, or for what reason it is refused where the check does not say how; `undefined` for
- * one that may pass. Without a check nobody may.
+ * one that may pass. Without a check every request is refused.
  */
 export async function refusedBy(
   authorize: Authorize | undefined,
   request: Request,
 ): Promise<Response | string | undefined> {
-  if (authorize === undefined) return "nobody may do this: the handler was made without 'authorize'";
+  if (authorize === undefined) return "every request is refused: the handler was made without 'authorize'";
   const verdict: unknown = await authorize(request);
   if (verdict === true) return undefined;
   return verdict instanceof Response ? verdict : "'authorize' has refused this request";
@@ -81,7 +81,7 @@ export function basicSecret(secret: string): Authorize {
 /**
  * Lets App Engine's cron service pass, by its header `X-Appengine-Cron: true`; refuses others with 403.
  *
- * App Engine takes that header out of requests from outside. Anywhere else anybody can send it, so it counts only
+ * App Engine removes that header from requests from outside. Anywhere else any client can send it, so it counts only
  * if the environment says that this is App Engine (`GAE_SERVICE`, which needs `--allow-env=GAE_SERVICE` on Deno).
  * Do not set that variable elsewhere, Cloud Run included: use {@linkcode bearerSecret} there.
  *
@@ -99,7 +99,7 @@ export function basicSecret(secret: string): Authorize {
 export function appEngineCron(): Authorize {
   return (request) => {
     if (!onAppEngine()) {
-      return refusal(403, "this is not App Engine (no GAE_SERVICE): anybody could send X-Appengine-Cron");
+      return refusal(403, "this is not App Engine (no GAE_SERVICE): any client could send X-Appengine-Cron");
     }
     if (request.headers.get("x-appengine-cron") === "true") return true;
     return refusal(403, "only App Engine's cron service may do this");
@@ -131,7 +131,7 @@ function secretOf(secret: string, read: (request: Request) => Sent): Authorize {
     );
   }
   const encoder = new TextEncoder();
-  // The platform compares signatures in constant time. With a key of its own, nobody can foresee them.
+  // The platform compares signatures in constant time. With a random key, they cannot be foreseen.
   const sign = async () => {
     const random = crypto.getRandomValues(new Uint8Array(32));
     const hmac = { name: "HMAC", hash: "SHA-256" };
