@@ -1,5 +1,6 @@
 import { type Moment, spanMs } from "./clock.ts";
-import type { Departure, Hold } from "./hold.ts";
+import type { Departure } from "./departure.ts";
+import type { Hold } from "./hold.ts";
 import { Line } from "./line.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { ModeChange as Change } from "./mode_change.ts";
@@ -37,7 +38,7 @@ export interface AskingClaim extends Claim {
 export class LocalMembers<Asking extends AskingClaim = Request> implements Members {
   readonly requests: Line<Asking> = new Line();
   holds: readonly Hold[] = NONE;
-  departures: readonly Departure[] = NONE;
+  departures: readonly Departure<Hold>[] = NONE;
   queuedIn: string | undefined;
   queuedAs = NOWHERE;
   readonly isOurs: (entry: QueueEntry) => boolean;
@@ -356,16 +357,16 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
 
   // Those that give it back.
 
-  #departureOf(holder: Holder): Departure | undefined {
+  #departureOf(holder: Holder): Departure<Hold> | undefined {
     for (const departure of this.departures) if (isOf(departure.hold, holder)) return departure;
   }
 
-  addDeparture(departure: Departure): void {
+  addDeparture(departure: Departure<Hold>): void {
     this.dropHold(departure.hold);
     this.departures = [...this.departures, departure];
   }
 
-  dropDeparture(departure: Departure): void {
+  dropDeparture(departure: Departure<Hold>): void {
     this.departures = without(this.departures, departure);
   }
 

@@ -123,7 +123,7 @@ export const CORE: readonly Mutant[] = [
   },
   {
     law: "4: a release is not believed without proof",
-    file: "core/hold.ts",
+    file: "core/departure.ts",
     from: 'if (this.isUnknown && reason === "expired" && this.#claim === undefined) {',
     to: "if (this.isUnknown) {",
     test: "tests/failing_store_test.ts",

@@ -1006,7 +1006,10 @@ export class Invariants {
       applied.after.lock.holders.some((other) =>
         this.#nameOf(other) === name && !before.holders.some(isSame(other))
       );
-    const place = entries.findIndex(({ participant }) => participant === claimant);
+    // What is offered repeats the token of its entry: one that has left since, and is queued again, has another.
+    const place = entries.findIndex((entry) =>
+      entry.participant === claimant && (offeredTo === undefined || entry.token === token)
+    );
     // Who was offered the lock by a commit that left the queue out has had its turn.
     // So has who gets it by the same commit.
     const isNext = ({ token, participant }: QueueEntry) =>
