@@ -1,7 +1,7 @@
 /**
- * The laws of a lock as tests, for whoever writes a backend: a factory and one call.
+ * The laws of a lock as tests, for authors of backends: a factory and one call.
  *
- * @example
+ * @example With Deno.test; `test` of `node:test`, `bun:test` and others fit as well
  * ```ts
  * import { testBackend } from "@holdfast/lock/testing";
  * import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
@@ -10,7 +10,7 @@
  * const store = new MemoryStore();
  * testBackend({
  *   name: "memory",
- *   test: (name, fn) => tests.set(name, fn), // or Deno.test, or test from node:test or bun:test
+ *   test: (name, fn) => tests.set(name, fn), // your runner's, such as Deno.test
  *   open: () => ({ backend: memoryBackend({ store }), close() {} }),
  * });
  * await tests.get("memory: hold: a held lock says what it is")?.();

@@ -46,7 +46,7 @@ export interface BackendTest {
   skip?: (name: string, fn: () => Promise<void>) => unknown;
 }
 
-const rooms = [
+const files = [
   storeCases,
   recordCases,
   holdCases,
@@ -60,7 +60,7 @@ const rooms = [
   operatorCases,
   failureCases,
 ];
-const cases = new Map(rooms.flatMap((room) => Object.entries(room)));
+const cases = new Map(files.flatMap((file) => Object.entries(file)));
 
 /** The names of all cases, as `deviations` takes them. */
 export const CASES: readonly string[] = [...cases.keys()];
@@ -69,8 +69,8 @@ export const CASES: readonly string[] = [...cases.keys()];
 const CASE_LIMIT_MS = 4800;
 
 /**
- * Registers one test per law that a backend, and the locks on it, must obey. Each uses identifiers of its
- * own and takes away what it made, so the store may be one that others use.
+ * Registers one test per law that a backend, and the locks on it, must obey. Each uses its own
+ * identifiers and cleans up after itself, so the store may be one that others use.
  *
  * Throws TypeError if `deviations` names a case that does not exist, or gives no reason, and RangeError for
  * times that are out of range.
@@ -122,7 +122,7 @@ export function testBackend(options: BackendTest): void {
 export const AS_EXCLUSIVE: Readonly<
   Record<string, { readonly how: LockOptions; readonly readers: number; readonly which: RegExp }>
 > = {
-  // All permits of three: nobody else has any.
+  // All permits of three: no other caller has any.
   "a semaphore of one": {
     how: { limit: 3, permits: 3 },
     readers: 0,
