@@ -171,6 +171,7 @@ table("a queue that is not known", [
   ["who waits no more has to look, to leave it",                 "b:1000 | ?",             "idle a, queued",               "",                  "look"],
   ["so has one where only those are left that may not wait",     "b:1000 | ?",             "a try, queued",                "",                  "look"],
   ["where the lock names none, there is nothing to know",        "b:1000 (?)",             "a",                            "",                  "b:1000 | new: a"],
+  ["so has one that is queued for what it wants no more",         "b:1000 | ?",             "a, queued a/r",                "",                  "look"],
   ["who is not queued has nothing to do with it",                "b:1000 | ?",             "idle a",                       "",                  "nothing"],
 ], act);
 

@@ -19,7 +19,7 @@ import {
 } from "./core.ts";
 import { type Rule, ruled } from "./exemptions.ts";
 import type { Mark, Marks } from "./marks.ts";
-import type { SimProcess } from "./process.ts";
+import { EPOCH_MS, type SimProcess } from "./process.ts";
 import type { Schedule, Weather } from "./schedule.ts";
 import type { Applied, Records, Request } from "./store.ts";
 import type { World } from "./world.ts";
@@ -955,10 +955,9 @@ export class Invariants {
     // What it has read of its clocks is no newer than the commit, and may be no older: it may have stood still before.
     const isOld = request.sentMs - this.#madeMs(lock, holder) >= 0.99 * holdAtLeastMs - 5;
     const endMs = lock.leaseEndsMs.get(idOf(holder)) ?? -Infinity;
-    // Another participant of the same process may find its lease over.
-    if (isOld || releasingMs === undefined || hold.lost !== undefined || this.#world.now >= endMs) {
-      return;
-    }
+    // Another participant of the same process may find its lease over, if its clock is wrong even long before that.
+    const isOver = hold.lost !== undefined || this.#world.now >= endMs || !this.#asked("exclusive");
+    if (isOld || releasingMs === undefined || isOver) return;
     const isThere = after.lock.holders.some(({ token, fence }) =>
       token === keptTokenOf(holder) && fence === holder.fence
     );
@@ -1069,7 +1068,10 @@ export class Invariants {
     // Who has given up its hold, or found its lease over, knows before others can that the lock is free.
     const freeMs = before.holders.reduce((since, holder) => {
       const grant = lock.grants.get(idOf(holder));
-      return Math.min(since, grant?.releasingMs ?? Infinity, grant?.endMs ?? Infinity, lock.leaseEndMs);
+      // What a wrong clock has written is over when the record says so, though nothing believes in it.
+      const recordedMs = (holder.expiresAt ?? Infinity) - EPOCH_MS;
+      const endMs = Math.min(grant?.releasingMs ?? Infinity, grant?.endMs ?? Infinity, lock.leaseEndMs);
+      return Math.min(since, endMs, recordedMs);
     }, lock.freeMs);
     const forMs = this.#world.now - freeMs;
     const leastMs = ahead.reduce((sum, { turnMs = this.#schedule.graceMs }) => sum + turnMs, 0);
