@@ -48,6 +48,30 @@ function examplesOf(page: string, text: string): Example[] {
   })).filter(({ code }) => !code.includes("@deno/kv"));
 }
 
+/** The same of the documentation in a source. */
+function examplesIn(source: string, text: string): Example[] {
+  return [...text.matchAll(/^[ \t]*\/\*\*.*?\*\//gms)].flatMap(({ 0: comment, index }) => {
+    const before = text.slice(0, index).split("\n").length - 1;
+    const prose = comment.replaceAll(/^[ \t]*\*[ ]?/gm, "");
+    return examplesOf(source, prose).map((example) => ({ ...example, line: before + example.line }));
+  });
+}
+
+/** The published sources, by their paths. */
+async function sources(): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  const add = async (path: string) => {
+    const url = new URL(path, root);
+    if (path.endsWith(".ts")) found.set(path, await Deno.readTextFile(url));
+    else if ((await Deno.stat(url)).isDirectory) {
+      for await (const { name } of Deno.readDir(url)) await add(`${path}/${name}`);
+    }
+  };
+  const { publish } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
+  for (const path of publish.include) await add(path);
+  return found;
+}
+
 /** Whether it can run as it is: it needs nothing but Holdfast. */
 function runs({ page, code }: Example): boolean {
   const imports = [...code.matchAll(/from "([^"]+)"/g)].map(([, name]) => name);
@@ -104,6 +128,7 @@ Deno.test("docs: every example compiles, and those that need no store run", asyn
   for (const page of PAGES) {
     examples.push(...examplesOf(page, await Deno.readTextFile(new URL(page, root))));
   }
+  for (const [path, text] of await sources()) examples.push(...examplesIn(path, text));
   assert(examples.filter(runs).length > 8, "there are examples that run");
   const directory = await Deno.makeTempDir();
   try {
@@ -127,16 +152,7 @@ function messagesIn(page: string): string[] {
 }
 
 Deno.test("docs: the messages in the page of troubles are those of the code", async () => {
-  let code = "";
-  const { publish } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
-  const add = async (path: string) => {
-    const url = new URL(path, root);
-    if (path.endsWith(".ts")) code += await Deno.readTextFile(url);
-    else if ((await Deno.stat(url)).isDirectory) {
-      for await (const { name } of Deno.readDir(url)) await add(`${path}/${name}`);
-    }
-  };
-  for (const path of publish.include) await add(path);
+  const code = [...(await sources()).values()].join("\n");
   const isSaid = (message: string) =>
     message.split("…").every((part) =>
       part.trim().split(/(?<=^(?:Cannot|Lost)) /).every((words) => code.includes(words.trim()))

@@ -14,8 +14,11 @@ declare global {
   function charge(user: string): Promise<void>;
   function pay(order: string): Promise<object>;
   function invoice(customer: string, signal: AbortSignal): Promise<void>;
+  function drain(): Promise<void>;
   function fetchRates(day: string): Promise<string>;
   var cache: Map<string, string>;
+  var handedOver: Promise<string>;
+  var queue: { send(message: object): Promise<void> };
 }
 
 configure({ strong: memoryBackend() });
