@@ -700,18 +700,16 @@ export class Invariants {
     );
     if (lock.turn?.secret !== secret || !goesOn) lock.turn = { secret, sinceMs: process.now };
     if (place >= 0) {
-      // What the same commit has granted to one before it may have been over when the answer came: that one asks again.
-      const isOver = (earlier: Ask) =>
-        by?.after.lock.holders.some(({ token, leaseMs }) =>
-          requestOf(token) === earlier.id && this.#world.now - by.request.madeMs >= 0.99 * leaseMs
-        ) === true;
+      // What the same commit has granted to one before it comes by the same answer, or was over when that came.
+      const isGranted = (earlier: Ask) =>
+        by?.after.lock.holders.some(({ token }) => requestOf(token) === earlier.id) === true;
       // Those with entries of their own go by their places there, which they may have lost.
       const isOwn = entryOf(ask.id) !== undefined;
       if (isOwn) this.mark("granted in an entry of its own");
       const isBefore = (earlier: Ask) => (entryOf(earlier.id) !== undefined) === isOwn && !ask.goesFirst;
       const isOrdered = !isOwn || (this.#weather === "calm" && !lock.isOvertaken);
       this.check(
-        !isOrdered || waiting.slice(0, place).filter(isBefore).every(isOver),
+        !isOrdered || waiting.slice(0, place).filter(isBefore).every(isGranted),
         5,
         `${process.name} granted a waiter before one that came earlier`,
       );
@@ -789,7 +787,11 @@ export class Invariants {
     const { token, offeredTo } = holder;
     const request = offeredTo === undefined ? requestOf(token) : undefined;
     const ask = request === undefined ? undefined : this.#asks.get(request);
-    if (ask !== undefined && ask.outcome === undefined) this.#checkDelay(ask, this.#keyOf(lock));
+    // What was on its way since before all was well may still be.
+    const isLate = applied.request.madeMs < this.#healedMs;
+    if (ask !== undefined && ask.outcome === undefined && !isLate) {
+      this.#checkDelay(ask, this.#keyOf(lock));
+    }
     if (ask !== undefined && ask.keys.length > 1) this.#checkTogether(ask, holder, applied);
     if (lock.grantedTokens.has(token) && request !== undefined) {
       this.mark("a ghost: a grant that landed when the same had been granted and released");
