@@ -90,6 +90,14 @@ try {
     ],
     // Provenance needs it, and only the publishing workflow knows it.
     ...(repository && { repository: { type: "git", url: `git+https://github.com/${repository}.git` } }),
+    // Compilers that resolve as Node 10 did read no `exports`: to them an entry point is a file of its name.
+    typesVersions: {
+      "*": Object.fromEntries(
+        Object.entries<{ types: string }>(made.exports)
+          .filter(([name, { types }]) => name !== "." && types !== `${name}.d.ts`)
+          .map(([name, { types }]) => [name.slice(2), [types]]),
+      ),
+    },
     engines: { node: ">=20" },
     sideEffects: ["./mod.js", "./cli.js"],
     ...(made.exports["./cli"] && { bin: { holdfast: made.exports["./cli"].import } }),
