@@ -40,4 +40,21 @@ Deno.test("consumers: the real clients fit as they are, under the newest TypeScr
   }
 });
 
+Deno.test("consumers: versions that apps pin stop no install", async () => {
+  const app = join(project, "app");
+  await Deno.mkdir(app);
+  const dependencies = {
+    "@deno/kv": "0.8.4",
+    "@holdfast/lock": "file:../lock.tgz",
+    "@opentelemetry/api": "1.9.0",
+    ioredis: "5.8.2",
+    pg: "8.11.0",
+    postgres: "3.3.5",
+    redis: "4.7.1",
+  };
+  await Deno.writeTextFile(join(app, "package.json"), JSON.stringify({ private: true, dependencies }));
+  // It resolves them all, as an install does, and fetches none.
+  await run(app, "npm", "install", "--package-lock-only", "--no-audit", "--no-fund", "--silent");
+});
+
 Deno.test("consumers: all is cleared away", () => Deno.remove(project, { recursive: true }));
