@@ -57,14 +57,14 @@ export interface AdminOptions extends StoreOptions {
    * {@linkcode bearerSecret}, or a function of your own that returns `true`, or the Response with which to refuse:
    * a redirect to where one logs in, too. Anything but `true` refuses. Default: refuses everybody.
    */
-  authorize?: Authorize;
+  authorize?: Authorize | undefined;
   /** The name of the page. Default: `"Locks"`. */
-  title?: string;
+  title?: string | undefined;
   /**
    * Every how many milliseconds the store is looked at while somebody has the page open, however many have; at
    * least 100. Each look lists all locks. Default: 2000.
    */
-  refreshMs?: number;
+  refreshMs?: number | undefined;
 }
 
 const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];

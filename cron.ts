@@ -36,14 +36,14 @@ const KEPT_MS = 10_000;
 /** Options of {@linkcode registerCleanup}. */
 export interface RegisterCleanupOptions extends CleanupOptions {
   /** When to clean up, as `Deno.cron` takes it: five fields, UTC. Default: `"0 3 * * *"`, every night at three. */
-  schedule?: string;
+  schedule?: string | undefined;
   /**
    * The name of the cron job, and the identifier of the lock under which it runs: 1 to 64 letters, digits,
    * spaces, `_` and `-`, the same in all instances. Default: `"holdfast-cleanup"`.
    */
-  name?: string;
+  name?: string | undefined;
   /** Ends the job, and a cleanup that is under way. If it is aborted already, nothing is registered. Default: none. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /**
@@ -139,7 +139,7 @@ export interface CleanupHandlerOptions extends CleanupOptions {
    * Decides on each request: {@linkcode bearerSecret}, {@linkcode appEngineCron}, or a function of your own that
    * returns `true`, or the Response with which to refuse. Anything but `true` refuses. Default: refuses everybody.
    */
-  authorize?: Authorize;
+  authorize?: Authorize | undefined;
 }
 
 /**

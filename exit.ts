@@ -10,12 +10,12 @@ const TIMEOUT_MS = 3000;
 /** Options of {@linkcode releaseOnExit}. */
 export interface ReleaseOnExitOptions {
   /** The signals that tell the process to end. Default: `["SIGINT", "SIGTERM"]`. */
-  signals?: readonly string[];
+  signals?: readonly string[] | undefined;
   /**
    * For how many milliseconds the process goes on at most. Choose it shorter than what its supervisor allows. Default:
    * 3000.
    */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
 }
 
 /**

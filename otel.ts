@@ -29,7 +29,7 @@ export interface OtelSpan {
   /** Adds attributes. */
   setAttributes(attributes: Attributes): unknown;
   /** Says how it went: code 2 is an error. */
-  setStatus(status: { code: 2; message?: string }): unknown;
+  setStatus(status: { code: 2; message?: string | undefined }): unknown;
   /** It is over. */
   end(): void;
 }
@@ -49,11 +49,11 @@ export interface OtelHistogram {
 /** How an instrument is described. */
 export interface OtelInstrumentOptions {
   /** For people. */
-  description?: string;
+  description?: string | undefined;
   /** In UCUM. */
-  unit?: string;
+  unit?: string | undefined;
   /** The bounds of a histogram's buckets. */
-  advice?: { explicitBucketBoundaries: number[] };
+  advice?: { explicitBucketBoundaries: number[] } | undefined;
 }
 
 /** What is used of `@opentelemetry/api`: hand in its `context`, `trace` and `metrics`. */
@@ -65,12 +65,12 @@ export interface OpenTelemetry<Context> {
       /** Starts a span beneath what `context` says. */
       startSpan(name: string, options: { attributes: Attributes }, context: Context): OtelSpan;
     };
-  };
+  } | undefined;
   /** The span that the caller is in: the parent. */
   context?: {
     /** The active context. */
     active(): Context;
-  };
+  } | undefined;
   /** Metrics. Omitted: none. */
   metrics?: {
     /** Makes the meter. */
@@ -82,7 +82,7 @@ export interface OpenTelemetry<Context> {
       /** Makes a histogram. */
       createHistogram(name: string, options: OtelInstrumentOptions): OtelHistogram;
     };
-  };
+  } | undefined;
 }
 
 /** Options of {@linkcode instrument}. */
@@ -92,7 +92,7 @@ export interface InstrumentOptions {
    * because each makes a time series of its own; or in `"none"`, where they are nobody's business. The latter also
    * leaves out labels and the messages of errors. Default: `"spans"`.
    */
-  identifiers?: "spans" | "all" | "none";
+  identifiers?: "spans" | "all" | "none" | undefined;
 }
 
 /** What {@linkcode instrument} has begun. */

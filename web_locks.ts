@@ -38,19 +38,19 @@ export interface WebLocksOptions {
    * Managers with the same store and the same prefix share their locks. Up to 100 characters; end it with one that is in
    * no other prefix, such as `/`. Default: `"web-locks/"`.
    */
-  prefix?: string;
+  prefix?: string | undefined;
   /**
    * For how many milliseconds a lock stays taken if its process dies. At least 100. A live process renews it every third
    * of that. Default: 30 000.
    */
-  leaseMs?: number;
+  leaseMs?: number | undefined;
   /** For how many milliseconds each request waits at most, unless it says so itself. Default: no limit. */
-  waitForMs?: number;
+  waitForMs?: number | undefined;
   /**
    * A text for people, shown by `query`, in listings and in the errors of those who wait: up to 128 characters; `null`
    * for none. Default: as the `label` of every lock.
    */
-  label?: string | null;
+  label?: string | null | undefined;
 }
 
 /**

@@ -46,22 +46,22 @@ export interface DatastoreBackendOptions {
   /** The project that the database belongs to. Required. */
   projectId: string;
   /** The database. Default: the default one, `""`. */
-  databaseId?: string;
+  databaseId?: string | undefined;
   /** The namespace of the locks. Default: the default one, `""`. */
-  namespace?: string;
+  namespace?: string | undefined;
   /** The kind of the locks' entities. Default: `"HoldfastLock"`. */
-  entityKind?: string;
+  entityKind?: string | undefined;
   /**
    * For how many milliseconds at most a waiter lets pass between two looks at the lock, 25 to 60 000. There
    * is no push: each look is one billed read, and a released lock is noticed that much later. The pauses
    * begin at 25 ms whenever the lock has changed and grow from there. Default: 500.
    */
-  pollMs?: number;
+  pollMs?: number | undefined;
   /**
    * After how many milliseconds without an answer a call counts as failed, 100 to 60 000; its outcome is then
    * found out by reading. Default: 5000.
    */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
 }
 
 /**

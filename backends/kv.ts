@@ -26,24 +26,24 @@ import { guardOf } from "../core/guard.ts";
 import type { Lock } from "../core/lock.ts";
 import { describe, describeClient, ownOptions, refuse } from "../core/validate.ts";
 import { causeOf } from "./causes.ts";
-import type { KvAtomic, KvCommit, KvDatabase, KvKeyPart } from "./kv/api.ts";
+import type { KvAtomic, KvCommit, KvDatabase, KvKeyPart, KvSelectorKey } from "./kv/api.ts";
 import { defaultSkewMs, denoGlobal, MACHINES_SKEW_MS } from "./kv/clients.ts";
 import { commitUnder, Draft } from "./kv/guarded.ts";
 import { KvStore } from "./kv/store.ts";
 
-export type { KvAtomic, KvCommit, KvDatabase, KvEntry, KvKeyPart, KvMutation } from "./kv/api.ts";
+export type { KvAtomic, KvCommit, KvDatabase, KvEntry, KvKeyPart, KvMutation, KvSelectorKey } from "./kv/api.ts";
 
 /** Options of {@linkcode kvBackend}. */
 export interface KvBackendOptions {
   /** The key parts under which the locks are kept; not empty. Default: `["holdfast"]`. */
-  prefix?: readonly KvKeyPart[];
+  prefix?: readonly KvKeyPart[] | undefined;
   /**
    * By how many milliseconds the clocks of the processes that share the database may differ, 0 to 60 000. The
    * lock of a crashed holder frees itself that much later, and a lock that is handed to another process starts there
    * without another commit only if this is small. Say 0 if all of them run on one machine, as with a file (50 on
    * Windows). Default: 1000.
    */
-  skewMs?: number;
+  skewMs?: number | undefined;
 }
 
 /** Leaves room for the longest key in the 2048 bytes that Deno KV allows. */
@@ -181,7 +181,7 @@ export async function commitIfHeld(
   }
 }
 
-function isKeyPart(part: unknown): boolean {
+function isKeyPart(part: unknown): part is KvSelectorKey[number] {
   return ["string", "number", "bigint", "boolean"].includes(typeof part) && !Number.isNaN(part) ||
     part instanceof Uint8Array;
 }

@@ -100,7 +100,7 @@ export class MemoryStore {
 /** Options of {@linkcode memoryBackend}. */
 export interface MemoryBackendOptions {
   /** The memory to use, to share it with another memory backend. Default: a new one. */
-  store?: MemoryStore;
+  store?: MemoryStore | undefined;
 }
 
 /**

@@ -52,22 +52,22 @@ const POSTGRES = { Backend: PostgresStore, name: "a Postgres" };
 /** Options of {@linkcode postgresBackend}. */
 export interface PostgresBackendOptions {
   /** The table of the locks, as it is called: nothing of it is folded to lower case. Default: `"holdfast_lock"`. */
-  table?: string;
+  table?: string | undefined;
   /** The schema that the table is in. Default: the first one in the connection's `search_path` that has it. */
-  schema?: string;
+  schema?: string | undefined;
   /** Whether the table is created if it is not there. Default: `true`. */
-  createTable?: boolean;
+  createTable?: boolean | undefined;
   /**
    * How waiters hear of a lock that was released: `"listen"` by `LISTEN`, on one more connection; `"poll"` by looking.
    * `"auto"` listens, sends itself a notification, and polls if that does not arrive, as behind a PgBouncer in
    * transaction mode. Default: `"auto"`.
    */
-  notifications?: "auto" | "listen" | "poll";
+  notifications?: "auto" | "listen" | "poll" | undefined;
   /**
    * For how many milliseconds at most a waiter that polls lets pass between two looks at the lock, 25 to 60 000. The pauses
    * begin at 25 ms whenever the lock has changed and grow from there. Default: 500.
    */
-  pollMs?: number;
+  pollMs?: number | undefined;
 }
 
 /** What {@linkcode postgresBackend} makes. */

@@ -47,7 +47,7 @@ export interface RedisBackendOptions {
    * What the names of all keys and channels begin with; not empty, without braces. An `ioredis` client's own
    * `keyPrefix` goes before it. Default: `"holdfast"`.
    */
-  prefix?: string;
+  prefix?: string | undefined;
 }
 
 /** What {@linkcode redisBackend} makes. */

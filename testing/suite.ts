@@ -28,22 +28,22 @@ export interface BackendTest {
    * By what factor the times of the cases are stretched, from 1: their leases, waits and limits. For a store,
    * or a machine, whose answers may take long against a lease of 100 ms. Default: 1.
    */
-  stretch?: number;
+  stretch?: number | undefined;
   /**
    * For how many milliseconds a case may run before it fails. Default: 4800 times `stretch`; without it that is
    * below the 5 seconds after which Bun gives a test up by itself.
    */
-  limitMs?: number;
+  limitMs?: number | undefined;
   /**
    * The cases, by name, that this store cannot pass, each with the reason. They are reported as skipped,
    * never left out. Default: none.
    */
-  deviations?: Readonly<Record<string, string>>;
+  deviations?: Readonly<Record<string, string>> | undefined;
   /**
    * Registers a test as skipped: `Deno.test.ignore`, `test.skip`. Default: `test`, with a test that does
    * nothing but carry the reason in its name.
    */
-  skip?: (name: string, fn: () => Promise<void>) => unknown;
+  skip?: ((name: string, fn: () => Promise<void>) => unknown) | undefined;
 }
 
 const files = [

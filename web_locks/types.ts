@@ -27,18 +27,18 @@ export interface GrantedLock {
 /** Options of a request. */
 export interface LockRequestOptions {
   /** Whether others may hold the lock at the same time that say `"shared"`, too. Default: `"exclusive"`. */
-  mode?: LockMode;
+  mode?: LockMode | undefined;
   /** Whether the callback is called with `null`, at once, if the lock is not available. Default: `false`. */
-  ifAvailable?: boolean;
+  ifAvailable?: boolean | undefined;
   /** Whether all holders lose the lock, and it is granted before all who wait. Default: `false`. */
-  steal?: boolean;
+  steal?: boolean | undefined;
   /** Cancels the request while it waits: its promise rejects with the signal's reason. Default: none. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /**
    * For how many milliseconds to wait at most. The promise then rejects with a `LockAcquisitionError`, which tells who
    * holds the lock. Not in the standard. Default: that of the manager.
    */
-  waitForMs?: number;
+  waitForMs?: number | undefined;
 }
 
 /** One lock that is held, or one request that waits. */

@@ -13,17 +13,17 @@ export interface DatastoreClientOptions {
   /** The project. Required. */
   projectId: string;
   /** The database. The calls of the backend name it themselves; here it is only checked. Default: `""`. */
-  databaseId?: string;
+  databaseId?: string | undefined;
   /**
    * `host:port` of an emulator, reached without encryption and without credentials. Default: what the
    * environment variable `DATASTORE_EMULATOR_HOST` says; without one, the service itself.
    */
-  emulatorHost?: string;
+  emulatorHost?: string | undefined;
   /**
    * How to speak to the server. Default: `"rest"` on Deno, where a server that closes a gRPC connection aborts
    * the process (denoland/deno#36788); `"grpc"` elsewhere.
    */
-  transport?: "grpc" | "rest";
+  transport?: "grpc" | "rest" | undefined;
 }
 
 /**

@@ -5,7 +5,7 @@ import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../
 import { systemClock } from "../../core/clock.ts";
 import { type LockBackendError, quote, UnreadableRecordError } from "../../core/errors.ts";
 import { describe } from "../../core/validate.ts";
-import type { KvCommit, KvDatabase, KvEntry, KvKeyPart } from "./api.ts";
+import type { KvCommit, KvDatabase, KvEntry, KvKeyPart, KvSelectorKey } from "./api.ts";
 import { originOf } from "./clients.ts";
 import { failureOf, retried } from "./failures.ts";
 import { isUnreadable, listAll } from "./listing.ts";
@@ -33,12 +33,12 @@ export class KvStore implements LockBackend {
   readonly kv: KvDatabase;
   readonly skewMs: number;
   readonly graceMs = 250;
-  readonly #prefix: readonly KvKeyPart[];
+  readonly #prefix: KvSelectorKey;
   readonly #watcher: KvWatcher;
   /** Whether a commit may have been sent more than once before it was answered. */
   readonly #repeats: boolean;
 
-  constructor(kv: KvDatabase, prefix: readonly KvKeyPart[], skewMs: number) {
+  constructor(kv: KvDatabase, prefix: KvSelectorKey, skewMs: number) {
     this.kv = kv;
     this.skewMs = skewMs;
     this.#prefix = prefix;

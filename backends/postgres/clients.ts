@@ -29,7 +29,7 @@ export interface PostgresClient extends PostgresQueryable {
 /** A statement as `pg` takes it. */
 export interface PgQuery {
   /** Under which name the server keeps the statement, if it is to. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** The statement. */
   readonly text: string;
   /** Its parameters. */
@@ -72,7 +72,7 @@ export interface PostgresJs {
   unsafe(
     text: string,
     values?: (string | null)[],
-    options?: { prepare?: boolean },
+    options?: { prepare?: boolean | undefined },
   ): PromiseLike<readonly PostgresRow[]>;
   // deno-lint-ignore no-explicit-any -- The client's own types say more of what the work gets and answers.
   /** Runs `work` in a transaction. */ begin(work: (sql: any) => Promise<any>): Promise<any>;

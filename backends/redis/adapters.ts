@@ -5,7 +5,7 @@ import { describeClient, refuse } from "../../core/validate.ts";
 /** What the backend needs of an `ioredis` client. */
 export interface IoRedisClient {
   /** Its options; only these are looked at. */
-  readonly options: { readonly keyPrefix?: string; readonly db?: number };
+  readonly options: { readonly keyPrefix?: string | undefined; readonly db?: number | undefined };
   /** `"end"` once it is closed for good. */
   readonly status: string;
   /** Runs a script that the server knows. */
@@ -39,7 +39,7 @@ export interface IoRedisSubscriber {
 /** What the backend needs of an `ioredis` `Cluster`. */
 export interface IoRedisCluster extends Omit<IoRedisClient, "call" | "duplicate"> {
   /** Its options; only this one is looked at. */
-  readonly options: { readonly keyPrefix?: string };
+  readonly options: { readonly keyPrefix?: string | undefined };
   /** Tells it from a client of a single server. */
   readonly isCluster: boolean;
   /** The clients of its nodes. */
@@ -49,7 +49,9 @@ export interface IoRedisCluster extends Omit<IoRedisClient, "call" | "duplicate"
 /** What the backend needs of a `redis` (node-redis) client. */
 export interface NodeRedisClient {
   /** Its options; only these are looked at. */
-  readonly options?: { readonly database?: number; readonly socket?: object };
+  readonly options?:
+    | { readonly database?: number | undefined; readonly socket?: object | undefined }
+    | undefined;
   /** Whether it is connected, or on the way to be. */
   readonly isOpen: boolean;
   /** Sends any command. */
