@@ -90,7 +90,7 @@ export const holdCases: Cases = {
     assert.equal(stage.a.commits, 2);
   },
 
-  "hold: the fencing token rises across release, hand-off, expiry and theft": async (stage) => {
+  "hold: the fencing token rises across release, hand-off, expiry and eviction": async (stage) => {
     const { a, b } = stage;
     const tokens: string[] = [];
     const first = await stage.acquire(a);

@@ -37,7 +37,7 @@ interface Example {
   readonly code: string;
 }
 
-/** The examples of a page that are marked `ignore`. Those with `@deno/kv` need a cast for now. */
+/** The examples of a page that are marked `ignore`. */
 function examplesOf(page: string, text: string): Example[] {
   return [...text.matchAll(/^[ ]{0,3}```(?:ts|tsx) ignore\n(.*?)^[ ]{0,3}```/gms)].map((
     { 1: code, index },
@@ -45,7 +45,7 @@ function examplesOf(page: string, text: string): Example[] {
     page,
     line: text.slice(0, index).split("\n").length,
     code,
-  })).filter(({ code }) => !code.includes("@deno/kv"));
+  }));
 }
 
 /** The same of the documentation in a source. */

@@ -2,7 +2,11 @@
 
 /** A key of `google.datastore.v1`. Without `partitionId` it is in the database and namespace of the locks. */
 export interface DatastoreKey {
-  /** Where the entity lives. Default: the project, database and namespace of the locks' backend. */
+  /**
+   * Where the entity lives.
+   *
+   * @default {undefined} the project, database and namespace of the locks' backend
+   */
   readonly partitionId?:
     | {
       /** The project. */

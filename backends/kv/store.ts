@@ -1,4 +1,4 @@
-/** Deno KV in the dialect of backends. */
+/** Deno KV as a backend. */
 
 import { brand } from "../../core/brand.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
@@ -55,7 +55,7 @@ export class KvStore implements LockBackend {
     return [...this.#prefix, key];
   }
 
-  /** A key of its own for the receipt of a guarded commit. */
+  /** A separate key for the receipt of a guarded commit. */
   newReceiptKey(): readonly KvKeyPart[] {
     return [...this.#prefix, RECEIPTS, crypto.randomUUID()];
   }
@@ -161,7 +161,7 @@ function listedOf(key: string, found: KvEntry): Entry {
   return { key, value: foreign(found), version: versionstamp, foreign: true };
 }
 
-/** What a value of somebody else's is called; what it says is not ours to show. */
+/** What a foreign value is called; its content is not shown. */
 function foreign({ value }: KvEntry): string {
   const kind = typeof value === "object" || value === undefined ? describe(value) : `a ${typeof value}`;
   return `a Deno KV value that is no record (${kind})`;

@@ -95,7 +95,7 @@ export interface ClientAdapter {
   evalSha(sha: string, keyCount: number, words: readonly string[]): Promise<unknown>;
   /** Runs a script. */
   eval(script: string, keyCount: number, words: readonly string[]): Promise<unknown>;
-  /** Sends a command to each server that holds keys of its own: one function for each. */
+  /** Sends a command to each server that holds a part of the keys: one function for each. */
   senders(): ((...command: string[]) => Promise<unknown>)[];
   /** Opens a connection for subscriptions. Once it breaks it is of no more use, and `onEnd` is called. */
   subscriber(onMessage: (channel: string, message: string) => void, onEnd: () => void): Promise<Subscriber>;
@@ -118,7 +118,7 @@ class IoRedisAdapter implements ClientAdapter {
   constructor(client: IoRedisClient | IoRedisCluster, onEnd: () => void) {
     this.#client = client;
     this.#onEnd = onEnd;
-    // A cluster tells only that way that it has lost the connection to a node.
+    // Only that way does a cluster show that it has lost the connection to a node.
     for (const event of ["close", "-node"]) client.on(event, this.#onBreak);
     client.on("end", onEnd);
   }
@@ -178,7 +178,7 @@ class IoRedisAdapter implements ClientAdapter {
   detach(): void {
     for (const event of ["close", "-node"]) this.#client.off(event, this.#onBreak);
     this.#client.off("end", this.#onEnd);
-    // Locks that are still held are released later, and nobody counts any more.
+    // Locks that are still held are released later, and are not counted any more.
     this.reconnects = NaN;
   }
 

@@ -1,4 +1,4 @@
-/** Redis in the dialect of backends. */
+/** Redis as a backend. */
 
 import { brand } from "../../core/brand.ts";
 import type { Proof } from "../../core/hold.ts";
@@ -96,7 +96,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return `${this.#fullPrefix}:silent`;
   }
 
-  /** What the server calls a key, to which the client may add something of its own. */
+  /** The name of a key on the server, to which the client may add its prefix. */
   #serverNameOf(name: string): string {
     return this.adapter.keyPrefix + name;
   }
@@ -128,7 +128,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.#apply(changes, concerns, (reply) => {
       if (Array.isArray(reply)) {
         const keys = changes.map(({ key }) => key);
-        // The scripts for one record tell of the queue's, too.
+        // The scripts for one record announce the queue's, too.
         if (keys.length === 1 && reply.length === 3) keys.push(queueKeyOf(keys[0]));
         const entries = this.#entriesOf(keys, reply, sent);
         // The connection broke meanwhile, and some clients then send again what was not answered.
@@ -242,7 +242,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     read: Reading<Answer>,
   ): Promise<Answer> {
     const [{ key, version, value, expireInMs = 0, isOwn = false }] = changes;
-    // Only the script for several tells some and not others.
+    // Only the script for several announces to some and not to others.
     const isForSome = concerns !== undefined && concerns.length > 0;
     const isPlain = changes.length === 1 && !isForSome && !(value === null && version === null);
     if (!isPlain) return this.#applyAll(changes, concerns, read);
