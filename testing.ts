@@ -1,5 +1,6 @@
 /**
- * The laws of a lock as tests, for authors of backends: a factory and one call.
+ * For tests of code that uses locks: {@linkcode TestClock}, a clock that goes on when the test says so. For authors of
+ * backends: {@linkcode testBackend}, the suite that every backend must pass.
  *
  * @example With Deno.test; `test` of `node:test`, `bun:test` and others fit as well
  * ```ts
@@ -19,6 +20,8 @@
  * @module
  */
 
+export { TestClock } from "./testing/clock.ts";
+export type { Clock, Timer } from "./core/clock.ts";
 export { CASES, testBackend } from "./testing/suite.ts";
 export type { BackendTest } from "./testing/suite.ts";
 export type { TestPeer } from "./testing/stage.ts";

@@ -24,8 +24,9 @@
 import { onAbort } from "../core/abort.ts";
 import { brand } from "../core/brand.ts";
 import { Notify } from "../core/notify.ts";
-import { systemClock } from "../core/clock.ts";
-import { ownOptions } from "../core/validate.ts";
+import { type Clock, systemClock, timeOriginMs } from "../core/clock.ts";
+import { participantOf } from "../core/participant.ts";
+import { describe, ownOptions } from "../core/validate.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
 
 interface Stored {
@@ -128,15 +129,22 @@ export interface MemoryBackendOptions {
    * @default {undefined} a new one
    */
   store?: MemoryStore | undefined;
+  /**
+   * The clock of the locks on this backend, for tests: a `TestClock` of `@holdfast/lock/testing`. Backends that share a
+   * `store` need the same clock.
+   *
+   * @default {undefined} the clock of the machine
+   */
+  clock?: Clock | undefined;
 }
 
 /**
  * Makes a backend that keeps locks in the memory of one thread. Its locks are gone with the process. Workers and
  * worker threads have separate memory: a lock that is held in one of them excludes no caller in another.
  *
- * @param options The memory to share with another memory backend.
+ * @param options The memory to share with another memory backend, and the clock.
  * @returns The backend.
- * @throws {TypeError} If `store` is not a `MemoryStore`.
+ * @throws {TypeError} If `store` is not a `MemoryStore`, or `clock` is not a clock.
  *
  * @example In your tests
  * ```ts ignore
@@ -160,17 +168,28 @@ export interface MemoryBackendOptions {
  * ```
  */
 export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
-  const { store = new MemoryStore() } = ownOptions(options, ["store"], "make a memory backend");
+  const { store = new MemoryStore(), clock } = ownOptions(
+    options,
+    ["store", "clock"],
+    "make a memory backend",
+  );
   if (!(store instanceof MemoryStore)) {
     throw new TypeError("Cannot make a memory backend: 'store' must be a MemoryStore");
   }
-  const { timeOrigin } = performance;
-  const now = () => timeOrigin + performance.now();
-  return {
+  if (clock !== undefined && typeof clock?.after !== "function") {
+    throw new TypeError(
+      `Cannot make a memory backend: 'clock' must be a TestClock, current value is ${describe(clock)}`,
+    );
+  }
+  const time = clock ?? systemClock;
+  // The same for all backends on one store, to the last digit.
+  const originMs = clock === undefined ? timeOriginMs : clock.wallMs() - clock.monotonicMs();
+  const now = () => originMs + time.monotonicMs();
+  const backend: LockBackend = {
     namespace: "memory",
     read: (keys) => Promise.resolve(keys.map((key) => store.get(key, now()))),
     commit: (changes) => Promise.resolve(store.commit(changes, now())),
-    watch: (key, options) => watch(store, key, now, options),
+    watch: (key, options) => watch({ store, key, now, clock: time }, options),
     async *list(prefix) {
       for (const key of store.keys(prefix)) {
         const entry = store.get(key, now());
@@ -181,12 +200,18 @@ export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
     skewMs: 0,
     graceMs: 200,
   };
+  // What uses a backend goes by the clock of the first that asks.
+  if (clock !== undefined) participantOf(backend, clock);
+  return backend;
 }
 
 async function* watch(
-  store: MemoryStore,
-  key: string,
-  now: () => number,
+  { store, key, now, clock }: {
+    readonly store: MemoryStore;
+    readonly key: string;
+    readonly now: () => number;
+    readonly clock: Clock;
+  },
   { signal }: WatchOptions,
 ): AsyncGenerator<Entry> {
   const wakeUp = new Notify();
@@ -195,7 +220,7 @@ async function* watch(
   try {
     while (!signal.aborted) {
       yield store.get(key, now());
-      await wakeUp.sleep(systemClock);
+      await wakeUp.sleep(clock);
     }
   } finally {
     stop();

@@ -29,7 +29,7 @@ export class Watched {
   /** What a message has said last of the key itself, until a watcher has been shown it. */
   #unseen: Entry | undefined;
   /** When the store was last asked, and after how long it is asked again. */
-  askedAt: number = performance.now();
+  askedAt: number = systemClock.monotonicMs();
   pollMs = 0;
   #backoff!: Backoff;
   asking = false;
@@ -181,9 +181,9 @@ export async function* watchThrough<Key extends Watched>(
         continue;
       }
       const pollMs = idle && watched.rests ? Infinity : watched.pollMs;
-      await wakeUp.sleep(systemClock, Math.max(0, watched.askedAt + pollMs - performance.now()));
+      await wakeUp.sleep(systemClock, Math.max(0, watched.askedAt + pollMs - systemClock.monotonicMs()));
       // A failure that has ended the sleep is thrown before: to ask again would clear it, for ever on a client that is closed.
-      if (failure() === undefined && performance.now() - watched.askedAt >= pollMs) {
+      if (failure() === undefined && systemClock.monotonicMs() - watched.askedAt >= pollMs) {
         void watching.ask(watched);
       }
     }

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { type Clock, MAX_MS, type Moment, momentOf, spanMs } from "./clock.ts";
+import { type Clock, MAX_MS, type Moment, momentOf, queueMicrotask, spanMs } from "./clock.ts";
 import { backendError } from "./errors.ts";
 import { type HoldEvent, publish, publishBackendError } from "./events.ts";
 import type { CheckedOptions } from "./options.ts";

@@ -1,5 +1,5 @@
 import type { CommitResult } from "./backend.ts";
-import { Alarm, type Clock, type Moment, momentOf } from "./clock.ts";
+import { Alarm, type Clock, type Moment, momentOf, queueMicrotask } from "./clock.ts";
 import { answerMs, type AskingLock, type AskingParticipant, Conversation } from "./conversation.ts";
 import type { Departure } from "./departure.ts";
 import { backendError, type HolderInfo, type LockBackendError } from "./errors.ts";

@@ -163,9 +163,13 @@ redisTest("a wrong password is not shown", async () => {
     client.disconnect();
     await ended;
   }
-  const { message } = await ears.failure(openStore(`redis://:${PASSWORD}@127.0.0.1:${server.port}`, false));
+  const { message } = await ears.failure(
+    openStore({ backend: `redis://:${PASSWORD}@127.0.0.1:${server.port}`, insecure: false }),
+  );
   assert(message.includes("WRONGPASS"), message);
-  await ears.failure(openStore(`redis://user:${PASSWORD}@127.0.0.1:1`, false));
+  const watched = `redis-sentinel://:${PASSWORD}@127.0.0.1:1,127.0.0.1:2/main`;
+  await ears.failure(openStore({ backend: watched, insecure: false }));
+  await ears.failure(openStore({ backend: `redis://user:${PASSWORD}@127.0.0.1:1`, insecure: false }));
   ears.check({ tokens: true });
 });
 

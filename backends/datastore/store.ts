@@ -86,14 +86,14 @@ export class DatastoreStore implements LockBackend {
     }
     if (keys.length === 1) return await this.#lookup(keys);
     // Outside of a transaction a lookup of several may show half of a commit, even twice in a row.
-    for (const started = performance.now();;) {
+    for (const started = systemClock.monotonicMs();;) {
       const transaction = begun(
         await this.#calls.call("beginTransaction", { transactionOptions: { readOnly: {} } }),
       );
       try {
         return await this.#lookup(keys, { transaction });
       } catch (error) {
-        if (codeOf(error) !== ABORTED || performance.now() - started > ABORTED_MS) throw error;
+        if (codeOf(error) !== ABORTED || systemClock.monotonicMs() - started > ABORTED_MS) throw error;
       } finally {
         // Some servers hold writes back until a transaction that has read them is over.
         await this.#calls.rollback(transaction, keys[0]);
@@ -111,7 +111,7 @@ export class DatastoreStore implements LockBackend {
     };
     const backoff = new Backoff(ABORTED_BACKOFF);
     const aheadMs = this.#clock.aheadAt(systemClock.monotonicMs());
-    for (const started = performance.now();;) {
+    for (const started = systemClock.monotonicMs();;) {
       const sentMs = systemClock.monotonicMs();
       try {
         const answer = await this.#calls.call("commit", request);
@@ -129,7 +129,7 @@ export class DatastoreStore implements LockBackend {
           return await this.#conflict(changes, error);
         }
         // An aborted commit is the one failure of which it is known that nothing was applied.
-        if (code !== ABORTED || performance.now() - started > ABORTED_MS) throw error;
+        if (code !== ABORTED || systemClock.monotonicMs() - started > ABORTED_MS) throw error;
         await pause(systemClock, backoff.pauseMs());
       }
     }

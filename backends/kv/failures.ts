@@ -12,12 +12,12 @@ const BUSY_BACKOFF = { leastMs: 2, mostMs: 50, jitter: true };
 /** Asks; SQLite refuses a write at once while another process writes, which never means that it was applied. */
 export async function retried<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
   const backoff = new Backoff(BUSY_BACKOFF);
-  for (const started = performance.now();;) {
+  for (const started = systemClock.monotonicMs();;) {
     try {
       return await ask();
     } catch (error) {
       const busy = messageOf(error).includes("database is locked");
-      if (!busy || performance.now() - started > BUSY_MS) throw failureOf(error);
+      if (!busy || systemClock.monotonicMs() - started > BUSY_MS) throw failureOf(error);
       await pause(systemClock, backoff.pauseMs());
     }
   }

@@ -1,6 +1,6 @@
 /** Looks at all that is waited for in one process, together: a round of looks reads many records in few calls. */
 
-import { Alarm, type Clock } from "../../core/clock.ts";
+import { Alarm, type Clock, queueMicrotask } from "../../core/clock.ts";
 import type { Entry } from "../../core/backend.ts";
 import { UnreadableRecordError } from "../../core/errors.ts";
 

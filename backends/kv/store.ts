@@ -112,7 +112,7 @@ export class KvStore implements LockBackend {
   }
 
   now(): number {
-    return Date.now();
+    return systemClock.wallMs();
   }
 
   #atomic(changes: readonly Change[]) {

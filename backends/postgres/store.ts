@@ -129,7 +129,7 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
 
   async commit(changes: readonly Change[], { concerns }: CommitOptions = {}): Promise<CommitResult> {
     // What is sent was written by the clock as it is now, whatever other answers say of it meanwhile.
-    const aheadMs = this.#clock.aheadAt(performance.now());
+    const aheadMs = this.#clock.aheadAt(systemClock.monotonicMs());
     const notify = this.#subscriptions.notifier(changes);
     try {
       const { sentMs, rows, keys } = await this.#apply(changes, concerns);

@@ -121,13 +121,13 @@ export class Subscriptions {
     followed.sleepers.delete(notify);
     if (name === undefined) followed.unnamed--;
     if (followed.sleepers.size > 0) return;
-    followed.leftAt = performance.now();
+    followed.leftAt = systemClock.monotonicMs();
     this.#sweepLater();
   }
 
   /** Asks the store for what may not have been announced, or is never announced here. */
   async ask(followed: Followed): Promise<void> {
-    followed.askedAt = performance.now();
+    followed.askedAt = systemClock.monotonicMs();
     if (followed.asking) return;
     followed.asking = true;
     followed.failure = undefined;
@@ -137,7 +137,7 @@ export class Subscriptions {
       const isNews = followed.isKnown && entry.version !== followed.version;
       if (!followed.subscribed) {
         this.#pace(followed, isNews || !followed.isKnown);
-        if (this.#hears === false && performance.now() > this.#retryAtMs) void this.#connect();
+        if (this.#hears === false && systemClock.monotonicMs() > this.#retryAtMs) void this.#connect();
       } else {
         if (isNews && followed.messages === messages) void this.#test();
         if (followed.isKnown && !isNews) followed.pollLater();
@@ -174,7 +174,7 @@ export class Subscriptions {
 
   /** It is to be announced, if that is possible here. */
   #follow(followed: Followed): void {
-    if (this.#hears === false && performance.now() < this.#retryAtMs) {
+    if (this.#hears === false && systemClock.monotonicMs() < this.#retryAtMs) {
       followed.forget();
       followed.pollMs = LEAST_POLL_MS;
       void this.ask(followed);
@@ -315,7 +315,7 @@ export class Subscriptions {
   /** No messages arrive here: from now on all watchers look by themselves. */
   #poll(): void {
     this.#hears = false;
-    this.#retryAtMs = performance.now() + RETRY_MS;
+    this.#retryAtMs = systemClock.monotonicMs() + RETRY_MS;
     for (const followed of this.#followed.values()) {
       followed.subscribed = false;
       followed.pollMs = LEAST_POLL_MS;
@@ -363,7 +363,7 @@ export class Subscriptions {
     if (this.#sweepTimer !== undefined || this.#isClosed) return;
     this.#sweepTimer = systemClock.after(LINGER_MS, () => {
       this.#sweepTimer = undefined;
-      const now = performance.now();
+      const now = systemClock.monotonicMs();
       for (const { key, sleepers, leftAt } of this.#followed.values()) {
         if (sleepers.size === 0 && now - leftAt >= LINGER_MS) this.#followed.delete(key);
         else if (sleepers.size === 0) this.#sweepLater();

@@ -108,7 +108,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   }
 
   read(keys: readonly string[]): Promise<readonly Entry[]> {
-    const sent = performance.now();
+    const sent = systemClock.monotonicMs();
     const names = keys.map((key) => this.keyOf(key));
     const call = { script: this.#scripts.read, keyCount: names.length, words: names };
     return this.#batcher.run(call, (reply) => {
@@ -121,7 +121,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
 
   commit(changes: readonly Change[], { concerns }: CommitOptions = {}): Promise<CommitResult> {
     const { reconnects } = this.adapter;
-    const sent = performance.now();
+    const sent = systemClock.monotonicMs();
     // Other answers may set the clock right before this one comes; what is sent now was written by it as it is.
     const aheadMs = this.#clock.aheadAt(sent);
     const notify = this.#subscriptions.notifier(changes);
@@ -220,7 +220,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
 
   /** An entry as a listing shows it: what is no record of ours says what it is, and hides nothing of the rest. */
   async #listed(key: string): Promise<Entry> {
-    const sent = performance.now();
+    const sent = systemClock.monotonicMs();
     const record = this.keyOf(key);
     const call = { script: this.#scripts.read, keyCount: 1, words: [record] };
     try {
@@ -321,7 +321,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   #learn(text: string, sentMs: number): TimedAnswer {
     if (!ANSWER.test(text)) throw unexpected(text);
     const serverMs = Number(text.slice(-DIGITS)) / 1000;
-    const answer = { sentMs, receivedMs: performance.now(), serverMs };
+    const answer = { sentMs, receivedMs: systemClock.monotonicMs(), serverMs };
     this.#clock.learn(answer);
     return answer;
   }

@@ -89,13 +89,13 @@ export class Subscriptions {
   leave(watched: Watched, notify: () => void): void {
     watched.sleepers.delete(notify);
     if (watched.sleepers.size > 0) return;
-    watched.leftAt = performance.now();
+    watched.leftAt = systemClock.monotonicMs();
     this.#sweepLater();
   }
 
   /** Asks the store for what may have gone unsaid. */
   async ask(watched: Watched): Promise<void> {
-    watched.askedAt = performance.now();
+    watched.askedAt = systemClock.monotonicMs();
     if (watched.asking) return;
     watched.asking = true;
     watched.failure = undefined;
@@ -252,7 +252,7 @@ export class Subscriptions {
 
   #sweep(): void {
     const unused = [...this.#watched.values()].filter(({ sleepers }) => sleepers.size === 0);
-    const leaving = unused.filter(({ leftAt }) => performance.now() - leftAt >= LINGER_MS);
+    const leaving = unused.filter(({ leftAt }) => systemClock.monotonicMs() - leftAt >= LINGER_MS);
     for (const watched of leaving) this.#drop(watched);
     const channels = leaving.filter(({ subscribed }) => subscribed).flatMap(({ channels }) => [...channels]);
     // If it fails the connection is gone, and with it the subscriptions.
