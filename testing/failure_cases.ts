@@ -214,7 +214,7 @@ export const failureCases: Cases = {
 
   "failure: a silent store does not keep the holder from being notified": async (stage) => {
     const { a, b } = stage;
-    const held = await stage.acquire(a, { leaseMs: 150 });
+    const held = await stage.acquire(a, { leaseMs: 400 });
     // One that goes through, so that the end of the lease is no longer that of the grant.
     await stage.until((record) => (record?.holders[0].renewals ?? 0) >= 1);
     a.silence();

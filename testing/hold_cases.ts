@@ -156,9 +156,9 @@ export const holdCases: Cases = {
 
   "hold: renewal keeps a lock for longer than its lease": async (stage) => {
     const { a, b } = stage;
-    const held = await stage.acquire(a, { leaseMs: 150 });
+    const held = await stage.acquire(a, { leaseMs: 400 });
     for (let i = 0; i < 12; i++) {
-      await stage.leave(50);
+      await stage.leave(80);
       assert.equal(await stage.tryAcquire(b), null);
     }
     assert.equal(held.held, true);
@@ -288,7 +288,7 @@ export const holdCases: Cases = {
 
   "hold: a renewal does not disturb waiters": async (stage) => {
     const { a, b } = stage;
-    const held = await stage.acquire(a, { leaseMs: 150 });
+    const held = await stage.acquire(a, { leaseMs: 400 });
     const waiting = stage.acquire(b);
     await stage.untilWaiting(1);
     await stage.until((record) => (record?.holders[0].renewals ?? 0) >= 2);
@@ -299,10 +299,10 @@ export const holdCases: Cases = {
 
   "hold: a clock that is an hour wrong evicts no holder where clocks mean nothing": async (stage) => {
     const { a, b } = stage;
-    const held = await stage.acquire(a, { leaseMs: 150 });
+    const held = await stage.acquire(a, { leaseMs: 400 });
     b.skewMs = Infinity;
     b.shiftMs = 3_600_000;
-    const waiting = stage.acquire(b, { waitForMs: 500 });
+    const waiting = stage.acquire(b, { waitForMs: 900 });
     assert.equal((await outcomeOf(waiting) as Error).name, "LockAcquisitionError");
     assert.equal(held.held, true);
     // What is judged by watching alone is still judged.
@@ -316,7 +316,7 @@ export const holdCases: Cases = {
     const { a, b } = stage;
     b.skewMs = Infinity;
     for (const options of [{}, { stealAfterMs: 100 }]) {
-      const held = await stage.acquire(a, { leaseMs: options.stealAfterMs === undefined ? 150 : 30_000 });
+      const held = await stage.acquire(a, { leaseMs: options.stealAfterMs === undefined ? 400 : 30_000 });
       // A living holder is left alone, however often one asks.
       if (options.stealAfterMs === undefined) {
         await stage.until((record) => (record?.holders[0].renewals ?? 0) >= 1);

@@ -92,8 +92,8 @@ export const stealingCases: Cases = {
 
   "steal: without the option a holder is never evicted": async (stage) => {
     const { a, b } = stage;
-    const held = await stage.acquire(a, { leaseMs: 200 });
-    assert.equal(await stage.tryAcquire(b, { wait: true, waitForMs: 500 }), null);
+    const held = await stage.acquire(a, { leaseMs: 400 });
+    assert.equal(await stage.tryAcquire(b, { wait: true, waitForMs: 900 }), null);
     assert.equal(held.held, true);
     assert.equal(await held.release(), true);
   },
