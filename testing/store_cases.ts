@@ -4,6 +4,9 @@ import type { Change, Entry, LockBackend } from "../core/backend.ts";
 import { keyOf } from "../core/identifier.ts";
 import type { Cases } from "./stage.ts";
 
+/** How many digits milliseconds since 1970 have, until the year 2286. */
+const CLOCK_DIGITS = 13;
+
 /** The law of `core/backend.ts`, clause by clause. */
 export const storeCases: Cases = {
   "store: an absent record has neither value nor version": async ({ a, id }) => {
@@ -124,6 +127,16 @@ export const storeCases: Cases = {
     }
   },
 
+  "store: versions that are numbers do not change their length": async ({ a, id }) => {
+    const version = await put(a, { key: id, version: null, value: '"there"' });
+    // Unless it counts by a clock, it is 9 once and then 10, which comes before it in the order of strings.
+    const [, digits] = /^\D*([1-9]\d*)$/.exec(version) ?? [];
+    assert.ok(
+      digits === undefined || digits.length >= CLOCK_DIGITS,
+      `version ${version} is a number without leading zeros: one with a digit more would come before it`,
+    );
+  },
+
   "store: versions rise strictly across expiry": async ({ a, id }) => {
     const first = await put(a, { key: id, version: null, value: '"short"', expireInMs: 1 });
     await setTimeout(20);
@@ -224,6 +237,20 @@ export const storeCases: Cases = {
     const keys = Array.from({ length: 250 }, (_, i) => `${id}/${i}`);
     await Promise.all(keys.map((key) => put(a, { key, version: null, value: "0" })));
     assert.deepEqual((await listed(b, id)).map(({ key }) => key).sort(), [...keys].sort());
+  },
+
+  "store: a listing goes on while records vanish": async ({ a, b, id }) => {
+    const keys = Array.from({ length: 250 }, (_, i) => `${id}/${i}`);
+    const versions = await Promise.all(keys.map((key) => put(a, { key, version: null, value: "0" })));
+    let isDeleted = false;
+    for await (const { key, value, version } of b.list(id)) {
+      assert.ok(keys.includes(key) && value !== null && version !== null, `it lists ${key} as ${value}`);
+      if (isDeleted) continue;
+      await Promise.all(keys.map((key, i) => put(a, { key, version: versions[i], value: null })));
+      isDeleted = true;
+    }
+    assert.ok(isDeleted);
+    assert.deepEqual(await listed(b, id), []);
   },
 
   "store: a record does not expire early": async ({ a, b, id }) => {

@@ -150,11 +150,9 @@ export const waitingCases: Cases = {
   },
 
   "abort: a place taken while its waiter leaves is given back": async (stage) => {
-    const { b } = stage;
     const { held, entering } = await abortedOnTheWay(stage);
     entering.open();
-    await b.idle(1000);
-    assert.equal((await stage.queued()).length, 0);
+    await stage.untilWaiting(0);
     assert.equal(await held.release(), true);
   },
 
@@ -165,8 +163,7 @@ export const waitingCases: Cases = {
     assert.equal(await stage.tryAcquire(b), null);
     await b.idle(1000);
     entering.open();
-    await b.idle(1000);
-    assert.equal((await stage.queued()).length, 0);
+    await stage.untilWaiting(0);
     assert.equal(await held.release(), true);
   },
 
@@ -192,7 +189,7 @@ export const waitingCases: Cases = {
     assert.equal(await outcomeOf(stage.acquire(b, { signal: ending.signal })), "no more");
     await b.idle(1000);
     assert.equal(waits, false);
-    assert.equal((await stage.queued()).length, 0);
+    await stage.untilWaiting(0);
     assert.equal(await held.release(), true);
   },
 
@@ -206,8 +203,7 @@ export const waitingCases: Cases = {
     ending.abort("no more");
     assert.equal(await waiting, "no more");
     grant.open();
-    await a.idle(1000);
-    assert.equal(await stage.record(), null);
+    await stage.untilGone();
   },
 
   "abort: a grant on its way back is taken back": async (stage) => {
@@ -252,8 +248,7 @@ export const waitingCases: Cases = {
       gate.open();
       assert.equal(await released, true);
       assert.equal(await (await next).release(), true);
-      await a.idle(1000);
-      assert.equal(await stage.record(), null);
+      await stage.untilGone();
     }
   },
 
@@ -309,8 +304,7 @@ export const waitingCases: Cases = {
       assert.equal(await stage.tryAcquire(b), null);
       await leaving;
     }
-    await b.idle(1000);
-    assert.equal((await stage.queued()).length, 0);
+    await stage.untilWaiting(0);
     assert.equal(await held.release(), true);
   },
 
