@@ -108,7 +108,8 @@ const MAX_WORDS = { command: 7000, total: 50_000 };
  * words or all have more than 50 000, and with `LockBackendError` if Redis failed or
  * refused a command: only then the outcome is unknown. It also rejects with `LockBackendError`, and nothing is run, if
  * the lock's record has changed during every try for 30 seconds. An `ioredis` client that resends commands after a broken
- * connection (`autoResendUnfulfilledCommands`, its default) may then have run them twice.
+ * connection (`autoResendUnfulfilledCommands`, its default) may then have run them twice; where the second time is refused,
+ * the outcome is unknown, too.
  *
  * @example
  * ```ts ignore
