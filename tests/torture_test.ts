@@ -35,29 +35,28 @@ Deno.test({
   sanitizeOps: false,
   sanitizeResources: false,
   fn: () =>
-    played({ store: STORE, ms: 13_000, leaseMs: 1000, processes: 4 }, (judged) => {
+    played({ store: STORE, ms: 11_000, leaseMs: 1000, processes: 4 }, (judged) => {
       assertEquals(findings(judged), []);
       assertEquals(leaksOf(judged.verdict), []);
     }),
 });
+
+/** How often the bad locks are played at most: what catches one is a freeze at the wrong moment. */
+const ROUNDS = 5;
 
 Deno.test({
   name: `torture: locks that are known to be bad are caught${why}`,
   ignore: skip || STORE !== "redis",
   sanitizeOps: false,
   sanitizeResources: false,
-  fn: () =>
-    played({
-      store: "redis",
-      ms: 16_000,
-      leaseMs: 400,
-      processes: 4,
-      bad: true,
-      faults: ["process frozen", "clock set"],
-    }, ({ verdict }) => {
-      const caught = verdict.locks.filter(({ lock }) => sinsOf(verdict, lock).length > 0).map(({ lock }) =>
-        lock
-      );
-      assertEquals(caught.sort(), Object.keys(FAULTS).sort());
-    }),
+  async fn() {
+    const free = new Set<string>(Object.keys(FAULTS));
+    for (let round = 0; round < ROUNDS && free.size > 0; round++) {
+      await played({ store: "redis", ms: 8000, leaseMs: 400, processes: 4, bad: true }, ({ verdict }) => {
+        for (const { lock } of verdict.locks) if (sinsOf(verdict, lock).length > 0) free.delete(lock);
+        assertEquals(sinsOf(verdict, "holdfast"), []);
+      });
+    }
+    assertEquals([...free], []);
+  },
 });

@@ -22,6 +22,9 @@ export type BadLock = keyof typeof FAULTS;
 /** How often one that waits looks again. */
 const POLL_MS = 20;
 
+/** How long one takes from the look at the lock to its deletion: a pause of the collector, a slow network. */
+const GAP_MS = 50;
+
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 /** Deletes what is there, if it is this. */
@@ -98,8 +101,7 @@ async function hold(
       if (fault === "unconditional release") return await client.del(key) === 1;
       if (fault === "compare then delete") {
         if (await client.get(key) !== mine) return false;
-        // What may come between the two: a collection of garbage, another request, a slow network.
-        await sleep(30);
+        await sleep(GAP_MS);
         return await client.del(key) === 1;
       }
       return await client.eval(DELETE_IF, 1, key, mine) === 1;

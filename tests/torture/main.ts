@@ -19,7 +19,7 @@ const { values } = parseArgs({
   options: {
     store: { type: "string", default: "redis" },
     minutes: { type: "string", default: "1" },
-    "lease-ms": { type: "string", default: "1500" },
+    "lease-ms": { type: "string" },
     processes: { type: "string", default: "5" },
     folder: { type: "string" },
     check: { type: "string" },
@@ -53,11 +53,15 @@ async function played(): Promise<string> {
   }
   const folder = values.folder ?? await Deno.makeTempDir({ prefix: `holdfast-torture-${values.store}-` });
   await Deno.mkdir(folder, { recursive: true });
-  console.log(`${paint(1, "Torture")}  ${STORES[store].title}, ${values.minutes} min, evidence in ${folder}`);
+  console.log(
+    `${paint(1, "Torture")}  ${
+      bad ? "locks that are known to be bad" : STORES[store].title
+    }, ${values.minutes} min, evidence in ${folder}`,
+  );
   await torture({
     store,
     ms: Number(values.minutes) * 60_000,
-    leaseMs: Number(values["lease-ms"]),
+    leaseMs: Number(values["lease-ms"] ?? (bad ? 400 : 1500)),
     processes: Number(values.processes),
     folder,
     bad,

@@ -5,6 +5,7 @@ import { cleanup } from "../../cron.ts";
 import { lock, locks } from "../../mod.ts";
 import { openStore } from "../processes/stores.ts";
 import { now } from "../support/child.ts";
+import { FAULTS as BAD } from "./bad_locks.ts";
 import { Crew } from "./crew.ts";
 import { type FaultLine, type History, historyOf, type Line as LogLine } from "./history.ts";
 import { type StoreKind, STORES, type TorturedStore } from "./stores.ts";
@@ -14,6 +15,8 @@ import { compileClock, missingCompiler } from "./wall_clock.ts";
 
 /** The lock that is taken from its holders. */
 const STOLEN = "stolen";
+/** What shows that a lock is bad. */
+const BAD_FOR_LOCKS: readonly Fault[] = ["process frozen", "clock set"];
 /** How many processes there are. */
 const PROCESSES = 5;
 
@@ -75,13 +78,15 @@ export async function torture(options: RunOptions): Promise<void> {
     await Crew.start({ store, folder, count: processes, leaseMs, bad, clockLibrary }),
   );
   for (const missing of crew.missing) Object.assign(spared, { [missing]: "this runtime is not played" });
-  const isWanted = (fault: Fault) => options.faults?.includes(fault) ?? true;
+  const faults = options.faults ?? (bad ? BAD_FOR_LOCKS : FAULTS);
+  const isWanted = (fault: Fault) => faults.includes(fault);
   const storm = new Storm({
     crew,
     store,
     folder,
     leaseMs,
-    lock: bad ? "holdfast" : "mutex",
+    aims: bad ? ["holdfast", ...Object.keys(BAD)] : ["mutex"],
+    isCruel: bad,
     allows: (fault) => isWanted(fault) && !(fault in spared),
   });
   const from = now();

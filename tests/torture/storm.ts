@@ -41,9 +41,11 @@ export interface StormOptions {
   readonly folder: string;
   /** Whether this fault may happen in this run. */
   readonly allows: (fault: Fault) => boolean;
-  /** The lock whose holder is aimed at. */
-  readonly lock: string;
+  /** The locks whose holders are aimed at. In a calm it is the first of them. */
+  readonly aims: readonly string[];
   readonly leaseMs: number;
+  /** Whether what lasts a while always lasts for longer than a lease, and aims at a holder. */
+  readonly isCruel: boolean;
 }
 
 export class Storm {
@@ -63,11 +65,12 @@ export class Storm {
     const started = now();
     while (now() < endMs) {
       const atMs = (now() - started) % CYCLE_MS;
-      if (atMs > CYCLE_MS - CALM_MS) await this.#killHolder(endMs);
+      const isCalm = atMs > CYCLE_MS - CALM_MS && this.#options.allows("process killed");
+      if (isCalm) await this.#killHolder(endMs);
       else {
         const faults = FAULTS.filter((fault) => this.#isPossible(fault));
         if (faults.length > 0) this.#begin(faults[Math.floor(Math.random() * faults.length)]);
-        await sleep(between(150, 900));
+        await sleep(this.#options.isCruel ? between(50, 250) : between(150, 900));
       }
     }
     await Promise.all(this.#running);
@@ -78,8 +81,8 @@ export class Storm {
     const calm = now() + CALM_MS;
     await Promise.all(this.#running);
     await sleep(between(300, 600));
-    for (let tries = 0; tries < 100 && this.#options.allows("process killed"); tries++) {
-      const seat = this.#holder();
+    for (let tries = 0; tries < 100; tries++) {
+      const seat = this.#holder(this.#options.aims[0]);
       if (seat !== undefined && seat.number !== SPARED_SEAT) {
         this.#begin("process killed", seat);
         break;
@@ -89,8 +92,8 @@ export class Storm {
     await sleep(Math.max(0, Math.min(calm, endMs) - now()));
   }
 
-  #holder(): Seat | undefined {
-    const { folder, lock, crew } = this.#options;
+  #holder(lock: string): Seat | undefined {
+    const { folder, crew } = this.#options;
     const mark = markOf(join(folder, "marks"), lock);
     return mark === undefined ? undefined : crew.seats.find(({ name }) => mark.startsWith(`${name}.`));
   }
@@ -110,13 +113,14 @@ export class Storm {
   }
 
   #begin(fault: Fault, aim?: Seat): void {
-    const { crew, folder, lock } = this.#options;
+    const { crew, folder, aims, isCruel } = this.#options;
     this.counts.set(fault, (this.counts.get(fault) ?? 0) + 1);
     const from = now();
     const isOfStore = (OF_STORE as readonly Fault[]).includes(fault);
     if (isOfStore) this.#storeMs = from;
-    // Half of them hit the one that holds the lock.
-    const holder = Math.random() < 0.5 ? this.#holder() : undefined;
+    // Half of them hit one that holds a lock.
+    const lock = aims[Math.floor(Math.random() * aims.length)];
+    const holder = isCruel || Math.random() < 0.5 ? this.#holder(lock) : undefined;
     const free = crew.seats.filter((seat) =>
       !this.#busy.has(seat) && !(fault === "process killed" && seat.number === SPARED_SEAT)
     );
@@ -136,10 +140,10 @@ export class Storm {
   }
 
   async #inject(fault: Fault, seat: Seat): Promise<void> {
-    const { store, crew, leaseMs } = this.#options;
+    const { store, crew, leaseMs, isCruel } = this.#options;
     const { line } = seat;
     // Shorter than a lease, or longer.
-    const ms = Math.random() < 0.5 ? between(50, leaseMs) : between(leaseMs, 3 * leaseMs);
+    const ms = Math.random() < 0.5 && !isCruel ? between(50, leaseMs) : between(1.2 * leaseMs, 3 * leaseMs);
     switch (fault) {
       case "process killed":
         await seat.child[Symbol.asyncDispose]();
