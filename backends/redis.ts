@@ -123,7 +123,8 @@ const MAX_WORDS = { command: 7000, total: 50_000 };
  * @param commands The commands, each with its arguments. One may have up to 7000 words, all together up to 50 000.
  * @returns Their replies as a script sees them (a status is a string, nothing is `null`).
  * @throws {LockLostError} If the lock is no longer held; nothing is run.
- * @throws {LockBackendError} If Redis failed or refused a command: only then the outcome is unknown. Also if the
+ * @throws {LockBackendError} If Redis failed or refused a command, or the client has sent the commands again after its
+ * connection broke, and they were refused then: only then the outcome is unknown. Also if the
  * record of the lock has changed during every try for 30 seconds; then nothing is run.
  * @throws {TypeError | RangeError} If `held` is not a lock on a Redis backend, or `commands` are not commands, or
  * too many.

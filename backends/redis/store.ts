@@ -17,7 +17,7 @@ import { participantOf } from "../../core/participant.ts";
 import type { ClientAdapter } from "./adapters.ts";
 import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
 import { watchThrough } from "../watched.ts";
-import { failureOf, inTheWay, isWrongType, unexpected } from "./failures.ts";
+import { failureOf, inTheWay, isWrongType, mayHaveRun, unexpected } from "./failures.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type Reading, ScriptBatcher } from "./script_batcher.ts";
 import { DELETED, DIGITS, entryOf, indexOf, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
@@ -189,7 +189,10 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.#clock.skewMs;
   }
 
-  /** Runs the caller's commands if the records are still these; `null` if they are not. */
+  /**
+   * Runs the caller's commands if the records are still these; `null` if they are not. Rejects where a client may have sent
+   * them twice: the first copy may have run, and the second one been refused.
+   */
   async guarded(
     proofs: readonly Proof[],
     commands: readonly RedisCommand[],
@@ -197,7 +200,9 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     const words = [...proofs.map(({ key }) => this.keyOf(key)), ...proofs.map(({ version }) => version)];
     for (const command of commands) words.push(String(command.length), ...command.map(String));
     const keyCount = proofs.length;
+    const { reconnects } = this.adapter;
     return await this.#batcher.run({ script: this.#scripts.guard, keyCount, words }, (replies) => {
+      if (replies === null && reconnects !== this.adapter.reconnects) throw mayHaveRun();
       if (replies === null || Array.isArray(replies)) return replies;
       throw unexpected(replies);
     });
