@@ -58,14 +58,14 @@ export interface AdminOptions extends StoreOptions {
    * {@linkcode bearerSecret}, or a function of your own that returns `true`, or the Response with which to refuse:
    * such as a redirect to a login. Anything but `true` refuses. Default: refuses every request.
    */
-  authorize?: Authorize;
+  authorize?: Authorize | undefined;
   /** The name of the page. Default: `"Locks"`. */
-  title?: string;
+  title?: string | undefined;
   /**
    * Every how many milliseconds the store is read while a browser shows the page, however many browsers do; at
    * least 100. Each look lists all locks. Default: 2000.
    */
-  refreshMs?: number;
+  refreshMs?: number | undefined;
 }
 
 const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];

@@ -31,7 +31,7 @@ export interface OtelSpan {
   /** Adds attributes. */
   setAttributes(attributes: Attributes): unknown;
   /** Says how it went: code 2 is an error. */
-  setStatus(status: { code: 2; message?: string }): unknown;
+  setStatus(status: { code: 2; message?: string | undefined }): unknown;
   /** Ends the span. */
   end(): void;
 }
@@ -51,11 +51,11 @@ export interface OtelHistogram {
 /** How an instrument is described. */
 export interface OtelInstrumentOptions {
   /** What it means. */
-  description?: string;
+  description?: string | undefined;
   /** In UCUM. */
-  unit?: string;
+  unit?: string | undefined;
   /** The bounds of a histogram's buckets. */
-  advice?: { explicitBucketBoundaries: number[] };
+  advice?: { explicitBucketBoundaries: number[] } | undefined;
 }
 
 /** What is used of `@opentelemetry/api`: hand in its `context`, `trace` and `metrics`. */
@@ -67,21 +67,21 @@ export interface OpenTelemetry<Context> {
       /** Starts a span whose parent is that of `context`, at `startTime`: now, if it is omitted. */
       startSpan(
         name: string,
-        options: { attributes: Attributes; startTime?: Date },
+        options: { attributes: Attributes; startTime?: Date | undefined },
         context: Context,
       ): OtelSpan;
     };
     /** The context with another span. Omitted: the span of a hold has no children. */
     // deno-lint-ignore no-explicit-any -- The API's own type of a span has more members.
     setSpan?(context: Context, span: any): Context;
-  };
+  } | undefined;
   /** The span that the caller is in: the parent. */
   context?: {
     /** The active context. */
     active(): Context;
     /** Calls a function in a context. Omitted: the span of a hold has no children. */
     with?<Result>(context: Context, fn: () => Result): Result;
-  };
+  } | undefined;
   /** Metrics. Omitted: none. */
   metrics?: {
     /** Makes the meter. */
@@ -93,7 +93,7 @@ export interface OpenTelemetry<Context> {
       /** Makes a histogram. */
       createHistogram(name: string, options: OtelInstrumentOptions): OtelHistogram;
     };
-  };
+  } | undefined;
 }
 
 /** Options of {@linkcode instrument}. */
@@ -103,7 +103,7 @@ export interface InstrumentOptions {
    * makes its own time series; or in `"none"`, which also leaves out labels and the messages of errors.
    * Default: `"spans"`.
    */
-  identifiers?: "spans" | "all" | "none";
+  identifiers?: "spans" | "all" | "none" | undefined;
 }
 
 /** What {@linkcode instrument} has begun. */

@@ -1,6 +1,6 @@
 /**
- * A backend that keeps locks in the memory of one thread: for tests, and for code that runs in one thread of one process
- * only.
+ * A backend that keeps locks in the memory of one thread: for tests, and for code that runs in one thread of one
+ * process only.
  *
  * @example
  * ```ts
@@ -48,7 +48,13 @@ export class MemoryStore {
   readonly #watchers = new Map<string, Set<() => void>>();
   #commits = 0;
 
-  /** The entry of `key` at the time `now`. */
+  /**
+   * The entry of `key` at the time `now`.
+   *
+   * @param key The key.
+   * @param now The time, in milliseconds.
+   * @returns The entry, with `null` in it if there is no record.
+   */
   get(key: string, now: number): Entry {
     const { value, version } = this.#current(key, now) ?? NOTHING;
     return { key, value, version };
@@ -62,7 +68,13 @@ export class MemoryStore {
     return undefined;
   }
 
-  /** Applies all changes or none. */
+  /**
+   * Applies all changes or none.
+   *
+   * @param changes The changes.
+   * @param now The time, in milliseconds.
+   * @returns Whether they are applied.
+   */
   commit(changes: readonly Change[], now: number): CommitResult {
     for (const { key, version } of changes) {
       const found = this.#current(key, now) ?? NOTHING;
@@ -82,7 +94,13 @@ export class MemoryStore {
     return { ok: true, version };
   }
 
-  /** Calls `wake` after every commit to `key`, until the returned function is called. */
+  /**
+   * Calls `wake` after every commit to `key`, until the returned function is called.
+   *
+   * @param key The key.
+   * @param wake Called after each commit.
+   * @returns A function that ends the subscription.
+   */
   subscribe(key: string, wake: () => void): () => void {
     const watchers = this.#watchers.get(key) ?? new Set();
     this.#watchers.set(key, watchers.add(wake));
@@ -92,7 +110,12 @@ export class MemoryStore {
     };
   }
 
-  /** The keys that begin with `prefix`. */
+  /**
+   * The keys that begin with `prefix`.
+   *
+   * @param prefix The prefix.
+   * @returns The keys.
+   */
   keys(prefix: string): string[] {
     return [...this.#records.keys()].filter((key) => key.startsWith(prefix));
   }
@@ -100,20 +123,36 @@ export class MemoryStore {
 
 /** Options of {@linkcode memoryBackend}. */
 export interface MemoryBackendOptions {
-  /** The memory to use, to share it with another memory backend. Default: a new one. */
-  store?: MemoryStore;
+  /**
+   * The memory to use, to share it with another memory backend.
+   *
+   * @default {undefined} a new one
+   */
+  store?: MemoryStore | undefined;
   /**
    * The clock of the locks on this backend, for tests: a `TestClock` of `@holdfast/lock/testing`. Backends that share a
-   * `store` need the same clock. Default: the clock of the machine.
+   * `store` need the same clock.
+   *
+   * @default {undefined} the clock of the machine
    */
-  clock?: Clock;
+  clock?: Clock | undefined;
 }
 
 /**
- * Makes a backend that keeps locks in the memory of one thread. Its locks are gone with the process. Workers and worker
- * threads have memory of their own: a lock held in one of them excludes nobody in another.
+ * Makes a backend that keeps locks in the memory of one thread. Its locks are gone with the process. Workers and
+ * worker threads have separate memory: a lock that is held in one of them excludes no caller in another.
  *
- * Throws TypeError if `store` is not a `MemoryStore`, or `clock` no clock.
+ * @param options The memory to share with another memory backend, and the clock.
+ * @returns The backend.
+ * @throws {TypeError} If `store` is not a `MemoryStore`, or `clock` is not a clock.
+ *
+ * @example In your tests
+ * ```ts ignore
+ * import { configure } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ *
+ * configure({ strong: memoryBackend() }); // a new one for each test
+ * ```
  *
  * @example Two backends on one store, as two processes would be
  * ```ts

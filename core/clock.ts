@@ -24,7 +24,7 @@ export interface Clock {
 export interface Timer {
   /** Lets it keep the process alive. */
   ref(): unknown;
-  /** Lets the process end while it runs. */
+  /** Lets the process end before it rings. */
   unref(): unknown;
 }
 

@@ -31,6 +31,8 @@ export class Knowledge {
   #outdatedMs = Infinity;
   /** The queue that a message has told of last while nothing was held here. */
   #toldVersion: string | null = null;
+  /** The latest version of the queue that the store itself has shown. */
+  #queueVersion: string | null = null;
   /** While we wait beside a queue that has no place for us. */
   #outside: Outside | undefined;
 
@@ -72,8 +74,9 @@ export class Knowledge {
     this.askedMs = askedMs;
     this.#outdatedMs = Infinity;
     if (snapshot === undefined) return;
-    const { record } = snapshot.lock;
+    const { lock: { record }, queue } = snapshot;
     this.lastSeen = record;
+    if (queue !== undefined && queue.version !== null) this.#queueVersion = queue.version;
     const { requests, changes } = this.#members;
     const isShared = record.queue !== undefined || record.notices !== undefined;
     // Who waits to be the only one waits for the end of others, too.
@@ -165,7 +168,9 @@ export class Knowledge {
     if (this.#snapshot === undefined || leavesQueueOut) return;
     const { key, lock, queue } = this.#snapshot;
     const told = watch.queue(lock.record.queue);
-    if (told === undefined || (queue !== undefined && queue.version! > told.version!)) return;
+    if (told === undefined) return;
+    // Nor is one that is older than what the store has shown: it may know nothing of our own entry yet.
+    if (this.#queueVersion !== null && told.version! < this.#queueVersion) return;
     if (holds.length === 0) {
       const isNew = told.version !== this.#toldVersion && told.version !== queue?.version;
       this.#toldVersion = told.version;

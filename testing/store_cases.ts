@@ -145,7 +145,7 @@ export const storeCases: Cases = {
     assert.ok(await put(a, { key: id, version, value: '"next"' }) > first);
   },
 
-  "store: of many who create a record one succeeds": async ({ a, b, id }) => {
+  "store: of many that create a record one succeeds": async ({ a, b, id }) => {
     const results = await Promise.all(
       Array.from({ length: 20 }, (_, i) => [a, b][i % 2].commit([{ key: id, version: null, value: `${i}` }])),
     );
@@ -265,7 +265,7 @@ export const storeCases: Cases = {
     }
   },
 
-  "store: each commit sets the expiry anew": async ({ a, b, id }) => {
+  "store: each commit sets the expiry again": async ({ a, b, id }) => {
     const keys = [`${id}/later`, `${id}/never`];
     const version = await put(a, ...keys.map((key) => ({ key, version: null, value: "1", expireInMs: 400 })));
     await put(

@@ -814,7 +814,7 @@ Deno.test("queue: one that has room beside others gets it, if the first leaves i
 // News.
 
 /** A watch that shows what it is told to instead of the store's news. */
-function forging({ backend }: Player): (value: unknown, version: string) => void {
+function forging({ backend }: Player): (value: unknown, version: string, key?: string) => void {
   let wake = () => {};
   const forged: { key: string; value: string; version: string }[] = [];
   const { watch } = backend;
@@ -837,11 +837,40 @@ function forging({ backend }: Player): (value: unknown, version: string) => void
       await real.return?.();
     }
   };
-  return (value, version) => {
-    forged.push({ key: KEY, value: JSON.stringify(value), version });
+  return (value, version, key = KEY) => {
+    forged.push({ key, value: JSON.stringify(value), version });
     wake();
   };
 }
+
+Deno.test("news: a queue as it was before its own entry does not hide that from a holder", async () => {
+  const scene = new Scene();
+  const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
+  const forge = forging(b);
+  await scene.play(async () => {
+    const { held, ending, outcome } = await waitBehind(a, c);
+    await c.process.pause(20);
+    const old = { v: 1, id: scene.record.queue, entries: scene.queue };
+    const oldVersion = scene.version!;
+    const waiting = b.acquire({ holdAtLeastMs: 500 });
+    await b.process.pause(20);
+    ending.abort("enough");
+    assertEquals(await outcome, "enough");
+    await c.process.pause(20);
+    assertEquals(scene.queued, 1);
+    forge(old, oldVersion, `${KEY}#queue`);
+    await b.process.pause(20);
+    // The queue moves so often that the lock is offered without it: the entry stays.
+    fate(a, ...Array(2).fill(() => Promise.resolve({ ok: false })));
+    await held.release();
+    const next = await waiting;
+    assertEquals(scene.queued, 1);
+    await b.process.pause(200);
+    await next.release();
+    await b.process.pause(1000);
+    assertEquals(scene.queued, 0);
+  });
+});
 
 Deno.test("news: a holder that is told of its end asks the store", async () => {
   const scene = new Scene();

@@ -53,6 +53,14 @@ export function unexpected(answer: unknown): LockBackendError {
   );
 }
 
+/** The failure of commands that were refused after the connection broke: some clients then send again what was not answered. */
+export function mayHaveRun(): LockBackendError {
+  return new LockBackendError(
+    "the connection broke, and the client has sent the commands again: whether they have run before is not known",
+    { transient: true },
+  );
+}
+
 /** The failure of reading a key that holds something else than a record. */
 export function inTheWay(name: string): UnreadableRecordError {
   return new UnreadableRecordError(

@@ -1,4 +1,4 @@
-/** Redis in the dialect of backends. */
+/** Redis as a backend. */
 
 import { brand } from "../../core/brand.ts";
 import type { Proof } from "../../core/hold.ts";
@@ -17,7 +17,7 @@ import { participantOf } from "../../core/participant.ts";
 import type { ClientAdapter } from "./adapters.ts";
 import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
 import { watchThrough } from "../watched.ts";
-import { failureOf, inTheWay, isWrongType, unexpected } from "./failures.ts";
+import { failureOf, inTheWay, isWrongType, mayHaveRun, unexpected } from "./failures.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type Reading, ScriptBatcher } from "./script_batcher.ts";
 import { DELETED, DIGITS, entryOf, indexOf, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
@@ -96,7 +96,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return `${this.#fullPrefix}:silent`;
   }
 
-  /** What the server calls a key, to which the client may add something of its own. */
+  /** The name of a key on the server, to which the client may add its prefix. */
   #serverNameOf(name: string): string {
     return this.adapter.keyPrefix + name;
   }
@@ -128,7 +128,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.#apply(changes, concerns, (reply) => {
       if (Array.isArray(reply)) {
         const keys = changes.map(({ key }) => key);
-        // The scripts for one record tell of the queue's, too.
+        // The scripts for one record announce the queue's, too.
         if (keys.length === 1 && reply.length === 3) keys.push(queueKeyOf(keys[0]));
         const entries = this.#entriesOf(keys, reply, sent);
         // The connection broke meanwhile, and some clients then send again what was not answered.
@@ -189,7 +189,10 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return this.#clock.skewMs;
   }
 
-  /** Runs the caller's commands if the records are still these; `null` if they are not. */
+  /**
+   * Runs the caller's commands if the records are still these; `null` if they are not. Rejects where a client may have sent
+   * them twice: the first copy may have run, and the second one been refused.
+   */
   async guarded(
     proofs: readonly Proof[],
     commands: readonly RedisCommand[],
@@ -197,7 +200,9 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     const words = [...proofs.map(({ key }) => this.keyOf(key)), ...proofs.map(({ version }) => version)];
     for (const command of commands) words.push(String(command.length), ...command.map(String));
     const keyCount = proofs.length;
+    const { reconnects } = this.adapter;
     return await this.#batcher.run({ script: this.#scripts.guard, keyCount, words }, (replies) => {
+      if (replies === null && reconnects !== this.adapter.reconnects) throw mayHaveRun();
       if (replies === null || Array.isArray(replies)) return replies;
       throw unexpected(replies);
     });
@@ -242,7 +247,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     read: Reading<Answer>,
   ): Promise<Answer> {
     const [{ key, version, value, expireInMs = 0, isOwn = false }] = changes;
-    // Only the script for several tells some and not others.
+    // Only the script for several announces to some and not to others.
     const isForSome = concerns !== undefined && concerns.length > 0;
     const isPlain = changes.length === 1 && !isForSome && !(value === null && version === null);
     if (!isPlain) return this.#applyAll(changes, concerns, read);

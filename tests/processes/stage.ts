@@ -7,12 +7,12 @@ import { pathToFileURL } from "node:url";
 import { queueKeyOf } from "../../core/identifier.ts";
 import { decodeLock, decodeQueue } from "../../core/record/decode.ts";
 import type { LockRecord, QueueEntry } from "../../core/record/record.ts";
+import { bundle } from "../support/bundle.ts";
 import { Child, now } from "../support/child.ts";
 import { KvServer, missingDenokv } from "../support/kv_server.ts";
 import { type OpenStore, openStore } from "./stores.ts";
 import { missingPostgres, PostgresServer } from "../support/postgres_server.ts";
 import { missingRedis, RedisServer } from "../support/redis_server.ts";
-import { run } from "../support/run.ts";
 import { findRuntime, folderWith } from "../support/runtimes.ts";
 
 /** A store that processes can share. */
@@ -82,18 +82,8 @@ for (const name of ["Deno", "Node 24", "Bun"]) {
 const folder = await folderWith("@deno/kv");
 globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
 const script = new URL("./child.ts", import.meta.url);
-const bundle = join(folder, "child.mjs");
-await run(
-  new URL("../..", import.meta.url),
-  Deno.execPath(),
-  "bundle",
-  "--quiet",
-  "--external",
-  "@deno/kv",
-  "-o",
-  bundle,
-  script.href,
-);
+const bundled = join(folder, "child.mjs");
+await bundle(script, bundled, "@deno/kv");
 
 /** Some child processes on a new store, and the test's own view of it. */
 export class Processes implements AsyncDisposable {
@@ -133,7 +123,7 @@ export class Processes implements AsyncDisposable {
       return stack.use(
         name === "Deno"
           ? new Child(script, { flags: ["-A"], args })
-          : new Child(pathToFileURL(bundle), { nodeIn: folder, runtime: path, args }),
+          : new Child(pathToFileURL(bundled), { nodeIn: folder, runtime: path, args }),
       );
     });
     await Promise.all(children.map((child) => child.next("started")));

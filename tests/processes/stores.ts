@@ -2,6 +2,11 @@
 
 import { Redis } from "ioredis6";
 import { commitIfHeld as commitKv, kvBackend, type KvDatabase } from "../../backends/kv.ts";
+import {
+  commitIfHeld as commitDatastore,
+  datastoreBackend,
+  datastoreClient,
+} from "../../backends/datastore.ts";
 import pg from "pg";
 import { commitIfHeld as commitPostgres, postgresBackend } from "../../backends/postgres.ts";
 import { commitIfHeld as commitRedis, redisBackend } from "../../backends/redis.ts";
@@ -17,10 +22,11 @@ export interface OpenStore {
   close(): void | Promise<void>;
 }
 
-/** Opens the store of this kind. */
-export function openStore(kind: string, address: string): Promise<OpenStore> {
+/** Opens the store of this kind. `skewMs` is how far the clocks of its processes may differ, where no server tells the time. */
+export function openStore(kind: string, address: string, skewMs?: number): Promise<OpenStore> {
   if (kind === "postgres") return openPostgres(address);
-  return kind === "kv" ? openKvStore(address) : openRedis(address);
+  if (kind === "datastore") return openDatastore(address);
+  return kind === "kv" ? openKvStore(address, skewMs) : openRedis(address);
 }
 
 type Kv = KvDatabase & {
@@ -29,23 +35,26 @@ type Kv = KvDatabase & {
 };
 
 async function openKv(address: string): Promise<Kv> {
-  if ("Deno" in globalThis) return await Deno.openKv(address) as Kv;
+  if ("Deno" in globalThis) return await Deno.openKv(address);
   const { openKv } = await import("@deno/kv");
   // Bun's serialisation is not V8's, so the client wants to be told one. Only bytes are kept here.
   const none = () => {
     throw new Error("only bytes are kept here");
   };
   const serialisation = "Bun" in globalThis ? { encodeV8: none, decodeV8: none } : {};
-  return await openKv(address, serialisation) as unknown as Kv;
+  return await openKv(address, serialisation);
 }
 
-async function openKvStore(address: string): Promise<OpenStore> {
+async function openKvStore(
+  address: string,
+  // Of one machine, as the default database says by itself.
+  skewMs = 0,
+): Promise<OpenStore> {
   const kv = await openKv(address);
   const encoder = new TextEncoder();
   const decoder = new TextDecoder();
   return {
-    // Of one machine, as the default database says by itself.
-    backend: kvBackend(kv, { skewMs: 0 }),
+    backend: kvBackend(kv, { skewMs }),
     async read(names) {
       const entries = await kv.getMany(names.map((name) => [name]));
       return entries.map(({ value }) => value === null ? null : decoder.decode(value as Uint8Array));
@@ -123,5 +132,40 @@ async function openPostgres(address: string): Promise<OpenStore> {
       await backend[Symbol.asyncDispose]();
       await pool.end();
     },
+  };
+}
+
+async function openDatastore(emulatorHost: string): Promise<OpenStore> {
+  const projectId = "holdfast-test";
+  const client = await datastoreClient({ projectId, emulatorHost });
+  const keyOf = (name: string) => ({ path: [{ kind: "Own", name }] });
+  const entityOf = (name: string, value: string) => ({
+    key: keyOf(name),
+    properties: { value: { stringValue: value, excludeFromIndexes: true } },
+  });
+  return {
+    backend: datastoreBackend(client, { projectId, pollMs: 100, timeoutMs: 1000 }),
+    async read(names) {
+      const keys = names.map((name) => ({ partitionId: { projectId }, ...keyOf(name) }));
+      // deno-lint-ignore no-explicit-any -- What the client answers is not described any closer.
+      const [{ found }] = await client.lookup({ projectId, keys }) as any[];
+      return names.map((name) =>
+        // deno-lint-ignore no-explicit-any
+        found.find(({ entity }: any) => entity.key.path[0].name === name)?.entity.properties.value
+          .stringValue ?? null
+      );
+    },
+    async write(name, value) {
+      const { key, properties } = entityOf(name, value);
+      const upsert = { key: { partitionId: { projectId }, ...key }, properties };
+      await client.commit({ projectId, mode: "NON_TRANSACTIONAL", mutations: [{ upsert }] });
+    },
+    async commit(held, values, ready) {
+      await ready?.();
+      await commitDatastore(held, (tx) => {
+        for (const [name, value] of Object.entries(values)) tx.upsert(entityOf(name, value));
+      });
+    },
+    close: () => client.close(),
   };
 }

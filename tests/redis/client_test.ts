@@ -22,7 +22,7 @@ test("a client that gives numbers as strings: locks work, and the clock stays ri
     await ended;
   });
   const { client } = await world.peer();
-  for (const backend of clients.map((client) => redisBackend(client as unknown as Redis))) {
+  for (const backend of clients.map((client) => redisBackend(client))) {
     await (await acquire(backend)).release();
     const before = await calls(client);
     const locks = await Promise.all(["a", "b", "c"].map((name) => Lock.acquire(name, { backend })));

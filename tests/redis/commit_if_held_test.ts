@@ -1,8 +1,9 @@
 /** Commands that the server runs only while the lock is held. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async";
 import { commitIfHeld } from "../../backends/redis.ts";
-import { type Lock, lock, LockLostError } from "../../mod.ts";
+import { type Lock, lock, LockBackendError, LockLostError } from "../../mod.ts";
 import { acquire, test, World } from "./world.ts";
 
 test("commitIfHeld: a holder that was robbed after its last look writes nothing", async () => {
@@ -63,4 +64,31 @@ test("commitIfHeld refuses what no script can hand on, before it runs anything",
   assertEquals(await a.client.get("before"), null);
   assertEquals(await commitIfHeld(held, push(6998)), ["OK", 6998]);
   await held.release();
+});
+
+test("commitIfHeld: what has run, and is sent again once the lock is lost, is not said to be refused", async () => {
+  await using world = await World.start();
+  const [a, b] = [await world.peer(await world.slowPort(20)), await world.peer()];
+  const held = await acquire(a.backend);
+  // A thief that has not watched it goes by the clock, which errs by half a second.
+  await delay(700);
+  // The script is known from here on: its answer is the next that comes.
+  await commitIfHeld(held, [["SET", "other", "1"]]);
+  let stolen: Promise<Lock> | undefined;
+  const steal = async () => {
+    while (await b.client.get("value") === null) await delay(1);
+    return await acquire(b.backend, { stealAfterMs: 0 });
+  };
+  const { evalsha } = a.client;
+  a.client.evalsha = (async (...args: Parameters<typeof evalsha>) => {
+    if (args.includes("mine") && stolen === undefined) {
+      world.loseAnswer();
+      stolen = steal();
+    }
+    return await evalsha.apply(a.client, args);
+  }) as typeof evalsha;
+  const error = await assertRejects(() => commitIfHeld(held, [["SET", "value", "mine"]]), LockBackendError);
+  assert(error.transient);
+  assertEquals(await b.client.get("value"), "mine");
+  assert(await (await stolen!).release());
 });

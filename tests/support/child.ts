@@ -24,6 +24,8 @@ export interface ChildOptions {
   nodeIn?: string;
   /** Which Node, or Bun; default: the one on the PATH. */
   runtime?: string;
+  /** More of its environment. */
+  env?: Record<string, string>;
   /** Receives every message, at once. */
   listen?: (message: Message) => void;
 }
@@ -55,12 +57,13 @@ export class Child implements AsyncDisposable {
   readonly #waiting = new Set<() => void>();
   #ended = false;
 
-  constructor(script: URL, { flags = [], args = [], nodeIn, runtime = "node", listen }: ChildOptions) {
+  constructor(script: URL, { flags = [], args = [], nodeIn, runtime = "node", env, listen }: ChildOptions) {
     const command = new Deno.Command(nodeIn === undefined ? Deno.execPath() : runtime, {
       args: nodeIn === undefined
         ? ["run", "--quiet", "--unstable-kv", ...flags, script.href, ...args]
         : [...flags, fileURLToPath(script), ...args],
       cwd: nodeIn,
+      env,
       stdin: "piped",
       stdout: "piped",
     });
@@ -103,6 +106,13 @@ export class Child implements AsyncDisposable {
   /** Sends a signal: SIGKILL, SIGSTOP, SIGCONT. */
   signal(name: Deno.Signal): void {
     this.#process.kill(name);
+  }
+
+  /** Whether it ends by itself in this time. */
+  async endsWithin(ms: number): Promise<boolean> {
+    const deadline = now() + ms;
+    while (!this.#ended && now() < deadline) await this.#news(deadline - now());
+    return this.#ended;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -9,6 +9,8 @@ export interface Server {
   readonly host: string;
   /** Whether its answers say when they were made. */
   readonly tellsTime: boolean;
+  /** Its process, where it has one of its own. */
+  readonly pid?: number;
   stop(): Promise<void>;
 }
 
@@ -47,14 +49,18 @@ export const HOW_TO_GET =
 const START_MS = 60_000;
 
 /** Starts the emulators that are installed; the others are `missing`, by name. */
-export async function startEmulators(): Promise<{ running: Server[]; missing: string[] }> {
+export async function startEmulators(
+  which: (name: string) => boolean = () => true,
+): Promise<{ running: Server[]; missing: string[] }> {
   const platform = await platformFolder();
   const missing: string[] = [];
-  const running = await Promise.all(EMULATORS.map(async (emulator) => {
-    const jar = `${platform}/${emulator.jar}`;
-    if (platform !== undefined && await exists(jar)) return await start(emulator, jar);
-    missing.push(emulator.name);
-  }));
+  const running = await Promise.all(
+    EMULATORS.filter(({ name }) => which(name)).map(async (emulator) => {
+      const jar = `${platform}/${emulator.jar}`;
+      if (platform !== undefined && await exists(jar)) return await start(emulator, jar);
+      missing.push(emulator.name);
+    }),
+  );
   return { running: running.filter((server) => server !== undefined), missing };
 }
 
@@ -96,7 +102,7 @@ async function start({ name, main, args, tellsTime }: Emulator, jar: string): Pr
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  return { name, host: `127.0.0.1:${port}`, tellsTime, stop };
+  return { name, host: `127.0.0.1:${port}`, tellsTime, pid: java.pid, stop };
 }
 
 async function answers(port: number): Promise<boolean> {

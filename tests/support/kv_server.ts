@@ -60,6 +60,14 @@ export class KvServer implements AsyncDisposable {
     return `http://127.0.0.1:${this.#port}`;
   }
 
+  get port(): number {
+    return this.#port;
+  }
+
+  get pid(): number {
+    return this.#process!.pid;
+  }
+
   /** Starts it again, on the same port and data, after `kill`. */
   async start(): Promise<void> {
     const args = ["--sqlite-path", `${this.#folder}/kv.sqlite`, "serve"];

@@ -1,0 +1,123 @@
+/** What a process makes of what it hears: the small part of the core around the rules, written anew as pure functions. */
+
+import type { Entry } from "../core/backend.ts";
+import { lockIn, queueIn, type Snapshot, snapshotAfter, type Versioned } from "../core/record/codec.ts";
+import type { LockRecord, QueueRecord } from "../core/record/record.ts";
+import { isWanted, named } from "./members.ts";
+import { type Flight, type Hold, KEY, LEASE_MS, type Process, type Sighting, type World } from "./world.ts";
+
+const locks = new WeakMap<Entry, Versioned<LockRecord>>();
+const queues = new WeakMap<Entry, Versioned<QueueRecord>>();
+
+/** The records as they are. The same entry is read once, for most states share it with others. */
+export function snapshotIn({ lock, queue }: Pick<World, "lock" | "queue">): Snapshot {
+  let [record, line] = [locks.get(lock), queues.get(queue)];
+  if (record === undefined) locks.set(lock, record = lockIn(lock));
+  if (line === undefined) queues.set(queue, line = queueIn(queue));
+  return { key: KEY, lock: record, queue: line };
+}
+
+/** A process that has been shown these records. */
+export function shown(process: Process, snapshot: Snapshot, now: number): Process {
+  const { lock: { record, version }, queue } = snapshot;
+  const sightings: Record<string, Sighting> = {};
+  for (const { fence = "", renewals } of record.holders) {
+    const seen = process.sightings[fence];
+    const renewedMs = seen?.renewals === renewals ? seen.renewedMs : now;
+    sightings[fence] = { sinceMs: seen?.sinceMs ?? now, renewals, renewedMs };
+  }
+  const notices: Record<string, number> = {};
+  for (const { token } of record.notices ?? []) notices[token] = process.notices[token] ?? now;
+  const { free } = process;
+  const isSame = free !== undefined && free.version === version;
+  const entries = queue !== undefined && queue.record.id === record.queue ? queue.record.entries : [];
+  const entry = entries.find(({ participant }) => participant === process.name);
+  const isOut = entry === undefined && process.holds.length + process.departures.length === 0;
+  const next: Process = {
+    ...process,
+    seen: snapshot,
+    isFresh: false,
+    sightings,
+    notices,
+    free: isSame ? free : { version, sinceMs: now, isNew: free !== undefined },
+    queuedIn: entry === undefined ? undefined : record.queue,
+    entryToken: entry?.token ?? process.entryToken,
+    ahead: isOut && process.requests.length > 0
+      ? process.ahead ?? entries.map(({ participant }) => participant)
+      : undefined,
+    // What of ours is not named any more is over; nobody waits for an answer that is there.
+    holds: named(process.holds, record),
+    departures: named(process.departures, record),
+  };
+  const { footprintMs } = next;
+  return footprintMs !== undefined && now > footprintMs ? { ...next, footprintMs: undefined } : next;
+}
+
+/** A process whose commit is answered. */
+export function answered(process: Process, flight: Flight, now: number): Process {
+  const { snapshot, writes, grants, atMs } = flight;
+  const { version } = flight.answer!;
+  const rest: Process = { ...process, flight: undefined };
+  if (version === null) return { ...rest, seen: undefined, conflicts: process.conflicts + 1, isFresh: false };
+  const after = snapshotAfter(snapshot, writes, version);
+  const { holders } = after.lock.record;
+  let { requests } = rest;
+  let holds = rest.holds.map((hold): Hold => {
+    const was = snapshot.lock.record.holders.find(({ token, fence }) =>
+      token === hold.token && fence === hold.fence
+    );
+    const is = holders.find(({ token, fence }) => token === hold.token && fence === hold.fence);
+    const isRenewed = was !== undefined && is !== undefined && was.renewals !== is.renewals;
+    return isRenewed ? { ...hold, fromMs: atMs, forMs: is.leaseMs } : hold;
+  });
+  for (const { token } of grants) {
+    const fence = holders.find((holder) => holder.token === token)?.fence;
+    // What was granted to one that has gone is taken out again; one that comes after its lease is tried again.
+    if (
+      fence === undefined || !requests.some((request) => request.token === token) || now - atMs >= LEASE_MS
+    ) {
+      continue;
+    }
+    requests = requests.filter((request) => request.token !== token);
+    holds = [...holds, { token, fence, fromMs: atMs, forMs: LEASE_MS, sinceMs: now }];
+  }
+  return shown({ ...rest, requests, holds, conflicts: 0 }, after, now);
+}
+
+/** A process that may have left something in the store: it is looked for as long as it could hold the lock. */
+export function leaving(process: Process, now: number): Process {
+  return { ...process, footprintMs: now + LEASE_MS };
+}
+
+/** A process that does not learn what became of its commit. */
+export function unanswered(process: Process, now: number): Process {
+  return { ...leaving(process, now), flight: undefined, seen: undefined, isFresh: false };
+}
+
+/** A process that starts at once with what it is offered, if its clock proves that the offer still runs. */
+export function adopting(
+  process: Process,
+  { now, localNow, errorMs, offerMs }: {
+    readonly now: number;
+    readonly localNow: number;
+    readonly errorMs: number;
+    readonly offerMs: number;
+  },
+): Process | undefined {
+  const offered = process.seen?.lock.record.holders.find((holder) => isWanted(process, holder));
+  const { token, fence, expiresAt = null, leaseMs = 0 } = offered ?? {};
+  const [request] = process.requests;
+  if (token === undefined || fence === undefined || expiresAt === null || request === undefined) {
+    return undefined;
+  }
+  const forMs = Math.min(expiresAt - errorMs - localNow, LEASE_MS, offerMs);
+  if (!(forMs > leaseMs / 3)) return undefined;
+  return {
+    ...process,
+    requests: process.requests.slice(1),
+    holds: [...process.holds, { token, fence, fromMs: now, forMs, sinceMs: now }],
+    entryToken: undefined,
+    takenFence: fence,
+    queuedIn: undefined,
+  };
+}

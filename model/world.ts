@@ -1,0 +1,168 @@
+/**
+ * One state of the model: a store that holds the two records of one lock, the processes that share it, what is under way
+ * between them, and what may still go wrong. It is plain data, so that states can be compared; an action makes another one.
+ */
+
+import type { Entry } from "../core/backend.ts";
+import type { Snapshot, Writes } from "../core/record/codec.ts";
+import type { Claim, Grant } from "../core/record/members.ts";
+
+/** The lock's name. */
+export const KEY = "lock";
+export const QUEUE_KEY = "lock#queue";
+/** Where time begins: so large that times are told from all other numbers. */
+export const EPOCH = 1_000_000_000;
+/** The smallest step of time. It is longer than what passes between two actions, and shorter than a lease. */
+export const TICK_MS = 50;
+export const LEASE_MS = 100;
+/** One that is first in the queue has this long; an offer runs for one and a half of it. */
+export const GRACE_MS = 40;
+
+/** A request that waits. */
+export interface Request {
+  readonly token: string;
+  readonly kind: "waits" | "tries" | "steals";
+  readonly sinceMs: number;
+}
+
+/** A hold, as its process believes. */
+export interface Hold {
+  readonly token: string;
+  readonly fence: string;
+  /** Its lease counts from here, on the one true clock: a process knows its durations. */
+  readonly fromMs: number;
+  readonly forMs: number;
+  readonly sinceMs: number;
+}
+
+/** A commit on its way, and what its process does once it is answered. */
+export interface Flight {
+  readonly by: string;
+  readonly snapshot: Snapshot;
+  readonly writes: Writes;
+  readonly grants: readonly Grant[];
+  readonly atMs: number;
+  /** Once it has come to the store: whether it was applied, and as which version. */
+  readonly answer?: { readonly version: string | null };
+}
+
+/** Since when a process has seen what. */
+export interface Sighting {
+  readonly sinceMs: number;
+  readonly renewals: number;
+  readonly renewedMs: number;
+}
+
+/** One process, as far as it has to do with the lock. */
+export interface Process {
+  readonly name: string;
+  readonly alive: boolean;
+  /** How often it may still ask. */
+  readonly asks: number;
+  readonly requests: readonly Request[];
+  readonly holds: readonly Hold[];
+  readonly departures: readonly Hold[];
+  /** How many tokens it has made. */
+  readonly tokens: number;
+  readonly entryToken?: string;
+  readonly takenFence?: string;
+  readonly queuedIn?: string;
+  /** Who was queued when it looked first. */
+  readonly ahead?: readonly string[];
+  /** The records as it has seen them last. */
+  readonly seen?: Snapshot;
+  readonly sightings: Readonly<Record<string, Sighting>>;
+  readonly notices: Readonly<Record<string, number>>;
+  readonly free?: { readonly version: string | null; readonly sinceMs: number; readonly isNew: boolean };
+  readonly flight?: Flight;
+  readonly conflicts: number;
+  /** Until when it looks for what it may have left in the store without knowing of it: for a lease. */
+  readonly footprintMs?: number;
+  /** Whether it has never looked: it may then bet on a free lock. */
+  readonly isFresh: boolean;
+}
+
+/** What may still go wrong, and how often. */
+export interface Budget {
+  readonly ticks: number;
+  readonly crashes: number;
+  /** Answers that are lost: the commit may land before, later or never. */
+  readonly losses: number;
+  readonly cancels: number;
+  /** What operators do: a cleanup, or an eviction. */
+  readonly sweeps: number;
+  readonly forces: number;
+}
+
+export interface World {
+  readonly now: number;
+  readonly lock: Entry;
+  readonly queue: Entry;
+  readonly version: number;
+  readonly processes: readonly Process[];
+  /** Commits that nobody waits for any more, and that may still land. */
+  readonly ghosts: readonly Flight[];
+  readonly budget: Budget;
+  /** When, by the one true clock, the lease of each hold in the record is over, by token. */
+  readonly ends: Readonly<Record<string, number>>;
+  /** What came to the store when nobody looked for it any more: it lapses, or is passed, in its time. */
+  readonly strays: readonly string[];
+  /** Holds that were taken from their owners, who may not know it yet. */
+  readonly evicted: readonly string[];
+  /** The highest fencing token that was ever granted. */
+  readonly highest: string;
+  /** Since when nobody holds it; `null` while somebody does. */
+  readonly freeMs: number | null;
+}
+
+/** How a model is set up: how many take part, what they ask for, what they know of time, and what goes wrong. */
+export interface Setup {
+  readonly title: string;
+  /** By how much the clock of each process is wrong. */
+  readonly offsets: readonly number[];
+  readonly skewMs: number;
+  /** How each of them asks, first to last. */
+  readonly kinds: readonly (readonly Request["kind"][])[];
+  readonly how: Pick<Claim, "mode" | "limit">;
+  readonly budget: Budget;
+  /** To how many actions it is followed; and in CI. */
+  readonly depth: number;
+  readonly slice: number;
+}
+
+const NOTHING = { value: null, version: null } as const;
+
+/** Where it begins: nothing is stored, nobody has asked. */
+export function beginning({ kinds, budget }: Setup): World {
+  return {
+    now: EPOCH,
+    lock: { key: KEY, ...NOTHING },
+    queue: { key: QUEUE_KEY, ...NOTHING },
+    version: 0,
+    processes: kinds.map((those, i) => ({
+      name: "abc"[i],
+      alive: true,
+      asks: those.length,
+      requests: [],
+      holds: [],
+      departures: [],
+      tokens: 0,
+      sightings: {},
+      notices: {},
+      conflicts: 0,
+      isFresh: true,
+    })),
+    ghosts: [],
+    budget,
+    ends: {},
+    strays: [],
+    evicted: [],
+    highest: "",
+    freeMs: EPOCH,
+  };
+}
+
+/** A version, as a store writes it: later ones are greater, as text. */
+export function versionOf(count: number): string {
+  return `v${String(count).padStart(5, "0")}`;
+}

@@ -1,0 +1,121 @@
+// The model: a slice of what `deno task model` goes through, and rules that are known to be broken. A model that does not find
+// those proves nothing.
+import { assertEquals } from "@std/assert";
+import { RULES, type Rules } from "../model/actions.ts";
+import { explore, type Explored } from "../model/explore.ts";
+import { SETUPS } from "../model/setups.ts";
+import type { Setup } from "../model/world.ts";
+
+/** Of how many states one is followed to its end. */
+const SETTLE_EVERY = 20;
+
+for (const setup of SETUPS) {
+  Deno.test(`model: ${setup.title}`, () => {
+    const { violation, states, depth } = explore(setup, { depth: setup.slice, settleEvery: SETTLE_EVERY });
+    console.log(`${setup.title}: ${states} states, ${depth} actions`);
+    assertEquals(violation, undefined);
+  });
+}
+
+const { plan, sweep, evict } = RULES;
+
+/** Rules that are broken, the law that they break, and who must take part for that. */
+const BROKEN: Record<string, { rules: Partial<Rules>; breaks: number; setup: string }> = {
+  "it takes another's clock for its own": {
+    rules: { plan: (snapshot, members, evidence) => plan(snapshot, members, { ...evidence, skewMs: 0 }) },
+    breaks: 4,
+    setup: "two, an answer lost, a crash",
+  },
+  "it takes a lease for over when it has seen a third of it": {
+    rules: {
+      plan: (snapshot, members, evidence) =>
+        plan(snapshot, members, {
+          ...evidence,
+          leaseSeenMs: (holder) => 3 * evidence.leaseSeenMs(holder),
+        }),
+    },
+    breaks: 4,
+    setup: "two whose clocks mean nothing",
+  },
+  "it grants beside a holder": {
+    rules: {
+      plan(snapshot, members, evidence) {
+        const next = plan(snapshot, members, evidence);
+        const { lock: { record, version } } = snapshot;
+        const [first] = members.requests;
+        if (first === undefined || record.holders.length === 0 || version === null) return next;
+        if (record.holders.some(({ token }) => token === first.token)) return next;
+        const holder = { ...record.holders[0], token: first.token, fence: undefined, renewals: 0 };
+        const grants = [{ claim: first, token: first.token }];
+        return { lock: { ...record, holders: [...record.holders, holder] }, grants, waitMs: Infinity };
+      },
+    },
+    breaks: 1,
+    setup: "two, an answer lost, a crash",
+  },
+  "nobody has a grace": {
+    rules: { plan: (snapshot, members, evidence) => plan(snapshot, members, { ...evidence, graceMs: 0 }) },
+    breaks: 5,
+    setup: "three, a crash",
+  },
+  "a grant has the fencing token of the one before": {
+    rules: {
+      plan(snapshot, members, evidence) {
+        const next = plan(snapshot, members, evidence);
+        const { lock } = next;
+        if (!lock) return next;
+        const holders = lock.holders.map((holder) => ({ ...holder, fence: holder.fence ?? "v00001" }));
+        return { ...next, lock: { ...lock, holders } };
+      },
+    },
+    breaks: 3,
+    setup: "two, each asks twice",
+  },
+  "what is given back stays": {
+    rules: {
+      plan(snapshot, members, evidence) {
+        const intentOf: typeof members.intentOf = (holder) => {
+          const intent = members.intentOf(holder);
+          return intent === "leave" ? "foreign" : intent;
+        };
+        return plan(snapshot, { ...members, intentOf }, evidence);
+      },
+    },
+    breaks: 6,
+    setup: "two, an answer lost, a crash",
+  },
+  "an evicted holder is left no notice": {
+    rules: {
+      evict(record, options) {
+        const evicted = evict(record, options);
+        return evicted?.lock ? { lock: { ...evicted.lock, notices: undefined } } : evicted;
+      },
+    },
+    breaks: 4,
+    setup: "an operator evicts",
+  },
+  "a cleanup takes whatever it finds": {
+    rules: {
+      sweep: (snapshot, olderThanMs, evidence) =>
+        sweep(snapshot, olderThanMs, { ...evidence, now: evidence.now + 1e9 }),
+    },
+    breaks: 4,
+    setup: "a cleanup that comes late",
+  },
+};
+
+/** Nothing else goes wrong, so that the rule's own mistake is found where it is. */
+const QUIET = { crashes: 0, losses: 0, cancels: 0 };
+
+function found(rules: Partial<Rules>, loud: Setup): Explored["violation"] {
+  const setup = { ...loud, budget: { ...loud.budget, ...QUIET } };
+  return explore(setup, { depth: 40, settleEvery: 1, most: 100_000, rules: { ...RULES, ...rules } })
+    .violation;
+}
+
+Deno.test("model: broken rules are found, each by its law", () => {
+  for (const [what, { rules, breaks, setup: title }] of Object.entries(BROKEN)) {
+    const violation = found(rules, SETUPS.find((setup) => setup.title.includes(title))!);
+    assertEquals(violation?.what.slice(0, 5), `law ${breaks}`, `${what}: ${violation?.what}`);
+  }
+});

@@ -1,0 +1,75 @@
+/**
+ * One process of a torture run, under any runtime. Its argument is a {@linkcode Role}, as JSON. It writes down what it does in
+ * a log of its own, says that it has started, and ends by itself once it is asked to: what then keeps it alive is a leak.
+ */
+
+import { Redis } from "ioredis6";
+import process from "node:process";
+import { join } from "node:path";
+import { openStore } from "../processes/stores.ts";
+import { say, told } from "../support/child.ts";
+import { type BadLock, badLock, FAULTS } from "./bad_locks.ts";
+import { type Lanes, playAll, playEach } from "./lanes.ts";
+import { Log } from "./log.ts";
+import { type Acquire, holdfast } from "./tested_lock.ts";
+import { Witness } from "./witness.ts";
+
+/** What a process is to do. */
+export interface Role {
+  readonly name: string;
+  readonly runtime: string;
+  /** The store, and its address. */
+  readonly kind: string;
+  readonly address: string;
+  /** Where logs and marks are kept. */
+  readonly folder: string;
+  readonly leaseMs: number;
+  /** How far the clocks of the processes may differ, where no server tells the time. */
+  readonly skewMs: number;
+  /** Whether it plays the locks that are known to be bad, beside Holdfast. */
+  readonly bad: boolean;
+}
+
+const SIZE_EVERY_MS = 5000;
+
+const role = JSON.parse(process.argv[2]) as Role;
+const log = new Log(join(role.folder, "logs", `${role.name}.jsonl`));
+log.write({ do: "start", name: role.name, runtime: role.runtime });
+const store = await openStore(role.kind, role.address, role.skewMs);
+let isOver = false;
+const lanes: Lanes = {
+  name: role.name,
+  store,
+  acquire: holdfast(store),
+  log,
+  witness: new Witness(join(role.folder, "marks"), log),
+  leaseMs: role.leaseMs,
+  isOver: () => isOver,
+};
+const client = role.bad ? new Redis(role.address) : undefined;
+client?.on("error", () => {});
+
+function play(): Promise<void> {
+  if (client === undefined) return playAll(lanes);
+  const locks = new Map<string, Acquire>([["holdfast", lanes.acquire]]);
+  for (const fault of Object.keys(FAULTS) as BadLock[]) locks.set(fault, badLock(fault, client));
+  return playEach(lanes, locks);
+}
+
+const sizes = setInterval(
+  () => log.write({ do: "size", rssBytes: process.memoryUsage().rss }),
+  SIZE_EVERY_MS,
+);
+const playing = play();
+say("started");
+for await (const command of told<{ do: "end" }>()) {
+  if (command.do === "end") break;
+}
+isOver = true;
+await playing;
+clearInterval(sizes);
+await store.close();
+client?.disconnect();
+log.write({ do: "end" });
+log.close();
+say("ended");

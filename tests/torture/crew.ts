@@ -1,0 +1,128 @@
+/** The processes of a torture run: under every runtime that can be had, each behind a line and a wall clock of its own. */
+
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { Child } from "../support/child.ts";
+import { bundle } from "../support/bundle.ts";
+import { findRuntime, folderWith } from "../support/runtimes.ts";
+import type { Role } from "./child.ts";
+import { Line } from "./line.ts";
+import type { TorturedStore } from "./stores.ts";
+import { WallClock } from "./wall_clock.ts";
+
+/** How long a process has to end once it is asked to. */
+const END_MS = 20_000;
+const SCRIPT = new URL("./child.ts", import.meta.url);
+const RUNTIMES = ["Deno", "Node 20", "Node 24", "Bun"];
+
+interface Runtime {
+  readonly name: string;
+  readonly path: string;
+}
+
+/** A place in the crew: when its process is killed, another one follows it. */
+export interface Seat {
+  readonly number: number;
+  readonly runtime: Runtime;
+  readonly line: Line | undefined;
+  child: Child;
+  /** The name of its process. */
+  name: string;
+  clock: WallClock | undefined;
+}
+
+/** What a crew is made of. */
+export interface CrewOptions {
+  readonly store: TorturedStore;
+  readonly folder: string;
+  readonly count: number;
+  readonly leaseMs: number;
+  readonly bad: boolean;
+  /** The library that sets wall clocks, if there is one. */
+  readonly clockLibrary: string | undefined;
+}
+
+export class Crew {
+  readonly seats: Seat[] = [];
+  /** The runtimes that cannot be had, and why. */
+  readonly missing: string[] = [];
+  readonly #options: CrewOptions;
+  #bundle = "";
+  #nodeFolder = "";
+  #generation = 0;
+
+  private constructor(options: CrewOptions) {
+    this.#options = options;
+  }
+
+  static async start(options: CrewOptions): Promise<Crew> {
+    const crew = new Crew(options);
+    const { store, folder, count } = options;
+    const runtimes: Runtime[] = [];
+    for (const name of RUNTIMES) {
+      const found = await findRuntime(name);
+      if ("path" in found) runtimes.push({ name, path: found.path });
+      else crew.missing.push(found.missing);
+    }
+    crew.#nodeFolder = await folderWith(...store.clients);
+    crew.#bundle = join(folder, "child.mjs");
+    await bundle(SCRIPT, crew.#bundle, "@deno/kv");
+    for (let number = 0; number < count; number++) {
+      const line = store.port === undefined ? undefined : await Line.open(store.port);
+      const runtime = runtimes[number % runtimes.length];
+      const seat = { number, runtime, line, name: "", clock: undefined } as Omit<Seat, "child"> as Seat;
+      crew.seats.push(seat);
+      crew.spawn(seat);
+    }
+    await Promise.all(crew.seats.map(({ child }) => child.next("started")));
+    return crew;
+  }
+
+  /** Starts a process in this place. */
+  spawn(seat: Seat): void {
+    const { store, folder, leaseMs, bad, clockLibrary } = this.#options;
+    const { runtime, line } = seat;
+    seat.name = `p${seat.number}-${++this.#generation}`;
+    if (clockLibrary !== undefined) {
+      seat.clock = new WallClock(clockLibrary, join(folder, "clocks", seat.name));
+    }
+    const role: Role = {
+      name: seat.name,
+      runtime: runtime.name,
+      kind: store.kind,
+      address: store.address(line?.port ?? 0),
+      folder,
+      leaseMs,
+      skewMs: Number.isFinite(store.skewMs) ? store.skewMs : 0,
+      bad,
+    };
+    const args = [JSON.stringify(role)];
+    const env = seat.clock?.env;
+    seat.child = runtime.name === "Deno"
+      ? new Child(SCRIPT, { flags: ["-A"], args, env })
+      : new Child(pathToFileURL(this.#bundle), {
+        nodeIn: this.#nodeFolder,
+        runtime: runtime.path,
+        args,
+        env,
+      });
+  }
+
+  /** Asks all to end; answers those that did not, or did not by themselves. */
+  async end(): Promise<string[]> {
+    const late: string[] = [];
+    await Promise.all(this.seats.map(async ({ child, name, runtime }) => {
+      child.tell({ do: "end" });
+      const ended = await child.endsWithin(END_MS);
+      if (!ended) late.push(`${name} (${runtime.name})`);
+      await child[Symbol.asyncDispose]();
+    }));
+    return late;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.seats.map(({ child }) => child?.[Symbol.asyncDispose]()));
+    await Promise.all(this.seats.map(({ line }) => line?.close()));
+    await Deno.remove(this.#nodeFolder, { recursive: true });
+  }
+}

@@ -1,0 +1,181 @@
+/** One torture run, from an empty folder to a folder full of evidence; and what that comes to. */
+
+import { join } from "node:path";
+import { cleanup } from "../../cron.ts";
+import { lock, locks } from "../../mod.ts";
+import { openStore } from "../processes/stores.ts";
+import { now } from "../support/child.ts";
+import { FAULTS as BAD } from "./bad_locks.ts";
+import { Crew } from "./crew.ts";
+import { type FaultLine, type History, historyOf, type Line as LogLine } from "./history.ts";
+import { type StoreKind, STORES, type TorturedStore } from "./stores.ts";
+import { type Fault, FAULTS, Storm } from "./storm.ts";
+import { judge, type Remains, type Verdict } from "./verdict.ts";
+import { compileClock, missingCompiler } from "./wall_clock.ts";
+
+/** The lock that is taken from its holders. */
+const STOLEN = "stolen";
+/** What shows that a lock is bad. */
+const BAD_FOR_LOCKS: readonly Fault[] = ["process frozen", "clock set"];
+/** How many processes there are. */
+const PROCESSES = 5;
+
+export interface RunOptions {
+  readonly store: string;
+  readonly ms: number;
+  readonly leaseMs: number;
+  /** Where the evidence is kept. */
+  readonly folder: string;
+  readonly faults?: readonly Fault[];
+  /** Whether the locks that are known to be bad are played, instead of all lanes. */
+  readonly bad?: boolean;
+  readonly processes?: number;
+  /** Is told how it goes, every second. */
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** How a run goes. */
+export interface Progress {
+  readonly atMs: number;
+  readonly ofMs: number;
+  readonly faults: number;
+}
+
+/** What is known of how a run was made, beside its logs. */
+export interface Setting {
+  readonly store: string;
+  readonly title: string;
+  readonly leaseMs: number;
+  readonly pushes: boolean;
+  readonly from: number;
+  readonly to: number;
+  /** What could not be played here, and why. */
+  readonly spared: Readonly<Record<string, string>>;
+  readonly bad: boolean;
+}
+
+/** A run that has been judged. */
+export interface Judged {
+  readonly setting: Setting;
+  readonly history: History;
+  readonly faults: readonly FaultLine[];
+  readonly verdict: Verdict;
+}
+
+/** Plays a run, and leaves its evidence in the folder. */
+export async function torture(options: RunOptions): Promise<void> {
+  const { folder, leaseMs, bad = false, processes = PROCESSES } = options;
+  const kind = STORES[options.store];
+  for (const name of ["logs", "marks", "clocks"]) await Deno.mkdir(join(folder, name), { recursive: true });
+  await Deno.writeTextFile(join(folder, "faults.jsonl"), "");
+  await using stack = new AsyncDisposableStack();
+  const store = await kind.start(folder);
+  stack.defer(() => store.stop());
+  const noClock = missingCompiler();
+  const clockLibrary = noClock === undefined ? await compileClock(folder) : undefined;
+  const spared = { ...sparedOf(kind, store), ...noClock !== undefined && { "clock set": noClock } };
+  const crew = stack.use(
+    await Crew.start({ store, folder, count: processes, leaseMs, bad, clockLibrary }),
+  );
+  for (const missing of crew.missing) Object.assign(spared, { [missing]: "this runtime is not played" });
+  const faults = options.faults ?? (bad ? BAD_FOR_LOCKS : FAULTS);
+  const isWanted = (fault: Fault) => faults.includes(fault);
+  const storm = new Storm({
+    crew,
+    store,
+    folder,
+    leaseMs,
+    aims: bad ? ["holdfast", ...Object.keys(BAD)] : ["mutex"],
+    isCruel: bad,
+    allows: (fault) => isWanted(fault) && !(fault in spared),
+  });
+  const from = now();
+  const progress = setInterval(() => {
+    const faults = [...storm.counts.values()].reduce((sum, count) => sum + count, 0);
+    options.onProgress?.({ atMs: now() - from, ofMs: options.ms, faults });
+  }, 1000);
+  stack.defer(() => clearInterval(progress));
+  await storm.rage(from + options.ms);
+  const to = now();
+  const late = await crew.end();
+  const connections = crew.seats.reduce((sum, { line }) => sum + (line?.open ?? 0), 0);
+  const remains = await remainsOf(store, { folder, late, connections });
+  await write(folder, "remains.json", remains);
+  const { title, pushes } = kind;
+  const setting: Setting = { store: options.store, title, leaseMs, pushes, from, to, spared, bad };
+  await write(folder, "setting.json", setting);
+}
+
+/** What this store is spared, and why. */
+function sparedOf({ spared }: StoreKind, store: TorturedStore): Record<string, string> {
+  const found: Record<string, string> = { ...spared };
+  if (store.port === undefined) {
+    for (const fault of FAULTS) if (fault.startsWith("line")) found[fault] = "no network leads to a file";
+    found["store frozen"] = "a file has no process";
+    if (store.fillDisk === undefined) found["disk full"] = "no small disk could be mounted here";
+  }
+  return found;
+}
+
+/** What there is when all have ended: seen by a process that comes afterwards, without a line between. */
+async function remainsOf(
+  store: TorturedStore,
+  { folder, late, connections }: {
+    readonly folder: string;
+    readonly late: readonly string[];
+    readonly connections: number;
+  },
+): Promise<Remains> {
+  const { backend, read, close } = await openStore(store.kind, store.address(store.port ?? 0), finite(store));
+  const { holds, added } = historyOf(await logsIn(folder));
+  const names = new Set(holds.map(({ lock }) => lock));
+  // It gets every lock, whatever those have left that were killed.
+  for (const name of names) await lock(name, { backend, leaseMs: 2000 }).run(() => {});
+  await cleanup({ backend });
+  const records: string[] = [];
+  for await (const { identifier, holders, waiters } of locks({ backend })) {
+    if (holders.length > 0 || waiters.length > 0) records.push(identifier);
+  }
+  const sets: Record<string, string[]> = {};
+  for (const set of new Set(added.map(({ set }) => set))) {
+    const [value] = await read([set]);
+    sets[set] = value?.split(" ") ?? [];
+  }
+  await close();
+  return { sets, records, connections, late };
+}
+
+function finite({ skewMs }: TorturedStore): number {
+  return Number.isFinite(skewMs) ? skewMs : 0;
+}
+
+async function write(folder: string, name: string, value: unknown): Promise<void> {
+  await Deno.writeTextFile(join(folder, name), JSON.stringify(value));
+}
+
+async function read<Value>(folder: string, name: string): Promise<Value> {
+  return JSON.parse(await Deno.readTextFile(join(folder, name)));
+}
+
+/** The whole lines of a file. One that was being written when its process was killed is no line. */
+function linesOf<Value>(text: string): Value[] {
+  return text.split("\n").slice(0, -1).map((line) => JSON.parse(line));
+}
+
+async function logsIn(folder: string): Promise<Map<string, LogLine[]>> {
+  const logs = new Map<string, LogLine[]>();
+  for await (const { name } of Deno.readDir(join(folder, "logs"))) {
+    const text = await Deno.readTextFile(join(folder, "logs", name));
+    logs.set(name.replace(".jsonl", ""), linesOf(text));
+  }
+  return logs;
+}
+
+/** Judges a run by the evidence in its folder, and by nothing else. */
+export async function judgeFolder(folder: string): Promise<Judged> {
+  const history = historyOf(await logsIn(folder));
+  const faults = linesOf<FaultLine>(await Deno.readTextFile(join(folder, "faults.jsonl")));
+  const remains = await read<Remains>(folder, "remains.json");
+  const setting = await read<Setting>(folder, "setting.json");
+  return { setting, history, faults, verdict: judge(history, { faults, remains, stolen: STOLEN }) };
+}

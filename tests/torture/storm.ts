@@ -1,0 +1,191 @@
+/** What is done to the processes, the network, the clocks and the store while a torture run lasts. */
+
+import { appendFileSync } from "node:fs";
+import { join } from "node:path";
+import { now } from "../support/child.ts";
+import type { Crew, Seat } from "./crew.ts";
+import type { FaultLine } from "./history.ts";
+import type { TorturedStore } from "./stores.ts";
+import { markOf } from "./witness.ts";
+
+/** What happens to one process, or to the line that it has. */
+const OF_PROCESSES = [
+  "process killed",
+  "process frozen",
+  "line cut",
+  "line slow",
+  "line half-open",
+  "clock set",
+] as const;
+/** What happens to the store, and so to all. */
+const OF_STORE = ["store killed", "store frozen", "disk full"] as const;
+/** Their names. */
+export const FAULTS = [...OF_PROCESSES, ...OF_STORE];
+export type Fault = (typeof FAULTS)[number];
+
+/** A cycle: faults at random, then calm, in which a holder is killed and nothing else happens: how long recovery takes. */
+const CYCLE_MS = 12_000;
+const CALM_MS = 4500;
+/** The seat whose process is never killed: its memory is looked at. */
+const SPARED_SEAT = 0;
+/** By how much a clock may be wrong where the server tells the time. */
+const ANY_MS = 5000;
+
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+const between = (least: number, most: number) => least + Math.random() * (most - least);
+
+/** What a storm needs. */
+export interface StormOptions {
+  readonly crew: Crew;
+  readonly store: TorturedStore;
+  readonly folder: string;
+  /** Whether this fault may happen in this run. */
+  readonly allows: (fault: Fault) => boolean;
+  /** The locks whose holders are aimed at. In a calm it is the first of them. */
+  readonly aims: readonly string[];
+  readonly leaseMs: number;
+  /** Whether what lasts a while always lasts for longer than a lease, and aims at a holder. */
+  readonly isCruel: boolean;
+}
+
+export class Storm {
+  readonly #options: StormOptions;
+  readonly #busy = new Set<Seat>();
+  readonly #running = new Set<Promise<void>>();
+  readonly counts = new Map<Fault, number>();
+  /** When the store was hurt last. */
+  #storeMs = -Infinity;
+
+  constructor(options: StormOptions) {
+    this.#options = options;
+  }
+
+  /** Rages until `endMs`, then mends everything. */
+  async rage(endMs: number): Promise<void> {
+    const started = now();
+    while (now() < endMs) {
+      const atMs = (now() - started) % CYCLE_MS;
+      const isCalm = atMs > CYCLE_MS - CALM_MS && this.#options.allows("process killed");
+      if (isCalm) await this.#killHolder(endMs);
+      else {
+        const faults = FAULTS.filter((fault) => this.#isPossible(fault));
+        if (faults.length > 0) this.#begin(faults[Math.floor(Math.random() * faults.length)]);
+        await sleep(this.#options.isCruel ? between(50, 250) : between(150, 900));
+      }
+    }
+    await Promise.all(this.#running);
+  }
+
+  /** In a calm, the holder is killed: those that wait have nothing else to wait for than its lease. */
+  async #killHolder(endMs: number): Promise<void> {
+    const calm = now() + CALM_MS;
+    await Promise.all(this.#running);
+    await sleep(between(300, 600));
+    for (let tries = 0; tries < 100; tries++) {
+      const seat = this.#holder(this.#options.aims[0]);
+      if (seat !== undefined && seat.number !== SPARED_SEAT) {
+        this.#begin("process killed", seat);
+        break;
+      }
+      await sleep(3);
+    }
+    await sleep(Math.max(0, Math.min(calm, endMs) - now()));
+  }
+
+  #holder(lock: string): Seat | undefined {
+    const { folder, crew } = this.#options;
+    const mark = markOf(join(folder, "marks"), lock);
+    return mark === undefined ? undefined : crew.seats.find(({ name }) => mark.startsWith(`${name}.`));
+  }
+
+  #isPossible(fault: Fault): boolean {
+    const { store, crew, allows } = this.#options;
+    if (!allows(fault)) return false;
+    const free = crew.seats.length - this.#busy.size;
+    if (fault.startsWith("store") || fault === "disk full") {
+      if (now() - this.#storeMs < 5000 || this.#busy.size > 0) return false;
+      if (fault === "disk full") return store.fillDisk !== undefined;
+      return fault === "store killed" ? store.kill !== undefined : store.signal !== undefined;
+    }
+    if (free < 3) return false;
+    if (fault.startsWith("line")) return store.port !== undefined;
+    return fault !== "clock set" || crew.seats[0].clock !== undefined;
+  }
+
+  #begin(fault: Fault, aim?: Seat): void {
+    const { crew, folder, aims, isCruel } = this.#options;
+    this.counts.set(fault, (this.counts.get(fault) ?? 0) + 1);
+    const from = now();
+    const isOfStore = (OF_STORE as readonly Fault[]).includes(fault);
+    if (isOfStore) this.#storeMs = from;
+    // Half of them hit one that holds a lock.
+    const lock = aims[Math.floor(Math.random() * aims.length)];
+    const holder = isCruel || Math.random() < 0.5 ? this.#holder(lock) : undefined;
+    const free = crew.seats.filter((seat) =>
+      !this.#busy.has(seat) && !(fault === "process killed" && seat.number === SPARED_SEAT)
+    );
+    const hit = aim ?? (holder !== undefined && free.includes(holder) ? holder : undefined) ??
+      free[Math.floor(Math.random() * free.length)];
+    const seats = isOfStore ? crew.seats : [hit];
+    for (const seat of seats) this.#busy.add(seat);
+    const whom = isOfStore ? "store" : hit.name;
+    const held = markOf(join(folder, "marks"), lock)?.startsWith(`${whom}.`) ?? false;
+    const doing = this.#inject(fault, hit).then(() => {
+      for (const seat of seats) this.#busy.delete(seat);
+      this.#running.delete(doing);
+      const line: FaultLine = { fault, whom, from, to: now(), held };
+      appendFileSync(join(folder, "faults.jsonl"), JSON.stringify(line) + "\n");
+    });
+    this.#running.add(doing);
+  }
+
+  async #inject(fault: Fault, seat: Seat): Promise<void> {
+    const { store, crew, leaseMs, isCruel } = this.#options;
+    const { line } = seat;
+    // Shorter than a lease, or longer.
+    const ms = Math.random() < 0.5 && !isCruel ? between(50, leaseMs) : between(1.2 * leaseMs, 3 * leaseMs);
+    switch (fault) {
+      case "process killed":
+        await seat.child[Symbol.asyncDispose]();
+        await sleep(between(0, 500));
+        crew.spawn(seat);
+        await seat.child.next("started");
+        return;
+      case "process frozen":
+        seat.child.signal("SIGSTOP");
+        await sleep(ms);
+        return seat.child.signal("SIGCONT");
+      case "line cut":
+        return line!.cut();
+      case "line slow":
+        line!.slowMs = between(20, 200);
+        line!.weather = "slow";
+        await sleep(ms);
+        line!.weather = "passes";
+        return;
+      case "line half-open":
+        line!.weather = "half-open";
+        await sleep(ms);
+        line!.weather = "passes";
+        // Sooner or later somebody finds out.
+        await sleep(between(0, 1000));
+        return line!.cut();
+      case "clock set": {
+        const mostMs = Number.isFinite(store.skewMs) ? store.skewMs * 0.45 : ANY_MS;
+        return seat.clock!.set(Math.round(between(-mostMs, mostMs)));
+      }
+      case "store killed":
+        await store.kill!();
+        await sleep(between(0, 1500));
+        return await store.start!();
+      case "store frozen":
+        store.signal!("SIGSTOP");
+        await sleep(ms);
+        return store.signal!("SIGCONT");
+      case "disk full":
+        await store.fillDisk!();
+        await sleep(ms);
+        return await store.freeDisk!();
+    }
+  }
+}
