@@ -5,9 +5,17 @@ import { assertBackend, type CheckedOptions } from "./options.ts";
 
 /** Which backend serves which kind. */
 export interface Backends {
-  /** For `LOCK_KINDS.STRONG`. Default: Deno KV, opened on first use. */
+  /**
+   * For `LOCK_KINDS.STRONG`.
+   *
+   * @default {undefined} Deno KV, opened on first use
+   */
   strong?: LockBackend | undefined;
-  /** For `LOCK_KINDS.WEAK`. Default: the strong one. */
+  /**
+   * For `LOCK_KINDS.WEAK`.
+   *
+   * @default {undefined} the strong one
+   */
   weak?: LockBackend | undefined;
 }
 
@@ -17,11 +25,22 @@ let openDefault: (() => Promise<LockBackend>) | undefined;
 let opening: Promise<LockBackend> | undefined;
 
 /**
- * Sets the backends that serve the kinds from now on, in this process (and in this copy of the library, if there are more). What is omitted stays as it
- * was; `undefined` goes back to the default. Call it once, at start, with the same stores in every
- * process: two processes that lock in different stores do not exclude each other.
+ * Sets the backends that serve the kinds from now on, in this process (and in this copy of the library, if there
+ * are several). A kind that is omitted stays as it was; `undefined` restores the default. Call it once, at
+ * startup, with the same stores in every process: two processes that lock in different stores do not exclude each
+ * other.
  *
- * Throws TypeError for what is not a backend.
+ * @param backends The backends, by kind.
+ * @throws {TypeError} For a value that is not a backend.
+ *
+ * @example At startup, on Node
+ * ```ts ignore
+ * import { Redis } from "ioredis";
+ * import { configure } from "@holdfast/lock";
+ * import { redisBackend } from "@holdfast/lock/backends/redis";
+ *
+ * configure({ strong: redisBackend(new Redis()) });
+ * ```
  *
  * @example
  * ```ts
@@ -60,7 +79,7 @@ export function backendFor(options: CheckedOptions): LockBackend | Promise<LockB
     (options.kind === "weak" ? configured.weak : undefined) ?? configured.strong;
   if (chosen !== undefined) return chosen;
   if (openDefault !== undefined) {
-    // One for all, or those who come first might get it last. A failure is not kept: the next use tries again.
+    // One for all, or the callers that come first might get it last. A failure is not kept: the next use tries again.
     return opening ??= openDefault().catch((error) => {
       opening = undefined;
       throw error;

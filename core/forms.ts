@@ -6,7 +6,7 @@ import { checkOptions, type LockOptions } from "./options.ts";
 import { callIn, newScope } from "./scope.ts";
 import { type LockTargets, targetsIn } from "./targets.ts";
 
-/** What a wrapped function resolves to when it did not run; `never` if the options always let it run. */
+/** What a wrapped function resolves to if it did not run; `never` if the options always let it run. */
 export type Bailed<Options> = Options extends
   Omit<LockOptions, "wait" | "waitForMs"> & { wait?: true | undefined; waitForMs?: undefined } ? never
   : undefined;
@@ -14,11 +14,18 @@ export type Bailed<Options> = Options extends
 /** A wrapper for functions and decorator for methods: see {@linkcode lock}. */
 export interface LockWrapper<Options, Identified extends unknown[] = unknown[]> {
   /**
-   * Returns a function that runs `fn` under the lock, with the same arguments and the same `this`.
+   * Returns a function that runs `fn` under the lock, with the same arguments and the same `this`. Its promise
+   * resolves to what `fn` returns, or to `undefined` if the lock was taken and the options did not let it wait;
+   * then `fn` did not run. It rejects with what `fn` throws, with `LockLostError` if the lock was lost while `fn`
+   * ran, with the signal's reason, or with `LockBackendError`.
    *
-   * Its promise resolves to what `fn` returns, or to `undefined` if the lock was taken and the options did
-   * not let it wait; then `fn` did not run. It rejects with what `fn` throws, with `LockLostError` if the
-   * lock was lost while `fn` ran, with the signal's reason, or with `LockBackendError`.
+   * @typeParam This The `this` of the function.
+   * @typeParam Args Its arguments.
+   * @typeParam Result What it returns.
+   * @param fn The function, or the method that is decorated.
+   * @param context What the language passes to a decorator of a method.
+   * @returns The wrapped function.
+   * @throws {TypeError} If `fn` is not a function, or is a generator.
    */
   <This, Args extends [...Identified, ...unknown[]], Result>(
     fn: (this: This, ...args: Args) => Result,
@@ -29,42 +36,80 @@ export interface LockWrapper<Options, Identified extends unknown[] = unknown[]> 
 /** What {@linkcode lock} returns for an identifier that is known beforehand. */
 export interface LockForms<Options> extends LockWrapper<Options> {
   /**
-   * Runs `fn` under the lock and resolves to what it returns.
+   * Runs `fn` under the lock, and resolves to what it returns. A failed release never replaces the outcome of
+   * `fn`.
    *
-   * Rejects with `LockAcquisitionError` if the lock is taken and the options do not let it wait, with what
-   * `fn` throws, with `LockLostError` if the lock was lost while `fn` ran, with the signal's reason, or with
-   * `LockBackendError`. A failed release never replaces the outcome of `fn`.
+   * @typeParam Result What `fn` returns.
+   * @param fn The function. It gets the held lock.
+   * @returns What `fn` returns, once the lock is released.
+   * @throws {LockAcquisitionError} If the lock is taken and the options do not let it wait.
+   * @throws {LockLostError} If the lock was lost while `fn` ran; what `fn` threw is its `cause`.
+   * @throws {LockBackendError} If the store fails before the lock is held.
+   * @throws {unknown} What `fn` throws, or the signal's reason.
    */
   run<Result>(fn: (held: Lock) => Result): Promise<Awaited<Result>>;
 
   /**
-   * Acquires the lock and resolves to it.
+   * Acquires the lock, and resolves to it. Release it, or hold it with `await using`.
    *
-   * Rejects with `LockAcquisitionError` if the lock is taken and the options do not let it wait, with the
-   * signal's reason, or with `LockBackendError`.
+   * @returns The held lock.
+   * @throws {LockAcquisitionError} If the lock is taken and the options do not let it wait.
+   * @throws {LockBackendError} If the store fails.
+   * @throws {unknown} The signal's reason, when it aborts.
    */
   acquire(): Promise<Lock>;
 }
 
-/** A lock by a name that is made from the arguments of each call: wrapper and decorator only. For the rest, see the other form. */
+/**
+ * Creates a wrapper or decorator whose identifier is computed from the arguments of each call. `run` and `acquire`
+ * are not available: the identifier is not known before the call.
+ *
+ * @typeParam Args The arguments of the function from which the identifier is computed.
+ * @typeParam Options The options, from which the type of the result follows.
+ * @param identifier Makes the identifier, or several, from the call's arguments. A method's `this` is its `this`.
+ * @param options How to acquire and hold the lock.
+ * @returns A wrapper for functions, which is a decorator for methods as well.
+ * @throws {TypeError | RangeError} For bad input, before anything is sent.
+ *
+ * @example
+ * ```ts ignore
+ * import { lock } from "@holdfast/lock";
+ *
+ * const charge = lock((user: string) => `charge:${user}`)(
+ *   async (user: string, cents: number) => `${user} paid ${cents}`,
+ * );
+ * await charge("ada", 500);
+ * ```
+ */
 export function lock<Args extends unknown[], const Options extends LockOptions = Record<never, never>>(
   identifier: (...args: Args) => LockTargets,
   options?: Options,
 ): LockWrapper<Options, Args>;
 /**
- * A lock by name: a wrapper for functions, a decorator for methods, a block and a scope, all in one. It
- * holds no state, so one can be kept and used by many callers at once.
+ * Creates a lock with the given identifier. Use it to wrap a function, to decorate a method, to run a block, or to
+ * hold a scope. It is stateless: create it once and share it.
  *
- * `identifier` is a non-empty string of any length, case matters; or an array of up to 16 of them, for several locks that
- * are taken together, all or none, so that callers which name them in different orders cannot block each other. Each may be
- * held in a way of its own: `[{ identifier: "rates", mode: "shared" }, "account:1"]`. For wrapper and decorator it may also
- * be a function that makes either from the call's arguments.
+ * Code that runs under a lock (in `run`, wrapper or decorator) and asks for the same lock again would wait for
+ * itself: the call is rejected with `LockDeadlockError`, or admitted with the option `reentrant`. A lock from
+ * `acquire` may be held by any code: asking for it again waits.
  *
- * Code that runs under a lock (in `run`, wrapper or decorator) and asks for the same lock again would wait for itself:
- * it is rejected with `LockDeadlockError`, or let through with the option `reentrant`. What `acquire` has acquired is not
- * known to be held by any code: asking for it again waits.
+ * @typeParam Options The options, from which the type of the result follows.
+ * @param identifier A non-empty, case-sensitive string of any length; or an array of up to 16 of them, for several
+ * locks that are taken together, all or none, so that callers that name them in different orders cannot block each
+ * other. Each may be held in its own mode: `[{ identifier: "rates", mode: "shared" }, "account:1"]`.
+ * @param options How to acquire and hold the lock.
+ * @returns The lock, in all its forms.
+ * @throws {TypeError | RangeError} For bad input, before anything is sent.
  *
- * Throws TypeError or RangeError for bad input, before anything is sent.
+ * @example In an app
+ * ```ts ignore
+ * import { lock } from "@holdfast/lock";
+ *
+ * await lock("nightly-report").run(async (held) => {
+ *   // One process at a time is here, on all machines.
+ *   await buildReport({ signal: held.signal }); // aborts if the lock is lost
+ * });
+ * ```
  *
  * @example A wrapped function
  * ```ts

@@ -32,9 +32,9 @@ class Bare {
 }
 
 /**
- * The options that are the object's own, as an object that inherits nothing: somebody else's library may have put
- * `stealAfterMs` on the prototype of all objects, and a caller may make options of others with `Object.create`. Refuses
- * what is no object, or has a name that is not in `names`: it may be a slip.
+ * The options that are the object's own, as an object that inherits nothing: another library may have put
+ * `stealAfterMs` on the prototype of all objects, and a caller may make options of others with `Object.create`.
+ * Refuses what is no object, or has a name that is not in `names`: it may be a slip.
  */
 export function ownOptions<Options extends object>(
   options: Options,
