@@ -31,7 +31,15 @@ import { defaultSkewMs, denoGlobal, MACHINES_SKEW_MS } from "./kv/clients.ts";
 import { commitUnder, Draft } from "./kv/guarded.ts";
 import { KvStore } from "./kv/store.ts";
 
-export type { KvAtomic, KvCommit, KvDatabase, KvEntry, KvKeyPart, KvMutation, KvSelectorKey } from "./kv/api.ts";
+export type {
+  KvAtomic,
+  KvCommit,
+  KvDatabase,
+  KvEntry,
+  KvKeyPart,
+  KvMutation,
+  KvSelectorKey,
+} from "./kv/api.ts";
 
 /** Options of {@linkcode kvBackend}. */
 export interface KvBackendOptions {
@@ -105,8 +113,9 @@ export async function openDefaultKvBackend(): Promise<LockBackend> {
   if (deno === undefined) {
     throw new TypeError(
       "Cannot lock: outside Deno there is no default backend. Configure one at start: " +
-        'import { openKv } from "@deno/kv"; import { kvBackend } from "@holdfast/lock/backends/kv"; ' +
-        "configure({ strong: kvBackend(await openKv(pathOrUrl)) })",
+        "configure({ strong: redisBackend(client) }) of @holdfast/lock/backends/redis, " +
+        "postgresBackend(pool) of @holdfast/lock/backends/postgres, " +
+        "or kvBackend(await openKv(pathOrUrl)) of @holdfast/lock/backends/kv with @deno/kv",
     );
   }
   if (deno.openKv === undefined) {
