@@ -1,7 +1,7 @@
 import type { LockBackend } from "./backend.ts";
 import { printable } from "./printable.ts";
 import { refuse } from "./validate.ts";
-import { assertBackend, type CheckedOptions } from "./options.ts";
+import { assertBackend, backendCallFor, type CheckedOptions, isBackend } from "./options.ts";
 
 /** Which backend serves which kind. */
 export interface Backends {
@@ -56,8 +56,9 @@ let opening: Promise<LockBackend> | undefined;
  * ```
  */
 export function configure(backends: Backends): void {
-  if (typeof backends !== "object" || backends === null) {
-    refuse("Cannot configure: it takes { strong, weak }", backends);
+  if (Object.prototype.toString.call(backends) !== "[object Object]" || isInstance(backends)) {
+    const call = isBackend(backends) ? "backend" : backendCallFor(backends);
+    refuse(`Cannot configure: it takes { strong, weak }; call configure({ strong: ${call} })`, backends);
   }
   for (const [name, backend] of Object.entries(backends)) {
     if (name !== "strong" && name !== "weak") {
@@ -68,10 +69,19 @@ export function configure(backends: Backends): void {
   Object.assign(configured, backends);
 }
 
+/** Whether it was made by a class, or looks as if: a client or a backend, and no options. */
+function isInstance(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  return isBackend(value) || prototype !== null && Object.getPrototypeOf(prototype) !== null;
+}
+
 /** Says how the strong backend is opened when none is configured. */
 export function setDefaultBackend(open: () => Promise<LockBackend>): void {
   openDefault = open;
 }
+
+/** What somebody may not know who has configured one backend only. */
+const ONLY_WEAK = 'A weak backend is configured: it serves { kind: "weak" } only';
 
 /** The backend that options select. */
 export function backendFor(options: CheckedOptions): LockBackend | Promise<LockBackend> {
@@ -82,8 +92,10 @@ export function backendFor(options: CheckedOptions): LockBackend | Promise<LockB
     // One for all, or the callers that come first might get it last. A failure is not kept: the next use tries again.
     return opening ??= openDefault().catch((error) => {
       opening = undefined;
-      throw error;
+      if (configured.weak === undefined || !(error instanceof TypeError)) throw error;
+      throw new TypeError(`${error.message}. ${ONLY_WEAK}`, { cause: error });
     });
   }
-  throw new TypeError("Cannot lock: no backend is configured; call configure({ strong: … }) first");
+  const hint = configured.weak === undefined ? "" : `. ${ONLY_WEAK}`;
+  throw new TypeError(`Cannot lock: no backend is configured; call configure({ strong: … }) first${hint}`);
 }

@@ -131,15 +131,23 @@ export class LockLostError extends Error {
   readonly reason: LossReason;
   /** The fencing token of the hold that was lost. */
   readonly fencingToken: string;
+  /**
+   * What the function returned that ran under the lock, if it came to its end although the lock was lost: its work is
+   * done, so do not repeat it blindly. Without a result there is no such property. Logs do not show it.
+   */
+  declare readonly result?: unknown;
 
   /** Made by the library; there is no need to make one by hand. */
   constructor(
     identifier: string,
     reason: LossReason,
     fencingToken: string,
-    options?: ErrorOptions,
+    options?: ErrorOptions & { result?: unknown },
   ) {
     super(`Lost lock ${quote(identifier)}: ${LOSSES[reason]}`, options);
+    if (options !== undefined && "result" in options) {
+      Object.defineProperty(this, "result", { value: options.result, configurable: true });
+    }
     this.identifier = identifier;
     this.reason = reason;
     this.fencingToken = fencingToken;

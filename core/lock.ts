@@ -104,6 +104,19 @@ export class Lock {
     lockOf = (hold, isNested) => new Lock(hold, isNested);
     holdBehind = (lock) => #hold in lock ? lock.#hold : undefined;
     brand(this, "Lock/1");
+    // `using` cannot wait for the release. It asks for this before it runs anything, and so the lock is given back. It is not
+    // in the types, or compilers would let it pass.
+    if (Symbol.dispose !== undefined) {
+      Object.defineProperty(this.prototype, Symbol.dispose, {
+        configurable: true,
+        get(this: Lock) {
+          if (#hold in this && !this.#isNested) void this.#hold.releaseQuietly();
+          throw new TypeError(
+            "Cannot dispose of a lock at once: write 'await using', which waits for its release",
+          );
+        },
+      });
+    }
     Object.defineProperty(this.prototype, GUARD, {
       value(this: Lock) {
         return #hold in this ? guardFor(this.#hold) : undefined;

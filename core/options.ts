@@ -2,6 +2,7 @@ import type { LockBackend } from "./backend.ts";
 import { defaultLabel } from "./default_label.ts";
 import type { ChangeOptions } from "./mode_change.ts";
 import { MAX_LIMIT, type Mode } from "./record/modes.ts";
+import type { LockAcquisitionError } from "./errors.ts";
 import { describe, ownOptions, refuse, time } from "./validate.ts";
 
 /**
@@ -147,6 +148,23 @@ export interface CommonLockOptions {
    */
   backend?: LockBackend | undefined;
 }
+
+/** Options of the function `lock`. */
+export type LockCallOptions = LockOptions & {
+  /**
+   * What to do instead, if the lock is taken and the options do not let the call wait (any longer). What it returns is
+   * what `run`, wrapper and decorator then resolve to, so that a caller can tell a function that was skipped from one that
+   * ran and returned nothing. It is called with the error that says who holds the lock. Not for `acquire`. Default: wrapper
+   * and decorator resolve to `undefined`, `run` rejects with that error.
+   */
+  onTaken?: ((error: LockAcquisitionError) => unknown) | undefined;
+};
+
+/**
+ * Options that always let a call wait until it has the lock: of a variable of this type is known that the function runs.
+ * One of type `LockOptions` could say anything.
+ */
+export type WaitingLockOptions = LockOptions & { wait?: true | undefined; waitForMs?: undefined };
 
 /** Options of an upgrade from shared to exclusive. */
 export interface UpgradeOptions {
@@ -297,6 +315,20 @@ export function checkOptions(given: LockOptions = {}): CheckedOptions {
   };
 }
 
+/** The same for the function `lock`, which has an option of its own. */
+export function checkCall(
+  given: LockCallOptions = {},
+): { readonly checked: CheckedOptions; readonly onTaken: LockCallOptions["onTaken"] } {
+  if (given === null || typeof given !== "object" || !Object.hasOwn(given, "onTaken")) {
+    return { checked: checkOptions(given), onTaken: undefined };
+  }
+  const { onTaken, ...options } = given;
+  if (onTaken !== undefined && typeof onTaken !== "function") {
+    refuse("Cannot lock: 'onTaken' must be a function", onTaken);
+  }
+  return { checked: checkOptions(options), onTaken };
+}
+
 /** The same for an upgrade. Throws the signal's reason if it has aborted already. */
 export function checkUpgrade(given: UpgradeOptions = {}): ChangeOptions {
   const options = ownOptions(given, ["wait", "waitForMs", "signal"], "upgrade");
@@ -374,7 +406,7 @@ function flag(value: unknown, option: string): boolean | undefined {
 function kind(value: unknown): LockKind {
   if (value === undefined) return LOCK_KINDS.STRONG;
   if (value === LOCK_KINDS.STRONG || value === LOCK_KINDS.WEAK) return value;
-  refuse("Cannot lock: 'kind' must be LOCK_KINDS.STRONG or LOCK_KINDS.WEAK", value);
+  refuse(`Cannot lock: 'kind' must be LOCK_KINDS.STRONG ("strong") or LOCK_KINDS.WEAK ("weak")`, value);
 }
 
 function signal(value: unknown): AbortSignal | undefined {
@@ -406,10 +438,32 @@ const checkedBackends = new WeakSet<object>();
 /** What a backend must have: methods, and times. */
 const MEMBERS = ["read", "commit", "watch", "list", "now", "skewMs", "graceMs"];
 
+/** By which function each make of client becomes a backend: by what tells that make from the others. */
+const BACKEND_CALLS: readonly (readonly [string, string])[] = [
+  ["atomic", "kvBackend(kv)"],
+  ["evalsha", "redisBackend(client)"],
+  ["sendCommand", "redisBackend(client)"],
+  ["unsafe", "postgresBackend(sql)"],
+  ["query", "postgresBackend(pool)"],
+];
+
+/** The call that makes a backend of what was handed in, as far as one can tell. */
+export function backendCallFor(value: unknown): string {
+  const members = Object(value) as Record<string, unknown>;
+  return BACKEND_CALLS.find(([name]) => typeof members[name] === "function")?.[1] ??
+    "kvBackend(kv) or redisBackend(client)";
+}
+
+/** Whether it has what a backend must have. */
+export function isBackend(value: unknown): boolean {
+  const members = Object(value) as Record<string, unknown>;
+  return MEMBERS.every((name) => members[name] !== undefined);
+}
+
 /** Refuses what is not a backend, naming the option it came in. */
 export function assertBackend(value: unknown, option: string): asserts value is LockBackend {
   const candidate = value as Partial<Record<string, unknown>> | null | undefined;
-  const rule = `Cannot use '${option}': it must be a lock backend such as kvBackend(kv)`;
+  const rule = `Cannot use '${option}': it must be a lock backend such as ${backendCallFor(value)}`;
   if (typeof candidate !== "object" || candidate === null) refuse(rule, value);
   // Every lock asks.
   if (checkedBackends.has(candidate)) return;

@@ -422,7 +422,5 @@ function hintFor(client: unknown): string {
   if (typeof client === "string" || client instanceof URL) {
     return "; a URL is for the client: new Pool({ connectionString })";
   }
-  if (typeof client === "function") return "; call it, with 'new' if it is a class";
-  const isPromise = typeof (client as { then?: unknown } | null | undefined)?.then === "function";
-  return isPromise ? "; it is a promise: await it" : "";
+  return typeof client === "function" ? "; call it, with 'new' if it is a class" : "";
 }

@@ -27,7 +27,7 @@ Deno.test("Postgres: what is not a client is refused, and told what it lacks", (
     [pg.Client, "; call it, with 'new' if it is a class"],
     [postgres, "; call it, with 'new' if it is a class"],
     [() => {}, "; call it, with 'new' if it is a class"],
-    [Promise.resolve(pool), "; it is a promise: await it"],
+    [Promise.resolve(pool), "; a promise (is an await missing?)"],
     [{ unsafe: nothing }, "lacks 'begin'"],
     [{ ...pool, connect: undefined }, "lacks 'connect'"],
     [{ ...client, on: undefined }, "lacks 'on'"],
