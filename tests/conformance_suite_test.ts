@@ -36,7 +36,7 @@ Deno.test("the conformance suite refuses a deviation from no case, or without a 
   assertThrows(() => testBackend({ name: "x", test, open, deviations: { [first]: "" } }), TypeError);
 });
 
-Deno.test("a case that ends too early leaves no rejection that nobody handles", async () => {
+Deno.test("a case that ends too early leaves no rejection unhandled", async () => {
   const unhandled: unknown[] = [];
   const note = (event: PromiseRejectionEvent) => {
     event.preventDefault();

@@ -315,7 +315,7 @@ Deno.test("input: no text of others commands the terminal that shows an error or
   }
 });
 
-Deno.test("input: an identifier may have any length and any characters, and each is a lock of its own", async () => {
+Deno.test("input: an identifier may have any length and any characters, and each is a separate lock", async () => {
   const backend = memoryBackend();
   const long = "é".repeat(5000);
   const names = [long, `${long}.`, `${long}!`, "x", "X", " x", "\0", "a/b:{c}", "🔒", "__proto__"];

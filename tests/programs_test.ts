@@ -130,7 +130,7 @@ Deno.test("program: a default database that cannot be opened is the failure of a
   assertEquals(output, "LockBackendError x\n");
 });
 
-Deno.test("program: a list that nobody reads fails nobody", async () => {
+Deno.test("program: a list that is not read fails no program", async () => {
   const output = await program(
     ["--unstable-kv"],
     `import { locks } from "$mod";
@@ -181,7 +181,7 @@ for (const [name, backend] of Object.entries(BACKENDS)) {
   });
 }
 
-Deno.test("program: a lock that nobody can reach any more is not renewed; one that is kept, or that a form gives back, is", async () => {
+Deno.test("program: a lock that cannot be reached any more is not renewed; one that is kept, or that a form gives back, is", async () => {
   const output = await program(
     ["--v8-flags=--expose-gc"],
     `import { subscribe } from "node:diagnostics_channel";

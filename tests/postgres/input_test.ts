@@ -14,7 +14,7 @@ const nothing = () => Promise.resolve({ rows: [] });
 const make = (client: unknown, options?: unknown) =>
   postgresBackend(client as PostgresClient, options as PostgresBackendOptions);
 
-Deno.test("Postgres: what is not a client is refused, and told what it lacks", () => {
+Deno.test("Postgres: what is not a client is refused, with what it lacks", () => {
   const pool = { totalCount: 0, query: nothing, connect: nothing };
   const client = { query: nothing, connect: nothing, end: nothing, on: nothing, off: nothing };
   const wrong: [unknown, string][] = [

@@ -27,7 +27,7 @@ const client: IoRedisClient = {
   off: () => {},
 };
 
-Deno.test("Redis: what is not a client is refused, and told what it lacks", () => {
+Deno.test("Redis: what is not a client is refused, with what it lacks", () => {
   const wrong: [unknown, string][] = [
     [undefined, "'evalsha': undefined"],
     [null, "'evalsha': null"],
