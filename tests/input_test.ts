@@ -411,7 +411,11 @@ Deno.test("input: a generator cannot run under a lock that is gone before its fi
 
 Deno.test("input: kvBackend refuses what is not a database, and bad options", async () => {
   assertThrows(() => kvBackend(undefined as Anything), TypeError, "'kv' must be a Deno KV database");
-  assertThrows(() => kvBackend(Promise.resolve() as Anything), TypeError, "lacks 'get': a promise (is an await missing?)");
+  assertThrows(
+    () => kvBackend(Promise.resolve() as Anything),
+    TypeError,
+    "lacks 'get': a promise (is an await missing?)",
+  );
   const kv = await Deno.openKv(":memory:");
   for (const prefix of [[], "locks", [null], [{}], [NaN]] as Anything[]) {
     assertThrows(
