@@ -55,15 +55,23 @@ export type { LockKind } from "./core/options.ts";
 export interface AdminOptions extends StoreOptions {
   /**
    * Decides on each request, to look as well as to release: {@linkcode basicSecret}, which a browser can answer,
-   * {@linkcode bearerSecret}, or a function of your own that returns `true`, or the Response with which to refuse:
-   * such as a redirect to a login. Anything but `true` refuses. Default: refuses every request.
+   * {@linkcode bearerSecret}, or your own function that returns `true`, or the Response with which to refuse, such
+   * as a redirect to your login. Anything but `true` refuses.
+   *
+   * @default {undefined} every request is refused
    */
   authorize?: Authorize | undefined;
-  /** The name of the page. Default: `"Locks"`. */
+  /**
+   * The name of the page.
+   *
+   * @default {"Locks"}
+   */
   title?: string | undefined;
   /**
-   * Every how many milliseconds the store is read while a browser shows the page, however many browsers do; at
-   * least 100. Each look lists all locks. Default: 2000.
+   * Every how many milliseconds the store is read while a browser has the page open, however many have; at least
+   * 100. Each look lists all locks.
+   *
+   * @default {2000}
    */
   refreshMs?: number | undefined;
 }
@@ -71,21 +79,31 @@ export interface AdminOptions extends StoreOptions {
 const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];
 
 /**
- * Makes the handler of the admin page. Give it all requests for one path, whichever; it looks at nothing but
- * the query.
+ * Makes the handler of the admin page. Give it all requests for one path, whichever; it looks at nothing but the
+ * query.
  *
  * The page is one document without outside assets. It works without JavaScript; with it, it stays live by
  * server-sent events. The store is read only while a browser shows the page. The page shows how a hold was lost if
  * this process held it; of a hold of another process it shows only that it is gone.
  *
- * If `authorize` refuses a request, the handler answers with what `authorize` returned, or with 403. It answers 403
- * to what a browser requests for another site, except to a link that was followed; 400, 404, 405 and 413 to requests
- * that it does not know; 409 if the hold that was to be released has ended meanwhile; 503 if the store fails, or if
- * more than a hundred browsers want to be kept live. Only a form of the page itself, sent from its own origin with
- * the token of this browser, releases a lock, and only from the holder that it showed. What `authorize` throws, the
- * handler rejects with.
+ * If `authorize` refuses a request, the handler answers with what `authorize` returned, or with 403. It answers
+ * 403 to what a browser requests for another site, except to a link that was followed; 400, 404, 405 and 413 to
+ * requests that it does not know; 409 if the hold that was to be released has ended meanwhile; 503 if the store
+ * fails, or if more than a hundred browsers want to be kept live. Only a form of the page itself, sent from its
+ * own origin with the token of this browser, releases a lock, and only from the holder that it showed. What
+ * `authorize` throws, the handler rejects with.
  *
- * Throws TypeError or RangeError for bad input.
+ * @param options Which requests may use it, and which store.
+ * @returns The handler, for any server.
+ * @throws {TypeError | RangeError} For bad input.
+ *
+ * @example On Deno
+ * ```ts ignore
+ * import { adminHandler, basicSecret } from "@holdfast/lock/admin";
+ *
+ * const secret = Deno.env.get("ADMIN_SECRET") ?? crypto.randomUUID();
+ * Deno.serve(adminHandler({ authorize: basicSecret(secret) })); // or for one path of your server
+ * ```
  *
  * @example
  * ```ts
@@ -95,7 +113,7 @@ const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];
  *
  * const closed = adminHandler({ backend: memoryBackend() });
  * const { status } = await closed(new Request("https://example.org/locks"));
- * assertEquals(status, 403); // every request is refused, unless authorize accepts it
+ * assertEquals(status, 403); // every request is refused until you pass authorize
  * ```
  */
 export function adminHandler(options: AdminOptions = {}): (request: Request) => Promise<Response> {

@@ -40,6 +40,16 @@ type Task = (backend: LockBackend) => Promise<number>;
  * standard streams and, while it runs a command, its signals. It never rejects: what goes wrong is printed on
  * standard error.
  *
+ * @param args The arguments, without the name of the program.
+ * @returns The exit code.
+ *
+ * @example In a program
+ * ```ts ignore
+ * import { main } from "@holdfast/lock/cli";
+ *
+ * Deno.exit(await main(["run", "nightly", "--backend", "kv:locks.db", "--", "./report.sh"]));
+ * ```
+ *
  * @example
  * ```ts
  * import { main } from "@holdfast/lock/cli";

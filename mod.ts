@@ -39,7 +39,7 @@ setDefaultBackend(async () => (await import("./backends/kv.ts")).openDefaultKvBa
 setDefaultLabel(processLabel);
 
 export { lock } from "./core/forms.ts";
-export type { Bailed, LockForms, LockWrapper } from "./core/forms.ts";
+export type { Bailed, Decorated, LockForms, LockWrapper, Skipped, WrongMethod } from "./core/forms.ts";
 export { currentLock, Lock } from "./core/lock.ts";
 export type { LockJson } from "./core/lock.ts";
 export { releaseAll } from "./core/release_all.ts";
@@ -51,12 +51,14 @@ export type {
   CommonLockOptions,
   ExclusiveLockOptions,
   HandOverOptions,
+  LockCallOptions,
   LockKind,
   LockMode,
   LockOptions,
   RestoreOptions,
   SharedLockOptions,
   UpgradeOptions,
+  WaitingLockOptions,
 } from "./core/options.ts";
 export type { LockTarget, LockTargets } from "./core/targets.ts";
 export { configure } from "./core/configure.ts";

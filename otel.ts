@@ -99,9 +99,10 @@ export interface OpenTelemetry<Context> {
 /** Options of {@linkcode instrument}. */
 export interface InstrumentOptions {
   /**
-   * Where identifiers are shown: in `"spans"`; in `"all"`, metrics included, if there are few of them, because each
-   * makes its own time series; or in `"none"`, which also leaves out labels and the messages of errors.
-   * Default: `"spans"`.
+   * Where identifiers are shown: in `"spans"`; in `"all"`, metrics included, if there are few of them, because
+   * each makes its own time series; or in `"none"`, which also leaves out labels and the messages of errors.
+   *
+   * @default {"spans"}
    */
   identifiers?: "spans" | "all" | "none" | undefined;
 }
@@ -116,30 +117,38 @@ export interface Instrumentation extends Disposable {
 const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800];
 
 /**
- * Turns the events of locks in this process into spans and metrics, from now on. It sends nothing by itself: that is for
- * the SDK behind the API that is passed in, or for Deno (`OTEL_DENO=true`).
+ * Turns the events of locks in this process into spans and metrics, from now on. It sends nothing by itself: that
+ * is for the SDK behind the API that is passed in, or for Deno (`OTEL_DENO=true`).
  *
  * Spans, with the span that the caller was in when it asked for the lock as parent:
  *
- * - `holdfast hold`: from the grant until the lock is released or lost. It is the parent of the spans that code makes in
- *   `run`, wrapper and decorator. `holdfast.wait.duration` says how many seconds the grant took. A loss is an error, its
- *   `error.type` one of `expired`, `stolen` and `forced`; so is a release that did not reach the store.
- * - `holdfast wait`: before it, only if the lock was not acquired, or not within 100 ms. `holdfast.wait.outcome` says
- *   `acquired`, `taken`, `cancelled` or `failed`; the last is an error.
+ * - `holdfast hold`: from the grant until the lock is released or lost. It is the parent of the spans that code
+ *   makes in `run`, wrapper and decorator. `holdfast.wait.duration` says how many seconds the grant took. A loss
+ *   is an error, its `error.type` one of `expired`, `stolen` and `forced`; so is a release that did not reach the
+ *   store.
+ * - `holdfast wait`: before it, only if the lock was not acquired, or not within 100 ms. `holdfast.wait.outcome`
+ *   says `acquired`, `taken`, `cancelled` or `failed`; the last is an error.
  *
  * Their attributes: `holdfast.lock.identifier`, `.kind`, `.label`, `.mode`, `.limit` where there is one, and
  * `.fencing_token` of a hold.
  *
- * Metrics, in seconds where they are times, with `holdfast.lock.kind`, and `error.type` where something went wrong:
+ * Metrics, in seconds where they are times, with `holdfast.lock.kind`, and `error.type` where something went
+ * wrong:
  *
  * - `holdfast.lock.wait.duration`, by `holdfast.wait.outcome`, and `holdfast.lock.hold.duration`: histograms;
- * - `holdfast.lock.waiter.count` and `holdfast.lock.hold.count`: how many calls wait and hold now, in this process;
- * - `holdfast.lock.losses` and `holdfast.lock.conflicts`: counters, the latter of writes that another process was faster
- *   with;
- * - `holdfast.lock.renewal.delay`: a histogram of how late renewals were. Near two thirds of a lease, locks get lost;
+ * - `holdfast.lock.waiter.count` and `holdfast.lock.hold.count`: how many calls wait and hold now, in this
+ *   process;
+ * - `holdfast.lock.losses` and `holdfast.lock.conflicts`: counters, the latter of writes that another process was
+ *   faster with;
+ * - `holdfast.lock.renewal.delay`: a histogram of how late renewals were. Near two thirds of a lease, locks get
+ *   lost;
  * - `holdfast.backend.errors`: a counter of failures of the store that could not be reported to any caller.
  *
- * Throws TypeError for bad input.
+ * @typeParam Context The type of a context in that API.
+ * @param api `context`, `trace` and `metrics` of `@opentelemetry/api`, or a part of them.
+ * @param options What is shown.
+ * @returns An object that stops it.
+ * @throws {TypeError} For bad input.
  *
  * @example
  * ```ts

@@ -135,8 +135,9 @@ export async function openDefaultKvBackend(): Promise<LockBackend> {
   if (deno === undefined) {
     throw new TypeError(
       "Cannot lock: outside Deno there is no default backend. Configure one at start: " +
-        'import { openKv } from "@deno/kv"; import { kvBackend } from "@holdfast/lock/backends/kv"; ' +
-        "configure({ strong: kvBackend(await openKv(pathOrUrl)) })",
+        "configure({ strong: redisBackend(client) }) of @holdfast/lock/backends/redis, " +
+        "postgresBackend(pool) of @holdfast/lock/backends/postgres, " +
+        "or kvBackend(await openKv(pathOrUrl)) of @holdfast/lock/backends/kv with @deno/kv",
     );
   }
   if (deno.openKv === undefined) {

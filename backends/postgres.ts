@@ -24,6 +24,7 @@ import { quote } from "../core/errors.ts";
 import { guardOf } from "../core/guard.ts";
 import type { Lock } from "../core/lock.ts";
 import { refuse } from "../core/validate.ts";
+import { Cached } from "./cached.ts";
 import {
   adapterOf,
   type PgClient,
@@ -47,6 +48,7 @@ export type {
   PostgresRow,
 } from "./postgres/clients.ts";
 
+const BACKENDS = new Cached<PostgresStore>();
 const POSTGRES = { Backend: PostgresStore, name: "a Postgres" };
 
 /** Options of {@linkcode postgresBackend}. */
@@ -91,7 +93,10 @@ export interface PostgresBackend extends LockBackend, AsyncDisposable {
   /**
    * Closes the connection that listens, if one was opened; never the client that was handed in. Acquisitions that still
    * wait fail, and no later one can wait on this backend. Resolves when they have left the queue, after a second at most.
+   * A later call of `postgresBackend` with the client again gets another backend.
    */
+  close(): Promise<void>;
+  /** The same as `close`, at the end of an `await using` block. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -112,9 +117,9 @@ export type GuardedQuery = (text: string, values?: unknown[]) => Promise<any[]>;
 
 /**
  * Makes a backend that keeps locks in Postgres (12 or later). It never closes your client. When a lock is first
- * waited for, it opens one more connection like yours, which listens; a single `Client` listens itself. Disposing
- * of the backend ends that. Use one backend for each client, and do not use a single `Client` for your own
- * transactions.
+ * waited for, it opens one more connection like yours, which listens; a single `Client` listens itself. Closing the
+ * backend ends that. One backend serves all calls with the same client and options: calling this for each request
+ * opens nothing more. Do not use a single `Client` for your own transactions.
  *
  * @param client The client.
  * @param options The table, and how waiters are woken.
@@ -140,7 +145,7 @@ export type GuardedQuery = (text: string, values?: unknown[]) => Promise<any[]>;
  * const sql = postgres("postgres://localhost/app");
  * const backend = postgresBackend(sql, { schema: "app" });
  * await lock("job", { backend }).run(async () => {});
- * await backend[Symbol.asyncDispose]();
+ * await backend.close();
  * await sql.end();
  * ```
  */
@@ -148,7 +153,9 @@ export function postgresBackend(
   client: PgPool | PgClient | PostgresJs | PostgresClient,
   options: PostgresBackendOptions = {},
 ): PostgresBackend {
-  return new PostgresStore(adapterOf(client), storeOptions(options));
+  const checked = storeOptions(options);
+  const adapter = adapterOf(client);
+  return BACKENDS.get(client, checked, (forget) => new PostgresStore(adapter, checked, forget));
 }
 
 /**

@@ -1,7 +1,8 @@
 /**
  * The Redis backend, for Redis 6 and later and for Valkey: alone, replicated, or as a cluster.
  *
- * It takes a client of `ioredis` (5 and 6, also its `Cluster`) or of `redis` (5 and 6). Its locks are as
+ * It takes a client of `ioredis` (5 and 6, also its `Cluster`, also behind sentinels), of `iovalkey`, or of
+ * `redis` (4, 5 and 6, made by `createClient`). Others are refused with what to use instead. Its locks are as
  * durable as that Redis is: see `docs/redis.md`.
  *
  * @example
@@ -22,6 +23,7 @@ import type { LockBackend } from "../core/backend.ts";
 import { guardOf } from "../core/guard.ts";
 import type { Lock } from "../core/lock.ts";
 import { ownOptions, refuse } from "../core/validate.ts";
+import { Cached } from "./cached.ts";
 import {
   adapterOf,
   type IoRedisClient,
@@ -39,6 +41,7 @@ export type {
 } from "./redis/adapters.ts";
 export type { RedisCommand } from "./redis/store.ts";
 
+const BACKENDS = new Cached<RedisStore>();
 const REDIS = { Backend: RedisStore, name: "a Redis" };
 
 /** Options of {@linkcode redisBackend}. */
@@ -57,15 +60,18 @@ export interface RedisBackend extends LockBackend, AsyncDisposable {
   /**
    * Closes the connection for subscriptions, if one was opened; never the client that was handed in. Acquisitions that
    * still wait fail, and no later one can wait on this backend. Resolves when they have left the queue, after a second
-   * at most.
+   * at most. A later call of `redisBackend` with the client again gets another backend.
    */
+  close(): Promise<void>;
+  /** The same as `close`, at the end of an `await using` block. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 /**
  * Makes a backend that keeps locks in Redis (6 or later) or Valkey. It never closes your client. When a lock is
- * first waited for, it opens one more connection like yours, for subscriptions; disposing of the backend closes
- * that one, and so does closing the client. Use one backend for each client.
+ * first waited for, it opens one more connection like yours, for subscriptions; closing the backend closes that one,
+ * and so does closing the client. One backend serves all calls with the same client and prefix: calling this for
+ * each request opens nothing more.
  *
  * @param client The client.
  * @param options The prefix of all keys and channels.
@@ -91,7 +97,7 @@ export interface RedisBackend extends LockBackend, AsyncDisposable {
  * const client = await createClient({ url: "redis://localhost:6379" }).connect();
  * const backend = redisBackend(client, { prefix: "my-app" });
  * await lock("job", { backend }).run(async () => {});
- * await backend[Symbol.asyncDispose]();
+ * await backend.close();
  * client.destroy();
  * ```
  */
@@ -103,7 +109,8 @@ export function redisBackend(
   const rule = "Cannot make a Redis backend: 'prefix' must be a non-empty string without braces";
   if (typeof prefix !== "string") refuse(rule, prefix);
   if (prefix === "" || /[{}]/.test(prefix) || !prefix.isWellFormed()) refuse(rule, prefix, RangeError);
-  return new RedisStore(adapterOf(client), prefix);
+  const open = adapterOf(client);
+  return BACKENDS.get(client, prefix, (forget) => new RedisStore(open, prefix, forget));
 }
 
 /** How many words a script can hand on to a command, and a client to a script: their stacks have an end. */

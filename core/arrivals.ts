@@ -6,7 +6,9 @@ import { backendError, LockBackendError } from "./errors.ts";
 /** Those that have not come to ask their backend yet. */
 const arriving = new Set<{ cancel(reason: unknown): void }>();
 
-/** Calls `ask` once the backend and the locks are known, unless it is cancelled before; a failure is told `reject`. */
+/**
+ * Calls `ask` once the backend and the locks are known, unless it is cancelled before; a failure goes to `reject`.
+ */
 export function onArrival<Locks>(
   { identifier, backend, locks }: {
     readonly identifier: string;

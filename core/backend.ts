@@ -1,5 +1,5 @@
 /**
- * The dialect that every store speaks, and its law. `testing.ts` checks a backend against it.
+ * The interface of every store, and its laws. `testing.ts` checks a backend against it.
  *
  * @module
  */
@@ -12,7 +12,11 @@ export interface Entry {
   readonly value: string | null;
   /** The version of the commit that wrote it; `null` exactly if there is no record. */
   readonly version: string | null;
-  /** Whether `value` is no record, but says in words what is there instead, such as "a Redis list". Default: false. */
+  /**
+   * Whether `value` is no record, but describes what is there instead, such as "a Redis list".
+   *
+   * @default {false}
+   */
   readonly foreign?: boolean | undefined;
 }
 
@@ -25,13 +29,15 @@ export interface Change {
   /** The new record, JSON text; `null` deletes it. */
   readonly value: string | null;
   /**
-   * A positive whole number of milliseconds after which nobody needs the record: the store may then
-   * delete it, earlier never. Garbage collection only: whether a lease has lapsed is for the core to say.
+   * A positive whole number of milliseconds after which the record is not needed any more: the store may then
+   * delete it, and never earlier. Garbage collection only: the core decides whether a lease has expired.
    */
   readonly expireInMs?: number | undefined;
   /**
-   * Whether nothing goes but what the caller itself has put there, whatever the time is: a store with a clock then need
-   * not ask whether the caller's is right. Default: `false`.
+   * Whether the change removes only what the caller itself has written, whatever the time is: a store with a clock
+   * then need not check the caller's.
+   *
+   * @default {false}
    */
   readonly isOwn?: boolean | undefined;
 }
@@ -46,8 +52,10 @@ export type CommitResult =
     /** The ones now there, if the store gives them for free, of other records of the lock, too. */
     readonly entries?: readonly Entry[] | undefined;
     /**
-     * Whether the client may have sent the commit twice unasked, so that the second copy may have been refused because of
-     * what the first has written. Reading settles that. It is no failure: the store has answered. Default: `false`.
+     * Whether the client may have sent the commit twice unasked, so that the second copy may have been refused
+     * because of what the first has written. Reading settles that. It is no failure: the store has answered.
+     *
+     * @default {false}
      */
     readonly mayBeEcho?: boolean | undefined;
   };
@@ -55,8 +63,10 @@ export type CommitResult =
 /** How `commit` is asked. */
 export interface CommitOptions {
   /**
-   * The names of the watchers of the lock that the commit concerns, see {@linkcode WatchOptions}: these hear of it at once.
-   * Other watchers may hear of it late, or only of what comes after it. Default: it concerns everybody.
+   * The names of the watchers of the lock that the commit concerns, see {@linkcode WatchOptions}: these are shown
+   * it at once. Other watchers may be shown it late, or only what comes after it.
+   *
+   * @default {undefined} all watchers
    */
   readonly concerns?: readonly string[] | undefined;
 }
@@ -66,14 +76,18 @@ export interface WatchOptions {
   /** Ends the watch: the iteration then finishes without an error. */
   readonly signal: AbortSignal;
   /**
-   * What commits call this watcher if they concern it. It may then be shown, before an entry of `key`, what else the
-   * commit has changed beside it: entries of other keys. Default: none; it is shown entries of `key` only, and all commits
-   * concern it.
+   * The name of this watcher in commits that concern it. It may then be shown, before an entry of `key`, what else
+   * the commit has changed: entries of other keys. Without a name, it is shown entries of `key` only, and all
+   * commits concern it.
+   *
+   * @default {undefined} none
    */
   readonly name?: string | undefined;
   /**
-   * Asks for news only where they cost nothing. A store that pushes behaves as always; one that would
-   * have to poll yields the current entry and then nothing more until `signal` aborts. Default: `false`.
+   * Asks for news only where they cost nothing. A store that pushes behaves as always; one that would have to poll
+   * yields the current entry and then nothing more until `signal` aborts.
+   *
+   * @default {false}
    */
   readonly idle?: boolean | undefined;
 }
@@ -81,19 +95,25 @@ export interface WatchOptions {
 /**
  * A store of small versioned records. Everything that a lock can do is written once, above it.
  *
- * Every member may throw {@linkcode LockBackendError}; `transient: true` says that the same call may
- * succeed later. After a failed `commit` the core takes the outcome as unknown and settles it by
- * reading. Anything else that is thrown counts as a failure that waiting does not cure. The `cause` of
- * an error shows no secret: what clients hang on their errors, such as commands with their arguments, stays behind.
+ * Every member may throw {@linkcode LockBackendError}; `transient: true` says that the same call may succeed
+ * later. After a failed `commit` the core takes the outcome as unknown and settles it by reading. Anything else
+ * that is thrown counts as a failure that waiting does not cure. The `cause` of an error contains no secret: what
+ * clients attach to their errors, such as commands with their arguments, is left out.
  */
 export interface LockBackend {
-  /** What the errors call the store: `"Redis at 10.0.0.5:6379"`. Default: `"the store"`. */
+  /**
+   * The name of the store in error messages: `"Redis at 10.0.0.5:6379"`.
+   *
+   * @default {"the store"}
+   */
   readonly name?: string | undefined;
 
   /**
-   * What tells its locks from those of other kinds of stores, and of other prefixes in the same store; the same in every
-   * process: `"Redis holdfast"`. A claim to a lock carries it, so that one which is restored on another backend by mistake
-   * is refused with an error that says so, not found missing. Default: unknown.
+   * What distinguishes its locks from those of other kinds of stores, and of other prefixes in the same store; the
+   * same in every process: `"Redis holdfast"`. A claim to a lock contains it, so that one that is restored on
+   * another backend by mistake is refused with an error that names both.
+   *
+   * @default {undefined} unknown
    */
   readonly namespace?: string | undefined;
 
@@ -115,8 +135,9 @@ export interface LockBackend {
   commit(changes: readonly Change[], options?: CommitOptions): Promise<CommitResult>;
 
   /**
-   * Why the records of these locks cannot be changed in one commit, in a few words for people; `undefined` if they can.
-   * Up to two records for each lock are: its own, and one under a key that begins with it and `#queue`. Default: they can.
+   * Why the records of these locks cannot be changed in one commit, in a few words for people; `undefined` if they
+   * can. There are up to two records for each lock: its own, and one whose key is the lock's and `#queue`. A
+   * backend without this method can change any locks in one commit.
    */
   whyApart?(keys: readonly string[]): string | undefined;
 
@@ -128,10 +149,10 @@ export interface LockBackend {
   watch(key: string, options: WatchOptions): AsyncIterable<Entry>;
 
   /**
-   * Every entry whose key begins with `prefix`, in any order. What stands among the records without being one must not
-   * hide the others: it is yielded, too, as `foreign`, with a short text as its `value` that says what is there, such as
-   * "a Redis list", and with some `version` that is not `null`. To `read` such a key is a {@linkcode LockBackendError}
-   * that names it, and is not transient.
+   * Every entry whose key begins with `prefix`, in any order. A value among the records that is not a record must
+   * not hide the others: it is yielded, too, as `foreign`, with a short description as its `value`, such as "a
+   * Redis list", and with some `version` that is not `null`. To `read` such a key is a {@linkcode
+   * LockBackendError} that names it, and is not transient.
    */
   list(prefix: string): AsyncIterable<Entry>;
 
@@ -140,20 +161,20 @@ export interface LockBackend {
 
   /**
    * By how many milliseconds `now()` may differ between two machines. `Infinity` says that it means
-   * nothing: leases of others are then judged only by watching them stand unrenewed for their length.
+   * nothing: leases of others are then judged only by watching their records, unrenewed for the length of the lease.
    */
   readonly skewMs: number;
 
   /**
-   * By how many milliseconds `now()` may be wrong here and now, if that is known to be less than the half of `skewMs`:
+   * By how many milliseconds `now()` may be wrong here and now, if that is known to be less than half of `skewMs`:
    * a lock that was handed over is taken at once only if it is.
    */
   readonly errorMs?: number | undefined;
 
   /**
-   * How late a `watch` may usually be, in milliseconds: the time that the first in line has to take a
-   * free lock before the next one may. Too short costs fairness, too long costs time after a crash;
-   * neither costs safety.
+   * How late a `watch` may usually be, in milliseconds: the time that the first in the queue has to take a free
+   * lock before the next one may. Too short costs fairness, too long costs time after a crash; neither costs
+   * safety.
    */
   readonly graceMs: number;
 }

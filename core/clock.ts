@@ -16,11 +16,11 @@ export interface Clock {
   after(ms: number, fn: () => void): Timer;
   /** Stops a timer, if there is one. */
   clear(timer: Timer | undefined): void;
-  /** Calls `fn` when those have run that have just been told something. */
+  /** Calls `fn` when the callbacks that were just resolved have run. */
   soon(fn: () => void): void;
 }
 
-/** A timer that runs. It keeps the process alive, unless it is told not to. */
+/** A timer that runs. It keeps the process alive, unless it is set not to. */
 export interface Timer {
   /** Lets it keep the process alive. */
   ref(): unknown;
@@ -58,9 +58,10 @@ export const systemClock: Clock = {
 };
 
 /**
- * A timer for what follows one another, where the next makes the one before pointless: the answers that a lock waits
- * for, its renewals, its end. To set it for later costs no new timer: if it rings too early, it goes on. Nor does it cost
- * one to set it again at once when it has been stopped: whoever gives back a lock often asks for it again.
+ * A timer for what follows one another, where the next makes the one before pointless: the answers that a lock
+ * waits for, its renewals, its end. To set it for later costs no new timer: if it rings too early, it goes on. Nor
+ * does it cost one to set it again at once when it has been stopped: a caller that releases a lock often asks for
+ * it again.
  */
 export class Alarm {
   readonly #clock: Clock;
@@ -86,7 +87,7 @@ export class Alarm {
     if (this.#timer === undefined || dueMs < this.#ringsMs) {
       this.#clear();
       this.#ringsMs = dueMs;
-      // A moment may be less away than the clock can tell: some time must pass until the next look.
+      // A moment may be less away than the clock can measure: some time must pass until the next look.
       this.#timer = this.#clock.after(Math.max(1, dueMs - this.#clock.monotonicMs()), this.#look);
       this.#background = false;
     }

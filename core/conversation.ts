@@ -27,13 +27,13 @@ export interface AskingParticipant {
 /** The lock whose store is asked. */
 export interface AskingLock extends Asker {
   readonly key: string;
-  /** An answer has been told: news may have come meanwhile, which it was more important than. */
+  /** An answer has been passed on: news may have come meanwhile, which it was more important than. */
   hearNews(): void;
-  /** What follows from an answer that came `now`, after all who are told of it have been. */
+  /** What follows from an answer that came `now`, after all callers that it concerns have heard of it. */
   goOn(now: Moment): void;
   /** What was planned may have been done or not. */
   onUnknown(commit: Commit): void;
-  /** Plans anew, once what goes on now is over. */
+  /** Plans again, once what goes on now is over. */
   schedule(): void;
 }
 
@@ -91,7 +91,7 @@ export class Conversation {
         (error) => this.#onError(question, error),
       );
     } catch (error) {
-      // Not within the call of whoever asks: the next one would fail within it, too, and so on.
+      // Not within the call of the caller that asks: the next one would fail within it, too, and so on.
       queueMicrotask(() => this.#onError(question, error));
     }
   }
@@ -121,7 +121,7 @@ export class Conversation {
     if (commit.trace !== undefined) this.leaveFootprint(commit.trace);
   }
 
-  /** The store has failed: whoever cannot wait until it has recovered is told. */
+  /** The store has failed: callers that cannot wait until it has recovered are notified. */
   fail(error: unknown, sentMs: number): void {
     const members = this.#members;
     const now = this.#clock.monotonicMs();
@@ -152,7 +152,8 @@ export class Conversation {
     }
     if (members.requests.size === 0) {
       if (this.footprint.isOpen && (isFatal || this.footprint.isOver(now))) this.#giveUp(error);
-      // A place in the queue is given back when nobody waits for it any more, which may fail, too, and is then given up.
+      // A place in the queue is given back when no caller waits for it any more, which may fail, too, and is then
+      // given up.
       if (isFatal && !wasWaitedFor && members.queuedIn !== undefined) this.#giveUp(error);
     }
     this.#lock.schedule();
@@ -197,7 +198,7 @@ export class Conversation {
     this.fail(error, question.at.monotonic);
   }
 
-  /** It has an outcome that nobody waits for any more: what was asked has perhaps been done just now. */
+  /** It has an outcome that no caller waits for any more: what was asked has perhaps been done just now. */
   #onLate(question: Question<unknown>, error?: unknown): void {
     this.#participant.owedAnswers--;
     if (!(question instanceof Commit) || question.trace === undefined) return;

@@ -66,7 +66,7 @@ export class Departure<Held extends DepartingHold> {
     const isRest = ({ token }: { readonly token: string }) => token === restToken;
     if (record.holders.some(isRest) || record.notices?.some(isRest)) return this.onReleased();
     const reason = lossOf(record, hold.token);
-    // Nobody has been given the claim yet, so nobody has taken it up: what is not there was not handed over.
+    // No process has been given the claim so far, so none has taken it up: what is not there was not handed over.
     if (this.isUnknown && reason === "expired" && this.#claim === undefined) {
       // The answer to our release was lost, and our token is gone. While the lease runs an eviction would have left a
       // notice, so it was the release. Afterwards the notice may have been collected, and before if too many others were
@@ -80,7 +80,7 @@ export class Departure<Held extends DepartingHold> {
     this.#resolve(false);
   }
 
-  /** The store could not be told. */
+  /** The release did not reach the store. */
   onFailed(cause: unknown): void {
     const { hold } = this;
     const doing = this.#claim === undefined ? "release" : "hand over";

@@ -3,17 +3,29 @@ import { printable } from "./printable.ts";
 
 /** What is known of a holder without its secret token. */
 export interface HolderInfo {
-  /** The label its process gave, or `undefined`. */
+  /** The label of its process, or `undefined`. */
   readonly label: string | undefined;
   /** For how many milliseconds it had held the lock, by the store's clock as seen from here. */
   readonly heldForMs: number;
 }
 
 /**
- * The lock was taken and the caller would not, or could no longer, wait.
+ * The lock was taken, and the options did not let the caller wait (any longer).
  *
- * `run` and `acquire` reject with it; the wrapper and the decorator resolve to `undefined` instead,
- * and `Lock.acquire` to `null`.
+ * `run` and `acquire` reject with it; the wrapper and the decorator resolve to `undefined` instead, and
+ * `Lock.acquire` to `null`.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { lock, LockAcquisitionError } from "@holdfast/lock";
+ *
+ * try {
+ *   await lock("report", { waitForMs: 5000 }).run(() => buildReport());
+ * } catch (error) {
+ *   if (!(error instanceof LockAcquisitionError)) throw error;
+ *   console.log(`busy: ${error.holders[0]?.label}`);
+ * }
+ * ```
  *
  * @example
  * ```ts
@@ -43,7 +55,7 @@ export class LockAcquisitionError extends Error {
   readonly identifier: string;
   /** How long the caller waited, in milliseconds. */
   readonly waitedMs: number;
-  /** Who held the lock when it was last seen; empty if it was free but others were first in line. */
+  /** The holders when the lock was last seen; empty if it was free but others were first in the queue. */
   readonly holders: readonly HolderInfo[];
 
   /** Made by the library; there is no need to make one by hand. */
@@ -54,7 +66,7 @@ export class LockAcquisitionError extends Error {
     how: { doing?: string | undefined; because?: string | undefined } = {},
   ) {
     const { doing = "acquire", because } = how;
-    const who = because ?? (holders.length === 0 ? "others are first in line" : "held by " +
+    const who = because ?? (holders.length === 0 ? "others are first in the queue" : "held by " +
       holders.map(({ label, heldForMs }) =>
         `${label === undefined ? "a holder without label" : quote(label)} for ${heldForMs} ms`
       ).join(", "));
@@ -76,8 +88,20 @@ export type LossReason = "expired" | "stolen" | "forced" | "released" | "handed-
 /**
  * The lock was lost while it was held: another holder may be at work.
  *
- * It is the `reason` of the lock's `signal`, and `run`, wrapper and decorator reject with it; the
- * caller's own error, if there was one, is its `cause`.
+ * It is the `reason` of the lock's `signal`, and `run`, wrapper and decorator reject with it; the caller's own
+ * error, if there was one, is its `cause`.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { lock, LockLostError } from "@holdfast/lock";
+ *
+ * try {
+ *   await lock("import").run(({ signal }) => importRows({ signal }));
+ * } catch (error) {
+ *   if (!(error instanceof LockLostError)) throw error;
+ *   console.error(`another process may have imported at the same time: ${error.reason}`);
+ * }
+ * ```
  *
  * @example
  * ```ts
@@ -87,11 +111,11 @@ export type LossReason = "expired" | "stolen" | "forced" | "released" | "handed-
  *
  * const backend = memoryBackend();
  * const slow = await lock("import", { backend }).acquire();
- * const thief = await lock("import", { backend, stealAfterMs: 0 }).acquire();
+ * const next = await lock("import", { backend, stealAfterMs: 0 }).acquire();
  * assert(await slow.release() === false);
  * assert(slow.signal.reason instanceof LockLostError);
  * assert(slow.signal.reason.reason === "stolen");
- * await thief.release();
+ * await next.release();
  * ```
  */
 export class LockLostError extends Error {
@@ -107,15 +131,23 @@ export class LockLostError extends Error {
   readonly reason: LossReason;
   /** The fencing token of the hold that was lost. */
   readonly fencingToken: string;
+  /**
+   * What the function returned that ran under the lock, if it came to its end although the lock was lost: its work is
+   * done, so do not repeat it blindly. Without a result there is no such property. Logs do not show it.
+   */
+  declare readonly result?: unknown;
 
   /** Made by the library; there is no need to make one by hand. */
   constructor(
     identifier: string,
     reason: LossReason,
     fencingToken: string,
-    options?: ErrorOptions,
+    options?: ErrorOptions & { result?: unknown },
   ) {
     super(`Lost lock ${quote(identifier)}: ${LOSSES[reason]}`, options);
+    if (options !== undefined && "result" in options) {
+      Object.defineProperty(this, "result", { value: options.result, configurable: true });
+    }
     this.identifier = identifier;
     this.reason = reason;
     this.fencingToken = fencingToken;
@@ -131,11 +163,20 @@ const LOSSES: Record<LossReason, string> = {
 };
 
 /**
- * Code that runs under a lock, in `run`, wrapper or decorator, has asked for the same lock again: it would have waited for
- * itself for ever. The stack shows where it asked, and on V8 (Deno, Node), behind that, where it had asked before.
+ * Code that runs under a lock, in `run`, wrapper or decorator, has asked for the same lock again: it would have
+ * waited for itself for ever. The stack shows where it asked, and on V8 (Deno, Node), after that, where it had
+ * asked before.
  *
- * Pass the held lock on, ask with `reentrant: true` (for exactly the same locks, and no more than the hold allows),
- * or, for work that the code does not await, ask from outside: see `docs/features.md`.
+ * Pass the held lock on, ask with `reentrant: true` (for exactly the same locks, and no more than the hold
+ * allows), or, for work that the code does not await, ask from outside: see `docs/features.md`.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { lock } from "@holdfast/lock";
+ *
+ * const report = lock("report", { reentrant: true }); // without it, the inner call rejects with LockDeadlockError
+ * await report.run(() => report.run(() => buildReport()));
+ * ```
  *
  * @example
  * ```ts
@@ -182,12 +223,24 @@ export class LockDeadlockError extends Error {
 }
 
 /**
- * The store failed: it could not be reached, did not answer in time, or refused what was asked.
- * A store's failure is never reported as a taken lock.
+ * The store failed: it could not be reached, did not answer in time, or refused what was asked. A store's failure
+ * is never reported as a taken lock.
  *
  * Backends throw it without an `identifier`; what the public functions throw carries the identifier, and the
- * backend's error as `cause`. The cause of that one is a copy of the client's own error: its name, message and `code`,
- * without the commands and requests that clients hang on their errors, for these contain secrets.
+ * backend's error as `cause`. The cause of that one is a copy of the client's own error: its name, message and
+ * `code`, without the commands and requests that clients attach to their errors, because these contain secrets.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { lock, LockBackendError } from "@holdfast/lock";
+ *
+ * try {
+ *   await lock("report").run(() => buildReport());
+ * } catch (error) {
+ *   if (!(error instanceof LockBackendError)) throw error;
+ *   console.error(error.identifier, error.message, error.cause);
+ * }
+ * ```
  *
  * @example
  * ```ts
@@ -210,7 +263,7 @@ export class LockBackendError extends Error {
 
   /** Always `"LockBackendError"`. */
   override readonly name = "LockBackendError";
-  /** The identifier of the lock concerned, where one is. */
+  /** The identifier of the lock, if one is concerned. */
   readonly identifier: string | undefined;
   /** Whether the same call may succeed a little later: the core then tries again by itself. */
   readonly transient: boolean;
@@ -231,8 +284,9 @@ export class LockBackendError extends Error {
 }
 
 /**
- * What a store holds under a key is no record that this version can read: nobody may take the lock for free, and nobody
- * who looks at many locks fails for it. The core's own, and the backends', where they see that it is none.
+ * What a store holds under a key is no record that this version can read: no caller may take the lock for free,
+ * and no caller that looks at many locks fails because of it. The core's own, and the backends', where they see
+ * that it is none.
  */
 export class UnreadableRecordError extends LockBackendError {
   static {
@@ -257,7 +311,7 @@ export function backendError(identifier: string, doing: string, cause: unknown):
 /** What an error says, whatever it is. */
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  // Several addresses of one host fail together, without a message of their own.
+  // Several addresses of one host fail together, without a message.
   return error.message || (error as Partial<AggregateError>).errors?.map(messageOf).join(", ") || error.name;
 }
 

@@ -25,12 +25,23 @@ export interface HoldEvent extends LockEvent {
 }
 
 /**
- * The channels of `node:diagnostics_channel` that tell what happens to locks in this process, and their
- * messages. Without a subscriber they cost nothing. A message is sent while the lock is at work: subscribers
+ * The channels of `node:diagnostics_channel` on which the events of this process's locks are published, and their
+ * messages. Without a subscriber they cost nothing. A message is published while the lock is at work: subscribers
  * must be quick, and must not throw.
  *
- * An acquisition begins with `holdfast:wait-start` and ends with `holdfast:acquired` or `holdfast:bailed`; a
- * hold ends with `holdfast:released` or `holdfast:lost`.
+ * An acquisition begins with `holdfast:wait-start` and ends with `holdfast:acquired` or `holdfast:bailed`; a hold
+ * ends with `holdfast:released` or `holdfast:lost`.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import type { LockEvents } from "@holdfast/lock";
+ * import { subscribe } from "node:diagnostics_channel";
+ *
+ * subscribe("holdfast:lost", (message) => {
+ *   const { identifier, reason, heldMs } = message as LockEvents["holdfast:lost"];
+ *   console.error(`lost ${identifier} after ${heldMs} ms: ${reason}`);
+ * });
+ * ```
  *
  * @example
  * ```ts
@@ -49,9 +60,9 @@ export interface HoldEvent extends LockEvent {
  * ```
  */
 export interface LockEvents {
-  /** Somebody asks for a lock: sent in the caller's async context. */
+  /** A caller asks for a lock: published in the caller's async context. */
   "holdfast:wait-start": LockEvent;
-  /** The lock is ours, `waitedMs` milliseconds after it was asked for. */
+  /** The lock was acquired, `waitedMs` milliseconds after the call. */
   "holdfast:acquired": HoldEvent & { readonly waitedMs: number };
   /**
    * The acquisition has ended without the lock: that was `taken` and the options did not let it wait (any
@@ -77,18 +88,18 @@ export interface LockEvents {
    * been extended. See `Lock.onLate`.
    */
   "holdfast:late": HoldEvent & { readonly leftMs: number };
-  /** The lease is renewed, `lateMs` milliseconds after that was due: at a third of the lease. */
+  /** The lease was renewed, `lateMs` milliseconds after it was due: at a third of the lease. */
   "holdfast:renewed": HoldEvent & { readonly lateMs: number };
   /**
    * The held `Lock` can no longer be reached in this process, and so cannot be released: it is not renewed again,
-   * and is lost when its lease ends. Seen some time after it happens: the garbage collector says it.
+   * and is lost when its lease expires. Published some time after it happens: the garbage collector reports it.
    */
   "holdfast:forgotten": HoldEvent;
-  /** The lock is ours no more, `heldMs` milliseconds after it was granted, although nobody released it. */
+  /** The lock was lost, `heldMs` milliseconds after it was granted. */
   "holdfast:lost": HoldEvent & { readonly heldMs: number; readonly reason: LossReason };
   /**
-   * The lock is given back, or `handedOver` to the process that restores it; that began `heldMs` milliseconds after the
-   * grant. With `error` the store could not be told, and others have to wait for the end of the lease.
+   * The lock was released, or `handedOver` to the process that restores it; that began `heldMs` milliseconds after
+   * the grant. With `error`, the release did not reach the store, and others wait until the lease expires.
    */
   "holdfast:released": HoldEvent & {
     readonly heldMs: number;
@@ -100,19 +111,22 @@ export interface LockEvents {
    * very long identifier, the beginning and a hash.
    */
   "holdfast:conflict": { readonly identifier: string };
-  /** The store failed where no caller can be told: the caller has an outcome of its own, or nothing is lost yet. */
+  /**
+   * The store failed in the background: a renewal that will be retried, or a release whose caller already has its
+   * result.
+   */
   "holdfast:backend-error": { readonly identifier: string; readonly error: unknown };
 }
 
 const channels: Partial<Record<keyof LockEvents, Channel>> = {};
 
-/** Sends the message that `make` makes, if anybody listens. */
+/** Publishes the message that `make` makes, if the channel has subscribers. */
 export function publish<Name extends keyof LockEvents>(name: Name, make: () => LockEvents[Name]): void {
   const to = channels[name] ??= channel(name);
   if (to.hasSubscribers) to.publish(make());
 }
 
-/** Tells of a store's failure that no caller can be given. */
+/** Publishes a failure of the store that cannot be reported to a caller. */
 export function publishBackendError(identifier: string, error: unknown): void {
   publish("holdfast:backend-error", () => ({ identifier, error }));
 }

@@ -4,7 +4,10 @@ export interface Tracked {
   readonly leaseMs: number;
 }
 
-/** What of ours may have landed in the store although nobody here wants it any more. It is looked for, and withdrawn. */
+/**
+ * What of ours may have landed in the store although no caller here wants it any more. It is looked for, and
+ * withdrawn.
+ */
 export class Footprint {
   #of: Tracked | undefined;
   #sinceMs = 0;

@@ -16,7 +16,7 @@ import type { KeyedLock } from "./targets.ts";
 /** After how long a request looks again that finds a queue full. */
 const FULL_LOOK_MS = 1000;
 
-/** What a request asks of one of several locks: that it is held in a way of its own. */
+/** What a request asks of one of several locks: that it is held in its own mode. */
 class PartClaim implements AskingClaim {
   readonly #request: Request;
   readonly mode: Mode["mode"];
@@ -81,7 +81,7 @@ class Part {
 export class GroupParts implements Iterable<Part> {
   readonly locks: readonly KeyedLock[];
   readonly #parts: readonly Part[];
-  /** Names its queue entries and tokens: for everybody else it is a process of its own. */
+  /** Names its queue entries and tokens: to all others it is a separate process. */
   readonly #names = new Names();
   /** Which of the locks was not to be had when they were last looked at. */
   missing: Part;
@@ -118,7 +118,7 @@ export class GroupParts implements Iterable<Part> {
     return this.#parts.some(({ members }) => members.queuedIn !== undefined);
   }
 
-  /** Whether one of the records names something of the group that nobody here owns. */
+  /** Whether one of the records names something of the group that no caller here owns. */
   get isLeft(): boolean {
     return this.#parts.some(({ members, record }) => members.leftIn(record) !== undefined);
   }

@@ -9,12 +9,12 @@ import { refuse } from "./validate.ts";
 
 /** For how long a guarded commit is tried again that changes of the lock's record have refused. */
 const TRIED_MS = 30_000;
-/** The record has changed just now, and does so seldom: the next try can be soon. */
+/** The record has changed just now, and does so rarely: the next try can be soon. */
 const TRIES: BackoffOptions = { leastMs: 1, mostMs: 100, jitter: true };
 
 /**
- * Under this name a held lock tells its guard, also to backends of another copy of the library. The number goes up when a
- * member of {@linkcode Guard} changes what it means.
+ * Under this name a held lock gives its guard, also to backends of another copy of the library. The number goes up
+ * when a member of {@linkcode Guard} changes what it means.
  */
 export const GUARD: unique symbol = Symbol.for("holdfast.guard/1");
 
@@ -24,7 +24,7 @@ export interface Guard<Backend extends LockBackend> {
   readonly identifier: string;
   /** The keys of the locks' records. */
   readonly keys: readonly string[];
-  /** The secret by which the records name the hold. */
+  /** The secret with which the records name the hold. */
   readonly token: string;
   readonly leaseMs: number;
   /**
@@ -71,7 +71,7 @@ export function guardOf<Backend extends LockBackend>(
   return guard as Guard<Backend>;
 }
 
-/** What a held lock tells of itself. */
+/** What a held lock says of itself. */
 export function guardFor(hold: Hold): Guard<LockBackend> {
   const { identifier, token, options: { leaseMs }, lock: { keys, store } } = hold;
   return {

@@ -11,7 +11,7 @@ import { claimTokenOf, type Holder } from "./record/record.ts";
 import type { Store } from "./store.ts";
 import type { KeyedLock } from "./targets.ts";
 
-/** How long a caller that has an outcome of its own waits for a release that meets difficulties. */
+/** How long a caller that already has its outcome waits for a release that meets difficulties. */
 const RELEASE_DETACH_MS = 2000;
 
 /** A record that proves a hold: as long as it has this version, the lock is held. */
@@ -28,9 +28,9 @@ export interface HeldLock extends ChangedLock {
   readonly locks?: readonly KeyedLock[];
   readonly store: Store;
   readonly clock: Clock;
-  /** What a hold wants has changed: when it is to be renewed, or that somebody looks at it. */
+  /** What a hold wants has changed: when it is to be renewed, or that code looks at it. */
   arm(): void;
-  /** Gives it back, and tells the departure what came of it. */
+  /** Gives it back, and the departure hears what came of it. */
   release(departure: Departure<Hold>, now: Moment): void;
   /** Looks at the store whether it is still there, and answers the records that say so; if not, it is lost. */
   confirm(hold: Hold): Promise<readonly Proof[] | undefined>;
@@ -68,13 +68,16 @@ export class Hold extends RunningLease {
   #changing: Promise<void> | undefined;
   /** How its owner has it, when nothing is under way: what was given up may have landed all the same. */
   #settledMode: LockMode;
-  /** Whether somebody looks at it: it then watches its own record, to notice a loss at once. */
+  /** Whether code looks at it: it then watches its own record, to notice a loss at once. */
   isWatched = false;
   #state: "held" | "released" | "lost" = "held";
-  /** What its owner is told: why it was lost, or that it was released by another. */
+  /** What its owner hears: why it was lost, or that it was released by another. */
   #loss: LockLostError | undefined;
   #signal: AbortController | undefined;
-  /** Runs what listens to the signal in the async context of whoever asked for it, not of what the loss was found in. */
+  /**
+   * Runs what listens to the signal in the async context of the code that asked for it, not of what the loss was
+   * found in.
+   */
   #inContext: ((abort: () => void) => void) | undefined;
   #release: Promise<boolean> | undefined;
   #handOver: Promise<string> | undefined;
@@ -130,7 +133,7 @@ export class Hold extends RunningLease {
     return this.#state !== "held";
   }
 
-  /** The same as `held`, for texts: to look at it so changes nothing, and tells nobody. */
+  /** The same as `held`, for texts: to look at it so changes nothing, and aborts no signal. */
   get state(): "held" | LossReason {
     if (this.#loss !== undefined) return this.#loss.reason;
     if (this.#state === "released") return this.#end;
@@ -158,7 +161,7 @@ export class Hold extends RunningLease {
 
   /** Aborts when the lock is lost; never on a release. */
   get signal(): AbortSignal {
-    // Made on demand: most holds are short and nobody asks for it.
+    // Made on demand: most holds are short and no code asks for it.
     if (this.#signal === undefined) {
       this.#signal = new AbortController();
       this.#inContext = AsyncLocalStorage.snapshot();
@@ -168,7 +171,10 @@ export class Hold extends RunningLease {
     return this.#signal.signal;
   }
 
-  /** Somebody looks at this hold: from now on it watches its record. Where nobody looks, a watch may keep the process alive. */
+  /**
+   * Code looks at this hold: from now on it watches its record. Before that it does not, because a watch may keep
+   * the process alive.
+   */
   startWatching(): this {
     if (!this.isWatched && this.#state === "held") {
       this.isWatched = true;
@@ -241,17 +247,19 @@ export class Hold extends RunningLease {
     this.checkOwner();
   }
 
-  /** Only through `owner` can it be given back: if nobody can reach that any more, it is not renewed. */
+  /** Only through `owner` can it be given back: if that cannot be reached any more, it is not renewed. */
   ownedBy(owner: object): void {
     this.#owner = owner;
   }
 
-  /** Somebody will give it back, whoever can reach its owner. */
+  /** It will be given back, whether its owner can be reached or not. */
   keep(): void {
     this.#owner = undefined;
   }
 
-  /** Sees whether it has been forgotten. A lock that nobody can give back must lapse, and not be renewed for ever. */
+  /**
+   * Sees whether it has been forgotten. A lock that cannot be given back must expire, and not be renewed for ever.
+   */
   checkOwner(): void {
     if (this.#owner === undefined || this.renewAtMs === Infinity) return;
     // Most holds are over before this.
@@ -309,13 +317,13 @@ export class Hold extends RunningLease {
   async #leave(leaseMs: number): Promise<string> {
     const token = claimTokenOf(crypto.randomUUID());
     const leaving = this.#depart({ token, leaseMs });
-    // To give it back afterwards gives nothing back, and its failure has been told the caller of this.
+    // To give it back afterwards gives nothing back, and the caller of this has heard of its failure.
     this.#release = leaving.then(() => false, () => false);
     if (await leaving) return token;
     throw this.over;
   }
 
-  /** Gives it back although its owner has not asked for that, who is told: as of a loss. */
+  /** Gives it back although its owner has not asked for that; the owner is notified, as of a loss. */
   revoke(): Promise<boolean> {
     const isTaken = this.held;
     const released = this.release();
@@ -347,7 +355,7 @@ export class Hold extends RunningLease {
   }
 
   /**
-   * Releases for a caller that has an outcome of its own: a failure of the store is only published, and a release that
+   * Releases for a caller that already has its outcome: a failure of the store is only published, and a release that
    * takes long goes on in the background.
    */
   async releaseQuietly(): Promise<void> {

@@ -20,7 +20,7 @@ export class Knowledge {
   lastSeen: LockRecord = FREE;
   /** When the question was sent whose answer the records are. */
   askedMs = -Infinity;
-  /** Since when what has stood unchanged, if anybody has looked on. */
+  /** Since when what has been unchanged, if it was watched. */
   seen: Observations | undefined;
   readonly #store: Store;
   readonly #members: LocalMembers<AskingClaim>;
@@ -33,7 +33,7 @@ export class Knowledge {
   #toldVersion: string | null = null;
   /** The latest version of the queue that the store itself has shown. */
   #queueVersion: string | null = null;
-  /** While we wait beside a queue that has no place for us. */
+  /** While we wait outside a queue that has no place for us. */
   #outside: Outside | undefined;
 
   constructor(
@@ -49,17 +49,17 @@ export class Knowledge {
     return this.#snapshot;
   }
 
-  /** By when at the latest the records are read again, although nothing is told. */
+  /** By when at the latest the records are read again, although nothing is announced. */
   get staleMs(): number {
     return Math.min(this.#outdatedMs, this.#outside?.lookMs ?? Infinity);
   }
 
-  /** Whether something has been told since that the records do not say. */
+  /** Whether something has been announced since that the records do not show. */
   get isOutdated(): boolean {
     return this.#outdatedMs < Infinity;
   }
 
-  /** Who held it when it was last seen, for people. */
+  /** The holders when it was last seen, for people. */
   holders(which: (holder: Holder) => boolean = () => true): readonly HolderInfo[] {
     const now = this.#store.backend.now();
     return this.lastSeen.holders.filter(which).map(({ label, since }) => ({
@@ -79,7 +79,7 @@ export class Knowledge {
     if (queue !== undefined && queue.version !== null) this.#queueVersion = queue.version;
     const { requests, changes } = this.#members;
     const isShared = record.queue !== undefined || record.notices !== undefined;
-    // Who waits to be the only one waits for the end of others, too.
+    // A holder that waits to be the only one waits for the end of others, too.
     const waits = requests.size > 0 || changes.length > 0;
     if (waits || isShared || this.seen !== undefined) {
       (this.seen ??= new Observations(this.#store.clock)).note(snapshot);
@@ -88,7 +88,7 @@ export class Knowledge {
     this.#noteOutside(snapshot);
   }
 
-  /** Sees whether we wait beside a queue that has no place for us. */
+  /** Sees whether we wait outside a queue that has no place for us. */
   #noteOutside({ lock: { record }, queue }: Snapshot): void {
     const { requests, holds, queuedIn } = this.#members;
     if (record.queue === undefined || requests.size === 0 || holds.length > 0 || queuedIn !== undefined) {
@@ -128,9 +128,9 @@ export class Knowledge {
   }
 
   /**
-   * Takes in the latest news. A message is a hint: on some stores whoever may send messages can forge them, so that they
-   * only make us look. An offer to us is taken at its word, because it repeats a token that only the store has seen: the
-   * records that it says are there are the answer.
+   * Takes in the latest news. A message is a hint: on some stores a client that may send messages can forge them,
+   * so that they only make us look. An offer to us is taken at its word, because it repeats a token that only the
+   * store has seen: the records that it says are there are the answer.
    */
   hear(watch: RecordWatch): Snapshot | undefined {
     this.#hearOfQueue(watch);
@@ -147,21 +147,23 @@ export class Knowledge {
     // Whoever only holds it does not ask how others do: what it writes next is written on what there is by then.
     else if (members.requests.size === 0) this.#outdatedMs = NEVER_MS;
     else if (record.holders.some((holder) => members.isOfferWanted(holder))) {
-      // The queue only as the same commit has left it. What was told before may name an entry of ours that is no more: the
-      // offer would not be ours, and whoever it was passed on to may think the same of the next.
+      // The queue only as the same commit has left it. An earlier message may name an entry of ours that is no
+      // more: the offer would not be ours, and the process that it was passed on to may think the same of the
+      // next.
       const told = watch.queue(record.queue);
       const queue = told?.version === news.version ? told : undefined;
       return { key: this.#key, lock: lockIn(news), queue };
-    } // What was told before it may have been an offer, and this may have been sent to hide it.
+    } // The message before it may have been an offer, and this may have been sent to hide it.
     else if (!skipped && this.#saysTheSame(record, known.record)) this.#lookLater(record, known.record);
     else this.drop();
     return undefined;
   }
 
   /**
-   * Who is queued behind a hold of ours is believed, until a commit that rests on it is refused. One that leaves the queue
-   * out is not refused, whatever it rests on: whoever can send messages could name the one that the lock is offered to.
-   * Without a hold of ours it only makes us look soon, once: we may be the first in it now, beside a lock that has changed.
+   * What a message says of the queue behind a hold of ours is believed, until a commit that rests on it is
+   * refused. One that leaves the queue out is not refused, whatever it rests on: a client that can send messages
+   * could name the one that the lock is offered to. Without a hold of ours it only makes us look soon, once: we
+   * may be the first in it now, of a lock that has changed.
    */
   #hearOfQueue(watch: RecordWatch): void {
     const { holds, leavesQueueOut } = this.#members;
@@ -178,7 +180,7 @@ export class Knowledge {
       return;
     }
     const heard = { key, lock, queue: told };
-    // One of ours that is no longer queued may have been offered the lock, whose record this does not tell of.
+    // One of ours that is no longer queued may have been offered the lock, whose record this does not show.
     const isOut = this.#members.countIn(heard) < this.#members.countIn(this.#snapshot);
     this.#snapshot = isOut ? undefined : heard;
   }
@@ -191,7 +193,10 @@ export class Knowledge {
       !holds.every((hold) => holderIn(news, hold)?.fence === hold.fencingToken);
   }
 
-  /** Whether nothing has changed for us: there is no room for the first in the queue, and we are in it, or wait beside it. */
+  /**
+   * Whether nothing has changed for us: there is no room for the first in the queue, and we are in it, or wait
+   * outside it.
+   */
   #saysTheSame(news: LockRecord, known: LockRecord): boolean {
     if (news.freedAt !== undefined || news.holders.length === 0 || known.holders.length === 0) return false;
     // The first in the queue may want it in another way by now than the commit that the news is of could know.
@@ -200,15 +205,16 @@ export class Knowledge {
     return news.queue === (this.#outside === undefined ? this.#members.queuedIn : known.queue);
   }
 
-  /** What is told is looked at before the next in the queue may think that we are dead. */
+  /** What is announced is looked at before the next in the queue may think that we are dead. */
   #lookSoon(): void {
     const { clock, backend } = this.#store;
     this.#outdatedMs = Math.min(this.#outdatedMs, clock.monotonicMs() + backend.graceMs / 4);
   }
 
   /**
-   * What is told is looked at when it can be over, unless there is a reason before. Another holder may be dead: where only
-   * watching proves that, it must have been seen soon, unless the lock has been passed on by then.
+   * What is announced is looked at when it can be over, unless there is a reason before. Another holder may be
+   * dead: where only watching proves that, it must have been seen soon, unless the lock has been passed on by
+   * then.
    */
   #lookLater(news: LockRecord, known: LockRecord): void {
     // Those that are queued see to it before us.

@@ -8,7 +8,7 @@ const NONE: readonly never[] = [];
 
 /** How a lease was confirmed: since when it counts, and for how long. */
 export interface Lease {
-  /** When the write that carries it was sent: nobody can have counted it from earlier on. */
+  /** When the write that carries it was sent: no process can have counted it from earlier on. */
   readonly from: Moment;
   readonly forMs: number;
 }
@@ -134,11 +134,11 @@ export abstract class RunningLease {
     });
   }
 
-  /** The store could not be told of a renewal, which is tried again as long as the lease lasts. */
+  /** A renewal did not reach the store; it is tried again as long as the lease lasts. */
   onNotRenewed(cause: unknown): void {
     const error = backendError(this.identifier, "renew", cause);
     publishBackendError(this.identifier, error);
-    // Nothing is lost yet. But what waiting does not cure is told at once those that have asked for a renewal.
+    // Nothing is lost yet. But callers that have asked for a renewal hear at once of what waiting does not cure.
     if (error.transient || !this.isAsked) return;
     this.refuseExtensions(error);
     this.#planRenewal();

@@ -17,7 +17,7 @@ export class Line<Item> implements Iterable<Item> {
     else (this.#others ??= new Set()).add(item);
   }
 
-  /** Whether it was in the line. */
+  /** Whether it was in it. */
   delete(item: Item): boolean {
     if (item !== this.#first) return this.#others?.delete(item) === true;
     this.#first = undefined;

@@ -20,7 +20,7 @@ import { type Done, Request, type RequestedLock } from "./request.ts";
 import type { Store, Writing } from "./store.ts";
 import type { KeyedLock } from "./targets.ts";
 
-/** After how long a hold that somebody looks at starts to watch its records, and does so again if a watch fails. */
+/** After how long a hold that code looks at starts to watch its records, and does so again if a watch fails. */
 const WATCH_AFTER_MS = 1000;
 /** How long the turn of a request lasts that waits for other locks, too: longer than a process is busy or a store is slow. */
 const LEAST_TURN_MS = 3000;
@@ -154,7 +154,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     return this.locks.filter((lock) => lock.key === key).map(({ how }) => how);
   }
 
-  /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
+  /** Whether all that it still has to do is to take out of the store what no caller here wants any more. */
   get isLeaving(): boolean {
     return this.isBusy && !this.#request?.isWaiting;
   }
@@ -341,7 +341,10 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     if (!this.#noteLeft(askedMs) && !this.#footprint.isYoungerThan(askedMs)) this.#footprint.clear();
   }
 
-  /** Whether the records that were seen at `askedMs` name something of ours that nobody here wants: it is looked for. */
+  /**
+   * Whether the records that were seen at `askedMs` name something of ours that no caller here wants: it is looked
+   * for.
+   */
   #noteLeft(askedMs: number): boolean {
     const { isLeft } = this.#parts;
     if (isLeft && !this.#footprint.isOpen) this.#footprint.leave(this.#request!, askedMs);
@@ -363,7 +366,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     const request = this.#request!;
     const { leaseMs } = request;
     const fence = fenceIn(written, request);
-    // What was granted to one that has gone is taken out again: nobody here owns it.
+    // What was granted to one that has gone is taken out again: no caller here owns it.
     if (!request.isWaiting || fence === undefined) return;
     const now = momentOf(this.clock);
     if (spanMs(at, now) >= leaseMs) return request.onLateGrant();
@@ -406,7 +409,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     if (this.#outage.end() && this.#request?.isWaiting) this.#request.onAnswer();
   }
 
-  /** The store has failed: whoever cannot wait until it has recovered is told. */
+  /** The store has failed: callers that cannot wait until it has recovered are notified. */
   #retryOrFail(error: unknown, sentMs: number): void {
     const now = this.clock.monotonicMs();
     const isFatal = !isTransient(error);
@@ -424,7 +427,8 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
       if (isFatal || departure.hold.leftMs() <= 0) this.#endDeparture(departure).onFailed(error);
     }
     const request = this.#request!;
-    // Places in queues are given back when nobody waits for them any more, which may fail, too, and is then given up.
+    // Places in queues are given back when no caller waits for them any more, which may fail, too, and is then
+    // given up.
     if (request.isWaiting) request.retryOrFail(error, sentMs);
     else if (isFatal || this.#footprint.isOver(now)) this.#giveUp(error);
     this.#isWoken = true;
@@ -507,7 +511,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     const now = this.clock.monotonicMs();
     this.#watchAtMs = now + WATCH_AFTER_MS;
     const hold = this.#hold;
-    // A holder learns at its next renewal what the watch cannot tell.
+    // A holder learns at its next renewal what the watch cannot show.
     if (hold !== undefined) {
       publishBackendError(hold.identifier, backendError(hold.identifier, "watch", error));
     }

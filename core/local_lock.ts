@@ -24,7 +24,10 @@ import type { Store } from "./store.ts";
 
 /** After how long a held lock starts to watch its own record, and does so again if the watch fails. */
 const WATCH_AFTER_MS = 1000;
-/** For how long after news of the queue a lock that is held is watched from its grant on: whoever comes next is known then. */
+/**
+ * For how long after news of the queue a lock that is held is watched from its grant on: the next one that comes
+ * is known then.
+ */
 const BUSY_MS = 5000;
 /** After how many refusals in a row the lock's record is written without the queue's, which has moved each time. */
 const QUEUE_MOVES = 2;
@@ -42,8 +45,9 @@ export interface LockingParticipant extends NamingParticipant, AskingParticipant
 }
 
 /**
- * One lock as this process sees it: all here that hold it or want it. It asks the store one thing at a time, and makes of
- * the records what its members want. Once nobody here has to do with it any more, it is kept for the next who wants it.
+ * One lock as this process sees it: all here that hold it or want it. It asks the store one thing at a time, and
+ * makes of the records what its members want. Once no caller here needs it any more, it is kept for the next that
+ * wants it.
  */
 export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   readonly key: string;
@@ -62,7 +66,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** When there is something to do although nothing changes. */
   #dueMs = Infinity;
   #isScheduled = false;
-  /** Whether somebody here waits for what others do: its watch may then cost something. */
+  /** Whether a caller here waits for what others do: its watch may then cost something. */
   #waits = false;
   #watch: RecordWatch | undefined;
   /** When news has told last who is queued. */
@@ -157,7 +161,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     return this.#members.isBusy || this.#conversation.footprint.isOpen;
   }
 
-  /** Whether nobody here has to do with the lock, as far as is known. */
+  /** Whether no caller here has to do with the lock, as far as is known. */
   get isIdle(): boolean {
     return this.#members.holds.length === 0 && !this.isBusy;
   }
@@ -167,17 +171,17 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     return this.#knowledge.seen !== undefined;
   }
 
-  /** How those want it that wait here and do not give up: whoever comes now is behind them. */
+  /** How those want it that wait here and do not give up: one that comes now is behind them. */
   patientFor(_key: string): readonly Mode[] {
     return [...this.#members.requests].filter(({ isPatient }) => isPatient);
   }
 
-  /** Those that wait here in entries of their own, or before the queue. */
+  /** Those that wait here in separate entries, or before the queue. */
   get inOrder(): readonly Request[] {
     return [...this.#members.owners].filter(({ mayWait }) => mayWait);
   }
 
-  /** Whether all that it still has to do is to take out of the store what nobody here wants any more. */
+  /** Whether all that it still has to do is to take out of the store what no caller here wants any more. */
   get isLeaving(): boolean {
     return this.isBusy && this.#members.requests.size === 0;
   }
@@ -270,7 +274,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
       return this.#knowledge.isOutdated ? this.#look() : this.#commit(snapshot, next, at);
     }
     if (this.isIdle) return this.#fallIdle();
-    // Those before us may have left since: whose turn it is now is told by the queue as it is.
+    // Those before us may have left since: whose turn it is now is shown by the queue as it is.
     const { overForMs } = next;
     if (overForMs !== undefined && at.monotonic - overForMs > this.#knowledge.askedMs) {
       return this.#look({ withQueue: true });
@@ -307,7 +311,10 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     this.#ask(new Look(momentOf(this.clock), { key: this.key, withQueue }));
   }
 
-  /** Whether somebody here is about to join or leave the queue, may be in it, or is to pass the lock on to the first in it. */
+  /**
+   * Whether a caller here is about to join or leave the queue, may be in it, or is to pass the lock on to the
+   * first in it.
+   */
   get #isAboutQueue(): boolean {
     const { departures, requests, isMoving } = this.#members;
     const { queue, holders } = this.#knowledge.lastSeen;
@@ -318,7 +325,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   #commit(snapshot: Snapshot, next: Plan, at: Moment): void {
     const members = this.#members;
     const isJoining = members.noteEntries(next.queue?.entries ?? []).size > 0;
-    // What may be left in the store if nobody here learns of the outcome.
+    // What may be left in the store if no caller here learns of the outcome.
     const joining = isJoining ? members.firstRequest ?? members.holds[0]?.request : undefined;
     const trace = (next.grants?.[0]?.claim as Request | undefined) ?? joining;
     this.#ask(new Commit(at, { snapshot, plan: next, trace }));
@@ -343,7 +350,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     members.leavesQueueOut = this.#conflicts >= QUEUE_MOVES;
     if (!written.ok) {
       if (written.mayBeEcho) this.#conversation.mayHaveDone(commit);
-      // Who is no longer in the queue may have been offered the lock, whose record has not been asked for.
+      // One that is no longer in the queue may have been offered the lock, whose record has not been asked for.
       const isOut = next.lock === undefined && written.snapshot !== undefined &&
         members.countIn(snapshot) > members.countIn(written.snapshot);
       this.#know(isOut ? undefined : written.snapshot, at.monotonic);
@@ -391,7 +398,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { changes } = members;
     const { askedMs } = this.#knowledge;
     this.#onDone();
-    // Nobody moves what nobody here wants to change.
+    // Nothing is written that no caller here wants to change.
     this.#conflicts = 0;
     members.leavesQueueOut = false;
     if (refusesUpgrade && changes.some(({ startedMs }) => startedMs > askedMs)) return this.#look();
@@ -439,7 +446,10 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     this.#outcomes.onShown(record, asked);
   }
 
-  /** Whether the record that was seen at `askedMs` names a holder of this process that nobody here wants: it is looked for. */
+  /**
+   * Whether the record that was seen at `askedMs` names a holder of this process that no caller here wants: it is
+   * looked for.
+   */
   #noteLeft(record: LockRecord, askedMs: number): boolean {
     const left = this.#members.leftIn(record);
     const { footprint } = this.#conversation;
@@ -456,10 +466,10 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (this.isBusy || snapshot === undefined) return this.run();
     const { lock: { record, version }, queue } = snapshot;
     if (holds.length === 0 && version === null) return this.#fallIdle();
-    // Who is queued behind a hold must be known when it is given back.
+    // The queue behind a hold must be known when it is given back.
     if (record.queue !== undefined && queue === undefined) return this.#look({ withQueue: true });
     if (holds.length === 1 && record.holders.length === 1) {
-      // Who gives it back without knowing who has joined the queue is refused.
+      // A release without knowledge of who has joined the queue is refused.
       if (now.monotonic - this.#toldMs < BUSY_MS) this.#startWatch({ isIdle: true });
       return this.arm(now);
     }
@@ -511,7 +521,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     for (const hold of members.holds) hold.checkLate(now);
     if (this.#conversation.expire(now)) return;
     if (!this.#waits && members.holds.some((hold) => this.#matters(hold) && now >= this.#watchAtMs(hold))) {
-      // Who waited before it held goes on watching as before, for holds are mostly brief; this one is not.
+      // One that waited before it held goes on watching as before, for holds are mostly brief; this one is not.
       this.#watch?.stopWaiting();
       this.#startWatch({ isIdle: true });
     }
@@ -532,7 +542,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     return this.#watch;
   }
 
-  /** Whether somebody wants to know at once if the hold is lost: whoever looks at it, or waits behind it. */
+  /** Whether a loss of the hold must be known at once: if code looks at it, or a caller waits behind it. */
   #matters({ isWatched }: Hold): boolean {
     return isWatched || this.#members.requests.size > 0;
   }
@@ -551,13 +561,13 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   onWatchFailure(error: unknown, isIdle: boolean): void {
     const now = this.clock.monotonicMs();
     this.#rewatchMs = now + WATCH_AFTER_MS;
-    // A holder learns at its next renewal what the watch cannot tell.
+    // A holder learns at its next renewal what the watch cannot show.
     for (const { identifier } of this.#members.holds) {
       publishBackendError(identifier, backendError(identifier, "watch", error));
     }
     if (isIdle) this.arm();
     else if (this.#conversation.question === undefined) {
-      // What cannot be watched may still be written: if nobody here waits any more, the queue is to say so.
+      // What cannot be watched may still be written: if no caller here waits any more, the queue is to say so.
       const { queuedIn } = this.#members;
       this.#members.queuedIn = undefined;
       this.#conversation.fail(error, now);

@@ -30,7 +30,7 @@ import { currentScope, findScope, type Scope } from "./scope.ts";
 import { type KeyedLock, locksOf, type LockTargets, nameOf, type Targets, targetsIn } from "./targets.ts";
 import { refuse } from "./validate.ts";
 
-/** Makes the public face of a hold; the class itself shows no way to. */
+/** Makes the public object of a hold; the class has no public constructor. */
 let lockOf: (hold: Hold, isNested?: boolean) => Lock;
 let holdBehind: (lock: Lock) => Hold | undefined;
 
@@ -42,7 +42,10 @@ export interface LockJson {
   readonly kind: LockKind;
   /** How the lock is held. */
   readonly mode: LockMode;
-  /** Whether it is held, as far as this process knows; if not, that it was released or handed over, or why it was lost. */
+  /**
+   * Whether it is held, as far as this process knows; if not, that it was released or handed over, or the reason
+   * of the loss.
+   */
   readonly state: "held" | LossReason;
   /** The fencing token of the hold. */
   readonly fencingToken: string;
@@ -60,6 +63,22 @@ export interface LockJson {
 /**
  * A held lock.
  *
+ * @example In an app
+ * ```ts ignore
+ * import { Lock } from "@holdfast/lock";
+ *
+ * const held = await Lock.acquire("import", { waitForMs: 2000 });
+ * if (held === null) {
+ *   console.log("another process is importing");
+ * } else {
+ *   try {
+ *     await importRows({ signal: held.signal });
+ *   } finally {
+ *     await held.release();
+ *   }
+ * }
+ * ```
+ *
  * @example
  * ```ts
  * import { Lock } from "@holdfast/lock";
@@ -68,7 +87,7 @@ export interface LockJson {
  *
  * const backend = memoryBackend();
  * const held = await Lock.acquire("invoice:17", { backend, wait: false });
- * if (held === null) throw new Error("somebody else is at it");
+ * if (held === null) throw new Error("another process is at work");
  * try {
  *   assert(held.held);
  * } finally {
@@ -85,6 +104,19 @@ export class Lock {
     lockOf = (hold, isNested) => new Lock(hold, isNested);
     holdBehind = (lock) => #hold in lock ? lock.#hold : undefined;
     brand(this, "Lock/1");
+    // `using` cannot wait for the release. It asks for this before it runs anything, and so the lock is given back. It is not
+    // in the types, or compilers would let it pass.
+    if (Symbol.dispose !== undefined) {
+      Object.defineProperty(this.prototype, Symbol.dispose, {
+        configurable: true,
+        get(this: Lock) {
+          if (#hold in this && !this.#isNested) void this.#hold.releaseQuietly();
+          throw new TypeError(
+            "Cannot dispose of a lock at once: write 'await using', which waits for its release",
+          );
+        },
+      });
+    }
     Object.defineProperty(this.prototype, GUARD, {
       value(this: Lock) {
         return #hold in this ? guardFor(this.#hold) : undefined;
@@ -100,13 +132,32 @@ export class Lock {
   }
 
   /**
-   * Acquires the lock of `identifier`, a non-empty string of any length; case matters. An array of up to 16 of them stands
-   * for several locks that are taken together, all or none, in whatever order they are named; each may be held in a way of
-   * its own.
+   * Acquires the lock of `identifier`. Resolves to `null` if the lock is taken and the options do not let it wait
+   * (any longer).
    *
-   * Resolves to `null` if the lock is taken and the options do not let it wait (any longer). Rejects with
-   * TypeError or RangeError for bad input, with the signal's reason when that aborts, and with
-   * `LockBackendError` if the store fails.
+   * @param identifier A non-empty, case-sensitive string of any length; or an array of up to 16 of them, for
+   * several locks that are taken together, all or none, whatever their order. Each may be held in its own mode.
+   * @param options How to acquire and hold the lock.
+   * @returns The held lock, or `null`.
+   * @throws {TypeError | RangeError} For bad input.
+   * @throws {LockBackendError} If the store fails.
+   * @throws {unknown} The signal's reason, when it aborts.
+   *
+   * @example In an app
+   * ```ts ignore
+   * import { Lock } from "@holdfast/lock";
+   *
+   * const held = await Lock.acquire("import", { waitForMs: 2000 });
+   * if (held === null) {
+   *   console.log("another process is importing");
+   * } else {
+   *   try {
+   *     await importRows({ signal: held.signal });
+   *   } finally {
+   *     await held.release();
+   *   }
+   * }
+   * ```
    *
    * @example
    * ```ts
@@ -130,20 +181,40 @@ export class Lock {
   }
 
   /**
-   * Takes up the lock that `handOver` has made this claim to: in another process, or in a later call. It is renewed from
-   * then on. Each claim is honoured once: delivered twice, it makes one holder.
+   * Restores the lock for which `handOver` has made this claim: in another process, or in a later call. From then
+   * on it is held and renewed here. Each claim is honoured once: delivered twice, it makes one holder.
    *
-   * Resolves to `null` if there is nothing to take up any more: another call has done so, the claim's time is over, or the
-   * lock was evicted meanwhile. It waits for nothing but the store, which it asks again for as long as a lease if that does
-   * not answer: the lock may have been taken up by then. Of several locks it takes up all or none.
+   * Resolves to `null` if there is nothing to restore any more: another call has done so, the claim has expired,
+   * or the lock was evicted meanwhile. It waits for nothing but the store, and retries for the length of a lease
+   * if that does not answer: the lock may have been restored by then. Of several locks it restores all or none.
    *
-   * Everything about the lock is as it was (identifier, kind, mode, limit, permits, what is left of `holdAtLeastMs`),
-   * but it is a grant of its own: `fencingToken` is a new, higher one. So a resource that checks it, and `commitIfHeld`,
-   * refuse late writes of the process that has handed over.
+   * The lock is as it was (identifier, kind, mode, limit, permits, the rest of `holdAtLeastMs`), but it is a new
+   * grant: `fencingToken` is a new, higher one. So a resource that checks it, and `commitIfHeld`, reject late
+   * writes of the process that has handed the lock over.
    *
-   * Rejects with TypeError if `claim` is no claim, or one to locks of another kind of backend or of another prefix than
-   * `backend`; with RangeError or TypeError for bad options, with the signal's reason when that aborts, and with
-   * `LockBackendError` if the store fails: the claim may then still be good.
+   * @param claim What `handOver` resolved to.
+   * @param options The store, and how to hold the lock from now on.
+   * @returns The held lock, or `null`.
+   * @throws {TypeError | RangeError} If `claim` is no claim, or one for locks of another kind of backend or of
+   * another prefix than `backend`; and for bad options.
+   * @throws {LockBackendError} If the store fails: the claim may then still be valid.
+   * @throws {unknown} The signal's reason, when it aborts.
+   *
+   * @example In the worker of a queue
+   * ```ts ignore
+   * import { Lock } from "@holdfast/lock";
+   *
+   * async function onMessage(message: { invoice: number; claim: string }) {
+   *   const held = await Lock.restore(message.claim);
+   *   if (held === null) return; // delivered twice, or too late
+   *   try {
+   *     await invoice(String(message.invoice), held.signal);
+   *   } finally {
+   *     await held.release();
+   *   }
+   * }
+   * await onMessage({ invoice: 17, claim: await handedOver });
+   * ```
    *
    * @example
    * ```ts
@@ -187,14 +258,19 @@ export class Lock {
   }
 
   /**
-   * How the lock is held: `"exclusive"`, also with a `limit`, or `"shared"`. Of several that are held in different modes,
-   * `"exclusive"`; `modeOf` tells them apart.
+   * How the lock is held: `"exclusive"`, also with a `limit`, or `"shared"`. Of several that are held in different
+   * modes, `"exclusive"`; `modeOf` has the mode of each.
    */
   get mode(): LockMode {
     return this.#hold.mode;
   }
 
-  /** How the lock of this identifier is held; `undefined` if it is not one of `identifiers`. */
+  /**
+   * How the lock of this identifier is held.
+   *
+   * @param identifier One of `identifiers`.
+   * @returns Its mode, or `undefined` if it is not one of `identifiers`.
+   */
   modeOf(identifier: string): LockMode | undefined {
     const { mode, lock: { locks }, identifier: name } = this.#hold;
     if (locks === undefined) return identifier === name ? mode : undefined;
@@ -202,40 +278,53 @@ export class Lock {
   }
 
   /**
-   * Rises with every grant of this identifier, in the order of strings. A resource that keeps the highest
-   * one it has seen can refuse whoever comes with a lower one.
+   * A string that increases (in lexicographic order) with every grant of this identifier. A resource that
+   * remembers the highest one it has seen can reject writes with a lower one.
    */
   get fencingToken(): string {
     return this.#hold.fencingToken;
   }
 
   /**
-   * Whether the lock is still held, as far as this process knows. Conservative and without I/O: `true` only
-   * while the lease that the store confirmed is running. The first look after its end aborts `signal` on the
-   * spot. An eviction shows as soon as this process is told; `commitIfHeld` asks the store itself.
+   * Whether the lock is still held, as far as this process knows. Conservative and without I/O: `true` only while
+   * the lease that the store confirmed is running. The first read after its end aborts `signal` on the spot. An
+   * eviction is visible as soon as this process learns of it; `commitIfHeld` asks the store itself.
    */
   get held(): boolean {
     return this.#hold.startWatching().held;
   }
 
   /**
-   * Aborts with a `LockLostError` the moment the lock is lost, at the latest when its lease ends; never on
-   * a normal release. After a freeze, code that runs before the first timer may find a signal that it kept
-   * not aborted yet; reading it from the lock, like `held`, is exact.
+   * Aborts with a `LockLostError` the moment the lock is lost, at the latest when its lease expires; never on a
+   * normal release. After a freeze, code that runs before the first timer may still see a signal that it stored as
+   * not aborted; reading it from the lock, like `held`, is exact.
    */
   get signal(): AbortSignal {
     return this.#hold.startWatching().signal;
   }
 
   /**
-   * Makes a shared lock exclusive, without letting go of it. Resolves once all others that share it have left; from the
-   * call on no other caller is let in, and it goes before the waiters. It is a grant of its own: `fencingToken` is a new
-   * one. Of an exclusive lock it does nothing.
+   * Makes a shared lock exclusive, without releasing it. Resolves once all others that share it have left; from
+   * the call on no other caller is admitted, and the upgrade goes before the waiters. It is a new grant:
+   * `fencingToken` is a new one. It does nothing to an exclusive lock. If it rejects, the lock is held as before.
    *
-   * Rejects with `LockAcquisitionError` if others share the lock and the options do not let it wait (any longer), or at
-   * once if another holder is upgrading it already: each would wait for the other. Rejects with the signal's reason when
-   * that aborts, with `LockLostError` when the lock is lost or released, and with `LockBackendError` if the store fails.
-   * The lock is then held as before.
+   * @param options Whether and for how long to wait.
+   * @throws {LockAcquisitionError} If others share the lock and the options do not let it wait (any longer); or at
+   * once, if another holder is already upgrading: each would wait for the other.
+   * @throws {LockLostError} When the lock is lost or released.
+   * @throws {LockBackendError} If the store fails.
+   * @throws {unknown} The signal's reason, when it aborts.
+   *
+   * @example In an app
+   * ```ts ignore
+   * import { lock } from "@holdfast/lock";
+   *
+   * await lock("report", { mode: "shared" }).run(async (held) => {
+   *   if (cache.has("report")) return; // read it, together with others
+   *   await held.upgrade({ waitForMs: 5000 });
+   *   await buildReport({ signal: held.signal }); // write it, alone
+   * });
+   * ```
    *
    * @example
    * ```ts
@@ -262,12 +351,12 @@ export class Lock {
   }
 
   /**
-   * Makes an exclusive lock shared, without letting go of it, and lets those in that are next and share it. It is a grant
-   * of its own: `fencingToken` is a new one. Of a shared lock it does nothing.
+   * Makes an exclusive lock shared, without releasing it, and admits the next waiters that share it. It is a new
+   * grant: `fencingToken` is a new one. It does nothing to a shared lock.
    *
-   * Rejects with TypeError for a lock with a `limit`, which others may hold at the same time, with `LockLostError`
-   * when the lock is lost or released, and with `LockBackendError` if the store fails; it is then shared as soon as
-   * the store answers.
+   * @throws {TypeError} For a lock with a `limit`, which others may hold at the same time.
+   * @throws {LockLostError} When the lock is lost or released.
+   * @throws {LockBackendError} If the store fails; the lock is then shared as soon as the store answers.
    */
   downgrade(): Promise<void> {
     const { limit } = this.#hold.options;
@@ -278,13 +367,26 @@ export class Lock {
   }
 
   /**
-   * Renews the lease now: when it resolves, the store has confirmed that the lock is held for at least `leaseMs` from the
-   * call on. For code without timers, such as a serverless function that is frozen between requests, ask with
-   * `renew: false` and call this at the steps of the work. It never makes a lease shorter. Default: the lock's `leaseMs`.
+   * Renews the lease now: when it resolves, the store has confirmed that the lock is held for at least `leaseMs`,
+   * counted from the call. For code without timers, such as a serverless function that is frozen between requests:
+   * use `renew: false`, and call this at the steps of the work. It never makes a lease shorter.
    *
-   * Rejects with `LockLostError` if the lock is lost, released or handed over, also while the store cannot be reached; with
-   * `LockBackendError` if the store fails in a way that waiting does not cure; and with TypeError or RangeError for a
-   * `leaseMs` that is none.
+   * @param leaseMs The new lease, in milliseconds from now. Omitted, it is the lock's `leaseMs`.
+   * @throws {LockLostError} If the lock is lost, released or handed over, also while the store cannot be reached.
+   * @throws {LockBackendError} If the store fails in a way that does not pass.
+   * @throws {TypeError | RangeError} For a bad `leaseMs`.
+   *
+   * @example In an app
+   * ```ts ignore
+   * import { Lock } from "@holdfast/lock";
+   *
+   * const held = await Lock.acquire("import", { renew: false, leaseMs: 10_000 });
+   * for (const page of [1, 2, 3]) {
+   *   await held?.extend(); // ten seconds for each page
+   *   await importRows({ page });
+   * }
+   * await held?.release();
+   * ```
    *
    * @example
    * ```ts
@@ -305,15 +407,16 @@ export class Lock {
   }
 
   /**
-   * Calls `warn` when the lock is close to being lost, with what is left of its lease in milliseconds: a renewal is overdue
-   * by half the lease, so that a sixth of it is left. Either the store cannot be reached, or the process was busy, or with
-   * `renew: false` it is time to `extend`. What was begun can still be brought to a safe end.
+   * Calls `warn` when the lock is close to being lost, with the rest of its lease in milliseconds: a renewal is
+   * overdue by half the lease, so that a sixth of it is left. Either the store cannot be reached, or the process
+   * was busy, or with `renew: false` it is time to `extend`. Work in progress can still be brought to a safe end.
    *
-   * It is called again if that happens again, and at once if it is so already; never after the lock is over. A process that
-   * was frozen may be told of the loss instead, by `signal`. The same is published on the diagnostics channel
-   * `holdfast:late`, for those who look at all locks of a process.
+   * It is called again if that happens again, and at once if it is already so; never after the lock has ended. In
+   * a process that was frozen, `signal` may abort instead. The same is published on the diagnostics channel
+   * `holdfast:late`, for all locks of a process.
    *
-   * Throws TypeError if `warn` is no function.
+   * @param warn Gets the rest of the lease, in milliseconds.
+   * @throws {TypeError} If `warn` is not a function.
    *
    * @example
    * ```ts
@@ -332,17 +435,31 @@ export class Lock {
   }
 
   /**
-   * Hands the lock over to the process that passes the claim to `Lock.restore`: it stays taken, for everybody else, until
-   * then. From the call on this process does not hold it any more: `held` is `false`, it is not renewed, `commitIfHeld` is
-   * refused; `signal` does not abort, for nothing was lost. `release` does nothing and says `false`.
+   * Hands the lock over to the process that passes the claim to `Lock.restore`: until then it stays taken for all
+   * others. From the call on this process does not hold it any more: `held` is `false`, it is not renewed, and
+   * `commitIfHeld` rejects; `signal` does not abort, since nothing was lost. `release` does nothing, and resolves
+   * to `false`.
    *
-   * Resolves to the claim, a string, when the store has taken note of it. **The claim contains a secret**: whoever has it
-   * can take the lock. Send it where you would send a password, and keep it out of logs and URLs. It is good for `leaseMs`;
-   * if no process takes it up until then, others get the lock. Called again, it repeats the first outcome.
+   * Resolves to the claim when the store has confirmed it. **The claim contains a secret**: a process that has it
+   * can take the lock. Send it where you would send a password, and keep it out of logs and URLs. It is valid for
+   * `leaseMs`; if no process restores the lock until then, others get it. Called again, it repeats the first
+   * outcome.
    *
-   * Rejects with `LockLostError` if the lock is lost or released, with `LockBackendError` if the store could not be told
-   * until the lease ended by itself, with TypeError or RangeError for bad options, and with TypeError for a lock that was
-   * let through by `reentrant`, which is the outermost's to hand over. See `Lock.restore` for an example.
+   * @param options For how long the claim is valid.
+   * @returns The claim, a string.
+   * @throws {LockLostError} If the lock is lost or released.
+   * @throws {LockBackendError} If the store did not confirm it before the lease expired.
+   * @throws {TypeError | RangeError} For bad options; and for a lock that was admitted by `reentrant`, which only
+   * the outermost call can hand over.
+   *
+   * @example In a request that leaves the work to a queue
+   * ```ts ignore
+   * import { Lock } from "@holdfast/lock";
+   *
+   * const held = await Lock.acquire("invoice:17", { wait: false });
+   * const claim = await held?.handOver({ leaseMs: 60_000 });
+   * if (claim !== undefined) await queue.send({ invoice: 17, claim });
+   * ```
    */
   async handOver(options?: HandOverOptions): Promise<string> {
     if (this.#isNested) {
@@ -356,27 +473,32 @@ export class Lock {
   }
 
   /**
-   * Releases the lock. `true` if it was ours and is now free, or handed to the next in line; `false` if it
-   * had been lost. Calling it again repeats the outcome and touches nothing.
+   * Releases the lock. Calling it again repeats the outcome and touches nothing.
    *
-   * Rejects with `LockBackendError` if the store could not be told until the lease ended by itself.
+   * For a lock that was admitted by `reentrant`, the outermost call releases: here it resolves to whether the lock
+   * is still held, and does nothing.
    *
-   * A lock that was let through by `reentrant` is released by the outermost: here it says whether it is still held, and
-   * does nothing.
+   * @returns `true` if the lock was still held and is now free, or handed to the next in the queue; `false` if it
+   * had been lost.
+   * @throws {LockBackendError} If the release did not reach the store before the lease expired.
    */
   release(): Promise<boolean> {
     return this.#isNested ? Promise.resolve(this.#hold.held) : this.#hold.release();
   }
 
   /**
-   * Releases at the end of an `await using` block. Never throws: a failure of the store is published on
-   * the diagnostics channel `holdfast:backend-error`, and the lease then ends by itself.
+   * Releases at the end of an `await using` block. Never throws: a failure of the store is published on the
+   * diagnostics channel `holdfast:backend-error`, and the lock frees itself when the lease expires.
    */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#isNested) await this.#hold.releaseQuietly();
   }
 
-  /** What `JSON.stringify` shows: what the lock is, without its secret token. To look at it so changes nothing. */
+  /**
+   * What `JSON.stringify` shows: what the lock is, without its secret token. It changes nothing.
+   *
+   * @returns An object without methods.
+   */
   toJSON(): LockJson {
     const { identifier, kind, mode, fencingToken } = this;
     const { state, lock: { locks } } = this.#hold;
@@ -385,7 +507,11 @@ export class Lock {
     return { ...shown, locks: locks.map(({ identifier, how: { mode } }) => ({ identifier, mode })) };
   }
 
-  /** Names the lock, without its secret token. */
+  /**
+   * Describes the lock, without its secret token.
+   *
+   * @returns A text for people.
+   */
   toString(): string {
     const { state: found } = this.#hold;
     const isLost = found !== "held" && found !== "released" && found !== "handed-over";
@@ -396,7 +522,11 @@ export class Lock {
     return `Lock { ${printable(text)} }`;
   }
 
-  /** What `console.log` shows. */
+  /**
+   * What `console.log` shows.
+   *
+   * @returns The same as `toString`.
+   */
   [Symbol.for("nodejs.util.inspect.custom")](): string {
     return this.toString();
   }
@@ -468,11 +598,25 @@ function identifiersOf({ identifier, lock: { locks } }: Hold): readonly string[]
 }
 
 /**
- * The lock under which the calling code runs: of the innermost `run`, wrapper or decorator around it, or of the innermost
- * of `identifier`, alone or together with others. `undefined` where there is none, or its function has ended. One that was
- * lost meanwhile says so: `held` is `false`, and `signal` has aborted.
+ * The lock under which the calling code runs: of the innermost `run`, wrapper or decorator around it, or of the
+ * innermost of `identifier`, alone or together with others. If it was lost meanwhile, its `held` is `false`, and
+ * its `signal` has aborted.
  *
- * Throws TypeError for what cannot be an identifier.
+ * @param identifier Only a lock of this identifier. Omitted: any.
+ * @returns The held lock; `undefined` if there is none, or its function has ended.
+ * @throws {TypeError} For an invalid identifier.
+ *
+ * @example In a function that must run under a lock
+ * ```ts ignore
+ * import { currentLock, lock } from "@holdfast/lock";
+ *
+ * async function post(account: string) {
+ *   const held = currentLock(`account:${account}`);
+ *   if (held === undefined) throw new Error("call this under the lock of the account");
+ *   await invoice(account, held.signal);
+ * }
+ * await lock("account:ada").run(() => post("ada"));
+ * ```
  *
  * @example
  * ```ts

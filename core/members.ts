@@ -29,7 +29,7 @@ export interface NamingParticipant {
 /** What one request asks of one lock. */
 export interface AskingClaim extends Claim {
   readonly startedMs: number;
-  /** The token of the entry that it has of its own in the queue, once that is known. */
+  /** The token of its own entry in the queue, once that is known. */
   entryToken?: string | undefined;
   /** That entry is in the queue. */
   onPlaced?(): void;
@@ -50,9 +50,9 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   staysOut = false;
   /** The fencing token of the last offer that was taken: each is taken once. */
   #takenFence: string | undefined;
-  /** Who was queued when we looked first, without a place of our own or a hold. */
+  /** The queue when we looked first, without a place or a hold. */
   #ahead: ReadonlySet<string> | undefined;
-  /** Whether one of our holds is to be renewed by the current plan: those beside it are renewed with it. */
+  /** Whether one of our holds is to be renewed by the current plan: the others are renewed with it. */
   #renews = false;
   /** When the records were last looked at. */
   #at: Moment = { monotonic: -Infinity, wall: -Infinity };
@@ -63,7 +63,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   #tries = 0;
   /** How many requests take up what was handed over. */
   #restores = 0;
-  /** Those that have entries of their own in the queue. */
+  /** Those that have separate entries in the queue. */
   readonly #owners = new Map<string, Asking>();
   /** How many requests that may wait want a holder evicted after which time. */
   #patience: Map<number, number> | undefined;
@@ -141,7 +141,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
 
   /** What is under way to change how a hold is held. */
   get changes(): readonly Change[] {
-    // Most often there is none, and nobody holds it in more than one way.
+    // Most often there is none, and it is held in one way only.
     if (this.holds.length === 0 || (this.holds.length === 1 && this.holds[0].change === undefined)) {
       return NONE;
     }
@@ -169,7 +169,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     } else if (this.queuedIn !== record.queue) this.queuedIn = undefined;
   }
 
-  /** Takes note of who is queued, if somebody here waits without a place of ours or a hold, at the first look. */
+  /** Takes note of the queue, if a caller here waits without a place of ours or a hold, at the first look. */
   #noteAhead(entries: readonly QueueEntry[]): void {
     const isOut = this.queuedIn === undefined && this.holds.length + this.departures.length === 0;
     if (!isOut || this.requests.size === 0) this.#ahead = undefined;
@@ -202,7 +202,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     return queue === undefined ? 0 : queue.record.entries.filter(this.isOurs).length;
   }
 
-  /** Whether somebody here is about to join the queue, or to leave it. */
+  /** Whether a caller here is about to join the queue, or to leave it. */
   get isMoving(): boolean {
     if (this.queuedIn === undefined || this.requests.size === 0) {
       return (this.requests.size > 0) === (this.queuedIn === undefined);
@@ -225,7 +225,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
 
   // Those that want it.
 
-  /** Those that have entries of their own in the queue, or are to have them. */
+  /** Those that have separate entries in the queue, or are to have them. */
   get owners(): Iterable<Asking> {
     return this.#owners.values();
   }
@@ -296,7 +296,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     for (const request of this.requests) if (request.restores === token) return request;
   }
 
-  /** Whether this was offered to an entry that we have in the queue, and somebody here wants it. */
+  /** Whether this was offered to an entry that we have in the queue, and a caller here wants it. */
   isOfferWanted(holder: Holder): boolean {
     return this.offeredOf(holder) !== undefined;
   }
@@ -319,7 +319,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     if (this.queuedAs.size === 0) this.queuedIn = undefined;
   }
 
-  /** The holder that is of this process, although nobody here owns it or is giving it back. */
+  /** The holder that is of this process, although no caller here owns it or is giving it back. */
   leftIn({ holders }: LockRecord): Holder | undefined {
     for (const holder of holders) {
       if (this.intentOf(holder) === "leave" && this.#departureOf(holder) === undefined) return holder;
@@ -330,7 +330,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
 
   addHold(hold: Hold): void {
     this.holds = [...this.holds, hold];
-    // Who has had its turn lines up behind the others again.
+    // One that has had its turn queues behind the others again.
     this.#ahead = undefined;
   }
 
@@ -348,7 +348,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     for (const hold of this.holds) void hold.held;
   }
 
-  /** The shortest lease that anybody here counts on. */
+  /** The shortest lease that a holder here counts on. */
   get leastLeaseMs(): number {
     let leastMs = this.requests.first?.leaseMs ?? Infinity;
     for (const { options } of this.holds) leastMs = Math.min(leastMs, options.leaseMs);

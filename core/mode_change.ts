@@ -19,7 +19,7 @@ export interface ChangedLock {
   readonly clock: Clock;
   /** How the store has failed since it last answered, if it has. */
   readonly failure: unknown;
-  /** Who holds the lock beside those here, as far as is known. */
+  /** The holders of the lock in other processes, as far as is known. */
   others(): readonly HolderInfo[];
   /** It has its outcome: what it has put into the record may have to be taken out again. */
   onChangeSettled(change: ModeChange): void;

@@ -6,7 +6,7 @@ import type { QueueEntry } from "./record/record.ts";
 export class Names implements NamingParticipant {
   /** Names it in queues. */
   readonly id: string = crypto.randomUUID();
-  /** Makes its tokens unguessable, and tells them from those of others. */
+  /** Makes its tokens unguessable, and distinguishes them from those of others. */
   readonly secret: string = crypto.randomUUID();
   /** How many it has given. */
   #count = 0;
@@ -16,17 +16,17 @@ export class Names implements NamingParticipant {
     return addressOf(this.secret);
   }
 
-  /** Whether a token is one of its own. */
+  /** Whether a token is one that it has given. */
   owns(token: string): boolean {
     return token.startsWith(this.secret);
   }
 
-  /** A token that nobody has had before or can guess. */
+  /** A token that is new and cannot be guessed. */
   newToken(): string {
     return `${this.secret}/${++this.#count}`;
   }
 
-  /** A name that no queue entry has had before, for a request that has one of its own. */
+  /** A name that no queue entry has had before, for a request that has its own entry. */
   newEntryName(): string {
     return this.newQueueId();
   }

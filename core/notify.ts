@@ -1,6 +1,6 @@
 import type { Clock, Timer } from "./clock.ts";
 
-/** Wakes one who sleeps. A call while nobody sleeps is not lost: it ends the next sleep at once. */
+/** Wakes one that sleeps. A call while none sleeps is not lost: it ends the next sleep at once. */
 export class Notify {
   #isNotified = false;
   #wake: (() => void) | undefined;

@@ -24,7 +24,9 @@ export interface Look {
   };
 }
 
-/** What this process has seen of one lock, and since when: proof that time has passed without anybody's clock. */
+/**
+ * What this process has seen of one lock, and since when: proof that time has passed, without any process's clock.
+ */
 export class Observations {
   readonly #clock: Clock;
   /** By fencing token: one request may be granted twice, if the first answer was lost. */

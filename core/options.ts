@@ -2,12 +2,13 @@ import type { LockBackend } from "./backend.ts";
 import { defaultLabel } from "./default_label.ts";
 import type { ChangeOptions } from "./mode_change.ts";
 import { MAX_LIMIT, type Mode } from "./record/modes.ts";
+import type { LockAcquisitionError } from "./errors.ts";
 import { describe, ownOptions, refuse, time } from "./validate.ts";
 
 /**
- * The kinds of lock. They choose the backend: `STRONG` for what must never run twice, `WEAK` for what
- * only should not, on a faster store that may forget. Until a weaker backend is configured, `WEAK`
- * uses the strong one. An identifier names one lock per backend, whatever the kind.
+ * The kinds of lock. They choose the backend: `STRONG` for work that must never run twice; `WEAK` for work that
+ * merely should not, on a faster store that may lose a lock. Until a weaker backend is configured, `WEAK` uses the
+ * strong one. An identifier names one lock per backend, whatever the kind.
  */
 export const LOCK_KINDS: {
   /** On the strong backend: Deno KV unless configured otherwise. */
@@ -27,17 +28,25 @@ export type LockMode = "exclusive" | "shared";
 
 /** The options of a lock that is held by one at a time, or by so many at a time: a semaphore. */
 export interface ExclusiveLockOptions {
-  /** No other caller holds the lock, unless `limit` says otherwise. Default: `"exclusive"`. */
+  /**
+   * No other caller holds the lock, unless `limit` says otherwise.
+   *
+   * @default {"exclusive"}
+   */
   mode?: "exclusive" | undefined;
   /**
-   * How many may hold the lock at once, on all machines: from 1 to 1 000 000. If callers say different limits, the least
-   * that is in force counts: one's own, and those of all who hold it. At most 64 hold a lock at once, whatever the limit;
-   * the next one waits. Default: 1.
+   * How many may hold the lock at once, on all machines: from 1 to 1 000 000. If callers pass different limits,
+   * the lowest one in force counts, among the caller's own and those of all holders. At most 64 hold a lock at
+   * once, whatever the limit; the next one waits.
+   *
+   * @default {1}
    */
   limit?: number | undefined;
   /**
-   * How much of the `limit` this call takes, up to all of it. Callers are served in the order of the queue, so one that
-   * wants much is not passed over by callers that want little. Default: 1.
+   * How much of the `limit` this call takes, up to all of it. Callers are served in the order of the queue, so
+   * callers that want few permits do not overtake one that wants many.
+   *
+   * @default {1}
    */
   permits?: number | undefined;
 }
@@ -58,96 +67,170 @@ export interface SharedLockOptions {
 /** Options of every form of lock, however it is held. */
 export interface CommonLockOptions {
   /**
-   * Whether to wait while the lock is taken. `false` asks the store once and bails, as
-   * `waitForMs: 0` does; `false` wins over any `waitForMs`. A store that is silent for five
-   * seconds, or for `leaseMs` if that is less, makes the call fail with a `LockBackendError`. Default: `true`.
+   * Whether to wait if the lock is taken. If `false`, `waitForMs` is ignored. A store that does not answer for
+   * five seconds, or for `leaseMs` if that is less, makes the call fail with a `LockBackendError`.
+   *
+   * @default {true}
    */
   wait?: boolean | undefined;
   /**
-   * For how many milliseconds to wait at most. 0 does not wait; omitted waits without limit. A store
-   * that has been silent until then gets one second in all before the call fails with a
-   * `LockBackendError`. Default: no limit.
+   * How many milliseconds to wait at most. 0 does not wait. If the store has not answered at all by then, the call
+   * gets one second in total before it fails with a `LockBackendError`.
+   *
+   * @default {undefined} no limit
    */
   waitForMs?: number | undefined;
   /**
-   * Evict a holder that has held the lock for this many milliseconds, even if it is alive; its `signal`
-   * tells it. The lock then goes to whoever is first in line, so choose it longer than any honest hold:
-   * otherwise one waiter robs every holder until its own turn comes. Of another process's hold, time is told
-   * by the store's clock, and on the late side: up to the backend's `skewMs` later. 0 evicts any holder at
-   * once; omitted never evicts. Default: never.
+   * Evict a holder that has had the lock for this many milliseconds, even if it is alive; its `signal` aborts.
+   * Choose it longer than any legitimate hold: the evicted lock goes to the first in the queue, not necessarily to
+   * this caller, so a short time evicts one holder after another. For a hold of another process, the store's clock
+   * counts, on the late side: up to the backend's `skewMs` later. 0 evicts any holder at once.
+   *
+   * @default {undefined} never
    */
   stealAfterMs?: number | undefined;
-  /** Which backend: one of `LOCK_KINDS`. `backend` wins over it. Default: `LOCK_KINDS.STRONG`. */
+  /**
+   * Which backend: one of `LOCK_KINDS`. `backend` takes precedence.
+   *
+   * @default {LOCK_KINDS.STRONG}
+   */
   kind?: LockKind | undefined;
   /**
-   * For how many milliseconds the lock stays taken if its holder dies. At least 100. A live holder
-   * renews it every third of that. Default: 30 000.
+   * How many milliseconds the lock stays taken if its holder crashes. At least 100. A live holder renews it every
+   * third of that.
+   *
+   * @default {30_000}
    */
   leaseMs?: number | undefined;
   /**
-   * For how many milliseconds since it was granted the lock stays taken at least, even if it is released sooner: for
-   * jobs that several machines start at about the same time, and that are to run once. The release itself waits for
-   * nothing, and neither does the process. It binds releases only: the lock of a crashed holder is free when its
-   * lease ends. Default: 0.
+   * Keep the lock taken until it has been held for this many milliseconds, even if it is released sooner: for jobs
+   * that several machines start at about the same time, and that should run once. Neither the release nor the
+   * process waits for that. It applies to releases only: the lock of a crashed holder is free when its lease
+   * expires.
+   *
+   * @default {0}
    */
   holdAtLeastMs?: number | undefined;
   /**
-   * Whether the lease is renewed while the lock is held. With `false`, the lock is lost when `leaseMs`
-   * has passed. Default: `true`.
+   * Whether the lease is renewed while the lock is held. If `false`, the lock is lost when `leaseMs` has passed,
+   * unless it is extended.
+   *
+   * @default {true}
    */
   renew?: boolean | undefined;
   /**
-   * Whether code that runs under this lock already, in `run`, wrapper or decorator, is let through when it asks for it
-   * again: it then runs under the same hold, which the outermost releases. Only for exactly the same locks, and for no
-   * more than that hold allows. With `false`, it is rejected with `LockDeadlockError`. Default: `false`.
+   * Whether code that runs under this lock already, in `run`, wrapper or decorator, is admitted when it asks for
+   * it again: it then runs under the same hold, which the outermost call releases. Only for exactly the same
+   * locks, and for no more than that hold allows. If `false`, it is rejected with `LockDeadlockError`.
+   *
+   * @default {false}
    */
   reentrant?: boolean | undefined;
   /**
-   * Cancels the acquisition: the call rejects at once with the signal's reason and leaves nothing
-   * behind. Without effect once the lock is held. Default: none.
+   * Aborts the acquisition: the call rejects at once with the signal's reason and leaves nothing behind. It has no
+   * effect once the lock is held.
+   *
+   * @default {undefined} none
    */
   signal?: AbortSignal | undefined;
   /**
-   * A text for people, shown in listings and in the errors of those who wait: up to 128 characters.
-   * `null` is none. Default: which process this is, as far as that is known without asking for a permission: host, process
-   * and worker, `"web-1:4242 worker 3"`. On Deno without `--allow-sys` it is the process alone.
+   * A human-readable name for this holder, shown in listings and error messages: up to 128 characters. `null` is
+   * none.
+   *
+   * @default {undefined} host, process and worker, such as `"web-1:4242 worker 3"`, as far as they are known
+   * without a request for permission. On Deno without `--allow-sys` it is the process alone
    */
   label?: string | null | undefined;
-  /** The store that keeps this lock; wins over `kind`. Default: the one configured for `kind`. */
+  /**
+   * The store that keeps this lock; takes precedence over `kind`.
+   *
+   * @default {undefined} the one configured for `kind`
+   */
   backend?: LockBackend | undefined;
 }
 
+/** Options of the function `lock`. */
+export type LockCallOptions = LockOptions & {
+  /**
+   * What to do instead, if the lock is taken and the options do not let the call wait (any longer). What it returns is
+   * what `run`, wrapper and decorator then resolve to, so that a caller can tell a function that was skipped from one that
+   * ran and returned nothing. It is called with the error that says who holds the lock. Not for `acquire`. Default: wrapper
+   * and decorator resolve to `undefined`, `run` rejects with that error.
+   */
+  onTaken?: ((error: LockAcquisitionError) => unknown) | undefined;
+};
+
+/**
+ * Options that always let a call wait until it has the lock: of a variable of this type is known that the function runs.
+ * One of type `LockOptions` could say anything.
+ */
+export type WaitingLockOptions = LockOptions & { wait?: true | undefined; waitForMs?: undefined };
+
 /** Options of an upgrade from shared to exclusive. */
 export interface UpgradeOptions {
-  /** Whether to wait while others share the lock. `false` asks the store once. Default: `true`. */
+  /**
+   * Whether to wait while others share the lock. If `false`, the store is asked once.
+   *
+   * @default {true}
+   */
   wait?: boolean | undefined;
-  /** For how many milliseconds to wait at most. 0 does not wait; omitted waits without limit. Default: no limit. */
+  /**
+   * How many milliseconds to wait at most. 0 does not wait.
+   *
+   * @default {undefined} no limit
+   */
   waitForMs?: number | undefined;
-  /** Gives the upgrade up: the call rejects at once with the signal's reason, and the lock is shared as before. Default: none. */
+  /**
+   * Aborts the upgrade: the call rejects at once with the signal's reason, and the lock is shared as before.
+   *
+   * @default {undefined} none
+   */
   signal?: AbortSignal | undefined;
 }
 
 /** Options of `Lock.handOver`. */
 export interface HandOverOptions {
   /**
-   * For how many milliseconds the claim is good: from 100 to 2 147 483 647 (24.8 days), whole ones. No process renews it
-   * meanwhile, so choose it longer than the way to the next process takes, and no longer than others can wait if it never
-   * arrives. Default: the lock's own `leaseMs`.
+   * For how many milliseconds the claim is valid: from 100 to 2 147 483 647 (24.8 days), whole ones. No process
+   * renews it meanwhile, so choose it longer than the transit to the next process takes, and no longer than others
+   * can wait if it never arrives.
+   *
+   * @default {undefined} the lock's own `leaseMs`
    */
   leaseMs?: number | undefined;
 }
 
 /** Options of `Lock.restore`. */
 export interface RestoreOptions {
-  /** The store that keeps the lock. Default: the one configured for the kind of the lock. */
+  /**
+   * The store that keeps the lock.
+   *
+   * @default {undefined} the one configured for the kind of the lock
+   */
   backend?: LockBackend | undefined;
-  /** The lease from now on, in milliseconds, at least 100. Default: as long as it was before. */
+  /**
+   * The lease from now on, in milliseconds, at least 100.
+   *
+   * @default {undefined} as before
+   */
   leaseMs?: number | undefined;
-  /** Whether the lease is renewed while the lock is held. Default: `true`. */
+  /**
+   * Whether the lease is renewed while the lock is held.
+   *
+   * @default {true}
+   */
   renew?: boolean | undefined;
-  /** Cancels the call: it rejects at once with the signal's reason, and the claim may then be used up. Default: none. */
+  /**
+   * Aborts the call: it rejects at once with the signal's reason, and the claim may then be used.
+   *
+   * @default {undefined} none
+   */
   signal?: AbortSignal | undefined;
-  /** Who holds it from now on, as `LockOptions.label`. Default: as there. */
+  /**
+   * The label of the new holder, as `LockOptions.label`.
+   *
+   * @default {undefined} as there
+   */
   label?: string | null | undefined;
 }
 
@@ -171,15 +254,18 @@ export interface CheckedOptions extends Mode {
   readonly backend: LockBackend | undefined;
   /** Internal: the token of a hold that was handed over, if that is asked for. */
   readonly restores?: string | undefined;
-  /** Whether it has an entry of its own in the queue, for order between requests of one process is promised; hears of its place. */
+  /**
+   * Whether it has its own entry in the queue, because order between requests of one process is promised; hears of
+   * its place.
+   */
   readonly ownEntry?: OwnEntry | undefined;
   /** Whether it goes before the queue. */
   readonly goesFirst?: boolean | undefined;
 }
 
-/** One that waits in an entry of its own. */
+/** One that waits in its own entry. */
 export interface OwnEntry {
-  /** It is in the queue, or waits beside it because there is no place; perhaps more than once. */
+  /** It is in the queue, or waits outside it because there is no place; perhaps more than once. */
   onPlaced(): void;
 }
 
@@ -227,6 +313,20 @@ export function checkOptions(given: LockOptions = {}): CheckedOptions {
     label: label(options.label),
     backend: options.backend,
   };
+}
+
+/** The same for the function `lock`, which has an option of its own. */
+export function checkCall(
+  given: LockCallOptions = {},
+): { readonly checked: CheckedOptions; readonly onTaken: LockCallOptions["onTaken"] } {
+  if (given === null || typeof given !== "object" || !Object.hasOwn(given, "onTaken")) {
+    return { checked: checkOptions(given), onTaken: undefined };
+  }
+  const { onTaken, ...options } = given;
+  if (onTaken !== undefined && typeof onTaken !== "function") {
+    refuse("Cannot lock: 'onTaken' must be a function", onTaken);
+  }
+  return { checked: checkOptions(options), onTaken };
 }
 
 /** The same for an upgrade. Throws the signal's reason if it has aborted already. */
@@ -306,7 +406,7 @@ function flag(value: unknown, option: string): boolean | undefined {
 function kind(value: unknown): LockKind {
   if (value === undefined) return LOCK_KINDS.STRONG;
   if (value === LOCK_KINDS.STRONG || value === LOCK_KINDS.WEAK) return value;
-  refuse("Cannot lock: 'kind' must be LOCK_KINDS.STRONG or LOCK_KINDS.WEAK", value);
+  refuse(`Cannot lock: 'kind' must be LOCK_KINDS.STRONG ("strong") or LOCK_KINDS.WEAK ("weak")`, value);
 }
 
 function signal(value: unknown): AbortSignal | undefined {
@@ -338,10 +438,32 @@ const checkedBackends = new WeakSet<object>();
 /** What a backend must have: methods, and times. */
 const MEMBERS = ["read", "commit", "watch", "list", "now", "skewMs", "graceMs"];
 
+/** By which function each make of client becomes a backend: by what tells that make from the others. */
+const BACKEND_CALLS: readonly (readonly [string, string])[] = [
+  ["atomic", "kvBackend(kv)"],
+  ["evalsha", "redisBackend(client)"],
+  ["sendCommand", "redisBackend(client)"],
+  ["unsafe", "postgresBackend(sql)"],
+  ["query", "postgresBackend(pool)"],
+];
+
+/** The call that makes a backend of what was handed in, as far as one can tell. */
+export function backendCallFor(value: unknown): string {
+  const members = Object(value) as Record<string, unknown>;
+  return BACKEND_CALLS.find(([name]) => typeof members[name] === "function")?.[1] ??
+    "kvBackend(kv) or redisBackend(client)";
+}
+
+/** Whether it has what a backend must have. */
+export function isBackend(value: unknown): boolean {
+  const members = Object(value) as Record<string, unknown>;
+  return MEMBERS.every((name) => members[name] !== undefined);
+}
+
 /** Refuses what is not a backend, naming the option it came in. */
 export function assertBackend(value: unknown, option: string): asserts value is LockBackend {
   const candidate = value as Partial<Record<string, unknown>> | null | undefined;
-  const rule = `Cannot use '${option}': it must be a lock backend such as kvBackend(kv)`;
+  const rule = `Cannot use '${option}': it must be a lock backend such as ${backendCallFor(value)}`;
   if (typeof candidate !== "object" || candidate === null) refuse(rule, value);
   // Every lock asks.
   if (checkedBackends.has(candidate)) return;

@@ -58,7 +58,7 @@ export class Outcomes {
   onGranted({ claim, token }: Grant, record: LockRecord, { at, answered = at }: Commit): void {
     const request = claim as Request;
     const fence = fenceOf(record, token);
-    // What was granted to one that has gone is taken out again: nobody here owns it.
+    // What was granted to one that has gone is taken out again: no caller here owns it.
     if (!request.isWaiting || fence === undefined) return;
     const forMs = request.leaseMs;
     if (spanMs(at, answered) >= forMs) return request.onLateGrant();
@@ -84,7 +84,10 @@ export class Outcomes {
     for (const holder of record.holders) if (holder.offeredTo !== undefined) this.#adopt(holder, asked);
   }
 
-  /** A turn is over when somebody else has the lock, or nobody. Until then a grant goes on with it, also one found after a lost answer. */
+  /**
+   * A turn is over when another process has the lock, or none. Until then a grant goes on with it, also one found
+   * after a lost answer.
+   */
   #endTurn({ holders }: LockRecord): void {
     if (this.#turnSince === undefined) return;
     const isOurs = (holder: Holder) => this.#members.intentOf(holder) !== "foreign";
@@ -112,7 +115,8 @@ export class Outcomes {
     const { backend, clockErrorMs } = this.#lock.store;
     const request = members.offeredOf(holder)!;
     const leftMs = expiresAt - clockErrorMs - backend.now() - sleptMs(asked, from);
-    // No offer is longer: one who reads tokens and sends messages must not make us believe in it for a whole lease.
+    // No offer is longer: a client that reads tokens and sends messages must not make us believe in it for a whole
+    // lease.
     const forMs = Math.min(leftMs, request.leaseMs, offerMs(backend.graceMs));
     // One that wants it in another way than the one that was queued may not have it; readers have it together.
     const isShared = request.mode === "shared" && request.entry === undefined && members.requests.size > 1;

@@ -5,9 +5,10 @@ const FIRST_GRACES = 2;
 const MOST_GRACES = 8;
 
 /**
- * Waits beside a queue that has no place left. Hundreds may wait so: if each looked at every hand-over, and all tried to
- * get the one place that it leaves, the store would have more to do with them than with those that are queued. So each
- * looks again when most of the queue may have had its turn, as fast as that goes, and at a moment of its own.
+ * Waits outside a queue that has no place left. Hundreds may wait so: if each looked at every hand-over, and all
+ * tried to get the one place that it leaves, the store would have more to do with them than with those that are
+ * queued. So each looks again when most of the queue may have had its turn, as fast as that goes, each at a
+ * different moment.
  */
 export class Outside {
   readonly #graceMs: number;

@@ -9,18 +9,18 @@ import type { Mode } from "./record/modes.ts";
 import { Store } from "./store.ts";
 import type { KeyedLock } from "./targets.ts";
 
-/** How many locks there may be before those are forgotten that nobody here has to do with. */
+/** How many locks there may be before those are forgotten that no caller here needs. */
 const MOST_LOCKS = 1000;
 /** How often `whenIdle` looks. */
 const IDLE_LOOK_MS = 5;
 
 const participants = new WeakMap<LockBackend, Participant>();
-/** The same, to go through them; a backend that nobody uses any more is not kept for that. */
+/** The same, to go through them; a backend that is not used any more is not kept for that. */
 const everyParticipant = new Set<WeakRef<Participant>>();
 /** How many there may be before those that are gone are looked for. */
 let mostParticipants = 16;
 
-/** This process among those that share `backend`, on `clock` if nobody has asked before. */
+/** This process among those that share `backend`, on `clock` if this is the first call. */
 export function participantOf(backend: LockBackend, clock: Clock = systemClock): Participant {
   let participant = participants.get(backend);
   if (participant === undefined) {
@@ -42,12 +42,12 @@ export function allParticipants(): Participant[] {
   return found;
 }
 
-/** One process among those that share a store: its locks, as far as anybody here holds or wants them. */
+/** One process among those that share a store: its locks, as far as callers here hold or want them. */
 export class Participant extends Names implements LockingParticipant, GroupingParticipant {
   readonly store: Store;
   /** How many answers the store still owes to those that do not wait for them any more: what they asked may yet be done. */
   owedAnswers = 0;
-  /** Also those that nobody here has to do with at the moment: what was wanted once is often wanted again. */
+  /** Also those that no caller here needs at the moment: what was wanted once is often wanted again. */
   readonly #locks = new Map<string, LocalLock>();
   /** How many locks there are when the idle ones are forgotten. */
   #mostLocks = MOST_LOCKS;
@@ -112,13 +112,13 @@ export class Participant extends Names implements LockingParticipant, GroupingPa
     return lock;
   }
 
-  /** The lock of a key, if anybody here has to do with it. */
+  /** The lock of a key, if a caller here has to do with it. */
   known(key: string): LocalLock | undefined {
     const lock = this.#locks.get(key);
     return lock?.isIdle ? undefined : lock;
   }
 
-  /** Forgets those that nobody here has to do with; what was seen of some of them only if they are too many. */
+  /** Forgets those that no caller here needs; what was seen of some of them only if they are too many. */
   #forgetIdle(): void {
     const locks = this.#locks;
     for (const [key, lock] of locks) if (lock.isIdle && !lock.remembers) locks.delete(key);
@@ -148,7 +148,7 @@ export class Participant extends Names implements LockingParticipant, GroupingPa
     while (isLeaving() && !stop.aborted) await pause(this.clock, IDLE_LOOK_MS);
   }
 
-  /** Until nobody here waits for a lock, releases one or clears up; for `limitMs` at most. */
+  /** Until no caller here waits for a lock, releases one or clears up; for `limitMs` at most. */
   async whenIdle(limitMs: number): Promise<void> {
     const { clock } = this;
     const lateMs = clock.monotonicMs() + limitMs;

@@ -5,7 +5,7 @@ import type { Snapshot } from "./record/codec.ts";
 import type { Plan } from "./record/plan.ts";
 import type { Store } from "./store.ts";
 
-/** Who is told what a question came to. */
+/** What hears the outcome of a question. */
 export interface Asker {
   /** The store has shown the records of the lock. */
   onShown(look: Look, snapshot: Snapshot): void;

@@ -8,7 +8,7 @@ import { runWatch } from "./watch.ts";
 /** How long a watch that has failed is not tried again. One that has lived for the longest pause has not just failed. */
 const RETRY: BackoffOptions = { leastMs: 10, mostMs: 1000 };
 
-/** Who watches, and is told of what comes. */
+/** The watcher, which hears of what comes. */
 export interface Watcher {
   readonly clock: Clock;
   /** An entry has come: `take` it. */
@@ -42,7 +42,7 @@ export class RecordWatch {
     this.#name = name;
   }
 
-  /** Whether it is told of the queue beside: changes are pushed, and nobody has to look for them. */
+  /** Whether it is also notified of the queue: changes are pushed, and need not be looked for. */
   get isToldOfQueue(): boolean {
     return this.#beside !== undefined;
   }

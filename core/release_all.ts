@@ -10,26 +10,46 @@ import { ownOptions, time } from "./validate.ts";
 
 /** Options of {@linkcode releaseAll}. */
 export interface ReleaseAllOptions {
-  /** Ends the wait: the call rejects at once with the signal's reason, and the releases go on. Default: none. */
+  /**
+   * Ends the wait: the call rejects at once with the signal's reason, and the releases go on.
+   *
+   * @default {undefined} none
+   */
   signal?: AbortSignal | undefined;
   /**
-   * For how many milliseconds to wait at most. Then it resolves to how many have been released so far, and the rest goes
-   * on. Default: until each lock is released, or its lease has ended.
+   * How many milliseconds to wait at most. Then it resolves to how many have been released so far, and the rest
+   * goes on.
+   *
+   * @default {undefined} until each lock is released, or its lease has ended
    */
   timeoutMs?: number | undefined;
 }
 
 /**
- * Releases every lock that this process holds, and cancels every call that waits for one, whatever the backend. Resolves
- * to how many locks it has released, when the stores have taken note of it all.
+ * Releases every lock that this process holds, and cancels every call that waits for one, whatever the backend.
+ * Resolves when the stores have confirmed all of it.
  *
- * Code that runs under one of these locks is notified: its `signal` aborts with a `LockLostError` whose `reason` is
- * `released`, and `run`, wrapper and decorator reject with that. It runs on until it reacts to the signal, and
- * another process may have the lock by then: if your work is to end first, end it before you call this. Calls that
- * wait reject with an `AbortError`. What is asked for afterwards is not affected. A release that fails is published
- * on the diagnostics channel `holdfast:backend-error`, and is not counted.
+ * Code that runs under one of these locks is notified: its `signal` aborts with a `LockLostError` whose `reason`
+ * is `released`, and `run`, wrapper and decorator reject with that. It runs on until it reacts to the signal, and
+ * another process may have the lock by then: to let your work end first, end it before you call this. Calls that
+ * wait reject with an `AbortError`. Later calls are not affected. A release that fails is published on the
+ * diagnostics channel `holdfast:backend-error`, and is not counted.
  *
- * Throws TypeError or RangeError for bad input; rejects with the signal's reason.
+ * @param options For how long to wait.
+ * @returns How many locks it has released.
+ * @throws {TypeError | RangeError} For bad input.
+ * @throws {unknown} The signal's reason, when it aborts.
+ *
+ * @example In your own handler of a signal
+ * ```ts ignore
+ * import { releaseAll } from "@holdfast/lock";
+ * import process from "node:process";
+ *
+ * process.once("SIGTERM", async () => {
+ *   await drain(); // first the work
+ *   await releaseAll({ timeoutMs: 3000 }); // then what is still held
+ * });
+ * ```
  *
  * @example
  * ```ts

@@ -36,7 +36,7 @@ export interface RequestedLock {
   readonly failure: unknown;
   /** For how long the store has owed the answer that says whether the lock is taken, if it has not been given since `sinceMs`. */
   silentMs(sinceMs: number): number | undefined;
-  /** Who holds the lock, as far as is known here; of several that are asked for, which is not to be had. */
+  /** The holders of the lock, as far as is known here; of several that are asked for, which is not to be had. */
   taken(): { readonly identifier?: string; readonly holders: readonly HolderInfo[] };
   /** The failure of a store that did not answer. */
   silence(limitMs: number): LockBackendError;
@@ -53,14 +53,14 @@ export class Request implements Claim {
   readonly identifier: string;
   readonly options: CheckedOptions;
   readonly entry: string | undefined;
-  /** The token of the entry that it has of its own in the queue, or of the last that it has had. */
+  /** The token of its own entry in the queue, or of the last that it has had. */
   entryToken: string | undefined;
   readonly turnMs: number | undefined;
   readonly startedMs: number;
   /** How many of its grants came after their lease had ended. */
   #lateGrants = 0;
   readonly #lock: RequestedLock;
-  /** Absent once it has been told: through its promise it would keep the lock that came of it reachable. */
+  /** Absent once it has been called: through its promise it would keep the lock that came of it reachable. */
   #done: Done | undefined;
   #state: "waiting" | "granted" | "over" = "waiting";
   /** Since when the store has not done what it was asked for it. */

@@ -23,7 +23,7 @@ export class Backoff {
     const { mostMs, jitter } = this.#options;
     const pauseMs = Math.min(this.#nextMs, mostMs);
     this.#nextMs = 2 * pauseMs;
-    // Never 0: whoever tries again must let others come to their turn.
+    // Never 0: a process that tries again must let others come to their turn.
     return jitter ? 1 + Math.random() * pauseMs : pauseMs;
   }
 }

@@ -184,7 +184,7 @@ export class Store {
   }
 }
 
-/** Tells whoever listens if a queue cannot be read: no caller is told, for none of them suffers from it. */
+/** Publishes if a queue cannot be read: no caller hears of it, for none of them suffers from it. */
 function told(snapshot: Snapshot): Snapshot {
   const { key, queue } = snapshot;
   if (queue?.unreadable !== undefined) publishBackendError(key, queue.unreadable);

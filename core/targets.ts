@@ -1,4 +1,4 @@
-/** What is asked for: one lock, or several that are taken together, each of which may be held in a way of its own. */
+/** What is asked for: one lock, or several that are taken together, each of which may be held in its own mode. */
 
 import { quote } from "./errors.ts";
 import { assertIdentifier, keyOf } from "./identifier.ts";

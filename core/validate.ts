@@ -14,6 +14,9 @@ export function describe(value: unknown): string {
   if (typeof value === "string") return quote(value);
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "function") return "a function";
+  if (typeof (value as PromiseLike<unknown> | null | undefined)?.then === "function") {
+    return "a promise (is an await missing?)";
+  }
   return printable(
     typeof value === "object" && value !== null ? Object.prototype.toString.call(value) : String(value),
   );
@@ -32,9 +35,9 @@ class Bare {
 }
 
 /**
- * The options that are the object's own, as an object that inherits nothing: somebody else's library may have put
- * `stealAfterMs` on the prototype of all objects, and a caller may make options of others with `Object.create`. Refuses
- * what is no object, or has a name that is not in `names`: it may be a slip.
+ * The options that are the object's own, as an object that inherits nothing: another library may have put
+ * `stealAfterMs` on the prototype of all objects, and a caller may make options of others with `Object.create`.
+ * Refuses what is no object, or has a name that is not in `names`: it may be a slip.
  */
 export function ownOptions<Options extends object>(
   options: Options,
@@ -46,9 +49,33 @@ export function ownOptions<Options extends object>(
   }
   for (const name of Object.keys(options)) {
     if (names.includes(name)) continue;
-    throw new TypeError(`Cannot ${doing}: there is no option '${printable(name)}', only ${names.join(", ")}`);
+    const meant = meantBy(name, names);
+    const hint = meant === undefined ? "" : ` (did you mean '${meant}'?)`;
+    throw new TypeError(
+      `Cannot ${doing}: there is no option '${printable(name)}'${hint}, only ${names.join(", ")}`,
+    );
   }
   return Object.assign(new Bare(), options);
+}
+
+/** What other libraries call our options: by ours, and without the unit. */
+const OTHER_NAMES: Readonly<Record<string, RegExp>> = {
+  leaseMs: /^(ttl|expir(y|es?|ation|ein)|lease(time|duration)?|duration|lock(for|timeout|ttl))$/,
+  waitForMs:
+    /^((acquire|wait|lock)?timeout|wait(for|time|limit)?|max(imum)?wait|acquisitiontimeout|retr(y|ies).*)$/,
+  renew: /^(auto)?(renew(al)?|extend|refresh|heartbeat)$/,
+  label: /^(name|owner|holder|value)$/,
+  backend: /^(store|client|adapter|redis|kv)$/,
+  limit: /^(max(concurrency|holders)?|concurrency|permits?count)$/,
+  mode: /^(shared|exclusive|read|write)$/,
+};
+
+/** The option that somebody probably meant who wrote `name`. */
+function meantBy(name: string, names: readonly string[]): string | undefined {
+  const bare = (text: string) =>
+    text.toLowerCase().replace(/[_-]|(in)?(ms|s|sec|seconds|milliseconds|millis)$/g, "");
+  const word = bare(name);
+  return names.find((option) => bare(option) === word || OTHER_NAMES[option]?.test(word));
 }
 
 /** A time, if it is given. Throws TypeError or RangeError for what is none. */

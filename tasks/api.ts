@@ -20,7 +20,7 @@ async function doc(...args: string[]): Promise<string> {
 
 /** A line as it is compared: `deno doc` indents it, and may dress it up. */
 function bare(line: string): string {
-  return line.replaceAll(/[`\s]/g, "");
+  return line.replaceAll(/[`*\s]/g, "");
 }
 
 /** Every line of prose in this part of what `deno doc --json` says. */

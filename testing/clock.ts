@@ -12,8 +12,19 @@ interface TestTimer extends Timer {
 }
 
 /**
- * A clock that stands still until the test moves it on: leases, renewals and `waitForMs` on a memory backend that has it
- * take no real time, and end exactly when the test says.
+ * A clock that stands still until the test moves it on: leases, renewals and `waitForMs` on a memory backend that
+ * has it take no real time, and end exactly when the test says.
+ *
+ * @example In a test of your app
+ * ```ts ignore
+ * import { configure } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ * import { TestClock } from "@holdfast/lock/testing";
+ *
+ * const clock = new TestClock();
+ * configure({ strong: memoryBackend({ clock }) });
+ * await clock.advance(30_000); // a lease, in no time
+ * ```
  *
  * @example
  * ```ts
@@ -36,23 +47,42 @@ export class TestClock implements Clock {
   #wallMs: number;
   readonly #timers = new Set<TestTimer>();
 
-  /** Makes a clock that shows `wallMs`, milliseconds since the Unix epoch. Default: what the machine's clock shows. */
+  /**
+   * Makes a clock that stands still.
+   *
+   * @param wallMs What it shows, in milliseconds since the Unix epoch. Omitted: the time of the machine.
+   * @throws {TypeError} If `wallMs` is not a finite number.
+   */
   constructor(wallMs: number = systemClock.wallMs()) {
     if (!Number.isFinite(wallMs)) refuse("Cannot make a clock: 'wallMs' must be a finite number", wallMs);
     this.#wallMs = wallMs;
   }
 
-  /** For how many milliseconds it has been moved on. */
+  /**
+   * For how long it has been moved on.
+   *
+   * @returns Milliseconds.
+   */
   monotonicMs(): number {
     return this.#monotonicMs;
   }
 
-  /** What it shows, in milliseconds since the Unix epoch. */
+  /**
+   * What it shows.
+   *
+   * @returns Milliseconds since the Unix epoch.
+   */
   wallMs(): number {
     return this.#wallMs;
   }
 
-  /** Calls `fn` when the clock has been moved on by `ms` milliseconds. */
+  /**
+   * Calls `fn` when the clock has been moved on by `ms` milliseconds.
+   *
+   * @param ms How long, in milliseconds.
+   * @param fn What is called.
+   * @returns The timer.
+   */
   after(ms: number, fn: () => void): Timer {
     const dueMs = this.#monotonicMs + Math.min(Math.max(0, Math.ceil(ms)), MAX_MS);
     const timer: TestTimer = { dueMs, fn, ref: () => timer, unref: () => timer };
@@ -60,21 +90,30 @@ export class TestClock implements Clock {
     return timer;
   }
 
-  /** Stops a timer. */
+  /**
+   * Stops a timer.
+   *
+   * @param timer The timer, if there is one.
+   */
   clear(timer: Timer | undefined): void {
     this.#timers.delete(timer as TestTimer);
   }
 
-  /** Calls `fn` when the code has run that is being called at the moment. */
+  /**
+   * Calls `fn` when the code that is running at the moment has ended.
+   *
+   * @param fn What is called.
+   */
   soon(fn: () => void): void {
     queueMicrotask(fn);
   }
 
   /**
-   * Moves the clock on by `ms` milliseconds, from one timer that is due to the next. Resolves when what waited for them has
-   * gone on as far as it can.
+   * Moves the clock on by `ms` milliseconds, from one timer that is due to the next. Resolves when the code that
+   * waited for them has gone on as far as it can.
    *
-   * Rejects with RangeError if `ms` is not a finite number of 0 or more.
+   * @param ms How long, in milliseconds.
+   * @throws {RangeError} If `ms` is not a finite number of 0 or more.
    */
   async advance(ms: number): Promise<void> {
     if (!Number.isFinite(ms) || ms < 0) {

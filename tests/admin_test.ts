@@ -126,7 +126,7 @@ Deno.test("admin: bad options are refused", () => {
       [{ title: 5 }, "'title' must be a string, current value is 5"],
       [{ refreshMs: 99 }, "'refreshMs' must be a whole number of milliseconds from 100"],
       [{ refreshMs: "5" }, "'refreshMs' must be a whole number of milliseconds"],
-      [{ kind: "odd" }, "'kind' must be LOCK_KINDS.STRONG or LOCK_KINDS.WEAK"],
+      [{ kind: "odd" }, "'kind' must be LOCK_KINDS.STRONG"],
       [{ backend: {} }, "Cannot use 'backend'"],
     ] as [Anything, string][]
   ) assertThrows(() => adminHandler(options), Error, says);

@@ -58,7 +58,7 @@ Deno.test("cancellation: a signal by shape is enough, and carries one listener f
   await held.release();
 });
 
-Deno.test("cancellation: a reason that cannot be read leaves nobody waiting", async () => {
+Deno.test("cancellation: a reason that cannot be read leaves no caller waiting", async () => {
   const backend = memoryBackend();
   const held = await lock("x", { backend }).acquire();
   const aborts = new Set<() => void>();

@@ -176,7 +176,7 @@ const REFUSED_QUEUES: readonly [text: string, says: string][] = [
   [entry({ label: "" }), `entries[0].label must be ${LABEL} a string of 0 characters`],
 ];
 
-Deno.test("codec: what is no record of a lock is refused, and told what is wrong with it", () => {
+Deno.test("codec: what is no record of a lock is refused, with what is wrong with it", () => {
   for (const [text, says] of REFUSED_LOCKS) {
     const error = assertThrows(() => decodeLock("job", text), UnreadableRecordError);
     assertEquals(error.message, `the record of "job" cannot be read: ${says}`, text.slice(0, 200));
@@ -188,7 +188,7 @@ Deno.test("codec: what is no record of a lock is refused, and told what is wrong
   );
 });
 
-Deno.test("codec: what is no record of a queue is void, and told what is wrong with it", () => {
+Deno.test("codec: what is no record of a queue is void, with what is wrong with it", () => {
   for (const [text, says] of REFUSED_QUEUES) {
     const { version, record, unreadable } = queueIn({ key: "job#queue", value: text, version: "7" });
     assertEquals([version, record], ["7", NO_QUEUE]);
@@ -292,7 +292,7 @@ Deno.test("codec: a queue's record is read as it was written, up to every bound"
   assertEquals(NO_QUEUE, { v: 1, id: "", entries: [] });
 });
 
-Deno.test("codec: whoever reads a record knows the fencing token of every holder", () => {
+Deno.test("codec: a reader of a record knows the fencing token of every holder", () => {
   const granted: Holder = { ...HOLDER, fence: undefined };
   const other: Holder = { ...HOLDER, token: "other" };
   const seenIn = (holders: Holder[], version: string | null) =>

@@ -12,6 +12,34 @@ Deno.test("configure: it takes backends only", () => {
   assertThrows(() => configure({ fast: memoryBackend() } as Anything), TypeError, "there is no kind 'fast'");
 });
 
+Deno.test("configure: what is not { strong, weak } is refused with the call that was meant", async () => {
+  const kv = await Deno.openKv(":memory:");
+  const meant: [unknown, string][] = [
+    [kv, "call configure({ strong: kvBackend(kv) })"],
+    [memoryBackend(), "call configure({ strong: backend })"],
+    [
+      new Map(),
+      "configure({ strong: kvBackend(kv) or redisBackend(client) }), current value is [object Map]",
+    ],
+    [{ evalsha() {}, call() {} }, "there is no kind 'evalsha'"],
+    [Promise.resolve(memoryBackend()), "current value is a promise (is an await missing?)"],
+  ];
+  for (const [value, message] of meant) {
+    assertThrows(() => configure(value as Anything), TypeError, message);
+  }
+  assertThrows(
+    () => configure({ strong: kv as Anything }),
+    TypeError,
+    "such as kvBackend(kv), current value lacks",
+  );
+  assertThrows(
+    () => configure({ strong: Promise.resolve(memoryBackend()) as Anything }),
+    TypeError,
+    "lacks 'read': a promise (is an await missing?)",
+  );
+  kv.close();
+});
+
 Deno.test("configure: a refused configure changes nothing", async () => {
   const strong = memoryBackend();
   try {

@@ -72,7 +72,7 @@ Deno.test("the conformance suite fails a backend that trips over records which v
   await assertRejects(cases.get("x: store: a listing goes on while records vanish")!);
 });
 
-Deno.test("a case that ends too early leaves no rejection that nobody handles", async () => {
+Deno.test("a case that ends too early leaves no rejection unhandled", async () => {
   const unhandled: unknown[] = [];
   const note = (event: PromiseRejectionEvent) => {
     event.preventDefault();

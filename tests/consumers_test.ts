@@ -40,6 +40,22 @@ Deno.test("consumers: the real clients fit as they are, under the newest TypeScr
   }
 });
 
+Deno.test("consumers: a service of NestJS: its jobs run under their locks", async () => {
+  const nest = join(project, "nest");
+  await Deno.mkdir(nest);
+  await Deno.copyFile(new URL("nest/service.ts", folder), join(nest, "service.ts"));
+  await Deno.writeTextFile(join(nest, "package.json"), JSON.stringify({ private: true, type: "commonjs" }));
+  const tsc = join(project, "node_modules/typescript50/bin/tsc");
+  const flags = "--strict --exactOptionalPropertyTypes --skipLibCheck --target es2022 --module commonjs " +
+    "--moduleResolution node --experimentalDecorators --emitDecoratorMetadata --types node";
+  await run(nest, "node", tsc, ...flags.split(" "), "service.ts");
+  assertEquals(JSON.parse(await run(nest, "node", "service.js")), [
+    ["cron report 42", "interval"],
+    ["bob 5 42", "taken"],
+    "Reports static",
+  ]);
+});
+
 Deno.test("consumers: versions that apps pin stop no install", async () => {
   const app = join(project, "app");
   await Deno.mkdir(app);

@@ -131,7 +131,7 @@ Deno.test("copies: two that use one backend are two participants: they exclude e
   assertEquals((await Array.fromAsync(here.locks({ backend }))).length, 0);
 });
 
-Deno.test("copies: whoever listens hears of both, and no acquisition is called like another", async () => {
+Deno.test("copies: a listener hears of both, and no acquisition is called like another", async () => {
   const ids: number[] = [];
   const hear = (message: unknown) => void ids.push((message as here.LockEvents["holdfast:acquired"]).id);
   subscribe("holdfast:acquired", hear);

@@ -69,7 +69,7 @@ const NONE = { seen: 0, live: 0, removed: 0, evicted: 0, gone: 0, unreadable: 0 
 const CHILD = new URL("cron_child.ts", import.meta.url);
 const flags = ["--unstable-cron", "--allow-read", "--allow-write", "--allow-env"];
 
-Deno.test("cleanup: ten thousand records, a hundred of them alive, and one who is killed half-way", async () => {
+Deno.test("cleanup: ten thousand records, a hundred of them alive, and a cleanup that is killed half-way", async () => {
   await using db = await database();
   await seed(db.kv, 9900);
   const backend = kvBackend(db.kv);
@@ -255,7 +255,7 @@ Deno.test("cleanup: a listing that fails is a failure of the store", async () =>
   assertEquals([error.cause, error.transient], [cause, false]);
 });
 
-Deno.test("cleanup: a listing that never answers keeps no caller who cancels", async () => {
+Deno.test("cleanup: a listing that never answers keeps no caller that cancels", async () => {
   const backend = await deadBackend(1);
   backend.list = () => ({ [Symbol.asyncIterator]: () => ({ next: () => new Promise(() => {}) }) });
   const ending = new AbortController();
@@ -377,7 +377,7 @@ Deno.test("cleanupHandler: a store that fails, and a signal, are answered with 5
   assertEquals([cancelled.status, await cancelled.json()], [500, { error: "the cleanup was cancelled" }]);
 });
 
-Deno.test("bearerSecret: passes those who send the secret, and no others", async () => {
+Deno.test("bearerSecret: accepts requests with the secret, and no others", async () => {
   const secret = "correct-horse-battery-staple";
   const authorize = bearerSecret(secret);
   for (const authorization of [`Bearer ${secret}`, `bearer  ${secret}`]) {

@@ -121,7 +121,7 @@ for (
     [300, "those whom it concerns", { refused: 2, reads: 4 }],
   ] as const
 ) {
-  Deno.test(`crowd: of ${count} those that are queued are served in their order, and those beside them cost little, on a store that tells ${who}`, async () => {
+  Deno.test(`crowd: of ${count} those that are queued are served in their order, and those outside the queue cost little, on a store that tells ${who}`, async () => {
     const { cost, queued, served } = await crowd(count, TELLING[who]);
     assertEquals([queued.length, served.length], [MAX_QUEUE, count]);
     // The order in which they asked; and nobody who has come later goes before them.

@@ -163,7 +163,7 @@ Deno.test("deadlock: currentLock is the innermost, or that of an identifier, and
   await assertRejects(() => lost, LockLostError);
 });
 
-Deno.test("deadlock: the stack shows both who asked now and who had asked before", async () => {
+Deno.test("deadlock: the stack shows both where the code asks now and where it asked before", async () => {
   const forms = lock("a", { backend: memoryBackend() });
   async function asksAgain() {
     await forms.run(() => {});
@@ -273,7 +273,7 @@ Deno.test("deadlock: of a limit, one's own holds alone must leave no room", asyn
   });
 });
 
-Deno.test("deadlock: reentrant lets nobody do more than the hold around it does", async () => {
+Deno.test("deadlock: reentrant allows no more than the hold around it does", async () => {
   const backend = memoryBackend();
   const again = (options: LockOptions) => lock("a", { backend, reentrant: true, ...options } as LockOptions);
   const within = (outer: LockOptions, inner: LockOptions) =>
@@ -313,7 +313,7 @@ Deno.test("deadlock: each of several locks counts in the mode that it is held in
   });
 });
 
-Deno.test("deadlock: who shares a lock again behind several that wait for it here would wait for itself", async () => {
+Deno.test("deadlock: a caller that shares a lock again behind several that wait for it here would wait for itself", async () => {
   const backend = memoryBackend();
   const reader = lock("a", { backend, mode: "shared" });
   const outside = AsyncLocalStorage.snapshot();

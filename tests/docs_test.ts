@@ -162,3 +162,40 @@ Deno.test("docs: the messages in the page of troubles are those of the code", as
   assertEquals(messages.filter((message) => !isSaid(message)), []);
   assertEquals(isSaid("Cannot acquire lock … because of the weather"), false);
 });
+
+/** What a heading is called in links, as GitHub makes it. */
+function anchorOf(heading: string): string {
+  const text = heading.replaceAll(/`|\[|\]\([^)]*\)/g, "").toLowerCase();
+  return text.replaceAll(/[^\p{L}\p{N}\s_-]/gu, "").trim().replaceAll(/\s/g, "-");
+}
+
+Deno.test("docs: links to pages, files and headings of the repository lead somewhere", async () => {
+  const { stdout } = await new Deno.Command("git", {
+    args: ["ls-files", "-co", "--exclude-standard", "*.md"],
+    cwd: root,
+  }).output();
+  const pages = new TextDecoder().decode(stdout).trim().split("\n").filter((page) =>
+    !page.startsWith("tests/")
+  );
+  const anchors = async (path: URL) =>
+    [...(await Deno.readTextFile(path)).replaceAll(/^```.*?^```/gms, "").matchAll(/^#+ (.*)$/gm)]
+      .map(([, heading]) => anchorOf(heading));
+  const dead: string[] = [];
+  let count = 0;
+  for (const page of pages) {
+    const url = new URL(page, root);
+    const text = (await Deno.readTextFile(url)).replaceAll(/^```.*?^```/gms, "");
+    for (const [, target] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(target)) continue;
+      count++;
+      const [path, anchor] = target.split("#");
+      const to = new URL(path === "" ? url.href.split("/").at(-1)! : path, url);
+      const isThere = await Deno.stat(to).then(() => true, () => false);
+      if (!isThere || anchor !== undefined && !(await anchors(to)).includes(anchor)) {
+        dead.push(`${page}: ${target}`);
+      }
+    }
+  }
+  assert(count > 60, "there are links");
+  assertEquals(dead, []);
+});

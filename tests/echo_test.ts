@@ -60,7 +60,7 @@ Deno.test("echo: what was refused and is not there is tried again: a grant, a re
   });
 });
 
-Deno.test("echo: it costs no patience: who is refused so for longer than any outage is waited out gets the lock", async () => {
+Deno.test("echo: it costs no patience: a caller that is refused so for longer than any outage is waited out gets the lock", async () => {
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];
   b.distance.thereMs = b.distance.backMs = 300;
@@ -76,7 +76,7 @@ Deno.test("echo: it costs no patience: who is refused so for longer than any out
   });
 });
 
-Deno.test("echo: one who may not wait is told what is there: the lock, or that it is taken", async () => {
+Deno.test("echo: a caller that may not wait learns what is there: the lock, or that it is taken", async () => {
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];
   await withoutFailures(scene, async () => {
@@ -89,7 +89,7 @@ Deno.test("echo: one who may not wait is told what is there: the lock, or that i
   });
 });
 
-Deno.test("echo: an operator is told what came of it: a lock that was forced, a record that was removed", async () => {
+Deno.test("echo: an operator learns what came of it: a lock that was forced, a record that was removed", async () => {
   const scene = new Scene();
   const [a, operator] = [scene.enter(), scene.enter()];
   await withoutFailures(scene, async () => {

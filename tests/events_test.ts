@@ -97,7 +97,7 @@ Deno.test("events: a lock that is acquired and released", async () => {
   ]);
 });
 
-Deno.test("events: waiters are told apart, and a refused write is a conflict", async () => {
+Deno.test("events: waiters are distinguished, and a refused write is a conflict", async () => {
   const { participant, forms, heard } = scene();
   using _ = heard;
   const [a, b] = [participant(), participant()];
@@ -156,7 +156,7 @@ Deno.test("events: a lease that ran out", async () => {
   assert(heard.of("lost").heldMs >= 90);
 });
 
-Deno.test("events: those who bail, and why", async () => {
+Deno.test("events: callers that bail, and why", async () => {
   const { identifier, participant, forms, heard } = scene();
   using _ = heard;
   const [a, b, broken] = [participant(), participant(), participant()];
@@ -192,7 +192,7 @@ Deno.test("events: a release that the store does not hear of", async () => {
   assertEquals([error.identifier, heard.of("backend-error").error], [identifier, error]);
 });
 
-Deno.test("events: what listens to a loss runs in the context of whoever asked for the signal", async () => {
+Deno.test("events: what listens to a loss runs in the context of the code that asked for the signal", async () => {
   const { identifier, participant, forms } = scene();
   const backend = participant();
   const context = new AsyncLocalStorage<string>();

@@ -213,7 +213,7 @@ Deno.test("extend: an upgrade makes no lease shorter", async () => {
   });
 });
 
-Deno.test("extend: beside a hold that is not renewed, only those that want it are", async () => {
+Deno.test("extend: next to a hold that is not renewed, only those that want it are", async () => {
   const scene = new Scene();
   const a = scene.enter();
   await scene.play(async () => {

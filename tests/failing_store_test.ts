@@ -58,7 +58,7 @@ function committing(commit: (apply: () => Promise<CommitResult>) => Promise<Comm
   return Object.assign(backend, { commit: (changes: readonly Change[]) => commit(() => apply(changes)) });
 }
 
-Deno.test("failing store: a store that throws at once fails by name, to acquire and to release, and holds up nobody", async () => {
+Deno.test("failing store: a store that throws at once fails by name, to acquire and to release, and delays no other", async () => {
   let broken = true;
   const backend = committing((apply) => {
     if (broken) throw new Error("no such table");
@@ -113,7 +113,7 @@ Deno.test("failing store: a release that was lost on its way has not released wh
   assertEquals([signal.aborted, signal.reason.reason], [true, "forced"]);
 });
 
-Deno.test("failing store: a release that fails for good is told at once, by its first cause", async () => {
+Deno.test("failing store: a release that fails for good is reported at once, by its first cause", async () => {
   let failures = 0;
   let failing = false;
   const backend = committing((apply) => failing ? Promise.reject(new Error(`full ${++failures}`)) : apply());
@@ -154,7 +154,7 @@ Deno.test("failing store: a store that throws at once fails all of the thousands
   await held.release();
 });
 
-Deno.test("failing store: who releases once more as soon as it hears that a release has failed is told the same", async () => {
+Deno.test("failing store: a caller that releases once more as soon as it hears that a release has failed gets the same outcome", async () => {
   let broken = false;
   const backend = committing((apply) => {
     if (broken) throw new Error("no such table");

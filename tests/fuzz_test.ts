@@ -9,7 +9,7 @@ const RUNS = Number(process.env.FUZZ_RUNS ?? Deno.args[0] ?? 5000);
 const SEED = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const limits = { seed: SEED, path: process.env.FUZZ_PATH, endOnFailure: RUNS > 5000 };
 
-Deno.test(`fuzz: ${RUNS} malformed records harm nobody, seed ${SEED}`, async () => {
+Deno.test(`fuzz: ${RUNS} malformed records harm no caller, seed ${SEED}`, async () => {
   await fc.assert(fc.asyncProperty(malformed, tryAll), { ...limits, numRuns: RUNS });
 });
 

@@ -172,7 +172,7 @@ Deno.test("hand over: of several locks all go, in one claim, or none", async () 
   });
 });
 
-Deno.test("hand over: in its mode and with its permits, beside others that hold the lock", async () => {
+Deno.test("hand over: in its mode and with its permits, next to others that hold the lock", async () => {
   const scene = new Scene();
   const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
   await scene.play(async () => {
@@ -220,7 +220,7 @@ Deno.test("hand over: what is left of holdAtLeastMs counts from when it is taken
   });
 });
 
-Deno.test("hand over: a waiter gets the lock when the claim has lapsed, or its new holder has released it", async () => {
+Deno.test("hand over: a waiter gets the lock when the claim has expired, or its new holder has released it", async () => {
   const scene = new Scene();
   const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
   await scene.play(async () => {

@@ -100,7 +100,7 @@ Deno.test("hold at least: what has been held for longer is free when it is relea
   });
 });
 
-Deno.test("hold at least: it may be longer than the lease, which ends a hold that nobody releases", async () => {
+Deno.test("hold at least: it may be longer than the lease, which ends a hold that is not released", async () => {
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];
   await scene.play(async () => {

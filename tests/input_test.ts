@@ -88,7 +88,12 @@ const BAD_TARGETS: [value: Anything, error: typeof TypeError | typeof RangeError
 const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeError, says: string][] = [
   [null, TypeError, "options must be an object, current value is null"],
   ["fast", TypeError, `options must be an object, current value is "fast"`],
-  [{ leaseMS: 5 }, TypeError, "there is no option 'leaseMS'"],
+  [{ leaseMS: 5 }, TypeError, "there is no option 'leaseMS' (did you mean 'leaseMs'?), only mode, limit"],
+  [{ ttl: 5 }, TypeError, "there is no option 'ttl' (did you mean 'leaseMs'?)"],
+  [{ expiry: 5 }, TypeError, "there is no option 'expiry' (did you mean 'leaseMs'?)"],
+  [{ timeout: 5 }, TypeError, "there is no option 'timeout' (did you mean 'waitForMs'?)"],
+  [{ retryCount: 5 }, TypeError, "there is no option 'retryCount' (did you mean 'waitForMs'?)"],
+  [{ automaticExtensionThreshold: 5 }, TypeError, "there is no option 'automaticExtensionThreshold', only"],
   [{ toString: 5 }, TypeError, "there is no option 'toString'"],
   [[], TypeError, "options must be an object, current value is [object Array]"],
   [{ wait: "no" }, TypeError, `'wait' must be true or false, current value is "no"`],
@@ -97,7 +102,7 @@ const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeErr
   [
     { kind: "medium" },
     TypeError,
-    `'kind' must be LOCK_KINDS.STRONG or LOCK_KINDS.WEAK, current value is "medium"`,
+    `'kind' must be LOCK_KINDS.STRONG ("strong") or LOCK_KINDS.WEAK ("weak"), current value is "medium"`,
   ],
   [{ label: 5 }, TypeError, "'label' must be a string of 1 to 128 characters"],
   [{ label: "" }, RangeError, "'label' must be a string of 1 to 128 characters"],
@@ -107,8 +112,8 @@ const BAD_OPTIONS: [options: Anything, error: typeof TypeError | typeof RangeErr
   [{ signal: {} }, TypeError, "'signal' must be an AbortSignal, current value is [object Object]"],
   [{ signal: new AbortController() }, TypeError, "'signal' must be an AbortSignal"],
   [{ backend: {} }, TypeError, "Cannot use 'backend': it must be a lock backend"],
-  [{ backend: null }, TypeError, "such as kvBackend(kv), current value is null"],
-  [{ backend: 5 }, TypeError, "such as kvBackend(kv), current value is 5"],
+  [{ backend: null }, TypeError, "such as kvBackend(kv) or redisBackend(client), current value is null"],
+  [{ backend: 5 }, TypeError, "such as kvBackend(kv) or redisBackend(client), current value is 5"],
   [{ backend: new Map() }, TypeError, "lacks 'read': [object Map]"],
   ...(["waitForMs", "stealAfterMs", "leaseMs", "holdAtLeastMs"] as const).flatMap((option) => {
     const least = option === "leaseMs" ? 100 : 0;
@@ -310,7 +315,7 @@ Deno.test("input: no text of others commands the terminal that shows an error or
   }
 });
 
-Deno.test("input: an identifier may have any length and any characters, and each is a lock of its own", async () => {
+Deno.test("input: an identifier may have any length and any characters, and each is a separate lock", async () => {
   const backend = memoryBackend();
   const long = "é".repeat(5000);
   const names = [long, `${long}.`, `${long}!`, "x", "X", " x", "\0", "a/b:{c}", "🔒", "__proto__"];
@@ -387,7 +392,6 @@ Deno.test("input: what is wrapped, run or decorated must be a function", async (
   assertThrows(() => forms("fn"), TypeError, `lock takes a function, current value is "fn"`);
   assertThrows(() => forms(class {}, { kind: "class" }), TypeError, "decorates methods only, not a class");
   assertThrows(() => forms(() => {}, { kind: "getter" }), TypeError, "decorates methods only, not a getter");
-  assertThrows(() => forms({}, "method", {}), TypeError, "without 'experimentalDecorators'");
   await assertRejects(() => forms.run(5), TypeError, "it takes a function, current value is 5");
   const named = lock(() => "x", { backend }) as Anything;
   await assertRejects(() => named.run(() => {}), TypeError, "must be a string for run and acquire");
@@ -407,7 +411,11 @@ Deno.test("input: a generator cannot run under a lock that is gone before its fi
 
 Deno.test("input: kvBackend refuses what is not a database, and bad options", async () => {
   assertThrows(() => kvBackend(undefined as Anything), TypeError, "'kv' must be a Deno KV database");
-  assertThrows(() => kvBackend(Promise.resolve() as Anything), TypeError, "lacks 'get': [object Promise]");
+  assertThrows(
+    () => kvBackend(Promise.resolve() as Anything),
+    TypeError,
+    "lacks 'get': a promise (is an await missing?)",
+  );
   const kv = await Deno.openKv(":memory:");
   for (const prefix of [[], "locks", [null], [{}], [NaN]] as Anything[]) {
     assertThrows(

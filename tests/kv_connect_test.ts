@@ -82,7 +82,7 @@ function faultTests(name: string, open: (url: string) => Promise<Database>): voi
     assertEquals(await held.release(), true);
   });
 
-  test("a theft is told by push, also after all streams were lost", async ({ proxy, a, b }) => {
+  test("an eviction is announced by push, also after all streams were lost", async ({ proxy, a, b }) => {
     for (const cut of [false, true]) {
       proxy.calls.watch = 0;
       // Its next renewal is a week away.
@@ -135,7 +135,7 @@ function faultTests(name: string, open: (url: string) => Promise<Database>): voi
     await announced.next();
   });
 
-  test("a lock survives the server's restart, and those who wait for it too", async ({ server }) => {
+  test("a lock survives the server's restart, and so do its waiters", async ({ server }) => {
     // Not by way of the proxy, which would answer for a server that does not.
     const [kv, other] = [await open(server.url), await open(server.url)];
     const held = await lock("x", { backend: kvBackend(kv), leaseMs: 60_000 }).acquire();

@@ -95,7 +95,7 @@ Deno.test("kv watcher: however many locks are waited for, each is looked at well
   }
 });
 
-Deno.test("kv watcher: a lock that changes is not held up by all the others, and they are told soon", async () => {
+Deno.test("kv watcher: a lock that changes is not held up by all the others, and they hear of it soon", async () => {
   const scene = new Scene();
   const keys = names(1000);
   const heard: Record<string, number> = {};
@@ -137,7 +137,7 @@ Deno.test("kv watcher: a record that cannot be read is no news, and is in the wa
   await scene.wait(0);
 });
 
-Deno.test("kv watcher: what is woken while it is looked at is looked at once more, and who has left is told nothing", async () => {
+Deno.test("kv watcher: what is woken while it is looked at is looked at once more, and one that has left hears nothing", async () => {
   const scene = new Scene();
   const answers: (() => void)[] = [];
   const read = (keys: readonly string[]) =>

@@ -35,7 +35,7 @@ Deno.test("lease: a store that answers late, but within the lease, keeps the loc
   assertEquals(await held.release(), true);
 });
 
-Deno.test("lease: a renewal that hangs does not keep the holder from being told at the lease's end", async () => {
+Deno.test("lease: a renewal that hangs does not keep the holder from being notified at the lease's end", async () => {
   const store = memoryBackend();
   const hanging = Promise.withResolvers<never>();
   let hangs = false;

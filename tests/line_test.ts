@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { Line } from "../core/line.ts";
 
-Deno.test("line: first come first, whoever leaves", () => {
+Deno.test("line: first come first, even if some leave", () => {
   const line = new Line<string>();
   const seen = () => [line.size, line.first, [...line].join("")];
   assertEquals([line.delete("a"), seen()], [false, [0, undefined, ""]]);

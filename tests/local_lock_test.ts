@@ -29,7 +29,7 @@ Deno.test("local lock: a lease is counted from when it was asked for, not from t
   });
 });
 
-Deno.test("local lock: a hold that is over here makes way for the next here, whoever else cannot be sure yet", async () => {
+Deno.test("local lock: a hold that is over here makes way for the next here, although other processes cannot be sure of it", async () => {
   const scene = new Scene();
   const a = scene.enter({ skewMs: 10_000 });
   await scene.play(async () => {
@@ -119,7 +119,7 @@ Deno.test("local lock: what may have been left by one whose answer was lost is l
   });
 });
 
-Deno.test("local lock: a store that throws at once owes no answer, whoever has left meanwhile", async () => {
+Deno.test("local lock: a store that throws at once owes no answer, even to a caller that has left meanwhile", async () => {
   const scene = new Scene();
   const a = scene.enter();
   a.backend.commit = () => {
@@ -135,7 +135,7 @@ Deno.test("local lock: a store that throws at once owes no answer, whoever has l
   });
 });
 
-Deno.test("local lock: a renewal that hangs keeps nobody from being told at the lease's end", async () => {
+Deno.test("local lock: a renewal that hangs does not keep the holder from being notified at the lease's end", async () => {
   const scene = new Scene();
   const a = scene.enter();
   await scene.play(async () => {
@@ -146,7 +146,7 @@ Deno.test("local lock: a renewal that hangs keeps nobody from being told at the 
   });
 });
 
-Deno.test("local lock: who gives up leaves the queue, however the store fails, and is not idle before", async () => {
+Deno.test("local lock: a caller that gives up leaves the queue, however the store fails, and is not idle before", async () => {
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];
   await scene.play(async () => {
@@ -179,7 +179,7 @@ Deno.test("local lock: an offer that crosses the leaving of its waiter is withdr
   });
 });
 
-Deno.test("local lock: the patience of one that has gone evicts nobody", async () => {
+Deno.test("local lock: the patience of a caller that has gone evicts no holder", async () => {
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];
   await scene.play(async () => {
@@ -227,7 +227,7 @@ Deno.test("local lock: thousands that may steal come and go, and each is looked 
   }
 });
 
-Deno.test("local lock: a store that is silent while a lock is given back is no taken lock for one who waits behind it", async () => {
+Deno.test("local lock: a store that is silent while a lock is given back is no taken lock for a caller that waits behind it", async () => {
   const scene = new Scene();
   const a = scene.enter();
   await scene.play(async () => {
@@ -240,7 +240,7 @@ Deno.test("local lock: a store that is silent while a lock is given back is no t
   });
 });
 
-Deno.test("local lock: who waits behind a hold of its own process that is evicted from outside hears of it", async () => {
+Deno.test("local lock: a caller that waits behind a hold of the same process that is evicted from outside hears of it", async () => {
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];
   await scene.play(async () => {
@@ -378,7 +378,7 @@ Deno.test("local lock: one that is looked at when it is over, as the store faile
   });
 });
 
-Deno.test("local lock: who cannot wait any longer, because the store has failed for good, leaves the queue", async () => {
+Deno.test("local lock: a caller that cannot wait any longer, because the store has failed for good, leaves the queue", async () => {
   const scene = new Scene();
   const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
   await scene.play(async () => {
@@ -405,7 +405,7 @@ Deno.test("local lock: who cannot wait any longer, because the store has failed 
 
 for (const names of [KEY, [KEY, "other"]]) {
   const which = typeof names === "string" ? "one lock" : "several locks";
-  Deno.test(`local lock: a place in a queue that cannot be given back is told to those that listen (${which})`, async () => {
+  Deno.test(`local lock: a place in a queue that cannot be given back is published (${which})`, async () => {
     const scene = new Scene();
     const [a, b] = [scene.enter(), scene.enter()];
     const told: string[] = [];
@@ -431,7 +431,7 @@ for (const names of [KEY, [KEY, "other"]]) {
   });
 }
 
-Deno.test("local lock: who has had its turn lines up behind the others, however long ago it asked for the next", async () => {
+Deno.test("local lock: a process that has had its turn queues behind the others, however long ago it asked for the next", async () => {
   const scene = new Scene();
   const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
   const order: string[] = [];
@@ -708,7 +708,7 @@ Deno.test("offers: one that comes late is confirmed before it is taken", async (
   });
 });
 
-Deno.test("offers: an offer is for the first who waits here", async () => {
+Deno.test("offers: an offer is for the first that waits here", async () => {
   for (const isBrief of [true, false]) {
     const scene = new Scene();
     const [a, b] = [scene.enter(), scene.enter()];
@@ -790,7 +790,7 @@ Deno.test("queue: the second is next where the lock was offered to one that has 
   });
 });
 
-Deno.test("queue: one that has room beside others gets it, if the first leaves in the moment in which it comes", async () => {
+Deno.test("queue: one that has room next to others gets it, if the first leaves in the moment in which it comes", async () => {
   const scene = new Scene();
   const [a, b, c, d] = [1, 2, 3, 4].map(() => scene.enter());
   await scene.play(async () => {
@@ -872,7 +872,7 @@ Deno.test("news: a queue as it was before its own entry does not hide that from 
   });
 });
 
-Deno.test("news: a holder that is told of its end asks the store", async () => {
+Deno.test("news: a holder that hears of its end asks the store", async () => {
   const scene = new Scene();
   const a = scene.enter();
   const forge = forging(a);
@@ -906,7 +906,7 @@ Deno.test("news: an offer that does not repeat the token of the entry grants not
   });
 });
 
-Deno.test("news: an offer that somebody forges who has read the token of the entry is believed no longer than offers are", async () => {
+Deno.test("news: an offer that is forged with the token of the entry is believed no longer than offers are", async () => {
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];
   const forge = forging(b);
@@ -953,7 +953,7 @@ for (const version of ["new", "old"] as const) {
   );
 }
 
-Deno.test("local lock: one who may not wait is refused while the lock is given back to others", async () => {
+Deno.test("local lock: a caller that may not wait is refused while the lock is given back to others", async () => {
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];
   await scene.play(async () => {

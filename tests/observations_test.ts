@@ -41,7 +41,7 @@ function observing() {
   return { seen, look, see };
 }
 
-Deno.test("observations: a lease that was renewed is watched anew, its holder is not", () => {
+Deno.test("observations: a lease that was renewed is watched again, its holder is not", () => {
   const { seen, look } = observing();
   look(10, "1", "f");
   look(20, "1", "f");
@@ -84,7 +84,7 @@ Deno.test("observations: a lock has been seen to become free if it was seen befo
   assertEquals([seen.sawFreed("4"), seen.freeSinceMs("4")], [true, 50]);
 });
 
-Deno.test("observations: room beside a holder has been there since it was seen, however often that is renewed", () => {
+Deno.test("observations: room next to a holder has been there since it was seen, however often that is renewed", () => {
   const { seen, see } = observing();
   see(10, "1", { holders: ["f", "g"] });
   see(20, "2", { holders: ["f"], freedAt: 15 });
@@ -112,7 +112,7 @@ Deno.test("observations: a notice has been seen since it came, and is remembered
   assertEquals(seen.isEmpty, true);
 });
 
-Deno.test("participant: of many locks that nobody uses it keeps those that it has seen held", async () => {
+Deno.test("participant: of many locks that are not used it keeps those that it has seen held", async () => {
   const store = new MemoryStore();
   const backend = { ...memoryBackend({ store }), skewMs: Infinity };
   const theirs = await Lock.acquire("theirs", { backend: memoryBackend({ store }) });

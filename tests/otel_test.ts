@@ -184,7 +184,7 @@ Deno.test("otel: how a lock is held, and what that is changed to", async () => {
   ]);
 });
 
-Deno.test("otel: a lock that is handed over belongs to the span of who waited for it", async () => {
+Deno.test("otel: a lock that is handed over belongs to the span of its waiter", async () => {
   await using s = scene();
   const held = await s.forms(s.a).acquire();
   let waiter = "";
@@ -229,7 +229,7 @@ Deno.test("otel: its scope has the version of the package, in spans and in metri
   assertEquals(await s.scopes(), [{ name: "@holdfast/lock", version }]);
 });
 
-Deno.test("otel: a loss, a late renewal and a failure are told by their type", async () => {
+Deno.test("otel: a loss, a late renewal and a failure are reported by their type", async () => {
   await using s = scene();
   const held = await s.forms(s.a, { leaseMs: 900 }).acquire();
   while ((await s.points("holdfast.lock.renewal.delay")).length === 0) {
@@ -254,7 +254,7 @@ Deno.test("otel: a loss, a late renewal and a failure are told by their type", a
   });
 });
 
-Deno.test("otel: those who bail, and which of them are errors", async () => {
+Deno.test("otel: callers that bail, and which of them are errors", async () => {
   await using s = scene();
   const held = await s.forms(s.a).acquire();
   assertEquals(await Lock.acquire(s.identifier, { backend: s.b, wait: false }), null);

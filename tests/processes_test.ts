@@ -61,7 +61,7 @@ test(
   },
 );
 
-test("a killed holder: a waiter follows when the lease has lapsed", { count: 2 }, async (processes) => {
+test("a killed holder: a waiter follows when the lease has expired", { count: 2 }, async (processes) => {
   const [victim, waiter] = processes.children;
   const leaseMs = 1500;
   const first = await victim.ask({ do: "acquire", options: { leaseMs } }, "acquired");

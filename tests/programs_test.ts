@@ -99,7 +99,25 @@ Deno.test("program: outside Deno, the first use says what to do", async () => {
      await lock("x").run(() => {}).catch((error) => console.log(error.name, error.message));`,
   );
   assertStringIncludes(output, "TypeError Cannot lock: outside Deno there is no default backend");
-  assertStringIncludes(output, "configure({ strong: kvBackend(await openKv(pathOrUrl)) })");
+  for (
+    const call of ["redisBackend(client)", "postgresBackend(pool)", "kvBackend(await openKv(pathOrUrl))"]
+  ) {
+    assertStringIncludes(output, call);
+  }
+});
+
+Deno.test("program: a weak backend alone is not taken for a strong one, and the error says so", async () => {
+  const output = await program(
+    [],
+    `import { configure, lock } from "$mod";
+     import { memoryBackend } from "$mod/../backends/memory.ts";
+     delete globalThis.Deno;
+     configure({ weak: memoryBackend() });
+     await lock("x", { kind: "weak" }).run(() => console.log("weak"));
+     await lock("x").run(() => {}).catch((error) => console.log(error.name, error.message));`,
+  );
+  assertStringIncludes(output, "weak\nTypeError Cannot lock: outside Deno");
+  assertStringIncludes(output, 'A weak backend is configured: it serves { kind: "weak" } only');
 });
 
 Deno.test("program: a default database that cannot be opened is the failure of a lock by name", async () => {
@@ -112,7 +130,7 @@ Deno.test("program: a default database that cannot be opened is the failure of a
   assertEquals(output, "LockBackendError x\n");
 });
 
-Deno.test("program: a list that nobody reads fails nobody", async () => {
+Deno.test("program: a list that is not read fails no program", async () => {
   const output = await program(
     ["--unstable-kv"],
     `import { locks } from "$mod";
@@ -163,7 +181,7 @@ for (const [name, backend] of Object.entries(BACKENDS)) {
   });
 }
 
-Deno.test("program: a lock that nobody can reach any more is not renewed; one that is kept, or that a form gives back, is", async () => {
+Deno.test("program: a lock that cannot be reached any more is not renewed; one that is kept, or that a form gives back, is", async () => {
   const output = await program(
     ["--v8-flags=--expose-gc"],
     `import { subscribe } from "node:diagnostics_channel";

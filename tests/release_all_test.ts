@@ -52,7 +52,7 @@ Deno.test("releaseAll: several locks together are one, held or waited for", asyn
   for await (const { key } of here.list("")) throw new Error(`${key} is left`);
 });
 
-Deno.test("releaseAll: code that runs under a lock is told, and its caller too", async () => {
+Deno.test("releaseAll: code that runs under a lock is notified, and its caller too", async () => {
   const backend = memoryBackend();
   const aborted = lock("a", { backend }).run(async ({ signal }) => {
     const told = new Promise((resolve) => signal.addEventListener("abort", resolve));
@@ -87,7 +87,7 @@ Deno.test("releaseAll: a store that fails is published, and what it fails is not
   assertEquals(await releaseAll(), 1);
 });
 
-Deno.test("releaseAll: it waits for as long as it is told, and its signal ends the wait", async () => {
+Deno.test("releaseAll: it waits for as long as its options say, and its signal ends the wait", async () => {
   const backend = new Probe(memoryBackend());
   await lock("a", { backend, leaseMs: 1000, renew: false }).acquire();
   const release = Promise.withResolvers<void>();
@@ -106,7 +106,7 @@ Deno.test("releaseAll: it waits for as long as it is told, and its signal ends t
   assertEquals(await releaseAll(), 0);
 });
 
-Deno.test("releaseAll: who is queued has left the queue when it resolves", async () => {
+Deno.test("releaseAll: callers that are queued have left the queue when it resolves", async () => {
   const scene = new Scene();
   const [a, b] = [scene.enter(), scene.enter()];
   await scene.play(async () => {

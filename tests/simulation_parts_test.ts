@@ -17,7 +17,7 @@ function stalling(world: World, kind: Standstill): SimProcess {
   return process;
 }
 
-Deno.test("parts: who stands still in a clock read sends later, and hears later what was sent meanwhile", async () => {
+Deno.test("parts: a process that stands still in a clock read sends later, and hears later what was sent meanwhile", async () => {
   const world = new World();
   const network = new SimNetwork(world, FAIR, () => 0.5);
   const a = stalling(world, "freeze");
@@ -103,7 +103,7 @@ Deno.test("parts: a store that forgets is as it was, and its versions rise all t
   assertEquals(applied.map(({ version }) => version).toSorted(), applied.map(({ version }) => version));
 });
 
-Deno.test("parts: a commit changes the lock's record and its queue's or neither, and is told as one", () => {
+Deno.test("parts: a commit changes the lock's record and its queue's or neither, and is announced as one", () => {
   const world = new World();
   const applied: Applied[] = [];
   const store = new SimStore(world, { rate: 1 }, (change) => applied.push(change));

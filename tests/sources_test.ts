@@ -221,7 +221,7 @@ const SHORT: Record<string, string> = {
 
 const files = published();
 
-Deno.test("sources: no timer, handler or call leaves a promise that nobody catches", () => {
+Deno.test("sources: no timer, handler or call leaves a promise uncaught", () => {
   const planted = `
     declare const emitter: { on(name: string, fn: () => void): void; onmessage: () => void };
     async function fails(): Promise<void> { throw new Error("nobody hears"); }

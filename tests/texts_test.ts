@@ -30,7 +30,7 @@ function strangers(text: string): string[] {
     .map(([command]) => command);
 }
 
-Deno.test("texts: nobody is told to fetch a package that is not ours", async () => {
+Deno.test("texts: no reader is sent to a package that is not ours", async () => {
   const bad = [
     "npx holdfast ls",
     "npx -y holdfast run",

@@ -57,7 +57,7 @@ Deno.test("types: a shared lock has no limit and no permits", async () => {
   assertEquals([await shared(1), held.mode], [1, "exclusive"]);
 });
 
-Deno.test("types: several locks, each held in a way of its own, also by what a function says", async () => {
+Deno.test("types: several locks, each held in its own mode, also by what a function says", async () => {
   const rates = { identifier: "rates", mode: "shared" } as const;
   const both = lock(["x", rates, { identifier: "pool", limit: 5, permits: 2 }], { backend })(count);
   same<Awaited<ReturnType<typeof both>>, number>(true);

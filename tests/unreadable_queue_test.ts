@@ -44,7 +44,7 @@ async function failuresDuring(play: () => Promise<unknown>): Promise<unknown[]> 
   return told;
 }
 
-Deno.test("unreadable queue: where the store itself cannot read it, only those fail who would join it", async () => {
+Deno.test("unreadable queue: where the store itself cannot read it, only callers that would join it fail", async () => {
   const store = new MemoryStore();
   const [a, b] = [blocked(store), blocked(store)];
   const held = await lock("job", { backend: a }).acquire();
@@ -88,7 +88,7 @@ Deno.test("unreadable queue: where the store itself cannot read it, a lock that 
   assertEquals(again.held, false);
 });
 
-Deno.test("unreadable queue: it is told of, by its own key", async () => {
+Deno.test("unreadable queue: it is published, by its own key", async () => {
   const store = new MemoryStore();
   const [a, b] = [memoryBackend({ store }), memoryBackend({ store })];
   const held = await lock("job", { backend: a }).acquire();

@@ -68,7 +68,7 @@ Deno.test("web locks: releaseAll cancels what waits, and takes what is held, wit
   await holder.release();
 });
 
-Deno.test("web locks, options: a bound on waiting, and who holds the lock", async () => {
+Deno.test("web locks, options: a limit on waiting, and the holder of the lock", async () => {
   const [one, two] = processes();
   const holder = await hold(webLocks(one, { label: "worker 3" }));
   const impatient = webLocks(two, { waitForMs: 5 });
@@ -160,7 +160,7 @@ Deno.test("web locks: one whose lease ends is lost with an AbortError, and the n
   });
 });
 
-Deno.test("web locks: the order of requests is that in which they were made, whoever is near the store", async () => {
+Deno.test("web locks: the order of requests is that in which they were made, however near the store a process is", async () => {
   const scene = new Scene();
   const [near, far] = [scene.enter(), scene.enter()];
   far.distance.thereMs = far.distance.backMs = 30;
@@ -273,7 +273,7 @@ Deno.test("web locks: a release that fails changes nothing about the result", as
   assertEquals(result, "done");
 });
 
-Deno.test("web locks, cost: two commits where nobody waits", async () => {
+Deno.test("web locks, cost: two commits where no request waits", async () => {
   const backend = memoryBackend();
   const asked = recorded(backend);
   await webLocks(backend).request("x", () => {});

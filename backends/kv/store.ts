@@ -5,6 +5,7 @@ import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../
 import { systemClock } from "../../core/clock.ts";
 import { type LockBackendError, quote, UnreadableRecordError } from "../../core/errors.ts";
 import { describe } from "../../core/validate.ts";
+import { printable } from "../../core/printable.ts";
 import type { KvCommit, KvDatabase, KvEntry, KvKeyPart, KvSelectorKey } from "./api.ts";
 import { originOf } from "./clients.ts";
 import { failureOf, retried } from "./failures.ts";
@@ -45,6 +46,12 @@ export class KvStore implements LockBackend {
     const origin = originOf(kv);
     this.#watcher = new KvWatcher(this, origin);
     this.#repeats = origin.native || origin.remote;
+  }
+
+  /** Where it is, if the client shows that: only `npm:@deno/kv` over KV Connect does. */
+  get name(): string {
+    const { url } = this.kv as { readonly url?: unknown };
+    return URL.canParse(String(url)) ? `Deno KV at ${printable(new URL(String(url)).host)}` : "Deno KV";
   }
 
   get namespace(): string {

@@ -1,5 +1,6 @@
 /** The clients that the backend takes: what it needs of each make, and how they are spoken to alike. */
 
+import { printable } from "../../core/printable.ts";
 import { describe, describeClient } from "../../core/validate.ts";
 
 /** A row of an answer: its columns by name. */
@@ -128,6 +129,8 @@ export interface Listening {
 export interface ClientAdapter {
   /** Whether it is known to be closed for good. */
   readonly closed: boolean;
+  /** Host and database, as far as the client shows them: never with a password. */
+  readonly address?: string | undefined;
   /** Runs a statement, kept by the server if `keep` is set and the client can do that. */
   query(statement: Statement, values: (string | null)[], keep: boolean): PromiseLike<PostgresAnswer>;
   /** Runs `work` in a transaction, which is rolled back if that rejects. */
@@ -139,6 +142,18 @@ export interface ClientAdapter {
 /** Why nothing can be heard on a client. */
 export class CannotListen extends Error {}
 
+/** Host and database of a client, from its settings. */
+function addressOf(settings: unknown): string | undefined {
+  const { connectionString, host, port, database } = Object(settings) as Record<string, unknown>;
+  const [first] = [host].flat();
+  if (typeof first === "string" && first !== "") {
+    return printable([`${first}:${[port].flat()[0] ?? 5432}`, database].filter(Boolean).join("/"));
+  }
+  if (typeof connectionString !== "string" || !URL.canParse(connectionString)) return undefined;
+  const { host: of, pathname } = new URL(connectionString);
+  return printable(`${of}${pathname}`);
+}
+
 class PgPoolAdapter implements ClientAdapter {
   readonly #pool: MorePgPool;
 
@@ -148,6 +163,10 @@ class PgPoolAdapter implements ClientAdapter {
 
   get closed(): boolean {
     return Boolean(this.#pool.ending || this.#pool.ended);
+  }
+
+  get address(): string | undefined {
+    return addressOf(this.#pool.options);
   }
 
   query({ name, text }: Statement, values: (string | null)[], keep: boolean): Promise<PostgresAnswer> {
@@ -201,12 +220,14 @@ class PgPoolAdapter implements ClientAdapter {
 
 class PgClientAdapter implements ClientAdapter {
   readonly closed = false;
+  readonly address: string | undefined;
   readonly #client: PgClient & { readonly processID?: number | null };
   /** Settles when the transaction that is open is over. */
   #busy: Promise<unknown> | undefined;
 
   constructor(client: PgClient) {
     this.#client = client;
+    this.address = addressOf(client);
   }
 
   async query(
@@ -272,11 +293,13 @@ class PgClientAdapter implements ClientAdapter {
 
 class PostgresJsAdapter implements ClientAdapter {
   readonly closed = false;
+  readonly address: string | undefined;
   readonly #sql: MorePostgresJs;
   readonly listen?: ClientAdapter["listen"];
 
   constructor(sql: PostgresJs) {
     this.#sql = sql;
+    this.address = addressOf(this.#sql.options);
     const { listen } = this.#sql;
     if (listen !== undefined) this.listen = (channel, events) => this.#listen(channel, events, listen);
   }
@@ -422,7 +445,5 @@ function hintFor(client: unknown): string {
   if (typeof client === "string" || client instanceof URL) {
     return "; a URL is for the client: new Pool({ connectionString })";
   }
-  if (typeof client === "function") return "; call it, with 'new' if it is a class";
-  const isPromise = typeof (client as { then?: unknown } | null | undefined)?.then === "function";
-  return isPromise ? "; it is a promise: await it" : "";
+  return typeof client === "function" ? "; call it, with 'new' if it is a class" : "";
 }

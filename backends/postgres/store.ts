@@ -85,7 +85,10 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
   #creation: Promise<void> | undefined;
   #untilSweep = Math.ceil(Math.random() * SWEEP_EVERY);
 
-  constructor(adapter: ClientAdapter, options: StoreOptions) {
+  readonly #onClose: () => void;
+
+  constructor(adapter: ClientAdapter, options: StoreOptions, onClose: () => void) {
+    this.#onClose = onClose;
     this.adapter = adapter;
     this.#options = options;
     this.#table = tableName(options.schema, options.table);
@@ -97,7 +100,8 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
   get name(): string {
     const { hears } = this.#subscriptions;
     const how = hears === undefined ? "" : hears ? ", listening" : ", polling";
-    return `Postgres (table ${this.#table}${how})`;
+    const { address } = this.adapter;
+    return `Postgres${address === undefined ? "" : ` at ${address}`} (table ${this.#table}${how})`;
   }
 
   get namespace(): string {
@@ -222,7 +226,12 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
     return failureOf(cause, { table: this.#table, closed: this.adapter.closed });
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async close(): Promise<void> {
+    this.#onClose();
     await this.#subscriptions.close();
     // Waiters leave the queue now, for the client is still there.
     await participantOf(this).whenIdle(DISPOSE_TIMEOUT_MS);

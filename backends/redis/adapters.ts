@@ -1,11 +1,20 @@
 /** The clients that the backend takes: what it needs of each make, and how they are spoken to alike. */
 
+import { errorMonitor } from "node:events";
+import { printable } from "../../core/printable.ts";
 import { describeClient, refuse } from "../../core/validate.ts";
+import { safeMessageOf } from "../causes.ts";
 
 /** What the backend needs of an `ioredis` client. */
 export interface IoRedisClient {
   /** Its options; only these are looked at. */
-  readonly options: { readonly keyPrefix?: string | undefined; readonly db?: number | undefined };
+  readonly options: {
+    readonly keyPrefix?: string | undefined;
+    readonly db?: number | undefined;
+    readonly host?: string | undefined;
+    readonly port?: number | undefined;
+    readonly name?: string | null | undefined;
+  };
   /** `"end"` once it is closed for good. */
   readonly status: string;
   /** Runs a script that the server knows. */
@@ -75,7 +84,9 @@ export interface NodeRedisSubscriber {
   /** Ends subscriptions. */
   unsubscribe(channels: string[]): Promise<unknown>;
   /** Closes the connection. */
-  destroy(): void;
+  destroy?(): void;
+  /** Closes the connection, in version 4. */
+  disconnect?(): Promise<unknown>;
   /** Listens to an event. */
   on(event: string, listener: () => void): unknown;
 }
@@ -85,6 +96,10 @@ export interface ClientAdapter {
   /** What the client itself puts before the name of every key. */
   readonly keyPrefix: string;
   readonly database: number;
+  /** Where the server is, as far as the client shows it: never with a password. */
+  readonly address: string;
+  /** What the client has complained of since it was last connected: it may keep commands back, and fail none. */
+  readonly trouble: string | undefined;
   /** Whether all keys are in the same slot, so that one script may touch any: not in a cluster. */
   readonly sameSlot: boolean;
   /** Whether it is closed for good. */
@@ -109,14 +124,41 @@ export interface Subscriber {
   close(): Promise<void>;
 }
 
+/** The errors that a client has published since it was last connected. Listening so handles none of them. */
+class Complaints {
+  readonly #client: Pick<IoRedisClient, "on" | "off">;
+  readonly #note = (error?: unknown) => void (this.last = `last error: ${printable(safeMessageOf(error))}`);
+  readonly #forget = () => void (this.last = undefined);
+  last: string | undefined;
+
+  constructor(client: Pick<IoRedisClient, "on" | "off">) {
+    this.#client = client;
+    // The clients' own types say that events have texts for names; this one is every event emitter's.
+    client.on(errorMonitor as unknown as string, this.#note);
+    client.on("ready", this.#forget);
+  }
+
+  detach(): void {
+    this.#client.off(errorMonitor as unknown as string, this.#note);
+    this.#client.off("ready", this.#forget);
+  }
+}
+
+/** An address as people write it. */
+function addressOf(host: unknown, port: unknown, database: number): string {
+  return printable(`${host ?? "localhost"}:${port ?? 6379}${database === 0 ? "" : `/${database}`}`);
+}
+
 class IoRedisAdapter implements ClientAdapter {
   reconnects = 0;
   readonly #client: IoRedisClient | IoRedisCluster;
   readonly #onBreak = () => void this.reconnects++;
   readonly #onEnd: () => void;
+  readonly #complaints: Complaints;
 
   constructor(client: IoRedisClient | IoRedisCluster, onEnd: () => void) {
     this.#client = client;
+    this.#complaints = new Complaints(client);
     this.#onEnd = onEnd;
     // Only that way does a cluster show that it has lost the connection to a node.
     for (const event of ["close", "-node"]) client.on(event, this.#onBreak);
@@ -129,6 +171,18 @@ class IoRedisAdapter implements ClientAdapter {
 
   get sameSlot(): boolean {
     return !("nodes" in this.#client);
+  }
+
+  get address(): string {
+    if ("nodes" in this.#client) return "a cluster";
+    const { host, port, name } = this.#client.options;
+    return typeof name === "string" && name !== ""
+      ? printable(`${name}, by sentinels`)
+      : addressOf(host, port, this.database);
+  }
+
+  get trouble(): string | undefined {
+    return this.#complaints.last;
   }
 
   get database(): number {
@@ -178,6 +232,7 @@ class IoRedisAdapter implements ClientAdapter {
   detach(): void {
     for (const event of ["close", "-node"]) this.#client.off(event, this.#onBreak);
     this.#client.off("end", this.#onEnd);
+    this.#complaints.detach();
     // Locks that are still held are released later, and are not counted any more.
     this.reconnects = NaN;
   }
@@ -194,15 +249,26 @@ class NodeRedisAdapter implements ClientAdapter {
   readonly reconnects = 0;
   readonly #client: NodeRedisClient;
   readonly #onEnd: () => void;
+  readonly #complaints: Complaints;
 
   constructor(client: NodeRedisClient, onEnd: () => void) {
     this.#client = client;
+    this.#complaints = new Complaints(client);
     this.#onEnd = onEnd;
     client.on("end", onEnd);
   }
 
   get database(): number {
     return this.#client.options?.database ?? 0;
+  }
+
+  get address(): string {
+    const { host, port } = (this.#client.options?.socket ?? {}) as { host?: unknown; port?: unknown };
+    return addressOf(host, port, this.database);
+  }
+
+  get trouble(): string | undefined {
+    return this.#complaints.last;
   }
 
   get closed(): boolean {
@@ -229,7 +295,10 @@ class NodeRedisAdapter implements ClientAdapter {
     const redis = this.#client.duplicate({ socket });
     const close = () => {
       // What has ended by itself refuses to be ended.
-      if (redis.isOpen) redis.destroy();
+      if (!redis.isOpen) return;
+      if (redis.destroy !== undefined) redis.destroy();
+      // That of version 4 answers when the connection is closed, and fails if it is so already.
+      else redis.disconnect?.().catch(onEnd);
     };
     redis.on("error", () => {
       close();
@@ -245,6 +314,7 @@ class NodeRedisAdapter implements ClientAdapter {
 
   detach(): void {
     this.#client.off("end", this.#onEnd);
+    this.#complaints.detach();
   }
 }
 
@@ -262,6 +332,35 @@ const IOREDIS = ["evalsha", "eval", "call", "duplicate", "on", "off"];
 const IOREDIS_CLUSTER = ["evalsha", "eval", "nodes", "on", "off"];
 const NODE_REDIS = ["sendCommand", "duplicate", "on", "off"];
 
+/** Clients that the backend does not take: what tells each from the others, its name, and what to take instead. */
+const OTHERS: readonly { members: readonly string[]; name: string; instead: string }[] = [
+  {
+    members: ["evalSha", "nodeClient"],
+    name: "a cluster of node-redis",
+    instead: "take new Cluster([{ host, port }]) of ioredis",
+  },
+  {
+    members: ["evalSha", "getSentinelNode"],
+    name: "a sentinel of node-redis",
+    instead: "take new Redis({ name, sentinels }) of ioredis",
+  },
+  {
+    members: ["evalSha", "execute"],
+    name: "a pool of node-redis",
+    instead: "take a client of createClient, which sends all commands on one connection without waiting",
+  },
+  {
+    members: ["customCommand", "invokeScript"],
+    name: "a client of Valkey GLIDE",
+    instead: "take new Redis() or new Cluster() of iovalkey, which has the same servers",
+  },
+  {
+    members: ["evalsha", "createScript"],
+    name: "Upstash's client over REST, which cannot subscribe",
+    instead: "take new Redis(url) of ioredis with the rediss:// address of the database",
+  },
+];
+
 export function adapterOf(
   client: IoRedisClient | IoRedisCluster | NodeRedisClient,
 ): (onEnd: () => void) => ClientAdapter {
@@ -269,12 +368,10 @@ export function adapterOf(
   const has = (name: string) => typeof members?.[name] === "function";
   const rule =
     "Cannot make a Redis backend: 'client' must be an ioredis Redis or Cluster, or a client of redis " +
-    "(node-redis)";
+    "(node-redis) made by createClient";
   const needed = has("evalSha") ? NODE_REDIS : has("nodes") ? IOREDIS_CLUSTER : IOREDIS;
-  // Those of a cluster or of sentinels take other arguments.
-  if (needed === NODE_REDIS && (members?.sendCommand as { length?: number } | undefined)?.length! > 2) {
-    throw new TypeError(`${rule} made by createClient, current value is made by another function`);
-  }
+  const other = OTHERS.find(({ members }) => members.every(has));
+  if (other !== undefined) throw new TypeError(`${rule}, current value is ${other.name}: ${other.instead}`);
   const { keyPrefix } = (members?.options ?? {}) as { keyPrefix?: unknown };
   if (needed === IOREDIS_CLUSTER && /[{}]/.test(String(keyPrefix))) {
     refuse(

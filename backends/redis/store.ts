@@ -66,7 +66,10 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   /** The latest: a lock that is wanted is wanted again, at the latest when it is released. */
   readonly #places = new Map<string, Place>();
 
-  constructor(open: (onEnd: () => void) => ClientAdapter, prefix: string) {
+  readonly #onClose: () => void;
+
+  constructor(open: (onEnd: () => void) => ClientAdapter, prefix: string, onClose: () => void) {
+    this.#onClose = onClose;
     this.#subscriptions = new Subscriptions(this);
     this.adapter = open(this.#subscriptions.abandon);
     this.#prefix = prefix;
@@ -78,6 +81,12 @@ export class RedisStore implements LockBackend, AsyncDisposable {
       batch: this.#scripts.batch,
       failure: (cause, keys) => this.failure(cause, keys),
     });
+  }
+
+  /** Where it is, and what its client has complained of since it was last connected. */
+  get name(): string {
+    const { address, trouble } = this.adapter;
+    return `Redis at ${address}${trouble === undefined ? "" : ` (${trouble})`}`;
   }
 
   get namespace(): string {
@@ -216,7 +225,12 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     });
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async close(): Promise<void> {
+    this.#onClose();
     await this.#subscriptions.close();
     // Waiters leave the queue now, for the client is still there.
     await participantOf(this).whenIdle(DISPOSE_TIMEOUT_MS);

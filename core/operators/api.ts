@@ -10,34 +10,60 @@ import { list, type ListedLock } from "./listing.ts";
 
 /** Which store is meant. */
 export interface StoreOptions {
-  /** Which backend: one of `LOCK_KINDS`. `backend` wins over it. Default: `LOCK_KINDS.STRONG`. */
+  /**
+   * Which backend: one of `LOCK_KINDS`. `backend` takes precedence.
+   *
+   * @default {LOCK_KINDS.STRONG}
+   */
   kind?: LockKind | undefined;
-  /** The store; wins over `kind`. Default: the one configured for `kind`. */
+  /**
+   * The store; takes precedence over `kind`.
+   *
+   * @default {undefined} the one configured for `kind`
+   */
   backend?: LockBackend | undefined;
 }
 
 /** Options of {@linkcode locks}. */
 export interface ListOptions extends StoreOptions {
-  /** Only identifiers that begin with this. Default: `""`, all. */
+  /**
+   * Only identifiers that begin with this.
+   *
+   * @default {""}
+   */
   prefix?: string | undefined;
 }
 
 /** Options of {@linkcode forceRelease}. */
 export interface ForceOptions extends StoreOptions {
   /**
-   * Evict only the hold with this fencing token, so that what was decided about one holder, by a listing, does
-   * not hit the next one. Default: the present holder, or all of them.
+   * Evict only the hold with this fencing token, so that a decision about one holder, made from a listing, does
+   * not affect the next one.
+   *
+   * @default {undefined} all present holders
    */
   fencingToken?: string | undefined;
 }
 
 /**
  * Lists the locks that are held or waited for, in any order, as they are while the iteration goes on. Secret
- * tokens are not shown. A dead holder stays listed, with `leaseLeftMs` below 0, until somebody takes its lock
- * or cleans up.
+ * tokens are not shown. A crashed holder stays listed, with `leaseLeftMs` below 0, until another process takes its
+ * lock or a cleanup deletes it. A value among the records that is not a record is listed as `unreadable`, and
+ * published on the diagnostics channel `holdfast:backend-error`.
  *
- * Throws TypeError for bad input, and LockBackendError if the store fails. What stands among the records
- * without being one is listed as `unreadable`, and told on the diagnostics channel `holdfast:backend-error`.
+ * @param options Which store, and which identifiers.
+ * @returns The locks, one by one.
+ * @throws {TypeError} For bad input.
+ * @throws {LockBackendError} If the store fails.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { locks } from "@holdfast/lock";
+ *
+ * for await (const { identifier, holders, waiters } of locks({ prefix: "invoice:" })) {
+ *   console.log(identifier, holders[0]?.label, `${waiters.length} waiting`);
+ * }
+ * ```
  *
  * @example
  * ```ts
@@ -70,15 +96,28 @@ async function* listed(options: StoreOptions, prefix: string): AsyncIterableIter
 }
 
 /**
- * Takes the lock of `identifier` away from its holder and notifies it: the holder's `signal` aborts with the reason
- * `forced`. Resolves to `true` if a hold was evicted, to `false` if the lock was free, or not held under
- * `fencingToken`.
+ * Evicts the holder of the lock of `identifier`, and notifies it: the holder's `signal` aborts with the reason
+ * `forced`.
  *
  * The holder's code runs until it checks its `signal`. The holder is notified at once if it is in this process, or
  * if it has held the lock for a second, has read `signal` or `held`, and the store pushes; otherwise at its next
  * renewal. Its `commitIfHeld` is rejected from now on.
  *
- * Throws TypeError for bad input, and rejects with LockBackendError if the store fails.
+ * @param identifier The identifier of the lock.
+ * @param options Which store, and which hold only.
+ * @returns `true` if a hold was evicted, `false` if the lock was free, or not held under `fencingToken`.
+ * @throws {TypeError} For bad input.
+ * @throws {LockBackendError} If the store fails.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { forceRelease, peek } from "@holdfast/lock";
+ *
+ * const { holders: [stuck] } = await peek("import");
+ * if (stuck !== undefined && stuck.heldForMs > 3_600_000) {
+ *   await forceRelease("import", { fencingToken: stuck.fencingToken }); // not the next holder
+ * }
+ * ```
  *
  * @example
  * ```ts

@@ -1,4 +1,4 @@
-/** Takes away what dead processes have left in a store, and on demand those who hold for too long. */
+/** Deletes the records of crashed processes from a store, and on demand evicts holders that hold for too long. */
 
 import { onAbort } from "../abort.ts";
 import type { Entry } from "../backend.ts";
@@ -22,58 +22,82 @@ const AT_ONCE = 32;
 const WATCHED_AT_ONCE = 1000;
 /** For how long a record is watched at most. */
 const WATCH_MS = 600_000;
-/** After how many records the caller is told of the progress. */
+/** After how many records the progress is reported. */
 const TELL_EVERY = 100;
 
 /** What a {@linkcode cleanup} has done. Every record that it has `seen` counts in one of the other five too. */
 export interface CleanupCounts {
   /** Records looked at. */
   readonly seen: number;
-  /** Records left alone: somebody may hold the lock or stand in line for it, or is yet to be told of a loss. */
+  /** Records left alone: a process may hold the lock or wait for it, or must still find out about a loss. */
   readonly live: number;
   /** Records deleted. */
   readonly removed: number;
-  /** Locks taken away from a holder because of `olderThanMs`. */
+  /** Locks whose holder was evicted because of `olderThanMs`. */
   readonly evicted: number;
   /** Records that went away meanwhile: a lock was released, or another cleanup was faster. */
   readonly gone: number;
-  /** What is no record that this version can read, and was left alone. */
+  /** Values that are no record that this version can read; they were left alone. */
   readonly unreadable: number;
 }
 
 /** Options of {@linkcode cleanup}. */
 export interface CleanupOptions extends StoreOptions {
-  /** Only identifiers that begin with this. Default: `""`, all. */
+  /**
+   * Only identifiers that begin with this.
+   *
+   * @default {""}
+   */
   prefix?: string | undefined;
   /**
-   * Take the lock away from every holder that has held it for this many milliseconds, even if it is alive and
-   * renews it: its `signal` aborts with the reason `forced`. Choose it longer than any honest hold; 0 evicts
-   * every holder. Default: never, live holders are left alone.
+   * Evict every holder that has had the lock for this many milliseconds, even if it is alive and renews it: its
+   * `signal` aborts with the reason `forced`. Choose it longer than any legitimate hold; 0 evicts every holder.
+   *
+   * @default {undefined} never
    */
   olderThanMs?: number | undefined;
-  /** Ends the cleanup: it rejects at once with the signal's reason. What is done is done. Default: none. */
+  /**
+   * Ends the cleanup: it rejects at once with the signal's reason, and what is done stays done.
+   *
+   * @default {undefined} none
+   */
   signal?: AbortSignal | undefined;
-  /** Is told the counts after every hundred records, and at the end. What it throws ends the cleanup. Default: none. */
+  /**
+   * Called with the counts after every hundred records, and at the end. What it throws ends the cleanup.
+   *
+   * @default {undefined} none
+   */
   onProgress?: ((counts: CleanupCounts) => void) | undefined;
 }
 
 const NAMES = ["prefix", "olderThanMs", "signal", "onProgress", "kind", "backend"];
 
 /**
- * Deletes the records that dead processes have left behind: those whose every lease has surely lapsed and in
- * whose line nobody has moved for a minute. Resolves to what it has done.
+ * Deletes the records that crashed processes have left behind: those whose every lease has certainly expired, and
+ * in whose queue nothing has changed for a minute.
  *
- * A live lock is never touched, however long it is held, unless `olderThanMs` says so. Every deletion is on the
- * condition that the record is still the one that was judged, so a cleanup may run anywhere, at any time, many
- * at once, and be killed half-way. It takes little memory, however many records there are. Nothing depends on
- * it: a dead holder's lock is free for those who ask for it when its lease has lapsed, cleaned up or not.
+ * A live lock is never touched, however long it is held, unless you pass `olderThanMs`. Every deletion is on the
+ * condition that the record is still the one that was judged, so a cleanup may run anywhere, at any time, many at
+ * once, and be killed half-way. It takes little memory, however many records there are. Nothing depends on it: a
+ * crashed holder's lock is free when its lease has expired, cleaned up or not.
  *
- * Where the store's clock proves nothing (`skewMs` is `Infinity`), a record goes only after it was seen
- * unchanged for a whole lease, so that a cleanup takes that long; leases beyond ten minutes it leaves alone.
+ * If the store's clock proves nothing (`skewMs` is `Infinity`), a record is deleted only after it was seen
+ * unchanged for a whole lease, so that a cleanup takes that long; leases of more than ten minutes are left alone.
+ * A value among the records that is not a record is published on the diagnostics channel `holdfast:backend-error`.
  *
- * Throws TypeError or RangeError for bad input; rejects with the signal's reason, with what `onProgress`
- * throws, or with LockBackendError if the store fails: then run it again. What stands among the records
- * without being one is told on the diagnostics channel `holdfast:backend-error`.
+ * @param options Which store, which locks, and whether to evict holders.
+ * @returns What it has done.
+ * @throws {TypeError | RangeError} For bad input.
+ * @throws {LockBackendError} If the store fails: then run it again.
+ * @throws {unknown} The signal's reason, or what `onProgress` throws.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { cleanup } from "@holdfast/lock/cron";
+ *
+ * const { removed, seen } = await cleanup();
+ * console.log(`removed ${removed} of ${seen}`);
+ * ```
  *
  * @example
  * ```ts
@@ -186,7 +210,7 @@ class Cleanup {
     }
   }
 
-  /** Works on one record beside the others, as soon as there is room. */
+  /** Works on one record at the same time as on others, as soon as there is room. */
   async #begin(work: () => Promise<void>): Promise<void> {
     const working: Promise<void> = work()
       .catch((error) => void (this.#failure ??= { error }))

@@ -39,7 +39,10 @@ export async function evictHolders(
   }
 }
 
-/** The holds with these fencing tokens were evicted: one of this process need not wait to be told by the store. */
+/**
+ * The holds with these fencing tokens were evicted: one of this process need not wait for the store's
+ * notification.
+ */
 export function notifyForced(
   participant: Participant,
   key: string,

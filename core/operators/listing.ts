@@ -24,24 +24,24 @@ export interface ListedMode {
 
 /** One holder, as {@linkcode locks} shows it. */
 export interface ListedHolder extends HolderInfo, ListedMode {
-  /** Whether it shares the lock and waits to be the only one: no other caller is let in meanwhile. */
+  /** Whether it shares the lock and waits to be the only holder: no other caller is admitted meanwhile. */
   readonly upgrading: boolean;
   /** When it was granted, by the store's clock. */
   readonly since: Date;
-  /** For how many whole milliseconds its lease runs yet; 0 or less once it has ended and others may take over. */
+  /** How many whole milliseconds of its lease are left; 0 or less once it has expired and others may take over. */
   readonly leaseLeftMs: number;
   /** Its fencing token. */
   readonly fencingToken: string;
   /** Whether it has released the lock, which is kept until the end of this lease because of `holdAtLeastMs`. */
   readonly released: boolean;
   /**
-   * Whether it has handed the lock over, and no process has taken it up yet: until the end of this lease one may. Label and
-   * fencing token are those of the process that has handed it over.
+   * Whether it has handed the lock over, and no process has restored it so far: until the end of this lease one
+   * may. Label and fencing token are those of the process that has handed it over.
    */
   readonly handedOver: boolean;
 }
 
-/** One process in line, or one request of `@holdfast/lock/web-locks`, as {@linkcode locks} shows it. */
+/** One process in the queue, or one request of `@holdfast/lock/web-locks`, as {@linkcode locks} shows it. */
 export interface ListedWaiter extends ListedMode {
   /** The label its process gave, or `undefined`. */
   readonly label: string | undefined;
@@ -55,13 +55,14 @@ export interface ListedWaiter extends ListedMode {
 export interface ListedLock {
   /** The identifier; of a very long one the beginning and a hash, which together name the same lock. */
   readonly identifier: string;
-  /** Who holds it; empty if it is free and others are in line. */
+  /** Its holders; empty if it is free and others are in the queue. */
   readonly holders: readonly ListedHolder[];
-  /** Who is in line, first come first: one place per process, and per request of `@holdfast/lock/web-locks`. */
+  /** The queue, in order: one place for each process, and for each request of `@holdfast/lock/web-locks`. */
   readonly waiters: readonly ListedWaiter[];
   /**
-   * What is wrong with the record, if it is none that this version can read. Nobody can then acquire the lock until the
-   * record is deleted from the store by hand, and `holders` and `waiters` are empty. Absent in every other case.
+   * What is wrong with the record, if it is none that this version can read. No process can then acquire the lock
+   * until the record is deleted from the store by hand, and `holders` and `waiters` are empty. Absent in every
+   * other case.
    */
   readonly unreadable?: string | undefined;
 }
@@ -157,7 +158,7 @@ function shownLock(
   };
 }
 
-/** Who is in the queue that a lock names. */
+/** The entries of the queue that a lock names. */
 async function entriesOf(key: string, queue: string, backend: LockBackend): Promise<readonly QueueEntry[]> {
   const { store } = participantOf(backend);
   const { record } = await store.bounded(store.readQueue(key), OPERATOR_TIMEOUT_MS);

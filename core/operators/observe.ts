@@ -19,16 +19,32 @@ const RETRY: BackoffOptions = { leastMs: 100, mostMs: 5000 };
 
 /** Options of {@linkcode observe}. */
 export interface ObserveOptions extends StoreOptions {
-  /** Ends the iteration, without an error. Default: none; `break` out of the loop ends it as well. */
+  /**
+   * Ends the iteration, without an error; so does `break`.
+   *
+   * @default {undefined} none
+   */
   signal?: AbortSignal | undefined;
 }
 
 /**
- * Who holds the lock of `identifier`, and who waits for it, as it is now: one read of the store, which holds up no
- * caller. Both lists are empty if there is no holder or waiter. Secret tokens are not shown. To act on what it shows
- * is to act on what may be over by then: to acquire a lock only if it is free, ask with `wait: false`.
+ * Reads the holders of the lock of `identifier`, and its waiters: one read of the store, which delays no caller.
+ * Both lists are empty if there is no holder or waiter. Secret tokens are not shown. The result may be outdated
+ * when it arrives: to acquire a lock only if it is free, use `wait: false`.
  *
- * Throws TypeError for bad input, and rejects with LockBackendError if the store fails.
+ * @param identifier The identifier of the lock.
+ * @param options Which store.
+ * @returns The lock as it is now.
+ * @throws {TypeError} For bad input.
+ * @throws {LockBackendError} If the store fails.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { peek } from "@holdfast/lock";
+ *
+ * const { holders } = await peek("import");
+ * console.log(holders.length > 0 ? `an import is in progress, on ${holders[0].label}` : "no import");
+ * ```
  *
  * @example
  * ```ts
@@ -49,12 +65,26 @@ export async function peek(identifier: string, options: StoreOptions = {}): Prom
 }
 
 /**
- * The same, now and after each change: when the lock is acquired, renewed, lost or released, and when a process joins
- * or leaves the queue. By push where the store pushes, else as often as it is polled. What changes while the loop is
- * at work is seen together: it may skip what is over, and always ends with what is.
+ * Shows one lock, now and after each change: when the lock is acquired, renewed, lost or released, and when a
+ * process joins or leaves the queue. It hears of changes by push if the store pushes, else as often as it polls.
+ * Changes that happen while the loop is at work are shown together: states that are outdated may be skipped, and
+ * the last one is always shown. A store that fails for a while is asked again, and the failure is published on the
+ * diagnostics channel `holdfast:backend-error`.
  *
- * Throws TypeError for bad input. A store that fails for a while is asked again, and the failure is published on the
- * diagnostics channel `holdfast:backend-error`; one that fails for good ends the iteration with LockBackendError.
+ * @param identifier The identifier of the lock.
+ * @param options Which store, and a signal that ends the iteration.
+ * @returns The states of the lock, one by one.
+ * @throws {TypeError} For bad input.
+ * @throws {LockBackendError} If the store fails for good.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { observe } from "@holdfast/lock";
+ *
+ * for await (const { holders } of observe("import")) {
+ *   if (holders.length === 0) break; // the import has ended
+ * }
+ * ```
  *
  * @example
  * ```ts

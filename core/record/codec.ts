@@ -15,7 +15,9 @@ import {
   type QueueRecord,
 } from "./record.ts";
 
-/** For how long a queue outlives its last change before the store may collect it: nobody renews it while it waits. */
+/**
+ * For how long a queue outlives its last change before the store may collect it: it is not renewed while it waits.
+ */
 const QUEUE_EXPIRES_AFTER_MS = 24 * 3_600_000;
 
 /** A record as it was seen in the store. */
@@ -64,9 +66,9 @@ export function lockIn({ key, value, version, foreign }: Entry): Versioned<LockR
 }
 
 /**
- * What an entry says of a queue. If it is no record, the queue is void, as one that the lock does not name: nobody loses
- * more than a place, and whoever writes it next replaces it. To refuse it would lock everybody out, and keep holders from
- * handing over, for the sake of advice.
+ * What an entry says of a queue. If it is no record, the queue is void, as one that the lock does not name: no
+ * process loses more than a place, and the next one that writes it replaces it. To refuse it would lock all
+ * callers out, and keep holders from handing over, for the sake of advice.
  */
 export function queueIn({ key, value, version, foreign }: Entry): Versioned<QueueRecord> {
   if (value === null) return QUEUE_OF_NOBODY;
@@ -125,8 +127,8 @@ function queueChange(
 }
 
 /**
- * After how long a store may collect a lock's record. Counted in durations only, never by comparing clocks: a store must
- * not delete a live hold because somebody's clock is wrong.
+ * After how long a store may collect a lock's record. Counted in durations only, never by comparing clocks: a
+ * store must not delete a live hold because a process's clock is wrong.
  */
 export function collectAfterMs({ holders, notices, queue }: LockRecord, graceMs: number): number {
   let longestMs = 0;
@@ -177,8 +179,8 @@ function sized(record: LockRecord): string {
 }
 
 /**
- * A record with the fencing token of every holder. The granting commit cannot know its own version; whoever writes next
- * can, because it has read that version: nobody can have written in between.
+ * A record with the fencing token of every holder. The granting commit cannot know its own version; the next
+ * writer can, because it has read that version: no other can have written in between.
  */
 function fenced(record: LockRecord, version: string | null): LockRecord {
   const { v, holders, queue, notices, freedAt } = record;

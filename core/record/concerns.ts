@@ -3,7 +3,10 @@
 import type { Snapshot, Writes } from "./codec.ts";
 import type { Holder, QueueEntry, QueueRecord } from "./record.ts";
 
-/** Of how many units the beginning of a token names its process: too few to tell the rest, enough to tell processes apart. */
+/**
+ * Of how many units the beginning of a token names its process: too few to show the rest, enough to distinguish
+ * processes.
+ */
 const ADDRESS_UNITS = 8;
 /**
  * For how long waiters need not hear of a lock that passes from one to the next, in milliseconds: where two of them in a
@@ -11,19 +14,19 @@ const ADDRESS_UNITS = 8;
  */
 const SILENCE_MS = 1000;
 
-/** What a process is called that watches, by any token of its own. */
+/** The name of a process that watches, from any token of it. */
 export function addressOf(token: string): string {
   return token.slice(0, ADDRESS_UNITS);
 }
 
 /**
- * The addresses of those whom these writes concern; `undefined` if that is everybody who watches.
+ * The addresses of the watchers that these writes concern; `undefined` if that is all of them.
  *
- * A commit that joins or leaves the queue concerns the holders, which have to know whom to offer the lock to, and the process
- * that is the first in the queue by it: there may be room for it that the one before it did not want. An offer concerns
- * the process that gets it, the holders beside it, and the one that is next now, which has to see it lapse if the
- * first is dead; that it is taken up concerns the same. All others learn nothing from it. They have to hear of the lock
- * only now and then: after a long hold they do.
+ * A commit that joins or leaves the queue concerns the holders, which have to know whom to offer the lock to, and
+ * the process that is the first in the queue by it: there may be room for it that the one before it did not want.
+ * An offer concerns the process that gets it, the other holders, and the one that is next now, which has to see it
+ * expire if the first is dead; that it is taken up concerns the same. All others learn nothing from it. They have
+ * to hear of the lock only now and then: after a long hold they do.
  */
 export function concernsOf(
   before: Snapshot,
@@ -31,7 +34,8 @@ export function concernsOf(
   now: () => number,
 ): string[] | undefined {
   const { record: { holders, queue: named }, version } = before.lock;
-  // Who finds nothing there takes the lock, and watches nothing. So does who finds a hold that is gone when it joins the queue.
+  // A process that finds nothing there takes the lock, and watches nothing. So does one that finds a hold that is
+  // gone when it joins the queue.
   if (version === null || (isOwn && named === undefined)) return [];
   if (lock === null || holders.length === 0) return undefined;
   if (lock === undefined) return addresses([...holders, ...newHeadOf(before, queue)]);
@@ -65,7 +69,7 @@ function missingFrom(others: readonly Holder[], these: readonly Holder[]): reado
   return these.filter(({ token }) => !others.some((other) => other.token === token));
 }
 
-/** Whether they are the same holders, none of them renewed or granted anew. */
+/** Whether they are the same holders, none of them renewed or granted again. */
 function isSame(one: readonly Holder[], other: readonly Holder[]): boolean {
   return one.length === other.length &&
     one.every(({ token, fence, renewals }, i) =>

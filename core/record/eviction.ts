@@ -38,7 +38,7 @@ export function lossOf(record: LockRecord, token: string): LossReason {
   return record.notices?.find((notice) => notice.token === token)?.reason ?? "expired";
 }
 
-/** What tells this holder that it is evicted now. */
+/** The notice for this holder, which is evicted now. */
 export function noticeFor(
   { token, expiresAt, leaseMs }: Holder,
   reason: EvictionReason,

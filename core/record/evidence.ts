@@ -21,7 +21,7 @@ export interface Evidence {
   noticeSeenMs(notice: EvictionNotice): number;
   /** For how long this record has been seen here as it is. */
   freeSeenMs(record: LockRecord): number;
-  /** Whether this process has seen the lock become free, and so knows since when without anybody's clock. */
+  /** Whether this process has seen the lock become free, and so knows since when, without any process's clock. */
   sawFreed(record: LockRecord): boolean;
 }
 
@@ -49,7 +49,7 @@ export function noticeLeftMs(
 
 /** In how long the holder has surely held for `afterMs`, and may be evicted for it; 0 or less = it has. */
 export function evictableInMs(holder: Holder, afterMs: number | undefined, evidence: Evidence): number {
-  // What is only offered so far is over soon; whoever it is offered to has not had its turn yet.
+  // What is only offered so far is over soon; the process that it is offered to has not had its turn.
   if (afterMs === undefined || holder.offeredTo !== undefined) return Infinity;
   const watchedMs = afterMs - evidence.holderSeenMs(holder);
   // A process that did not know when its lease ends did not know either when it began.

@@ -18,7 +18,7 @@ export interface Claim extends Mode {
   readonly turnMs?: number | undefined;
   /** The token of a hold that was handed over, if it asks for that one, and for nothing else. */
   readonly restores?: string | undefined;
-  /** What the entry is called that it has of its own in the queue. Without one, it waits in that of its process. */
+  /** The name of its own entry in the queue. Without one, it waits in that of its process. */
   readonly entry?: string | undefined;
   /** Whether it goes before the queue, which it then does not join. */
   readonly goesFirst?: boolean;
@@ -36,9 +36,9 @@ export type Intent =
   | "confirm"
   /** It was handed over, and a request here takes it up: see `Claim.restores`. */
   | "restore"
-  /** It was ours, and is to stay for a while although nobody owns it any more: see {@linkcode Remainder}. */
+  /** It was ours, and is to stay for a while although no process owns it any more: see {@linkcode Remainder}. */
   | "remain"
-  /** It is ours, and nobody here owns it: it was released or lost, or its request has been given up. */
+  /** It is ours, and no caller here owns it: it was released or lost, or its request has been given up. */
   | "leave";
 
 /**
@@ -90,7 +90,7 @@ export interface Members {
   remainderOf(holder: Holder): Remainder;
   /** A name that no queue has had before. */
   newQueueId(): string;
-  /** A token that nobody has had before or can guess, for an entry of ours. */
+  /** A token that is new and cannot be guessed, for an entry of ours. */
   newToken(): string;
 }
 

@@ -8,7 +8,7 @@ export const MAX_LIMIT = 1_000_000;
 /** How a lock is held: by as many at once as share `limit` permits, or by any number that only read. */
 export interface Mode {
   readonly mode: "exclusive" | "shared";
-  /** How many permits there are in exclusive mode; the least that anybody asked for counts. */
+  /** How many permits there are in exclusive mode; the least that was asked for counts. */
   readonly limit: number;
   /** How many of them it takes; absent is one. */
   readonly permits?: number;
@@ -16,7 +16,7 @@ export interface Mode {
   readonly upgrades?: boolean;
 }
 
-/** Whether there is room for one more beside `holders`. Beside one that waits to be the only one there is none. */
+/** Whether there is room for one more next to `holders`. Next to one that waits to be the only one there is none. */
 export function admits(holders: readonly Mode[], claim: Mode): boolean {
   if (holders.length >= MAX_HOLDERS) return false;
   let { limit: least, permits: taken = 1 } = claim;
@@ -28,7 +28,7 @@ export function admits(holders: readonly Mode[], claim: Mode): boolean {
   return holders.length === 0 || claim.mode === "shared" || taken <= least;
 }
 
-/** Whether whoever holds a lock like this may do all that `claim` asks for. */
+/** Whether a holder of a lock like this may do all that `claim` asks for. */
 export function covers({ mode, limit, permits = 1 }: Mode, claim: Mode): boolean {
   if (mode === "shared") return claim.mode === "shared";
   if (limit === 1) return true;
@@ -40,7 +40,7 @@ export function strongerOf<How extends Mode>(one: How, other: How): How | undefi
   return covers(one, other) ? one : covers(other, one) ? other : undefined;
 }
 
-/** Whether there is no room beside them for anybody, however it wants to hold the lock. */
+/** Whether there is no room next to them for any caller, however it wants to hold the lock. */
 export function isFull(holders: readonly Mode[]): boolean {
   return !admits(holders, { mode: "shared", limit: 1 }) &&
     !admits(holders, { mode: "exclusive", limit: MAX_LIMIT });

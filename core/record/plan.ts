@@ -45,7 +45,7 @@ import {
 
 /** What a process does next about a lock. */
 export interface Plan extends Writes {
-  /** Whether it cannot be told before the queue is known. */
+  /** Whether it cannot be decided before the queue is known. */
   readonly needsQueue?: boolean;
   readonly grants?: readonly Grant[];
   /** With nothing to write: after how long to look again, if nothing changes until then. */
@@ -76,14 +76,15 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   if (queue === undefined) return planWithoutQueue(scene, ours, asking);
   const { wanting } = queue;
 
-  // Others: who has surely lapsed goes, and who has overstayed for one of us, if that makes room for whoever is next.
+  // Others: one that has surely expired goes, and one that has overstayed for one of us, if that makes room for
+  // the next.
   const [first] = wanting;
   const patienceMs = patienceOf(first, members, queue.ahead);
   const next = queue.ahead > 0 ? queue.entries[0] : members.holdsBack ? undefined : first;
   const room = makeRoom(scene, ours, { next, patienceMs });
   const { standing, evicted, frees } = room;
 
-  // The lock goes to those whose turn it is: to the first in the queue, if we are the one who frees it, and to us.
+  // The lock goes to those whose turn it is: to the first in the queue, if this process frees it, and to us.
   const turnInMs = turnOf(scene, room, queue);
   const staysInMs = turnInMs > 0 ? Infinity : stayInMs(scene, { first, room, queue });
   const stays = staysInMs <= 0;
@@ -116,7 +117,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   const isLeftOut = members.leavesQueueOut && !names;
   const id = names ? members.newQueueId() : record.queue;
   const named = entries.length > 0 || isLeftOut ? id : undefined;
-  // Nothing is left of a lock that nobody holds or is queued for.
+  // Nothing is left of a lock that is neither held nor waited for.
   const clears = record.holders.length === 0 && named !== record.queue;
   const writesLock = changes || ours.renews || names || clears;
   const lock = writesLock
@@ -131,7 +132,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   const written = isLeftOut && writesLock
     ? undefined
     : queueWrite(snapshot, { entries, before, id, writesLock, rests: frees && holders.length === 0 });
-  // Nobody waits for what passes from one of ours to another, unless somebody is queued.
+  // No process waits for what passes from one of ours to another, unless one is queued.
   const staysHere = lock !== null && named === undefined && record.queue === undefined &&
     isOursAlone(record.holders, isOurs) && isAlone;
   const waitMs = first === undefined || stays || grants.length > 0
@@ -170,14 +171,14 @@ function wantingOf(requests: Iterable<Claim>, grants: readonly Grant[]): readonl
 }
 
 /**
- * A lock that one of ours leaves is passed on to the next here, whoever is queued, as long as it is our turn. The queue
- * need not be known for that, and stays as it is.
+ * A lock that one of ours leaves is passed on to the next here, whatever the queue, as long as it is our turn. The
+ * queue need not be known for that, and stays as it is.
  */
 function passOn(scene: Scene, ours: Ours, wanting: readonly Claim[]): Plan | undefined {
   const [first] = wanting;
   const { record: { queue }, members, evidence } = scene;
   if (queue === undefined || !ours.left || ours.kept.length > 0 || !members.keepsTurn) return undefined;
-  // Who has a place of its own in the queue is served in its place; and readers who come later never pass a writer.
+  // One that has its own place in the queue is served in its place; and readers that come later never pass a writer.
   const isPlain = wanting.every(({ entry, goesFirst, mode }) =>
     entry === undefined && !goesFirst && mode === "exclusive"
   );
@@ -209,7 +210,7 @@ function planWithoutQueue(scene: Scene, ours: Ours, wanting: readonly Claim[]): 
     if (claim === undefined || !isSameMode(claim, mode)) return NEEDS_QUEUE;
   }
   if (first === undefined) return { waitMs: upgradeMs(ours, scene), refusesUpgrade };
-  // Requests behind a hold of their own process are next when it ends, and need not be queued for that.
+  // Requests behind a hold of the same process are next when it ends, and need not be queued for that.
   const isAlone = isOursAlone(kept, (holder) => !isForeign(holder, members));
   for (const claim of waiting.values()) {
     const isDue = claim.entry !== undefined || (claim === first && !isAlone);
@@ -244,7 +245,7 @@ function freedAtOf(
   [first]: readonly QueueEntry[],
   evidence: Evidence,
 ): number | null | undefined {
-  // A queue that is left out may have somebody in it by now.
+  // A queue that is left out may have entries by now.
   const hasRoom = first === undefined ? !isFull(holders) : admits(holders, first);
   return hasRoom ? timeOf(evidence) : undefined;
 }

@@ -1,4 +1,4 @@
-/** Who is queued, whose turn it is, and to whom a lock is offered that becomes free. */
+/** The queue: whose turn it is, and to which process a lock is offered that becomes free. */
 
 import type { Snapshot } from "./codec.ts";
 import { endOf, type Evidence, freeForMs } from "./evidence.ts";
@@ -69,7 +69,7 @@ export function turnOf(
   { entries, ahead }: Queue,
 ): number {
   if (ahead === 0) return 0;
-  // Whom there is no room for nobody passes: else readers who come and go would starve a writer.
+  // One that there is no room for is not passed: else readers that come and go would starve a writer.
   if (!entries.slice(0, ahead).every((entry) => admits(standing, entry))) return Infinity;
   let turnsMs = 0;
   for (const { turnMs = evidence.graceMs } of entries.slice(0, ahead)) turnsMs += turnMs;
@@ -97,7 +97,7 @@ export function stayInMs(
   return first.turnMs / 3 - saidMs;
 }
 
-/** Who gets the lock by one commit of ours, and who is left in the queue. */
+/** Which processes get the lock by one commit of ours, and which are left in the queue. */
 export interface Turns {
   /** The first of our requests. */
   readonly admitted: readonly Claim[];
@@ -147,9 +147,9 @@ export function takeTurns(
         if (claim.turnMs === undefined) granted.push(holder);
         else granted.unshift(holder);
       }
-      // Who cannot be queued is not waited for.
+      // One that cannot be queued is not waited for.
       if (entry === undefined || (taking.length === 0 && claims.some(({ mayWait }) => mayWait))) break;
-      // Who waits for other locks, too, takes them all itself, once it can.
+      // One that waits for other locks, too, takes them all itself, once it can.
     } else if (entry.turnMs !== undefined || !admits(beside, entry)) break;
     else granted.push(offerTo(entry, evidence));
   }
@@ -180,7 +180,10 @@ function admissible(
   return admitted;
 }
 
-/** The entries without those of ours that nobody waits in, and with the others as they are wanted; the same list if that is so. */
+/**
+ * The entries without those of ours that no caller waits in, and with the others as they are wanted; the same list
+ * if that is so.
+ */
 export function withOurs(
   entries: readonly QueueEntry[],
   waiting: ReadonlyMap<string, Claim>,
@@ -215,7 +218,7 @@ export function withJoined(
   const { members } = scene;
   let entries = others;
   for (const claim of waiting.values()) {
-    // Everybody sees at once what has an entry of its own, and when it has come.
+    // All processes see at once what has its own entry, and when it has come.
     const isDue = claim.entry !== undefined || !(joinsLater || (isAlone && others.length === 0));
     if (!isDue || entries.length >= MAX_QUEUE || hasEntry(claim, entries, members)) continue;
     entries = joinedBy(entries, entryOf(claim, scene), members);
@@ -238,7 +241,7 @@ export function queueWrite(
 ): QueueRecord | null | undefined {
   const isThere = seen !== undefined && seen.version !== null;
   if (entries.length > 0) return entries === before && !rests ? undefined : { v: 1, id: id!, entries };
-  // What is not there, or what the store itself cannot read, nobody clears away.
+  // What is not there, or what the store itself cannot read, is not cleared away.
   if (!isThere) return undefined;
   // Whoever joins writes the queue alone. So that it is not overlooked, an empty queue goes with its name, and only then.
   if (writesLock) return null;
@@ -246,10 +249,11 @@ export function queueWrite(
 }
 
 /**
- * The queue when one more has joined it. Many that ask at about the same time refuse each other's writes, and whoever is
- * near the store would win: one that asked before another is queued before it, if that has come since its first look. So
- * nobody is passed by more than those who were joining when it joined. Whoever waits for other locks, too, is always the
- * last: of two of them, the first to join is before the other in all the queues that both are in.
+ * The queue when one more has joined it. Many that ask at about the same time refuse each other's writes, and one
+ * that is near the store would win: one that asked before another is queued before it, if that has come since its
+ * first look. So none is passed by more than those that were joining when it joined. One that waits for other
+ * locks, too, is always the last: of two of them, the first to join is before the other in all the queues that
+ * both are in.
  */
 function joinedBy(
   others: readonly QueueEntry[],
@@ -283,7 +287,7 @@ function offerTo(
   evidence: Evidence,
 ): Holder {
   const leaseMs = offerMs(evidence.graceMs);
-  // Not later than whoever watches it sees it lapse, however wrong the time may be here.
+  // Not later than a watcher sees it expire, however wrong the time may be here.
   const end = endOf(leaseMs, evidence);
   const expiresAt = end && Math.floor(end - evidence.errorMs);
   const since = evidence.now;

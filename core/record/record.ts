@@ -33,7 +33,7 @@ export interface Holder extends Mode {
   readonly label?: string;
   /**
    * The process that the lock was handed to by the one that released it. It starts when it sees this, or confirms it
-   * first; for everybody else this is a hold like any other, with a short lease.
+   * first; for all others this is a hold like any other, with a short lease.
    */
   readonly offeredTo?: string;
 }
@@ -41,7 +41,7 @@ export interface Holder extends Mode {
 /** What the token of a hold begins with that has been released, and is kept until it has the age that was asked for. */
 const KEPT = "kept/";
 
-/** The token of what is kept of a released hold: nobody makes such tokens, so that nobody owns it. */
+/** The token of what is kept of a released hold: no process makes such tokens, so that none owns it. */
 export function keptTokenOf({ token }: Pick<Holder, "token">): string {
   return KEPT + token;
 }
@@ -66,7 +66,7 @@ export function isInTransit({ token }: Pick<Holder, "token">): boolean {
 
 /** A process that is queued; or one request of it, where order between requests is the promise. */
 export interface QueueEntry extends Mode {
-  /** The process, which has one entry for all that wait in it; or a request that has one of its own. */
+  /** The process, which has one entry for all that wait in it; or a request that has its own entry. */
   readonly participant: string;
   /** Unguessable, fresh per entry: what an offer to this entry must carry, for it to be believed. */
   readonly token: string;
@@ -95,7 +95,7 @@ export interface LockRecord {
   /** The format of the record. */
   readonly v: 1;
   readonly holders: readonly Holder[];
-  /** Names the queue, if anybody is queued. */
+  /** Names the queue, if it has entries. */
   readonly queue?: string;
   readonly notices?: readonly EvictionNotice[];
   /**
@@ -105,7 +105,7 @@ export interface LockRecord {
   readonly freedAt?: number | null;
 }
 
-/** Who waits for one lock, in order. Advice, never a grant. */
+/** The waiters of one lock, in order. Advice, never a grant. */
 export interface QueueRecord {
   /** The format of the record. */
   readonly v: 1;
@@ -114,16 +114,19 @@ export interface QueueRecord {
   readonly entries: readonly QueueEntry[];
 }
 
-/** The record of a lock that nobody holds or wants. */
+/** The record of a lock that is neither held nor wanted. */
 export const FREE: LockRecord = { v: 1, holders: [] };
 
-/** The queue that nobody is in. */
+/** The empty queue. */
 export const NO_QUEUE: QueueRecord = { v: 1, id: "", entries: [] };
 
 /** The latest moment that a `Date` can show, and that a record may name; as far before the epoch is the earliest. */
 export const MAX_TIME = 8.64e15;
 
-/** How many processes a queue takes; further ones wait beside it. This and the other limits keep records under 64 KiB. */
+/**
+ * How many processes a queue takes; further ones wait outside it. This and the other limits keep records under 64
+ * KiB.
+ */
 export const MAX_QUEUE = 64;
 
 /** How many evicted holders a record remembers: the newest. One that is forgotten learns that its lease is over. */

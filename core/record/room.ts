@@ -1,4 +1,4 @@
-/** Who stays a holder: what becomes of our own, and who makes way for the next one. */
+/** Which holders stay: what becomes of our own, and which make way for the next one. */
 
 import { endOf, evictableInMs, type Evidence, lapsesInMs } from "./evidence.ts";
 import type { Claim, Grant, Members, Remainder } from "./members.ts";
@@ -49,7 +49,7 @@ export function renewOurs(scene: Scene): Ours {
     } else if (intent === "restore") {
       const claim = members.claimOf(holder);
       if (isThere(holder, claim, scene)) {
-        // A grant of its own: the process that has handed it over may still write under the token that it had.
+        // A new grant: the process that has handed it over may still write under the token that it had.
         stays = holderOf(claim, scene.evidence);
         grants.push(grantOf(claim));
       }
@@ -66,7 +66,7 @@ export function renewOurs(scene: Scene): Ours {
     if (stays !== undefined) kept.push(stays);
   }
   if (isTurn) admitReaders({ kept, grants }, scene);
-  // Beside the only one nobody is left, not even those that have lapsed.
+  // Next to the only one none is left, not even those that have expired.
   const staying = isOnly ? kept.filter(({ mode }) => mode === "exclusive") : kept;
   return { kept: staying, grants, left, renews, upgrade };
 }
@@ -74,7 +74,7 @@ export function renewOurs(scene: Scene): Ours {
 /** What becomes of a holder that was offered to us, or granted without our knowing; nothing if there is no room for its claim. */
 function confirmed(holder: Holder, claim: Claim, scene: Scene): Holder | undefined {
   if (holder.offeredTo === undefined) return renewed(holder, claim, scene.evidence);
-  // It is a grant of its own, with a fencing token of its own. Another request than the one that was queued may take it.
+  // It is a new grant, with a new fencing token. Another request than the one that was queued may take it.
   return admits(besides(holder, scene), claim) ? holderOf(claim, scene.evidence) : undefined;
 }
 
@@ -96,7 +96,7 @@ function nextOf(
   if (change !== undefined && change.to !== holder.mode) {
     const others = change.to === "shared" ? [] : besides(holder, scene);
     if (others.length === 0) {
-      // A change of mode is a grant of its own: a resource may have seen the tokens of other readers.
+      // A change of mode is a new grant: a resource may have seen the tokens of other readers.
       const leaseMs = Math.max(claim.leaseMs, members.leaseMsOf(holder));
       const granted = holderOf({ token: holder.token, mode: change.to, limit: 1, leaseMs, label }, evidence);
       return { holder: { ...granted, formerFence: holder.fence } };
@@ -109,7 +109,7 @@ function nextOf(
   return { holder: { ...renewed(holder, { leaseMs, label }, evidence), upgrades }, upgrade };
 }
 
-/** Those beside this holder that do not leave, and have not surely lapsed. */
+/** The other holders that do not leave, and have not surely expired. */
 function besides(holder: Holder, { record, members, evidence }: Scene): readonly Holder[] {
   return record.holders.filter((other) => {
     if (other === holder) return false;
@@ -118,7 +118,7 @@ function besides(holder: Holder, { record, members, evidence }: Scene): readonly
   });
 }
 
-/** Admits the readers here that are next beside one that was admitted in its turn. */
+/** Admits the readers here that are next, together with one that was admitted in its turn. */
 function admitReaders(
   { kept, grants }: { readonly kept: Holder[]; readonly grants: Grant[] },
   { members, evidence }: Scene,
@@ -170,7 +170,7 @@ export function makeRoom(
   };
 }
 
-/** Whether the lock is ours alone, and full: whoever waits behind our holds is next when one of them ends. */
+/** Whether the lock is ours alone, and full: one that waits behind our holds is next when one of them ends. */
 export function isOursAlone(holders: readonly Holder[], isOurs: (holder: Holder) => boolean): boolean {
   return holders.length > 0 && holders.every(isOurs) && isFull(holders);
 }
@@ -181,7 +181,10 @@ export function isForeign(holder: Holder, members: Members): boolean {
   return intent === "foreign" || intent === "restore";
 }
 
-/** After how long a holder may be evicted for `first`. One that may not wait evicts nobody unless it is its turn. */
+/**
+ * After how long a holder may be evicted for `first`. One that may not wait evicts no holder unless it is its
+ * turn.
+ */
 export function patienceOf(first: Claim | undefined, members: Members, ahead: number): number | undefined {
   if (first?.goesFirst) return first.stealAfterMs;
   if (first === undefined || first.mayWait) return first && members.patienceMs;
@@ -233,7 +236,7 @@ function remaining(holder: Holder, { members, evidence }: Scene): Holder {
   return { ...renewed(holder, { leaseMs, label: holder.label }, evidence), token };
 }
 
-/** The number behind this one; the first again, once they cannot be told apart any more. */
+/** The number behind this one; the first again, once they cannot be distinguished any more. */
 function following(count: number): number {
   return count < Number.MAX_SAFE_INTEGER ? count + 1 : 0;
 }

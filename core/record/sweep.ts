@@ -7,7 +7,7 @@ import { GARBAGE_AFTER_MS, type Holder, MAX_QUEUE } from "./record.ts";
 
 /** What a cleanup does about a lock. */
 export type Sweep =
-  /** Write this: it says nothing to anybody any more. */
+  /** Write this: it means nothing to any process any more. */
   | { readonly kind: "remove"; readonly writes: Writes }
   /** Write this: it evicts the holders with these fencing tokens, which have held for too long. */
   | { readonly kind: "evict"; readonly writes: Writes; readonly fences: ReadonlySet<string | undefined> }
@@ -15,9 +15,9 @@ export type Sweep =
   | { readonly kind: "keep"; readonly forMs: number };
 
 /**
- * Decides what a cleanup does about a lock. Garbage is one whose every lease has surely lapsed, whose queue has been
- * passed over for so long that nobody alive can be in it, and whose notices have all had their time; and a queue that no
- * lock names. `olderThanMs` evicts those that have held for longer, alive or not.
+ * Decides what a cleanup does about a lock. Garbage is one whose every lease has surely lapsed, whose queue has
+ * been passed over for so long that no live process can be in it, and whose notices have all had their time; and a
+ * queue that no lock names. `olderThanMs` evicts those that have held for longer, alive or not.
  */
 export function sweep(
   { lock: { record, version }, queue }: Snapshot,

@@ -161,7 +161,7 @@ export function inputTests(server: TestServer, workspace: Workspace): void {
     });
   });
 
-  test("Datastore input: what the server refuses for good is told at once", async () => {
+  test("Datastore input: what the server refuses for good is reported at once", async () => {
     const client = await datastoreClient({ projectId, emulatorHost: server.host });
     const backend = datastoreBackend(client, { projectId });
     await server.plan({ kind: "denied" });

@@ -7,7 +7,7 @@ const CAUSES = { file: "backends/causes.ts", test: "tests/secrets_test.ts" };
 
 export const BACKENDS: readonly Mutant[] = [
   {
-    law: "1: of answers under way together nobody knows which is later",
+    law: "1: of answers under way together it is unknown which is later",
     from: "else if (sentMs < this.#heardMs) {",
     to: "else if (sentMs < -Infinity) {",
     ...SERVER_CLOCK,

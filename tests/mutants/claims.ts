@@ -16,14 +16,14 @@ export const CLAIMS: readonly Mutant[] = [
     ...RULES,
   },
   {
-    law: "claims: a restored hold has a fencing token of its own",
+    law: "claims: a restored hold has its own fencing token",
     file: "core/record/room.ts",
     from: "stays = holderOf(claim, scene.evidence);",
     to: "stays = { ...holderOf(claim, scene.evidence), fence: holder.fence };",
     ...HAND_OVER,
   },
   {
-    law: "claims: one that has lapsed is not honoured",
+    law: "claims: one that has expired is not honoured",
     file: "core/record/room.ts",
     from: "return lapsesInMs(holder, evidence) > 0 && isSameMode(holder, claim);",
     to: "return isSameMode(holder, claim);",
@@ -37,7 +37,7 @@ export const CLAIMS: readonly Mutant[] = [
     ...RULES,
   },
   {
-    law: "claims: one that has lapsed is in nobody's way",
+    law: "claims: one that has expired blocks no caller",
     file: "core/record/room.ts",
     from: 'return intent === "foreign" || intent === "restore";',
     to: 'return intent === "foreign";',

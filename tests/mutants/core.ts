@@ -4,7 +4,8 @@ import { CONFORMANCE, type Mutant } from "./mutant.ts";
 
 export const CORE: readonly Mutant[] = [
   {
-    law: "5: who asked first, and was refused, is queued before whoever came after its first look",
+    law:
+      "5: a process that asked first, and was refused, is queued before those that came after its first look",
     file: "core/members.ts",
     from: "else this.#ahead ??= new Set(entries.map(({ participant }) => participant));",
     to: "",
@@ -12,12 +13,12 @@ export const CORE: readonly Mutant[] = [
     filter: "join at once, the first",
   },
   {
-    law: "5: who has had its turn lines up behind the others",
+    law: "5: a process that has had its turn queues behind the others",
     file: "core/members.ts",
     from: "this.queuedIn === undefined && this.holds.length + this.departures.length === 0;",
     to: "this.queuedIn === undefined;",
     test: "tests/local_lock_test.ts",
-    filter: "lines up behind",
+    filter: "queues behind",
   },
   {
     law: "5: a process does not pass a lock on among its own for ever",
@@ -36,7 +37,7 @@ export const CORE: readonly Mutant[] = [
     filter: "passed on within a process",
   },
   {
-    law: "5: those beside a full queue are not woken by every hand-over",
+    law: "5: those outside a full queue are not woken by every hand-over",
     file: "core/knowledge.ts",
     from: "return news.queue === (this.#outside === undefined ? this.#members.queuedIn : known.queue);",
     to: "return news.queue === this.#members.queuedIn;",
@@ -57,7 +58,7 @@ export const CORE: readonly Mutant[] = [
     from: "wasDone = mayBeDone &&",
     to: "wasDone = false &&",
     test: "tests/echo_test.ts",
-    filter: "an operator is told",
+    filter: "an operator learns",
   },
   {
     law: "5: a guarded commit is not tried for ever",
@@ -84,7 +85,7 @@ export const CORE: readonly Mutant[] = [
     filter: "its token and its fence",
   },
   {
-    law: "1: a lease that was renewed is watched anew",
+    law: "1: a lease that was renewed is watched again",
     file: "core/observations.ts",
     from: "const renewedMs = seen?.renewals === renewals ? seen.renewedMs : now;",
     to: "const renewedMs = seen?.renewedMs ?? now;",
@@ -99,7 +100,7 @@ export const CORE: readonly Mutant[] = [
     filter: "its token and its fence",
   },
   {
-    law: "2: a loss that the store shows is told",
+    law: "2: a loss that the store shows is reported",
     file: "core/outcomes.ts",
     from: "if (!this.recognise(record, hold)) hold.lose(lossOf(record, hold.token));",
     to: "",
@@ -268,7 +269,7 @@ export const CORE: readonly Mutant[] = [
     filter: "ran out",
   },
   {
-    law: "7: a renewal is told of",
+    law: "7: a renewal is published",
     file: "core/hold.ts",
     from: 'publish("holdfast:renewed", () =>',
     to: '((..._: unknown[]) => {})("holdfast:renewed", () =>',
@@ -325,7 +326,7 @@ export const CORE: readonly Mutant[] = [
     test: "tests/alarm_test.ts",
   },
   {
-    law: "line: who is next when the first has gone is the first behind it",
+    law: "line: next when the first has gone is the first behind it",
     file: "core/line.ts",
     from: "      this.#first = next;\n      break;",
     to: "      this.#first = next;",
@@ -340,7 +341,7 @@ export const CORE: readonly Mutant[] = [
     filter: "throws at once",
   },
   {
-    law: "7: a release that fails is told",
+    law: "7: a release that fails is reported",
     file: "core/conversation.ts",
     from: "members.dropDeparture(departure);\n      departure.onFailed(error);",
     to: "members.dropDeparture(departure);",
@@ -356,7 +357,7 @@ export const CORE: readonly Mutant[] = [
     filter: "fails for good",
   },
   {
-    law: "4: a release whose record has changed is decided anew",
+    law: "4: a release whose record has changed is decided again",
     file: "core/local_lock.ts",
     from: "this.#conflicts = written.ok ? 0",
     to:
@@ -381,7 +382,7 @@ export const CORE: readonly Mutant[] = [
     filter: "fails for good",
   },
   {
-    law: "6: a thief who is granted is not cancelled by those who hear of the theft",
+    law: "6: a waiter that is granted by an eviction is not cancelled by code that hears of it",
     file: "core/local_lock.ts",
     from: "if (grants !== undefined) {",
     to: "this.#know(written.snapshot, at.monotonic);\n    if (grants !== undefined) {",
@@ -394,7 +395,7 @@ export const CORE: readonly Mutant[] = [
     from: "queueMicrotask(() => this.#onError(question, error));",
     to: "this.#onError(question, error);",
     test: "tests/failing_store_test.ts",
-    filter: "is told the same",
+    filter: "gets the same outcome",
   },
   {
     law: "6: a place that lands late is given back",
@@ -452,7 +453,7 @@ export const CORE: readonly Mutant[] = [
     filter: "answers late, but within the lease",
   },
   {
-    law: "1: a renewal that hangs keeps nobody from being told",
+    law: "1: a renewal that hangs keeps no holder from being notified",
     file: "core/local_lock.ts",
     from: "dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);",
     to: "if (!isAsking) dueMs = Math.min(dueMs, now.monotonic + hold.leftMs(now), hold.lateAtMs);",
@@ -460,7 +461,7 @@ export const CORE: readonly Mutant[] = [
     filter: "a renewal that hangs",
   },
   {
-    law: "5: where clocks mean nothing, who never waits remembers what it saw",
+    law: "5: where clocks mean nothing, a process that never waits remembers what it saw",
     file: "core/knowledge.ts",
     from: "(seen.isEmpty || this.#store.backend.skewMs !== Infinity)",
     to: "true",

@@ -124,7 +124,7 @@ export const OPERATIONS: readonly Mutant[] = [
     filter: "headers let nothing run",
   },
   {
-    law: "admin: a stream that nobody reads ends",
+    law: "admin: a stream that is not read ends",
     file: "admin.ts",
     from: "cancel: () => leave(),",
     to: "",
@@ -164,7 +164,7 @@ export const OPERATIONS: readonly Mutant[] = [
     filter: "bounded",
   },
   {
-    law: "admin: late news revives nobody",
+    law: "admin: late news revives no hold",
     file: "admin/history.ts",
     from: "else if (!span.isSaid) Object",
     to: "else Object",

@@ -60,7 +60,7 @@ export const POSTGRES: readonly Mutant[] = [
     filter: "a sweep removes",
   },
   {
-    law: "Postgres: a mark lasts as long as somebody watches",
+    law: "Postgres: a mark lasts as long as a process watches",
     file: "backends/postgres/statements.ts",
     from: "AND (watched_until IS NULL OR watched_until < clock_timestamp())",
     to: "",
@@ -68,12 +68,12 @@ export const POSTGRES: readonly Mutant[] = [
     filter: "a sweep removes",
   },
   {
-    law: "Postgres: an uncontended lock tells nobody",
+    law: "Postgres: an uncontended lock sends nothing",
     file: "backends/postgres/statements.ts",
     from: "THEN pg_notify('${CHANNEL}' || l.tableoid",
     to: "OR true THEN pg_notify('${CHANNEL}' || l.tableoid",
     test: "tests/postgres/promises_test.ts",
-    filter: "where nobody watches",
+    filter: "where no process watches",
   },
   {
     law: "Postgres: commitIfHeld locks the row",
@@ -81,7 +81,7 @@ export const POSTGRES: readonly Mutant[] = [
     from: "${NAMES_HOLDER} ORDER BY l.identifier FOR UPDATE`),",
     to: "${NAMES_HOLDER} ORDER BY l.identifier`),",
     test: "tests/postgres/guarded_test.ts",
-    filter: "a thief waits",
+    filter: "a process that evicts waits",
   },
   {
     law: "Postgres: heldGuard fails if the lock is lost",
@@ -140,7 +140,7 @@ export const POSTGRES: readonly Mutant[] = [
     filter: "a failed serialization",
   },
   {
-    law: "Postgres: a role that may not create the table is told so",
+    law: "Postgres: a role that may not create the table gets an error that says so",
     file: "backends/postgres/store.ts",
     from: "if (!isForbidden(error)) throw error;",
     to: "throw error;",

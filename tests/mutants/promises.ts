@@ -10,7 +10,7 @@ export const PROMISES: readonly Mutant[] = [
     to:
       "if (record !== undefined && members.holds.length > 0) return { key: this.#key, lock: lockIn(news), queue: undefined };\n    if (record === undefined) this.drop();",
     test: "tests/local_lock_test.ts",
-    filter: "told of its end",
+    filter: "hears of its end",
   },
   {
     law: "news: an offer is believed only with the token of our entry",
@@ -133,7 +133,7 @@ export const PROMISES: readonly Mutant[] = [
     filter: "silent while a lock is given back",
   },
   {
-    law: "5: who waits behind a hold of its own process hears of its end",
+    law: "5: a caller that waits behind a hold of the same process hears of its end",
     file: "core/local_lock.ts",
     from: "return isWatched || this.#members.requests.size > 0;",
     to: "return isWatched;",
@@ -141,12 +141,12 @@ export const PROMISES: readonly Mutant[] = [
     filter: "evicted from outside",
   },
   {
-    law: "5: the patience of one that has gone evicts nobody",
+    law: "5: the patience of a caller that has gone evicts no holder",
     file: "core/members.ts",
     from: "this.#count(request, -1);",
     to: "",
     test: "tests/local_lock_test.ts",
-    filter: "the patience of one",
+    filter: "the patience of a caller",
   },
   {
     law: "5: the least patient is known without a look at all of them",
@@ -174,7 +174,7 @@ export const PROMISES: readonly Mutant[] = [
     filter: "memory: failure: a grant that takes longer",
   },
   {
-    law: "7: a listener to a loss runs in the context of whoever asked for the signal",
+    law: "7: a listener to a loss runs in the context of the code that asked for the signal",
     file: "core/hold.ts",
     from: "if (this.#signal !== undefined) this.#inContext!(() => this.#signal!.abort(loss));",
     to: "this.#signal?.abort(loss);",
@@ -182,12 +182,12 @@ export const PROMISES: readonly Mutant[] = [
     filter: "context",
   },
   {
-    law: "alive: a hold that nobody can give back is not renewed",
+    law: "alive: a hold that cannot be given back is not renewed",
     file: "core/lease.ts",
     from: "this.#isForgotten = true;\n    this.renewAtMs = Infinity;",
     to: "",
     test: "tests/programs_test.ts",
-    filter: "nobody can reach",
+    filter: "cannot be reached",
   },
   {
     law: "alive: what a form gives back is not forgotten",
@@ -195,7 +195,7 @@ export const PROMISES: readonly Mutant[] = [
     from: "  keep(): void {\n    this.#owner = undefined;",
     to: "  keep(): void {",
     test: "tests/programs_test.ts",
-    filter: "nobody can reach",
+    filter: "cannot be reached",
   },
   {
     law: "6: what a store has thrown at once it does not owe any more",
@@ -206,7 +206,7 @@ export const PROMISES: readonly Mutant[] = [
     filter: "owes no answer",
   },
   {
-    law: "5: those who refuse each other's writes part",
+    law: "5: processes that refuse each other's writes part",
     file: "core/local_lock.ts",
     from: "if (pauseMs < 1) return;",
     to: "return;",
@@ -214,7 +214,7 @@ export const PROMISES: readonly Mutant[] = [
     filter: "many that join",
   },
   {
-    law: "6: who is owed an answer is not idle",
+    law: "6: a lock that is owed an answer is not idle",
     file: "core/participant.ts",
     from: "this.owedAnswers > 0 || ",
     to: "",

@@ -28,7 +28,7 @@ export const RECORD: readonly Mutant[] = [
     ...SIMULATION,
   },
   {
-    law: "4: who leaves the queue takes out only its own entry",
+    law: "4: a process that leaves the queue takes out only its own entry",
     file: "core/record/queue.ts",
     from: "if (!members.isOurs(entry)) return [entry];",
     to: "if (!members.isOurs(entry)) return waiting.size === 0 ? [] : [entry];",
@@ -79,7 +79,7 @@ export const RECORD: readonly Mutant[] = [
     ...SIMULATION,
   },
   {
-    law: "2: whom a cleanup evicts is told",
+    law: "2: a holder that a cleanup evicts is notified",
     file: "core/record/sweep.ts",
     from: 'writes: evict(record, { which, reason: "forced", evidence })!, fences',
     to: "writes: { lock: null }, fences",
@@ -103,7 +103,7 @@ export const RECORD: readonly Mutant[] = [
     filter: "memory: cleanup:",
   },
   {
-    law: "5: a queue that cannot be read keeps nobody from the lock",
+    law: "5: a queue that cannot be read keeps no caller from the lock",
     file: "core/record/codec.ts",
     from: "return { ...voidQueue(error as UnreadableRecordError), version };",
     to: "throw error;",
@@ -127,14 +127,14 @@ export const RECORD: readonly Mutant[] = [
     test: "tests/unreadable_queue_test.ts",
   },
   {
-    law: "5: nobody clears away what is in the way of a queue",
+    law: "5: no process clears away what is in the way of a queue",
     file: "core/record/queue.ts",
     from: "if (!isThere) return undefined;",
     to: "",
     test: "tests/unreadable_queue_test.ts",
   },
   {
-    law: "7: a queue that cannot be read is told of",
+    law: "7: a queue that cannot be read is published",
     file: "core/store.ts",
     from:
       "  if (queue?.unreadable !== undefined) publishBackendError(key, queue.unreadable);\n  return snapshot;",

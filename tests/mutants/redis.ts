@@ -156,7 +156,7 @@ export const REDIS: readonly Mutant[] = [
     filter: "at 1970",
   },
   {
-    law: "Redis: who is disposed of knows of no break any more",
+    law: "Redis: a backend that is disposed of knows of no break any more",
     file: "backends/redis/adapters.ts",
     from: "this.reconnects = NaN;",
     to: "",
@@ -172,7 +172,7 @@ export const REDIS: readonly Mutant[] = [
     filter: "throws at once",
   },
   {
-    law: "Redis: who is disposed of leaves the queue first",
+    law: "Redis: a backend that is disposed of leaves the queue first",
     file: "backends/redis/store.ts",
     from: "await participantOf(this).whenIdle(DISPOSE_TIMEOUT_MS);",
     to: "",
@@ -212,7 +212,7 @@ export const REDIS: readonly Mutant[] = [
     filter: "each has its own outcome",
   },
   {
-    law: "Redis: what fails together is told",
+    law: "Redis: what fails together is reported",
     file: "backends/redis/script_batcher.ts",
     from: "if (failed) pending[i].fail(",
     to: "if (false as boolean) pending[i].fail(",

@@ -82,7 +82,7 @@ export const WEB_LOCKS: readonly Mutant[] = [
     filter: "with the reason of that",
   },
   {
-    law: "names: lone surrogates are told apart",
+    law: "names: lone surrogates are distinguished",
     file: "web_locks/names.ts",
     from: "const ESCAPED = /[%#\\p{Surrogate}]/gu;",
     to: "const ESCAPED = /[%#]/gu;",
@@ -98,7 +98,7 @@ export const WEB_LOCKS: readonly Mutant[] = [
     filter: "names:",
   },
   {
-    law: "order: each request has an entry of its own",
+    law: "order: each request has its own entry",
     file: "core/local_lock.ts",
     from: "const entry = options.ownEntry === undefined ? undefined : this.#participant.newEntryName();",
     to: "const entry = undefined;",
@@ -170,7 +170,7 @@ export const WEB_LOCKS: readonly Mutant[] = [
     filter: "an operator takes away",
   },
   {
-    law: "loss: one that is found when the lock is given back is told, too",
+    law: "loss: one that is found when the lock is given back is reported, too",
     file: MANAGER,
     from: "await hold.releaseQuietly();\n        forget();",
     to: "forget();\n        await hold.releaseQuietly();",
@@ -191,7 +191,7 @@ export const WEB_LOCKS: readonly Mutant[] = [
     from: "waitForMs = this.#options.waitForMs } = asked;",
     to: "waitForMs: own } = asked;\n    const waitForMs = this.#options.waitForMs ?? own;",
     test: OWN,
-    filter: "a bound on waiting",
+    filter: "a limit on waiting",
   },
   {
     law: "query: what was asked for before is in the store first",
@@ -231,6 +231,6 @@ export const WEB_LOCKS: readonly Mutant[] = [
     from: "since = Math.max(since, asked);",
     to: "since = -asked;",
     test: OWN,
-    filter: "whoever is near the store",
+    filter: "however near the store",
   },
 ];

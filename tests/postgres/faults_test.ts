@@ -41,7 +41,7 @@ test("an immediate restart while one holds and one waits: the holder holds on, a
   assertEquals(await next.release(), true);
 });
 
-test("a server frozen past the lease: the holder is told, and the waiter is granted once it goes on", async () => {
+test("a server frozen past the lease: the holder is notified, and the waiter is granted once it goes on", async () => {
   await using world = new World(await PostgresServer.start());
   const [a, b] = [world.peer(), world.peer()];
   const held = await acquire(a.backend, "job", { leaseMs: 600 });
@@ -104,7 +104,7 @@ test("a database made read only: an error of the store, which waits, and not a t
   await (await acquire(a.backend, "job")).release();
 });
 
-test("failover: what a synchronous replica was needed for is held; what it lacks is told as lost, and versions rise", async () => {
+test("failover: what a synchronous replica was needed for is held; what it lacks is reported as lost, and versions rise", async () => {
   await using world = new World(await PostgresServer.start());
   const port = await world.slowPort(0);
   const [a, b] = [world.peer({ port }), world.peer({ port })];
@@ -144,7 +144,7 @@ test("failover: what a synchronous replica was needed for is held; what it lacks
   assertEquals(await next.release(), true);
 });
 
-test("the table dropped: the holder is told, and the next one makes it again, with a higher token", async () => {
+test("the table dropped: the holder is notified, and the next one makes it again, with a higher token", async () => {
   await using world = new World();
   const a = world.peer({ options: { table: "dropped" } });
   const held = await acquire(a.backend, "job", { leaseMs: 900 });
@@ -155,7 +155,7 @@ test("the table dropped: the holder is told, and the next one makes it again, wi
   assertEquals(await next.release(), true);
 });
 
-test("the connection limit reached: who cannot listen polls, and is granted", async () => {
+test("the connection limit reached: a process that cannot listen polls, and is granted", async () => {
   await using world = new World();
   const a = world.peer();
   await (await acquire(a.backend, fresh())).release();
@@ -224,7 +224,7 @@ test("a table of another shape: an error at once that says so", async () => {
   }
 });
 
-test("a pool that is closed: an error at once, also for who waits, and pool.end() does not hang", async () => {
+test("a pool that is closed: an error at once, also for waiters, and pool.end() does not hang", async () => {
   await using world = new World();
   const [a, b] = [world.peer(), world.peer()];
   const id = fresh();

@@ -47,7 +47,7 @@ for (const client of ["pg Pool", "pg Client", "postgres.js"]) {
   });
 }
 
-test("commitIfHeld: a holder that was robbed after its last look writes nothing", async () => {
+test("commitIfHeld: a holder that was evicted after its last look writes nothing", async () => {
   await using world = new World();
   const [a, b] = [world.peer(), world.peer()];
   const { name, value } = await tableOf(a);
@@ -108,7 +108,7 @@ test("commitIfHeld: each of those that one commit has granted a shared lock may 
   assertEquals(await value(), 3);
 });
 
-test("commitIfHeld: a thief waits until the transaction is over", async () => {
+test("commitIfHeld: a process that evicts waits until the transaction is over", async () => {
   await using world = new World();
   const [a, b] = [world.peer(), world.peer()];
   const { name, value } = await tableOf(a);

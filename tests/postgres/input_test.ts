@@ -14,7 +14,35 @@ const nothing = () => Promise.resolve({ rows: [] });
 const make = (client: unknown, options?: unknown) =>
   postgresBackend(client as PostgresClient, options as PostgresBackendOptions);
 
-Deno.test("Postgres: what is not a client is refused, and told what it lacks", () => {
+Deno.test("Postgres: one backend for each client and options, whose name says where it is, and no password", async () => {
+  const connectionString = "postgres://ada:secret@db.example:6432/app?sslmode=no";
+  const made: [object, string][] = [
+    [{ options: { connectionString } }, "Postgres at db.example:6432/app (table"],
+    [
+      { options: { host: "10.0.0.5", database: "app", password: "secret" } },
+      "Postgres at 10.0.0.5:5432/app (table",
+    ],
+    [{}, "Postgres (table"],
+  ];
+  for (const [settings, name] of made) {
+    const pool = { totalCount: 0, query: nothing, connect: nothing, ...settings };
+    const backend = make(pool);
+    assert(backend.name!.startsWith(name), backend.name);
+    assert(backend === make(pool, { pollMs: 500 }));
+    assert(backend !== make(pool, { table: "other" }));
+    await backend.close();
+    const next = make(pool);
+    await backend.close();
+    assert(next !== backend && next === make(pool));
+  }
+  assert(
+    make(postgres("postgres://ada:secret@db.example/app")).name!.startsWith(
+      "Postgres at db.example:5432/app",
+    ),
+  );
+});
+
+Deno.test("Postgres: what is not a client is refused, with what it lacks", () => {
   const pool = { totalCount: 0, query: nothing, connect: nothing };
   const client = { query: nothing, connect: nothing, end: nothing, on: nothing, off: nothing };
   const wrong: [unknown, string][] = [
@@ -27,7 +55,7 @@ Deno.test("Postgres: what is not a client is refused, and told what it lacks", (
     [pg.Client, "; call it, with 'new' if it is a class"],
     [postgres, "; call it, with 'new' if it is a class"],
     [() => {}, "; call it, with 'new' if it is a class"],
-    [Promise.resolve(pool), "; it is a promise: await it"],
+    [Promise.resolve(pool), "lacks 'query': a promise (is an await missing?)"],
     [{ unsafe: nothing }, "lacks 'begin'"],
     [{ ...pool, connect: undefined }, "lacks 'connect'"],
     [{ ...client, on: undefined }, "lacks 'on'"],

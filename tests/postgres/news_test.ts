@@ -44,7 +44,7 @@ Deno.test("Postgres: news of every length fits into a notification, and says as 
   }
 });
 
-Deno.test("Postgres: keys and names that fill a message by themselves: whoever watches anything looks", () => {
+Deno.test("Postgres: keys and names that fill a message by themselves: every watcher looks", () => {
   const many = Array.from({ length: 300 }, (_, i) => change(`job-${i}`, "1"));
   const long = Array.from({ length: 20 }, (_, i) => change("\u{1f512}".repeat(110) + i, "1"));
   const names = Array.from({ length: 1000 }, (_, i) => `name-${i}`);
@@ -100,7 +100,7 @@ function said(told: readonly unknown[], records = "", version = LATE): string {
   return `${JSON.stringify([null, ...told])}\n${version}${records}`;
 }
 
-test("forged notifications, of whoever may connect: the holder holds, the waiter waits, and is granted", async () => {
+test("forged notifications, of any role that may connect: the holder holds, the waiter waits, and is granted", async () => {
   await using world = new World();
   const [a, b] = [world.peer(), world.peer()];
   // Somebody without any right to the table.

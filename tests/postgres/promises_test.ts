@@ -76,7 +76,7 @@ test("a version that was drawn before its statement waited is higher than what c
   assert(Number(await created) > Date.now() * 1000 + HOUR_MICROS - 60_000_000);
 });
 
-test("a sweep removes what nobody has needed for a day, and nothing else", async () => {
+test("a sweep removes what has not been needed for a day, and nothing else", async () => {
   await using world = new World();
   const a = world.peer({ options: { table: "swept" } });
   const day = 24 * HOUR_MICROS;
@@ -166,7 +166,7 @@ test("a free lock costs one statement to acquire and one to release", async () =
   assertEquals((await calls()).all, 2);
 });
 
-test("a hand-over between processes costs one statement, and nobody reads: the news carries the record", async () => {
+test("a hand-over between processes costs one statement, and no read: the news carries the record", async () => {
   await using world = new World();
   const peers = [world.peer(), world.peer(), world.peer(), world.peer()];
   const id = fresh();
@@ -207,7 +207,7 @@ async function counted({ sql }: TestPeer): Promise<() => Promise<{ all: number; 
   };
 }
 
-test("where nobody watches, nothing is sent", async () => {
+test("where no process watches, nothing is sent", async () => {
   await using world = new World();
   const a = world.peer();
   const listener = await world.session();

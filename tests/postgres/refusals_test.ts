@@ -225,7 +225,7 @@ test("what is called like the table and is none of ours: an error that names it"
 
 const config = (world: World) => ({ host: "127.0.0.1", port: world.server.port, user: "postgres" });
 
-test("a single client that is closed: an error at once, also for who waits, and closing does not hang", async () => {
+test("a single client that is closed: an error at once, also for waiters, and closing does not hang", async () => {
   await using world = new World();
   const a = world.peer();
   const client = new pg.Client(config(world));

@@ -6,7 +6,8 @@ import { Redis } from "ioredis5";
 import { createClient, RESP_TYPES } from "redis6";
 import { commitIfHeld, redisBackend } from "../../backends/redis.ts";
 import { Lock, LockBackendError } from "../../mod.ts";
-import { acquire, calls, test, World } from "./world.ts";
+import { LIKE_OTHERS } from "./clients.ts";
+import { acquire, calls, test, untilQueued, World } from "./world.ts";
 
 test("a client that gives numbers as strings: locks work, and the clock stays right", async () => {
   await using world = await World.start();
@@ -66,3 +67,25 @@ test("a wrong password: an error at once that says so", async () => {
   client.disconnect();
   await ended;
 });
+
+for (const [name, connect] of Object.entries(LIKE_OTHERS)) {
+  test(`${name}: a waiter is woken, a commit is guarded, and closing the backend leaves no connection`, async () => {
+    await using world = await World.start();
+    const a = await world.peer();
+    const { client, close } = await connect(world.server.port);
+    const before = (await world.server.ask("CLIENT", "LIST")).split("\n").length;
+    const backend = redisBackend(client);
+    const held = await acquire(a.backend);
+    const waiting = acquire(backend);
+    await untilQueued(a.backend, 1);
+    await held.release();
+    const next = await waiting;
+    assertEquals(await commitIfHeld(next, [["SET", "value", "1"]]), ["OK"]);
+    for (let i = 0; i < 10; i++) assert(redisBackend(client) === backend);
+    assert(await next.release());
+    await backend.close();
+    await redisBackend(a.client).close();
+    while ((await world.server.ask("CLIENT", "LIST")).split("\n").length > before) await delay(20);
+    await close();
+  });
+}

@@ -2,6 +2,8 @@
 
 import { Redis as Redis5 } from "ioredis5";
 import { Redis as Redis6 } from "ioredis6";
+import { Redis as Valkey } from "iovalkey";
+import { createClient as createClient4 } from "redis4";
 import { createClient as createClient5 } from "redis5";
 import { createClient as createClient6 } from "redis6";
 import type { IoRedisClient, IoRedisCluster, NodeRedisClient } from "../../backends/redis.ts";
@@ -61,4 +63,13 @@ export const CLIENTS: Readonly<Record<string, Connect>> = {
   "node-redis 6": nodeRedis((options) => createClient6(options)),
   "ioredis 5": IOREDIS_5,
   "ioredis 6": ioredis((options) => new Redis6(options)),
+};
+
+/** Clients that are like others: only what tells them apart is tested with them. */
+export const LIKE_OTHERS: Readonly<Record<string, Connect>> = {
+  "node-redis 4": nodeRedis((options) => {
+    const client = createClient4(options);
+    return Object.assign(client, { destroy: () => void client.disconnect() });
+  }),
+  "iovalkey": ioredis((options) => new Valkey(options)),
 };

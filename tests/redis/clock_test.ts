@@ -11,7 +11,7 @@ import { acquire, lossOf, test, untilQueued, World } from "./world.ts";
 /** A clock of the server that can be set is compiled. */
 const unmet = missingRedis() ?? missingCompiler();
 
-test("this machine's clock is behind by ten minutes: nobody takes its lock for lapsed", async () => {
+test("this machine's clock is behind by ten minutes: no process takes its lock for expired", async () => {
   await using world = await World.start();
   const b = await world.peer();
   await b.backend.read(["job"]);
@@ -32,7 +32,7 @@ test("this machine's clock is behind by ten minutes: nobody takes its lock for l
   }
 });
 
-test("a cleanup whose clock is ahead by a minute deletes no live lock, once it is told the time", async () => {
+test("a cleanup whose clock is ahead by a minute deletes no live lock, once it knows the time", async () => {
   await using world = await World.start();
   const held = await acquire((await world.peer()).backend, { leaseMs: 10_000 });
   const { fencingToken: version } = held;
@@ -52,37 +52,41 @@ test("a cleanup whose clock is ahead by a minute deletes no live lock, once it i
   assertEquals(await held.release(), false);
 });
 
-test("the server's clock steps back an hour: fencing tokens rise, and nobody alive is robbed", async () => {
-  await using clock = await FalseClock.make();
-  await using world = await World.start({ env: clock.env });
-  const [a, b] = [await world.peer(), await world.peer()];
-  const before = await acquire(a.backend);
-  await before.release();
-  const held = await acquire(a.backend, { leaseMs: 900 });
-  assert(held.fencingToken > before.fencingToken);
-  const waiting = acquire(b.backend, { leaseMs: 900 });
-  // Through the waiter's own eyes: what it knows of the time, it knows from before.
-  await untilQueued(b.backend, 1);
-  await clock.set(-3600);
-  // A server may look at its clock only now and then.
-  while (await serverSeconds(world) > Date.now() / 1000 - 3000) await delay(10);
-  // Three leases: renewals under the old and the new time meet a waiter that knows only the old.
-  const outcome = await Promise.race([waiting.then(() => "robbed"), lossOf(held), delay(2700)]);
-  assertEquals(outcome, undefined);
-  assert(held.held);
-  await commitIfHeld(held, [["SET", "value", "fresh"]]);
-  assert(await held.release());
-  const next = await waiting;
-  assert(next.fencingToken > held.fencingToken);
-  assert(await next.release());
-  const last = await acquire(a.backend);
-  assert(last.fencingToken > next.fencingToken);
-  assert(await last.release());
-  await world.server.ask("SCRIPT", "FLUSH");
-  const after = await acquire((await world.peer()).backend);
-  assert(after.fencingToken > last.fencingToken);
-  assert(await after.release());
-}, unmet);
+test(
+  "the server's clock steps back an hour: fencing tokens rise, and no live holder is evicted",
+  async () => {
+    await using clock = await FalseClock.make();
+    await using world = await World.start({ env: clock.env });
+    const [a, b] = [await world.peer(), await world.peer()];
+    const before = await acquire(a.backend);
+    await before.release();
+    const held = await acquire(a.backend, { leaseMs: 900 });
+    assert(held.fencingToken > before.fencingToken);
+    const waiting = acquire(b.backend, { leaseMs: 900 });
+    // Through the waiter's own eyes: what it knows of the time, it knows from before.
+    await untilQueued(b.backend, 1);
+    await clock.set(-3600);
+    // A server may look at its clock only now and then.
+    while (await serverSeconds(world) > Date.now() / 1000 - 3000) await delay(10);
+    // Three leases: renewals under the old and the new time meet a waiter that knows only the old.
+    const outcome = await Promise.race([waiting.then(() => "robbed"), lossOf(held), delay(2700)]);
+    assertEquals(outcome, undefined);
+    assert(held.held);
+    await commitIfHeld(held, [["SET", "value", "fresh"]]);
+    assert(await held.release());
+    const next = await waiting;
+    assert(next.fencingToken > held.fencingToken);
+    assert(await next.release());
+    const last = await acquire(a.backend);
+    assert(last.fencingToken > next.fencingToken);
+    assert(await last.release());
+    await world.server.ask("SCRIPT", "FLUSH");
+    const after = await acquire((await world.peer()).backend);
+    assert(after.fencingToken > last.fencingToken);
+    assert(await after.release());
+  },
+  unmet,
+);
 
 test(
   "the server's clock is at 1970 and its counters are gone: versions rise as long as there is a record",

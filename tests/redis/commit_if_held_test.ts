@@ -6,7 +6,7 @@ import { commitIfHeld } from "../../backends/redis.ts";
 import { type Lock, lock, LockBackendError, LockLostError } from "../../mod.ts";
 import { acquire, test, World } from "./world.ts";
 
-test("commitIfHeld: a holder that was robbed after its last look writes nothing", async () => {
+test("commitIfHeld: a holder that was evicted after its last look writes nothing", async () => {
   await using world = await World.start();
   const [a, b] = [await world.peer(), await world.peer()];
   const held = await acquire(a.backend);

@@ -60,7 +60,7 @@ test("a server that pauses for less than the lease: nothing is lost", async () =
   assert(await (await waiting).release());
 });
 
-test("a server that pauses for longer than the lease: the holder is told when it ends, the waiter gets it", async () => {
+test("a server that pauses for longer than the lease: the holder is notified when it ends, the waiter gets it", async () => {
   await using world = await World.start();
   const [a, b] = [await world.peer(), await world.peer()];
   const held = await acquire(a.backend, { leaseMs: 600 });

@@ -8,7 +8,7 @@ import { LockBackendError } from "../../mod.ts";
 import { CLIENTS } from "./clients.ts";
 import { acquire, test, untilQueued, World } from "./world.ts";
 
-test("a closed client, and one that is closed while somebody waits: an error at once that says so", async () => {
+test("a closed client, and one that is closed while a caller waits: an error at once that says so", async () => {
   for (const connect of Object.values(CLIENTS)) {
     await using world = await World.start();
     const { client, close } = await connect(world.server.port);

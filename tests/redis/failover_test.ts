@@ -32,7 +32,7 @@ for (const make of ["ioredis 5", "ioredis 6", "node-redis 6"]) {
     assert(await next.release());
   });
 
-  test(`${make}: failover to a replica that lacks the grant: the next one gets it, the holder is told`, async () => {
+  test(`${make}: failover to a replica that lacks the grant: the next one gets it, the holder is notified`, async () => {
     await using world = await World.start();
     const replica = await world.replica();
     const [a, b] = await Promise.all(

@@ -46,7 +46,7 @@ const FORGED: Readonly<Record<string, string>> = {
 };
 
 for (const [what, message] of Object.entries(FORGED)) {
-  test(`a forged message: ${what}: the waiter waits, gets the lock when it is free, and the line is kept`, async () => {
+  test(`a forged message: ${what}: the waiter waits, gets the lock when it is free, and the order is kept`, async () => {
     await using world = await World.start();
     const [a, b] = [await world.peer(), await world.peer()];
     const held = await acquire(a.backend);

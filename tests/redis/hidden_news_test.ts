@@ -57,7 +57,7 @@ async function settled(): Promise<void> {
   for (let i = 0; i < 20; i++) await Promise.resolve();
 }
 
-Deno.test("hidden news: a message that overtakes one that nobody has been shown makes the store be asked", async () => {
+Deno.test("hidden news: a message that overtakes one that no watcher has been shown makes the store be asked", async () => {
   const { subscriptions, send, showAll, asked } = await subscribed();
   send(5);
   send(9);

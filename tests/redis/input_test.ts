@@ -10,7 +10,8 @@ import {
   type NodeRedisClient,
   redisBackend,
 } from "@holdfast/lock/backends/redis";
-import { createCluster, createSentinel } from "redis6";
+import { errorMonitor } from "node:events";
+import { createClient, createClientPool, createCluster, createSentinel } from "redis6";
 import { Lock, LockBackendError } from "../../mod.ts";
 
 const nothing = () => Promise.resolve(null);
@@ -27,7 +28,7 @@ const client: IoRedisClient = {
   off: () => {},
 };
 
-Deno.test("Redis: what is not a client is refused, and told what it lacks", () => {
+Deno.test("Redis: what is not a client is refused, with what it lacks", () => {
   const wrong: [unknown, string][] = [
     [undefined, "'evalsha': undefined"],
     [null, "'evalsha': null"],
@@ -43,11 +44,56 @@ Deno.test("Redis: what is not a client is refused, and told what it lacks", () =
   }
 });
 
+Deno.test("Redis: one backend for each client and prefix, until it is closed", async () => {
+  const own = { ...client };
+  const backend = redisBackend(own);
+  assert(backend === redisBackend(own, { prefix: "holdfast" }));
+  assert(backend !== redisBackend(own, { prefix: "app" }));
+  assert(backend !== redisBackend({ ...own }));
+  await backend.close();
+  const next = redisBackend(own);
+  assert(next !== backend);
+  await backend.close();
+  assert(next === redisBackend(own));
+});
+
+Deno.test("Redis: a backend's name says where it is and what the client complains of, and no password", () => {
+  const listeners = new Map<unknown, (error?: unknown) => void>();
+  const on = (event: unknown, listener: () => void) => void listeners.set(event, listener);
+  const options = { host: "10.0.0.5", port: 6380, db: 3, password: "secret", keyPrefix: "app:" };
+  const backend = redisBackend({ ...client, on, options });
+  assertEquals(backend.name, "Redis at 10.0.0.5:6380/3");
+  listeners.get(errorMonitor)!(new Error("connect ECONNREFUSED 10.0.0.5:6380\u001b[2J"));
+  assertEquals(
+    backend.name,
+    "Redis at 10.0.0.5:6380/3 (last error: connect ECONNREFUSED 10.0.0.5:6380\\u001b[2J)",
+  );
+  listeners.get("ready")!();
+  assertEquals(backend.name, "Redis at 10.0.0.5:6380/3");
+  assertEquals(redisBackend({ ...client, options: { name: "main" } }).name, "Redis at main, by sentinels");
+  assertEquals(redisBackend(createClient({ url: "redis://u:secret@db:7000/2" })).name, "Redis at db:7000/2");
+});
+
+Deno.test("Redis: clients that cannot be used are refused by name, with what to take instead", () => {
+  const pool = createClientPool();
+  const refused: [unknown, string][] = [
+    [pool, "a pool of node-redis: take a client of createClient"],
+    [{ customCommand: nothing, invokeScript: nothing }, "a client of Valkey GLIDE: take new Redis()"],
+    [
+      { evalsha: nothing, eval: nothing, createScript: nothing },
+      "Upstash's client over REST, which cannot subscribe",
+    ],
+  ];
+  for (const [made, message] of refused) {
+    assertThrows(() => redisBackend(made as IoRedisClient), TypeError, message);
+  }
+});
+
 Deno.test("Redis: the clusters and sentinels of node-redis are refused", () => {
   const cluster = createCluster({ rootNodes: [{ url: "redis://127.0.0.1:1" }] });
   const sentinel = createSentinel({ name: "main", sentinelRootNodes: [{ host: "127.0.0.1", port: 1 }] });
   for (const made of [cluster, sentinel]) {
-    assertThrows(() => redisBackend(made as unknown as IoRedisClient), TypeError, "made by createClient");
+    assertThrows(() => redisBackend(made as unknown as IoRedisClient), TypeError, "of ioredis");
   }
 });
 

@@ -86,7 +86,7 @@ test("keys of other types among the locks: listings and cleanups say what they a
   assert(await held.release());
 });
 
-test("two databases of one server: equal names are different records, and nobody hears of the other's", async () => {
+test("two databases of one server: equal names are different records, and neither hears of the other's", async () => {
   await using world = await World.start();
   const a = await world.peer();
   const second = a.client.duplicate({ db: 2 });

@@ -5,7 +5,7 @@ import { commitIfHeld } from "../../backends/redis.ts";
 import { Lock, LockBackendError, LockLostError } from "../../mod.ts";
 import { acquire, lossOf, test, World } from "./world.ts";
 
-test("the record is evicted for want of memory: the holder is told at its renewal, its writes are refused", async () => {
+test("the record is evicted for want of memory: the holder is notified at its renewal, its writes are refused", async () => {
   await using world = await World.start({ config: ["--maxmemory-policy", "allkeys-random"] });
   const [a, b] = [await world.peer(), await world.peer()];
   const held = await acquire(a.backend, { leaseMs: 1500 });

@@ -3,7 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { acquire, test, World } from "./world.ts";
 
-test("a watch without a name is told of what concerns others, and need not ask", async () => {
+test("a watch without a name is shown what concerns others, and need not ask", async () => {
   await using world = await World.start();
   const [a, b] = [await world.peer(), await world.peer()];
   const end = new AbortController();

@@ -24,7 +24,7 @@ test("a server with AOF is killed and restarted: the holder keeps the lock, the 
   assert(await next.release());
 });
 
-test("a server without AOF is restarted: the waiter gets the lock, the holder is told, its writes are refused", async () => {
+test("a server without AOF is restarted: the waiter gets the lock, the holder is notified, its writes are refused", async () => {
   await using world = await World.start();
   const [a, b] = [await world.peer(), await world.peer()];
   const held = await acquire(a.backend, { leaseMs: 3000 });
