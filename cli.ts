@@ -117,9 +117,9 @@ function taskOf(line: CommandLine): Task {
 
 function runTask(line: CommandLine): Task {
   const { options, command } = line;
-  const identifier = required(line);
+  const identifiers = allRequired(line);
   if (command.length === 0 || command[0] === "") {
-    throw new UsageError("the command to run goes after --: holdfast run <identifier> -- <command>");
+    throw new UsageError("the command to run goes after --: holdfast run <identifier>... -- <command>");
   }
   if (options["no-wait"] && options["wait-for"] !== undefined) {
     throw new UsageError("--no-wait and --wait-for exclude each other");
@@ -143,7 +143,7 @@ function runTask(line: CommandLine): Task {
     throw new UsageError((error as Error).message);
   }
   const job = {
-    identifier,
+    identifiers,
     command,
     options: lockOptions,
     killAfterMs: duration(options["kill-after"], "kill-after") ?? 5000,
@@ -162,17 +162,18 @@ function count(text: string | boolean | undefined, option: string): number | und
 }
 
 function operand({ name, operands }: CommandLine, what: string): string | undefined {
-  if (operands.length > 1) {
-    const hint = name === "run" ? "; the command goes after --" : "";
-    throw new UsageError(`${name} takes one ${what}, there are ${operands.length}${hint}`);
-  }
+  if (operands.length > 1) throw new UsageError(`${name} takes one ${what}, there are ${operands.length}`);
   return operands[0];
 }
 
 function required(line: CommandLine): string {
-  const identifier = operand(line, "identifier");
-  if (identifier) return identifier;
-  throw new UsageError(`${line.name} needs an identifier, the name of the lock`);
+  operand(line, "identifier");
+  return allRequired(line)[0];
+}
+
+function allRequired({ name, operands }: CommandLine): readonly string[] {
+  if (operands.length > 0 && operands.every(Boolean)) return operands;
+  throw new UsageError(`${name} needs an identifier, the name of the lock`);
 }
 
 function defaultLabel(): string {

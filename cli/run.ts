@@ -15,7 +15,8 @@ import { EXIT } from "./usage.ts";
 
 /** What is to be run, under which lock. */
 export interface Job {
-  readonly identifier: string;
+  /** Several are acquired together. */
+  readonly identifiers: readonly string[];
   readonly command: readonly string[];
   readonly options: LockOptions;
   readonly killAfterMs: number;
@@ -58,10 +59,11 @@ export async function run(backend: LockBackend, job: Job): Promise<number> {
 }
 
 async function acquire(backend: LockBackend, job: Job, signal: AbortSignal): Promise<Lock | number> {
-  const { identifier, options, quiet } = job;
+  const { identifiers, options, quiet } = job;
+  const target = identifiers.length === 1 ? identifiers[0] : identifiers;
   const waiting = new Waiting(backend, job);
   try {
-    return await lock(identifier, { ...options, backend, signal }).acquire();
+    return await lock(target, { ...options, backend, signal }).acquire();
   } catch (error) {
     if (signal.aborted) return EXIT.taken;
     if (!(error instanceof LockAcquisitionError)) throw error;
@@ -218,16 +220,25 @@ class Waiting {
     this.#timer = setTimeout(() => void this.#say().catch(() => {}), ms);
   }
 
+  /** The first of the locks that another holds, or that others are queued for. */
+  async #missing(): Promise<ListedLock | undefined> {
+    const backend = this.#backend;
+    const looks = this.#job.identifiers.map((identifier) => peek(identifier, { backend }));
+    // If a look fails, so does the acquisition, and says so.
+    const locks = await Promise.all(looks).catch(() => undefined);
+    return locks?.find(({ holders }) => holders.length > 0) ??
+      locks?.find(({ waiters }) => waiters.length > 0) ??
+      locks?.[0];
+  }
+
   async #say(): Promise<void> {
-    const { identifier } = this.#job;
     if (this.#words++ % WORDS === 0) {
-      // If it fails, so does the acquisition, and says so.
-      const lock = await peek(identifier, { backend: this.#backend }).catch(() => undefined);
+      const lock = await this.#missing();
       if (lock !== undefined) this.#seen = { lock, at: performance.now() };
     }
     if (this.#stopped) return;
     if (this.#seen !== undefined) {
-      const { lock: { holders: [holder, ...others], waiters }, at } = this.#seen;
+      const { lock: { identifier, holders: [holder, ...others], waiters }, at } = this.#seen;
       const more = others.length === 0 ? "" : ` and ${others.length} more`;
       const who = holder === undefined ? "free" : `held by ${nameOf(holder)}${more}`;
       const since = holder === undefined ? 0 : holder.heldForMs + performance.now() - at;

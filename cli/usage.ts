@@ -88,10 +88,11 @@ export const COMMANDS = {
       verbose: { type: "boolean", short: "v" },
       quiet: { type: "boolean", short: "q" },
     },
-    help: `Usage: holdfast run <identifier> [options] -- <command> [arguments]
+    help: `Usage: holdfast run <identifier>... [options] -- <command> [arguments]
 
-Runs the command while holding the lock, and ends with its exit code. The command gets the standard streams, the
-signals sent to holdfast, and HOLDFAST_FENCING_TOKEN in its environment.
+Runs the command while holding the lock, or all of several locks, which are acquired together or not at all, and ends
+with its exit code. The command gets the standard streams, the signals sent to holdfast, and HOLDFAST_FENCING_TOKEN in
+its environment.
 
   --no-wait            give up at once if the lock is taken
   --wait-for <time>    give up after this time                        (default: wait without limit)

@@ -116,6 +116,21 @@ test("a lock that is taken: 75, and who has it", async (stage) => {
   assertEquals((await holder.hears("bye").outcome()).out, "held\nbye");
 });
 
+test("several locks: acquired together or not at all, and the one that is taken is named", async (stage) => {
+  await using holder = await holding(stage, "--label", "the first");
+  const refused = await finish(stage, ["run", "w", "x", "--no-wait", "--", "echo", "never"]);
+  assertEquals([refused.code, refused.out], [75, ""]);
+  assertStringIncludes(refused.err, `Cannot acquire lock "x"`);
+  await using next = new Program(stage, "run", "w", "x", "--verbose", "--", "echo", "both");
+  await next.says(`waiting for "x", held by "the first"`, "err");
+  assertEquals((await holder.hears("bye").outcome()).code, 0);
+  const { code, out } = await next.outcome();
+  assertEquals([code, out], [0, "both\n"]);
+  for await (const { identifier } of locks({ backend: stage.backend })) {
+    throw new Error(`${identifier} is left`);
+  }
+});
+
 test("a signal while it waits: 128+n, and nothing left behind", async (stage) => {
   await using holder = await holding(stage, "--label", "the first");
   const signals = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
@@ -585,14 +600,14 @@ Deno.test("command line: bad usage is refused before anything is opened, by opti
       ["run", "x"],
       ["run", "x", "--"],
       ["run", "--", "true"],
-      ["run", "x", "y", "--", "true"],
+      ["run", "x", "", "--", "true"],
       ["run", "x", "--bogus", "--", "true"],
       ["run", "x", "--wait-for", "--", "true"],
       ["run", "x", "--no-wait", "--wait-for", "1s", "--", "true"],
       ["run", "x", "--label", "l".repeat(129), "--", "true"],
       ["ls", "a", "b"],
       ["ls", "--", "a", "b"],
-      ["run", "--", "-x", "y", "--", "true"],
+      ["show", "a", "b"],
       ["run", "x", "--", "", "--"],
       ["show"],
       ["release", "x"],
