@@ -26,7 +26,7 @@ export async function load(names: readonly string[]): Promise<Record<string, unk
   }
   const [first] = names;
   throw new LockBackendError(
-    `Cannot open the store: ${names.join(" or ")} must be installed beside @holdfast/lock, ` +
+    `Cannot open the store: ${names.join(" or ")} must be installed next to @holdfast/lock, ` +
       `with: npm install ${first} (${firstLineOf(failure)})`,
     { cause: causeOf(failure) },
   );

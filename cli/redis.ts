@@ -157,7 +157,7 @@ function isSentinel(): LockBackendError {
 
 function needsIoRedis(why: string): LockBackendError {
   return new LockBackendError(
-    `Cannot open the store: ${why}, which takes the npm package ioredis; install it beside @holdfast/lock`,
+    `Cannot open the store: ${why}, which takes the npm package ioredis; install it next to @holdfast/lock`,
   );
 }
 

@@ -61,7 +61,7 @@ REDIS_URL or DATABASE_URL (postgres://…), if only one of them is set:
   postgres://…           PostgreSQL, with the npm package pg or postgres
   datastore:<project>    Google Cloud Datastore, with the npm package @google-cloud/datastore
 
-If the app gives its backend a prefix of its own, name it with --prefix, or with HOLDFAST_PREFIX beside HOLDFAST_BACKEND;
+If the app gives its backend its own prefix, pass it with --prefix, or as HOLDFAST_PREFIX with HOLDFAST_BACKEND;
 otherwise holdfast works on other locks than the app:
   Redis                  the prefix, behind the keyPrefix of an ioredis client: --prefix app:holdfast
   Deno KV                the key parts, which are strings, with / between them: --prefix my-app/locks

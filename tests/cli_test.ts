@@ -590,7 +590,7 @@ Deno.test("command line: without --backend, the environment names the store, and
 Deno.test("command line: on Node, a client that is not installed is named", async () => {
   const { code, err } = await finish({ program: ["node", await onNode()], store: "kv:/nowhere" }, ["ls"]);
   assertEquals(code, 69);
-  assertStringIncludes(err, "@deno/kv must be installed beside @holdfast/lock, with: npm install @deno/kv");
+  assertStringIncludes(err, "@deno/kv must be installed next to @holdfast/lock, with: npm install @deno/kv");
 });
 
 Deno.test("command line: bad usage is refused before anything is opened, by option, rule and value", async () => {

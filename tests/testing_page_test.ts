@@ -10,7 +10,7 @@ const page = await Deno.readTextFile(new URL("../docs/testing.md", import.meta.u
 /** The blocks of JavaScript of a section; the first section is what stands before all headings. */
 function blocksIn(heading: string): string[] {
   const [section] = page.split(heading === "" ? /^/ : `## ${heading}\n`).slice(-1)[0].split("\n## ");
-  return [...section.matchAll(/^```js\n([^]*?)^```$/gm)].map(([, code]) => code);
+  return [...section.matchAll(/^```js ignore\n([^]*?)^```$/gm)].map(([, code]) => code);
 }
 
 /** What stands in package.json, and the command, beside what the page says. */
