@@ -121,3 +121,8 @@ Deno.test("texts: an option that may be omitted may be undefined", async () => {
   assertEquals(refusingUndefined(api), []);
   assert(api.includes("waitForMs?: number | undefined"));
 });
+
+Deno.test("texts: the published configuration links nothing, or Deno warns all who link the package", async () => {
+  const { links, publish } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
+  assertEquals([links, publish.include.includes("deno.json")], [undefined, true]);
+});
