@@ -6,6 +6,7 @@ import {
   Lock,
   lock,
   type LockAcquisitionError,
+  LockLostError,
   type LockOptions,
   type WaitingLockOptions,
 } from "../mod.ts";
@@ -167,6 +168,27 @@ Deno.test("onTaken: a function that was skipped can be told from one that return
     "'onTaken' is for run, wrapper and decorator",
   );
   assertThrows(() => lock("x", { onTaken: 5 } as Anything), TypeError, "'onTaken' must be a function");
+});
+
+Deno.test("LockLostError: it keeps the result of a function that came to its end, and shows it to no log", async () => {
+  const backend = memoryBackend();
+  const lost = async (fn: () => unknown) => {
+    const running = lock("x", { backend }).run(async (held) => {
+      await (await lock("x", { backend, stealAfterMs: 0 }).acquire()).release();
+      assertEquals(held.held, false);
+      return await fn();
+    });
+    return await assertRejects(() => running, LockLostError);
+  };
+  const ended = await lost(() => "paid");
+  assertEquals([ended.result, ended.reason, Object.keys(ended).includes("result")], [
+    "paid",
+    "stolen",
+    false,
+  ]);
+  assert("result" in await lost(() => undefined));
+  const failed = await lost(() => Promise.reject(new Error("own")));
+  assertEquals(["result" in failed, (failed.cause as Error).message], [false, "own"]);
 });
 
 Deno.test("types: what is known of a variable's options is known of the result", async () => {
