@@ -7,7 +7,46 @@ const MUTEX = { mode: "exclusive", limit: 1 } as const;
 /** Two clocks that differ by almost what they may. */
 const APART = { offsets: [0, 50, 25], skewMs: 60 } as const;
 
+/** So deep that there is no state behind it. */
+const ALL = 100;
+
 export const SETUPS: readonly Setup[] = [
+  {
+    title: "two, nothing goes wrong, to the end",
+    ...APART,
+    kinds: [["waits"], ["waits"]],
+    how: MUTEX,
+    budget: { ...NOTHING, ticks: 3 },
+    depth: ALL,
+    slice: 12,
+  },
+  {
+    title: "two, an answer lost or a crash, to the end",
+    ...APART,
+    kinds: [["waits"], ["waits"]],
+    how: MUTEX,
+    budget: { ...NOTHING, ticks: 2, losses: 1, crashes: 1 },
+    depth: ALL,
+    slice: 7,
+  },
+  {
+    title: "three, nothing goes wrong, to the end",
+    ...APART,
+    kinds: [["waits"], ["waits"], ["waits"]],
+    how: MUTEX,
+    budget: { ...NOTHING, ticks: 1 },
+    depth: ALL,
+    slice: 7,
+  },
+  {
+    title: "three for two permits, nothing goes wrong, to the end",
+    ...APART,
+    kinds: [["waits"], ["waits"], ["waits"]],
+    how: { mode: "exclusive", limit: 2 },
+    budget: { ...NOTHING, ticks: 1 },
+    depth: ALL,
+    slice: 7,
+  },
   {
     title: "two, an answer lost, a crash",
     ...APART,

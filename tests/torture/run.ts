@@ -66,7 +66,9 @@ export interface Judged {
 export async function torture(options: RunOptions): Promise<void> {
   const { folder, leaseMs, bad = false, processes = PROCESSES } = options;
   const kind = STORES[options.store];
-  for (const name of ["logs", "marks", "clocks"]) await Deno.mkdir(join(folder, name), { recursive: true });
+  for (const name of ["logs", "marks", "clocks", "errors"]) {
+    await Deno.mkdir(join(folder, name), { recursive: true });
+  }
   await Deno.writeTextFile(join(folder, "faults.jsonl"), "");
   await using stack = new AsyncDisposableStack();
   const store = await kind.start(folder);
