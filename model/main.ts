@@ -1,9 +1,8 @@
 /**
  * `deno task model`: every state that a few processes, an unreliable store and an operator can bring about in so many actions,
- * over the very functions of `core/record/` that Holdfast runs. It goes
- * no deeper once it knows 400 000 of them: `--states 1000000`. `--depth 12` goes to that depth at most, `--slice` as far
- * as CI does, `--only text` plays the setups whose titles contain it. Of
- * every so many states one is followed to its end, to see that all who wait get the lock: `--settle 20`.
+ * over the very functions of `core/record/` that Holdfast runs. It goes no deeper once it knows 400 000 of them, or as
+ * `--states` says; `--depth 12` goes to that depth at most, `--slice` as far as CI does, `--only text` plays the setups whose
+ * titles contain it. Of every so many states one is followed to its end, to see that all who wait get the lock: `--settle 20`.
  */
 
 import { parseArgs } from "node:util";

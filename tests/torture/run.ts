@@ -30,6 +30,8 @@ export interface RunOptions {
   /** Whether the locks that are known to be bad are played, instead of all lanes. */
   readonly bad?: boolean;
   readonly processes?: number;
+  /** Ends it before its time: what has happened until then is judged. */
+  readonly signal?: AbortSignal;
   /** Is told how it goes, every second. */
   readonly onProgress?: (progress: Progress) => void;
 }
@@ -89,6 +91,7 @@ export async function torture(options: RunOptions): Promise<void> {
     leaseMs,
     aims: bad ? ["holdfast", ...Object.keys(BAD)] : ["mutex"],
     isCruel: bad,
+    signal: options.signal ?? new AbortController().signal,
     allows: (fault) => isWanted(fault) && !(fault in spared),
   });
   const from = now();
