@@ -26,16 +26,17 @@
  */
 
 import { History } from "./admin/history.ts";
-import { type Html, html } from "./admin/html.ts";
-import { inTime, type Look, Observer, rememberLosses } from "./admin/observer.ts";
-import { bdi, content, outcome, overview, question } from "./admin/page.ts";
+import { bdi, type Html, html } from "./admin/html.ts";
+import { type Look, Observer, rememberLosses } from "./admin/observer.ts";
+import { content, outcome, overview, question } from "./admin/page.ts";
 import { cookieOf, forgery, headers, tokenOf } from "./admin/requests.ts";
 import { messageOf } from "./core/errors.ts";
 import { answerTo } from "./http/answers.ts";
 import { assertAuthorize, type Authorize, refusedBy } from "./http/authorize.ts";
 import { crossSite, isTooLarge, isVisit } from "./http/requests.ts";
 import { keyOf } from "./core/identifier.ts";
-import { forceRelease, locks, type StoreOptions } from "./core/operators/api.ts";
+import { forceRelease, type StoreOptions } from "./core/operators/api.ts";
+import { peek } from "./core/operators/observe.ts";
 import { checkOptions } from "./core/options.ts";
 import { describe, ownOptions, time } from "./core/validate.ts";
 
@@ -57,14 +58,14 @@ export interface AdminOptions extends StoreOptions {
    * {@linkcode bearerSecret}, or a function of your own that returns `true`, or the Response with which to refuse:
    * a redirect to where one logs in, too. Anything but `true` refuses. Default: refuses everybody.
    */
-  authorize?: Authorize;
+  authorize?: Authorize | undefined;
   /** The name of the page. Default: `"Locks"`. */
-  title?: string;
+  title?: string | undefined;
   /**
    * Every how many milliseconds the store is looked at while somebody has the page open, however many have; at
    * least 100. Each look lists all locks. Default: 2000.
    */
-  refreshMs?: number;
+  refreshMs?: number | undefined;
 }
 
 const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];
@@ -139,7 +140,7 @@ class Admin {
     if (release !== null) {
       const fencingToken = query.get("fencingToken");
       if (release === "" || !fencingToken) {
-        return await this.refuse(400, "Bad request", "It takes an identifier and a fencing token.");
+        return await this.refuse(400, "Bad request", "`release` and `fencingToken` are required.");
       }
       if (isRead(request)) return await this.#ask(request, release, fencingToken);
       if (request.method === "POST") return await this.#release(request, release, fencingToken);
@@ -172,10 +173,9 @@ class Admin {
   /** Asks before a release. */
   async #ask(request: Request, identifier: string, fencingToken: string): Promise<Response> {
     try {
-      for await (const lock of inTime(locks({ ...this.#store, prefix: identifier }))) {
-        if (lock.identifier !== identifier) continue;
-        const holder = lock.holders.find((holder) => holder.fencingToken === fencingToken);
-        if (holder === undefined) break;
+      const lock = await peek(identifier, this.#store);
+      const holder = lock.holders.find((holder) => holder.fencingToken === fencingToken);
+      if (holder !== undefined) {
         const token = tokenOf(request);
         return new Response(question(this.#frame, lock, holder, token), {
           headers: await headers({ "set-cookie": cookieOf(request, token) }),
@@ -191,7 +191,7 @@ class Admin {
     if (isTooLarge(request)) return await this.refuse(413, "Content too large", "Nothing was done.");
     const forged = await forgery(request);
     if (forged !== undefined) {
-      return await this.refuse(403, "Forbidden", `Nothing was done: ${forged}. Go back, and try again.`);
+      return await this.refuse(403, "Forbidden", `Nothing was done: ${forged}. Go back and try again.`);
     }
     let done: boolean;
     try {
@@ -205,7 +205,7 @@ class Admin {
     return await this.#say(
       200,
       "Released by force",
-      html`${bdi(identifier)} is no longer held by the holder with fencing token ${fencingToken}.`,
+      html`The holder of ${bdi(identifier)} with fencing token ${fencingToken} was evicted.`,
     );
   }
 
@@ -215,7 +215,7 @@ class Admin {
     const sent = await headers(more);
     if (request.method === "HEAD") return new Response(null, { headers: sent });
     if (this.#streams >= MAX_STREAMS) {
-      const why = `${MAX_STREAMS} browsers are kept live, and no more can be.`;
+      const why = `${MAX_STREAMS} browsers already receive updates, which is the limit.`;
       return await this.refuse(503, "Service unavailable", why, { "retry-after": "60" });
     }
     this.#streams++;
@@ -255,13 +255,11 @@ class Admin {
   }
 
   #gone(status: number, identifier: string, fencingToken: string): Promise<Response> {
-    const text = html`The holder of ${
-      bdi(identifier)
-    } with fencing token ${fencingToken} has gone meanwhile.`;
+    const text = html`The hold of ${bdi(identifier)} with fencing token ${fencingToken} has already ended.`;
     return this.#say(
       status,
       "Nothing to release",
-      html`${text} Its present holder, if it has one, keeps it.`,
+      html`${text} The current holder, if there is one, was not touched.`,
     );
   }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * The command line: run a command while holding a lock, look at locks, take them away. Like `flock(1)`, but
+ * The command line: run a command while holding a lock, list locks, evict their holders. Like `flock(1)`, but
  * across machines.
  *
  * ```sh
@@ -8,8 +8,8 @@
  * npx -p @holdfast/lock -p ioredis holdfast ls --backend redis://localhost:6379
  * ```
  *
- * `holdfast --help` and `holdfast <command> --help` say everything: commands, options, stores and exit codes.
- * So does the operators' guide, `docs/operations.md`.
+ * `holdfast --help` and `holdfast <command> --help` describe all commands, options, stores and exit codes, as does the
+ * operators' guide, `docs/operations.md`.
  *
  * @module
  */
@@ -26,6 +26,7 @@ import { type CommandLine, duration, EXIT, helpOf, read, UsageError } from "./cl
 import { clean, list, release, show, watch } from "./cli/view.ts";
 import type { LockBackend } from "./core/backend.ts";
 import { messageOf, quote } from "./core/errors.ts";
+import { VERSION } from "./version.ts";
 
 /** How long the process may linger when it has nothing more to do but something keeps it alive. */
 const LINGER_MS = 2000;
@@ -36,7 +37,7 @@ type Task = (backend: LockBackend) => Promise<number>;
 
 /**
  * Does what the arguments of a command line say, and resolves to the code to exit with. It uses this process's
- * standard streams and, while it runs a command, its signals. It never rejects: what goes wrong is told on
+ * standard streams and, while it runs a command, its signals. It never rejects: what goes wrong is printed on
  * standard error.
  *
  * @example
@@ -50,13 +51,17 @@ type Task = (backend: LockBackend) => Promise<number>;
 export async function main(args: readonly string[]): Promise<number> {
   try {
     const line = read(args);
+    if (line.version) {
+      print([VERSION]);
+      return EXIT.done;
+    }
     if (line.name === undefined || line.help) {
       print(helpOf(line.name).split("\n"));
       return EXIT.done;
     }
     const task = taskOf(line);
-    const { backend, insecure } = line.options;
-    const store = await openStore(backend as string | undefined, insecure === true);
+    const { backend, prefix, insecure } = line.options as Record<string, string | undefined>;
+    const store = await openStore({ backend, prefix, insecure: Boolean(insecure) });
     try {
       return await task(store.backend);
     } finally {
@@ -88,7 +93,7 @@ function taskOf(line: CommandLine): Task {
     case "release": {
       const identifier = required(line);
       if (options.force !== true) {
-        throw new UsageError("release takes a lock away from its holder: say --force if you mean that");
+        throw new UsageError("release evicts the current holder: add --force to confirm");
       }
       return (backend) => release(backend, identifier, token as string | undefined, yes === true);
     }

@@ -1,5 +1,5 @@
 /**
- * Cleaning up on a schedule: by `Deno.cron`, by whatever can call a URL, or by a scheduler of your own.
+ * Cleaning up on a schedule: with `Deno.cron`, with any service that can call a URL, or with your own scheduler.
  *
  * @example On Deno and Deno Deploy, at the top level of the program
  * ```ts
@@ -30,32 +30,51 @@ export type { Authorize } from "./http/authorize.ts";
 export type { CleanupCounts, CleanupOptions };
 export type { LockBackend, LockKind, StoreOptions } from "./mod.ts";
 
-/** For how long the lock of a cleanup is kept at least: instances do not wake up at the very same moment. */
+/** For how long the lock of a cleanup is kept at least: instances do not start at the very same moment. */
 const KEPT_MS = 10_000;
 
 /** Options of {@linkcode registerCleanup}. */
 export interface RegisterCleanupOptions extends CleanupOptions {
-  /** When to clean up, as `Deno.cron` takes it: five fields, UTC. Default: `"0 3 * * *"`, every night at three. */
-  schedule?: string;
   /**
-   * The name of the cron job, and the identifier of the lock under which it runs: 1 to 64 letters, digits,
-   * spaces, `_` and `-`, the same in all instances. Default: `"holdfast-cleanup"`.
+   * When to clean up, as `Deno.cron` takes it: five fields, UTC.
+   *
+   * @default {"0 3 * * *"} every night at three
    */
-  name?: string;
-  /** Ends the job, and a cleanup that is under way. If it is aborted already, nothing is registered. Default: none. */
-  signal?: AbortSignal;
+  schedule?: string | undefined;
+  /**
+   * The name of the cron job, and the identifier of the lock under which it runs: 1 to 64 letters, digits, spaces,
+   * `_` and `-`, the same in all instances.
+   *
+   * @default {"holdfast-cleanup"}
+   */
+  name?: string | undefined;
+  /**
+   * Ends the job, and a cleanup that is in progress. If it is already aborted, nothing is registered.
+   *
+   * @default {undefined} none
+   */
+  signal?: AbortSignal | undefined;
 }
 
 /**
- * Registers a `Deno.cron` job that runs {@linkcode cleanup}, and returns the promise of `Deno.cron`: it resolves
- * when `signal` has ended the job. On Deno Deploy, call it at the top level of the program.
+ * Registers a `Deno.cron` job that runs {@linkcode cleanup}, and returns the promise of `Deno.cron`. On Deno
+ * Deploy, call it at the top level of the program.
  *
- * However many instances register it, one cleans up: the job runs under the lock `name`, which stays taken for ten
- * seconds at least (`holdAtLeastMs`), and the others skip that turn. A turn that fails gives the lock back, is reported,
- * and is tried again by `Deno.cron`.
- * The store is chosen as everywhere: `backend`, or the one configured for `kind`, the strong one by default.
+ * However many instances register it, one cleans up: the job runs under the lock `name`, which stays taken for at
+ * least ten seconds (`holdAtLeastMs`), and the others skip that turn. A turn that fails frees the lock, is
+ * reported, and is retried by `Deno.cron`. The store is chosen as everywhere: `backend`, or the one configured for
+ * `kind`, the strong one by default.
  *
- * Throws TypeError or RangeError for bad input, and TypeError where there is no `Deno.cron`.
+ * @param options The schedule, the store, and which locks.
+ * @throws {TypeError | RangeError} For bad input.
+ * @throws {TypeError} If there is no `Deno.cron`.
+ *
+ * @example On Deno and Deno Deploy
+ * ```ts ignore
+ * import { registerCleanup } from "@holdfast/lock/cron";
+ *
+ * void registerCleanup(); // every night at three, in one instance
+ * ```
  *
  * @example
  * ```ts
@@ -85,8 +104,8 @@ export function registerCleanup(options: RegisterCleanupOptions = {}): Promise<v
   if (typeof cron !== "function") {
     throw new TypeError(
       'Cannot register the cleanup: there is no Deno.cron. On Deno, write "unstable": ["cron"] in deno.json or ' +
-        "run with --unstable-cron. Elsewhere, serve cleanupHandler({ authorize }) to whatever calls a URL on " +
-        "a schedule, or take a scheduler such as npm:croner: " +
+        "run with --unstable-cron. Elsewhere, serve cleanupHandler({ authorize }) to a service that calls a URL on " +
+        "a schedule, or use a scheduler such as croner: " +
         'new Cron("0 3 * * *", lock("holdfast-cleanup", { wait: false, holdAtLeastMs: 10_000 })(() => cleanup()))',
     );
   }
@@ -127,19 +146,21 @@ async function cleanupOnce(name: string, options: CleanupOptions): Promise<void>
   }
 }
 
-/** A turn that has failed is tried again: what is kept of its lock must not make that look as if it had been done. */
+/** A turn that has failed is retried: the lock that is kept must not look as if the turn had been done. */
 async function letOthersTry(name: string, { fencingToken }: Lock, store: StoreOptions): Promise<void> {
-  // If the store fails again, other processes have ten seconds to wait; the caller gets the first error, which matters more.
+  // If the store fails again, other processes wait ten seconds; the caller gets the first error, which matters more.
   await forceRelease(name, { ...store, fencingToken }).catch((error) => publishBackendError(name, error));
 }
 
 /** Options of {@linkcode cleanupHandler}. */
 export interface CleanupHandlerOptions extends CleanupOptions {
   /**
-   * Decides on each request: {@linkcode bearerSecret}, {@linkcode appEngineCron}, or a function of your own that
-   * returns `true`, or the Response with which to refuse. Anything but `true` refuses. Default: refuses everybody.
+   * Decides on each request: {@linkcode bearerSecret}, {@linkcode appEngineCron}, or your own function that
+   * returns `true`, or the Response with which to refuse. Anything but `true` refuses.
+   *
+   * @default {undefined} every request is refused
    */
-  authorize?: Authorize;
+  authorize?: Authorize | undefined;
 }
 
 /**
@@ -147,12 +168,23 @@ export interface CleanupHandlerOptions extends CleanupOptions {
  * Cloud Scheduler, a CronJob of Kubernetes, or anything else that can call a URL. Many calls at once, or one that
  * is cut off, do no harm.
  *
- * It takes GET (which App Engine sends) and POST, and answers in JSON: 200 with the {@linkcode CleanupCounts};
- * 401 or 403 if `authorize` refuses; 403 if a browser sends it for anything but a page of the same origin, whose
- * login would otherwise be any site's to use; 405 for other methods; 413 for a large body; 500 if the store fails or
- * `signal` has aborted, so that the caller tries again. All but 200 say why in `error`.
+ * It takes GET (which App Engine sends) and POST, and answers in JSON: 200 with the {@linkcode CleanupCounts}; 401
+ * or 403 if `authorize` refuses; 403 if a browser sends it from anything but a page of the same origin, because
+ * any site could otherwise use the browser's login; 405 for other methods; 413 for a large body; 500 if the store
+ * fails or `signal` has aborted, so that the caller tries again. Every answer but 200 has the reason in `error`.
+ * The handler rejects with what `authorize` or `onProgress` throws.
  *
- * Throws TypeError or RangeError for bad input. The handler rejects with what `authorize` or `onProgress` throws.
+ * @param options Which requests may call it, the store, and which locks.
+ * @returns The handler, for any server.
+ * @throws {TypeError | RangeError} For bad input.
+ *
+ * @example On Deno
+ * ```ts ignore
+ * import { bearerSecret, cleanupHandler } from "@holdfast/lock/cron";
+ *
+ * const secret = Deno.env.get("CLEANUP_SECRET") ?? crypto.randomUUID();
+ * Deno.serve(cleanupHandler({ authorize: bearerSecret(secret) }));
+ * ```
  *
  * @example
  * ```ts
@@ -160,7 +192,7 @@ export interface CleanupHandlerOptions extends CleanupOptions {
  * import { memoryBackend } from "@holdfast/lock/backends/memory";
  * import { assertEquals } from "@std/assert";
  *
- * const secret = crypto.randomUUID(); // from the environment, in earnest
+ * const secret = crypto.randomUUID(); // from the environment, in production
  * const handler = cleanupHandler({ authorize: bearerSecret(secret), backend: memoryBackend() });
  * // Deno.serve(handler), or a route of your server
  *

@@ -1,4 +1,4 @@
-/** Releases all locks when the process is told to end. */
+/** Releases all locks when a signal asks the process to end. */
 
 import process from "node:process";
 import { checkReleaseAll, releaseAll } from "./core/release_all.ts";
@@ -9,25 +9,32 @@ const TIMEOUT_MS = 3000;
 
 /** Options of {@linkcode releaseOnExit}. */
 export interface ReleaseOnExitOptions {
-  /** The signals that tell the process to end. Default: `["SIGINT", "SIGTERM"]`. */
-  signals?: readonly string[];
   /**
-   * For how many milliseconds the process goes on at most. Choose it shorter than what its supervisor allows. Default:
-   * 3000.
+   * The signals that ask the process to end.
+   *
+   * @default {["SIGINT", "SIGTERM"]}
    */
-  timeoutMs?: number;
+  signals?: readonly string[] | undefined;
+  /**
+   * How many milliseconds the process goes on at most. Choose it shorter than what its supervisor allows.
+   *
+   * @default {3000}
+   */
+  timeoutMs?: number | undefined;
 }
 
 /**
- * From now on, SIGINT and SIGTERM make this process release all its locks, as {@linkcode releaseAll} does, before it ends
- * as it would have: by that signal. Without it, a lock that is held then stays taken until its lease ends. A second signal
- * ends the process at once. Dispose of what this returns, and signals do again what they did before.
+ * From now on, SIGINT and SIGTERM make this process release all its locks, as {@linkcode releaseAll} does, before
+ * it ends as it would have ended: with that signal. Without it, a lock that is held then stays taken until its
+ * lease expires. A second signal ends the process at once.
  *
- * Other listeners that the program has for the signal hear it as well. If there are any, they decide when and how the
- * process ends, as they would have. (On Deno, listeners of `Deno.addSignalListener` hear it twice, for nothing tells that
- * they are there: call `releaseAll` in them instead.)
+ * Other listeners of the program receive the signal as well. If there are any, they decide when and how the
+ * process ends. (On Deno, listeners of `Deno.addSignalListener` receive it twice, because Holdfast cannot see
+ * them: call `releaseAll` in them instead.)
  *
- * Throws TypeError or RangeError for bad input.
+ * @param options Which signals, and for how long to wait.
+ * @returns An object whose disposal restores what the signals did before.
+ * @throws {TypeError | RangeError} For bad input.
  *
  * @example
  * ```ts
@@ -50,7 +57,7 @@ export function releaseOnExit(options: ReleaseOnExitOptions = {}): Disposable {
   };
   const end = (signal: string) => {
     stop();
-    // Those that listen besides decide when it ends. Nobody does: it ends now.
+    // If there are other listeners, they decide when it ends. There are none: it ends now.
     if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
   };
   const onSignal = (signal: string) => {

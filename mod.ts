@@ -1,8 +1,18 @@
 /**
  * A distributed lock for Deno, Node and Bun: a block of code runs in one place at a time, across processes
- * and machines. On Deno it needs nothing but Deno KV; other stores are backends of their own.
+ * and machines. On Deno it needs nothing but Deno KV; every other store has its own backend.
  *
- * @example
+ * @example In an app
+ * ```ts ignore
+ * import { lock } from "@holdfast/lock";
+ *
+ * await lock("nightly-report").run(async (held) => {
+ *   // One process at a time is here, on all machines.
+ *   await buildReport({ signal: held.signal }); // aborts if the lock is lost
+ * });
+ * ```
+ *
+ * @example With another store
  * ```ts
  * import { configure, lock } from "@holdfast/lock";
  * import { memoryBackend } from "@holdfast/lock/backends/memory";
@@ -23,7 +33,7 @@ import { setDefaultBackend } from "./core/configure.ts";
 import { setDefaultLabel } from "./core/default_label.ts";
 import { processLabel } from "./process_label.ts";
 
-// On first use: whoever keeps locks elsewhere does not load it.
+// On first use: a program that keeps its locks elsewhere does not load it.
 setDefaultBackend(async () => (await import("./backends/kv.ts")).openDefaultKvBackend());
 
 setDefaultLabel(processLabel);

@@ -1,4 +1,4 @@
-/** Which process this is, in a few words for people: as far as that can be told without asking for a permission. */
+/** Which process this is, in a few words for people: as far as that is known without a request for permission. */
 
 import { MAX_LABEL_UNITS } from "./core/options.ts";
 
@@ -40,7 +40,7 @@ export function processLabel(runtime: Runtime = globalThis as unknown as Runtime
   const pid = Deno?.pid ?? process?.pid;
   if (pid === undefined) return undefined;
   const place = deploymentOf(Deno) ?? placeOf(hostOf(runtime), pid);
-  // The end is what tells processes of one host apart.
+  // The end distinguishes processes of one host.
   return `${place}${workerOf(runtime)}`.toWellFormed().slice(-MAX_LABEL_UNITS);
 }
 

@@ -1,6 +1,6 @@
 /**
  * Web Locks, distributed: the standard `LockManager`, as `navigator.locks` is one, over a store that several machines
- * share. Code that was written for the one runs with the other by changing one line.
+ * share. Code that was written for the one runs with the other after changing one line.
  *
  * @example
  * ```ts
@@ -34,35 +34,61 @@ const MAX_PREFIX_UNITS = 100;
 /** Options of {@linkcode webLocks}. All times are whole milliseconds. */
 export interface WebLocksOptions {
   /**
-   * What identifiers begin with, before the name: what `locks()`, `forceRelease` and the command line call the locks by.
-   * Managers with the same store and the same prefix share their locks. Up to 100 characters; end it with one that is in
-   * no other prefix, such as `/`. Default: `"web-locks/"`.
+   * What identifiers begin with, before the name, in `locks()`, `forceRelease` and the command line. Managers with
+   * the same store and the same prefix share their locks. Up to 100 characters; end it with one that is in no
+   * other prefix, such as `/`.
+   *
+   * @default {"web-locks/"}
    */
-  prefix?: string;
+  prefix?: string | undefined;
   /**
-   * For how many milliseconds a lock stays taken if its process dies. At least 100. A live process renews it every third
-   * of that. Default: 30 000.
+   * How many milliseconds a lock stays taken if its process crashes. At least 100. A live process renews it every
+   * third of that.
+   *
+   * @default {30_000}
    */
-  leaseMs?: number;
-  /** For how many milliseconds each request waits at most, unless it says so itself. Default: no limit. */
-  waitForMs?: number;
+  leaseMs?: number | undefined;
   /**
-   * A text for people, shown by `query`, in listings and in the errors of those who wait: up to 128 characters; `null`
-   * for none. Default: as the `label` of every lock.
+   * How many milliseconds each request waits at most, unless the request has its own limit.
+   *
+   * @default {undefined} no limit
    */
-  label?: string | null;
+  waitForMs?: number | undefined;
+  /**
+   * A human-readable name of the holder, shown by `query`, in listings and in error messages: up to 128
+   * characters; `null` for none.
+   *
+   * @default {undefined} as the `label` of every lock
+   */
+  label?: string | null | undefined;
 }
 
 /**
- * The `LockManager` of the Web Locks standard over `backend`: for all processes that share the store and the prefix, what
- * `navigator.locks` is for the windows and workers of one origin.
+ * The `LockManager` of the Web Locks standard over `backend`: for all processes that share the store and the
+ * prefix, what `navigator.locks` is for the windows and workers of one origin.
  *
- * Where the standard and the other forms of lock differ, the standard counts: requests are granted in the order in which
- * they were made, also those of one process, and code that asks for a lock that it holds waits for itself.
+ * Where the standard and the other forms of lock differ, the standard counts: requests are granted in the order in
+ * which they were made, including those of one process, and code that asks for a lock that it holds waits for
+ * itself.
  *
- * Throws TypeError or RangeError for bad input.
+ * @param backend The store.
+ * @param options The prefix, and how locks are held.
+ * @returns The lock manager.
+ * @throws {TypeError | RangeError} For bad input.
  *
- * @example A bound on waiting, and who holds the lock
+ * @example In an app
+ * ```ts ignore
+ * import { redisBackend } from "@holdfast/lock/backends/redis";
+ * import { webLocks } from "@holdfast/lock/web-locks";
+ * import { Redis } from "ioredis";
+ *
+ * const locks = webLocks(redisBackend(new Redis())); // instead of navigator.locks
+ * await locks.request("report", async (lock) => {
+ *   await buildReport({ signal: lock?.signal });
+ * });
+ * ```
+ *
+ * @example A limit on waiting, and the holder of the lock
  * ```ts
  * import { LockAcquisitionError } from "@holdfast/lock";
  * import { memoryBackend } from "@holdfast/lock/backends/memory";

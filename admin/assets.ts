@@ -52,6 +52,9 @@ input::placeholder { color: var(--soft); opacity: 1; }
 .release { border-color: var(--line); color: var(--bad); }
 .release:hover { border-color: var(--bad); }
 
+.parts { display: flex; flex-direction: column; }
+.past { order: -1; }
+
 .facts { display: flex; flex-wrap: wrap; align-items: baseline; gap: .25rem 2rem; margin-top: 1.25rem; padding: .75rem 0; border-block: 1px solid var(--line); }
 .facts b { font-size: 1.5rem; font-weight: 600; margin-right: .125rem; }
 .facts p { color: var(--soft); }
@@ -70,6 +73,7 @@ figure { background: var(--card); border: 1px solid var(--line); border-radius: 
 #picture .name { fill: var(--ink); font-family: ui-monospace, "SF Mono", "DejaVu Sans Mono", monospace; paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
 .hold { fill: var(--was); stroke: var(--card); stroke-width: 1.5; }
 .hold.on { fill: var(--on); }
+.hold.expired { fill: none; stroke: var(--bad); stroke-dasharray: 4 3; }
 #picture .who { fill: var(--bar-ink); font-weight: 500; }
 .wait { stroke: var(--wait); stroke-width: 2.5; stroke-dasharray: 5 2; }
 .lost { overflow: visible; }
@@ -82,6 +86,7 @@ figcaption { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin-top: .7
 
 .locks { list-style: none; display: grid; gap: .75rem; }
 .locks > li { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .25rem 1rem; align-items: center; background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: .875rem 1rem; }
+.locks > .alarming { border-color: var(--bad); }
 .locks h3 { font-size: 1rem; font-weight: 600; grid-column: 1 / -1; }
 .holder { display: grid; grid-template-columns: minmax(0, 2.2fr) minmax(0, 1fr) minmax(0, 1.3fr) minmax(0, 2fr); gap: .25rem 1.25rem; }
 .holder dt, .line > p:first-child { color: var(--soft); font-size: .8125rem; }
@@ -93,11 +98,14 @@ figcaption { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin-top: .7
 .line li { counter-increment: place; min-width: 0; }
 .line li::before { content: counter(place) ". "; color: var(--wait); font-weight: 600; }
 
-.ended { list-style: none; background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: .25rem 1rem; font-size: .9375rem; }
-.ended li { display: grid; grid-template-columns: 11.5rem minmax(0, 2fr) minmax(0, 1.5fr) minmax(0, 1fr) minmax(0, 1.2fr); gap: 0 1.25rem; padding: .5rem 0; }
-.ended li + li { border-top: 1px solid var(--line); }
+.ended, .ended ul { list-style: none; }
+.ended { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: .25rem 1rem; font-size: .9375rem; }
+.ended > li { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 3fr); gap: 0 1.25rem; padding: .5rem 0; }
+.ended > li + li { border-top: 1px solid var(--line); }
+.ended h3 { font-size: .875rem; font-weight: 600; }
+.ended ul li { display: grid; grid-template-columns: 11.5rem minmax(0, 1.5fr) minmax(0, 1fr) minmax(0, 1.2fr); gap: 0 1.25rem; }
 .ended time { color: var(--soft); }
-.ended .identifier { font-size: .875rem; }
+.ended > li > p { grid-column: 2; }
 
 .narrow { max-width: 34rem; margin: 8vh auto 0; padding: 1.5rem; background: var(--card); border: 1px solid var(--line); border-radius: 16px; }
 .narrow p, dialog p { margin-top: .75rem; }
@@ -111,16 +119,17 @@ dialog::backdrop { background: rgb(0 0 0 / .5); }
   header form { flex: 1 1 100%; }
   header input[type=search] { flex: 1 1 auto; width: 100%; }
   .asof { margin-left: 0; }
+  .past { order: 0; }
   .tick:not(.first, .last, .even) { display: none; }
   figure { padding: .75rem; }
   .locks > li { grid-template-columns: minmax(0, 1fr); }
   .holder { grid-template-columns: 1fr 1fr; }
   .holder .by, .holder .fence { grid-column: 1 / -1; }
   .release { justify-content: center; margin-top: .5rem; }
-  .ended li { grid-template-columns: 1fr auto; padding: .625rem 0; }
-  .ended .identifier { grid-column: 1 / -1; grid-row: 1; }
-  .ended li > :nth-child(4), .ended .how { text-align: right; }
-  .ended .how { grid-column: 2; grid-row: 2; }
+  .ended > li { grid-template-columns: minmax(0, 1fr); }
+  .ended ul li { grid-template-columns: 1fr auto; padding: .25rem 0; }
+  .ended ul li > :nth-child(3), .ended .how { text-align: right; }
+  .ended > li > p { grid-column: 1; }
   .buttons > * { flex: 1 1 auto; justify-content: center; }
 }
 @media (forced-colors: active) { .hold, .hold.on { fill: CanvasText; } #picture .who { fill: Canvas; } .wait, .grid { stroke: CanvasText; } }
@@ -231,8 +240,8 @@ export const SCRIPT = String.raw`
       clearTimeout(late);
       if (!isOver) late = setTimeout(() => tell("Connecting…", false), 3000);
       else {
-        tell("No longer live; load the page again.", false);
-        say("No longer live; load the page again.", true);
+        tell("No longer live. Reload the page.", false);
+        say("No longer live. Reload the page.", true);
       }
     };
   }
@@ -240,7 +249,7 @@ export const SCRIPT = String.raw`
   pause.hidden = false;
   pause.addEventListener("click", () => {
     isPaused = !isPaused;
-    pause.textContent = isPaused ? "Go on" : "Pause";
+    pause.textContent = isPaused ? "Resume" : "Pause";
     listen();
   });
   document.addEventListener("visibilitychange", listen);

@@ -7,6 +7,11 @@ export const WINDOW_MS = 5 * 60_000;
 const MAX_SPANS = 5000;
 const MAX_WAITERS = 8;
 
+/**
+ * At which share of the longest lease that was seen a hold must have missed renewals: it is renewed when two thirds are left.
+ */
+const MISSED = 1 / 3;
+
 /** How a hold ended; `gone` where only its own process knows. */
 export type Ending = "released" | "handed-over" | "expired" | "stolen" | "forced" | "gone";
 
@@ -21,13 +26,32 @@ export interface Span {
   readonly from: number;
   to: number | undefined;
   how: Ending | undefined;
+  /** When its lease has ended or will, as last seen; of a hold. */
+  leaseEnds: number | undefined;
+}
+
+/** What of a span only the history needs. */
+interface Known extends Span {
+  /** Whether `how` is what its own process said; else it is concluded from looks, and what is said later wins. */
+  isSaid: boolean;
+  /** The longest lease that was seen, and what was left of it at the last look. */
+  mostLeftMs: number;
+  leftMs: number;
+  /** Whether it was released, and is only kept for `holdAtLeastMs`. */
+  isReleased: boolean;
+}
+
+/** What a look shows of a lease. */
+interface Lease {
+  readonly leftMs: number;
+  readonly isReleased: boolean;
 }
 
 /** What was seen of a store in the last minutes: by looking from time to time, and by what holders here tell. */
 export class History {
   /** When the store was looked at. */
   readonly looked: { from: number; to: number }[] = [];
-  readonly #spans = new Map<string, Span>();
+  readonly #spans = new Map<string, Known>();
 
   /** Everything known, the oldest first. */
   get spans(): Iterable<Span> {
@@ -44,21 +68,25 @@ export class History {
     else this.looked.push({ from: now, to: now });
     const there = new Set<string>();
     for (const { identifier, holders, waiters } of locks) {
-      for (const { label, fencingToken, heldForMs } of holders) {
+      for (const { label, fencingToken, heldForMs, leaseLeftMs, released } of holders) {
         const key = holdKey(identifier, fencingToken);
         there.add(key);
-        this.#there(key, { what: "hold", identifier, label, fencingToken, from: now - heldForMs });
+        const seen = { what: "hold", identifier, label, fencingToken, from: now - heldForMs } as const;
+        this.#there(key, seen, now, { leftMs: leaseLeftMs, isReleased: released });
       }
       for (const [i, { label, since, waitingForMs }] of waiters.slice(0, MAX_WAITERS).entries()) {
         const twin = waiters.slice(0, i).filter((other) => +other.since === +since && other.label === label);
         const key = JSON.stringify(["wait", identifier, +since, label, twin.length]);
         there.add(key);
         const from = now - waitingForMs;
-        this.#there(key, { what: "wait", identifier, label, fencingToken: undefined, from });
+        this.#there(key, { what: "wait", identifier, label, fencingToken: undefined, from }, now);
       }
     }
     for (const [key, span] of this.#spans) {
-      if (span.to === undefined && !there.has(key)) this.#end(span, "gone", goneAt);
+      if (span.to !== undefined || there.has(key)) continue;
+      if (span.isReleased) this.#end(span, "released", goneAt);
+      else if (hasExpired(span, now)) this.#end(span, "expired", Math.min(span.leaseEnds!, goneAt));
+      else this.#end(span, "gone", goneAt);
     }
     this.#forget(now);
   }
@@ -66,7 +94,8 @@ export class History {
   /** Takes in that a hold has ended, and how. */
   end(identifier: string, fencingToken: string, how: Ending, now: number): void {
     const span = this.#spans.get(holdKey(identifier, fencingToken));
-    if (span === undefined || (span.how !== undefined && span.how !== "gone")) return;
+    if (span === undefined || span.isSaid) return;
+    span.isSaid = true;
     this.#end(span, how, now);
   }
 
@@ -75,11 +104,13 @@ export class History {
     return this.#spans.has(holdKey(identifier, fencingToken));
   }
 
-  #there(key: string, seen: Omit<Span, "to" | "how">): void {
+  #there(key: string, seen: Omit<Span, "to" | "how" | "leaseEnds">, now: number, lease?: Lease): void {
+    const { leftMs = 0, isReleased = false } = lease ?? {};
+    const news = { leaseEnds: lease && now + leftMs, leftMs, isReleased, to: undefined, how: undefined };
     const span = this.#spans.get(key);
-    if (span === undefined) this.#spans.set(key, { ...seen, to: undefined, how: undefined });
+    if (span === undefined) this.#spans.set(key, { ...seen, ...news, isSaid: false, mostLeftMs: leftMs });
     // A look that was under way when the holder told of the end is late news.
-    else if (span.how === "gone") span.to = span.how = undefined;
+    else if (!span.isSaid) Object.assign(span, news, { mostLeftMs: Math.max(span.mostLeftMs, leftMs) });
   }
 
   #end(span: Span, how: Ending, now: number): void {
@@ -93,6 +124,14 @@ export class History {
       if (to !== undefined && (to < now - WINDOW_MS || this.#spans.size > MAX_SPANS)) this.#spans.delete(key);
     }
   }
+}
+
+/**
+ * Whether a hold that is gone at `now` has ended with its lease: it was seen with too little of it left, and nothing is left
+ * now. A process that waits takes the lock of a crashed holder at once, so that no look may ever show it expired.
+ */
+function hasExpired({ leaseEnds, leftMs, mostLeftMs }: Known, now: number): boolean {
+  return leaseEnds !== undefined && leaseEnds <= now && (leftMs <= 0 || leftMs < mostLeftMs * MISSED);
 }
 
 function holdKey(identifier: string, fencingToken: string): string {

@@ -35,7 +35,7 @@ export function exactly(text: string): Html {
   return new Html(text.replace(/[&<>"']/g, (char) => SAFE[char]));
 }
 
-/** A length of time as people say it: `0.4 s`, `12 s`, `2 min 4 s`, `3 h 12 min`, `5 d 2 h`. */
+/** A length of time in words: `0.4 s`, `12 s`, `2 min 4 s`, `3 h 12 min`, `5 d 2 h`. */
 export function lasting(ms: number): string {
   const seconds = Math.max(0, ms) / 1000;
   if (seconds < 1) return `${seconds.toFixed(1)} s`;
@@ -57,4 +57,9 @@ export function short(text: string, chars: number): string {
 export function moment(at: number): Html {
   const iso = new Date(at).toISOString();
   return html`<time datetime="${iso}">${iso.slice(0, 19).replace("T", " ")} UTC</time>`;
+}
+
+/** A text of others, which may run from right to left, in quarantine. */
+export function bdi(text: string): Html {
+  return html`<bdi>${text}</bdi>`;
 }

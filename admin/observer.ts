@@ -2,7 +2,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { LossReason } from "../core/errors.ts";
 import { type LockEvents, publishBackendError } from "../core/events.ts";
 import { keyOf } from "../core/identifier.ts";
-import { locks, type StoreOptions } from "../core/operators/api.ts";
+import { locks, storeOf, type StoreOptions } from "../core/operators/api.ts";
 import { type ListedLock, OPERATOR_TIMEOUT_MS } from "../core/operators/listing.ts";
 import { History } from "./history.ts";
 
@@ -27,6 +27,8 @@ export interface Loss {
 export interface Look {
   /** When, by this process's clock. */
   readonly at: number;
+  /** The name of the store, if it has one and could be opened. */
+  readonly store: string | undefined;
   /** What identifiers or labels must contain. */
   readonly find: string;
   readonly locks: readonly ListedLock[];
@@ -41,7 +43,7 @@ export interface Look {
 const losses: Loss[] = [];
 let listening = false;
 
-/** Remembers from now on what this process loses: losses are rare, and told only once. */
+/** Remembers from now on what this process loses: losses are rare, and published only once. */
 export function rememberLosses(): void {
   if (listening) return;
   listening = true;
@@ -158,7 +160,10 @@ export class Observer {
       ...finds.map((find) => [find, find === "" ? all : new Found(find)] as const),
     ]);
     let trouble: unknown;
+    let store: string | undefined;
     try {
+      const { name, namespace } = await storeOf(this.#store);
+      store = name ?? namespace;
       for await (const lock of inTime(locks(this.#store))) {
         for (const found of wanted.values()) found.add(lock);
         if ([...wanted.values()].every(({ more }) => more)) break;
@@ -171,7 +176,7 @@ export class Observer {
     const { history } = this;
     const looks = new Map<string, Look>();
     for (const [find, { locks, more }] of wanted) {
-      looks.set(find, { at, find, locks, more, trouble, history, losses });
+      looks.set(find, { at, store, find, locks, more, trouble, history, losses });
     }
     return looks;
   }

@@ -1,15 +1,15 @@
 import { messageOf } from "../core/errors.ts";
 import type { ListedHolder, ListedLock, ListedMode } from "../core/operators/listing.ts";
 import { SCRIPT, STYLE } from "./assets.ts";
-import { type Span, WINDOW_MS } from "./history.ts";
-import { exactly, Html, html, lasting, moment, short } from "./html.ts";
+import { endings } from "./endings.ts";
+import { WINDOW_MS } from "./history.ts";
+import { bdi, exactly, Html, html, lasting, moment, short } from "./html.ts";
 import type { Look } from "./observer.ts";
-import { ending, isLoss, picture } from "./picture.ts";
+import { picture } from "./picture.ts";
 
-/** How many locks, waiters of one lock, and ended holds are listed. */
+/** How many locks, and waiters of one lock, are listed. */
 const MAX_LISTED = 100;
 const MAX_WAITERS = 8;
-const MAX_ENDED = 20;
 
 /** What every page has in common. */
 export interface Frame {
@@ -55,7 +55,7 @@ export function overview(frame: Frame, look: Look): string {
           <button>Find</button>
         </form>
         <p
-          id="state"><span id="state-text">As of this moment; load again for news.</span><button id="pause" type="button" hidden>Pause</button></p>
+          id="state"><span id="state-text">Snapshot. Reload for the current state.</span><button id="pause" type="button" hidden>Pause</button></p>
       </header>
       <main id="live" data-find="${exactly(find)}">
       ${content(look)}
@@ -68,34 +68,33 @@ export function overview(frame: Frame, look: Look): string {
 
 /** What of the page changes with every look. */
 export function content(look: Look): Html {
-  const { at, find, locks: found, more, trouble, history } = look;
+  const { at, store, find, locks: found, more, trouble, history } = look;
   const held = found.filter(({ holders }) => holders.length > 0).length;
   const waiting = found.reduce((sum, { waiters }) => sum + waiters.length, 0);
-  const over = found.flatMap(({ holders }) => holders).filter(({ leaseLeftMs }) => leaseLeftMs <= 0).length;
+  const expired =
+    found.flatMap(({ holders }) => holders).filter(({ leaseLeftMs }) => leaseLeftMs <= 0).length;
+  const broken = found.filter(({ unreadable }) => unreadable !== undefined).length;
+  // What needs attention comes first; the others, in the order of names, stay where they are.
   const shown = [...found].sort((a, b) => urgency(b) - urgency(a)).slice(0, MAX_LISTED)
-    .sort((a, b) => a.identifier < b.identifier ? -1 : 1);
+    .sort((a, b) => +isAlarming(b) - +isAlarming(a) || (a.identifier < b.identifier ? -1 : 1));
   const wanted = (identifier: string) =>
     identifier.includes(find) || shown.some((lock) => lock.identifier === identifier);
   return html`
     <div class="facts">
+      ${expired > 0 && html`<p class="bad"><b>${expired}</b> expired</p>`}
+      ${broken > 0 && html`<p class="bad"><b>${broken}</b> unreadable</p>`}
       <p><b>${held}</b> held</p>
       <p><b>${waiting}</b> queued</p>
-      <p class="${over > 0 && "bad"}"><b>${over}</b> lease over</p>
-      <p class="asof">as of ${moment(at)}</p>
+      <p class="asof">as of ${moment(at)}${store !== undefined && html`, ${bdi(store)}`}</p>
     </div>
     ${trouble !== undefined &&
       html`<p class="trouble" id="trouble"><b>The store does not answer.</b> ${messageOf(trouble)}</p>`}
     ${more &&
-      html`<p class="note">There are more than ${found.length} locks${
-        find !== "" && " of those"
-      }; only so many are looked at.</p>`}
+      html`<p class="note">Showing the first ${found.length} ${find !== "" && "matching "}locks.</p>`}
     ${find !== "" &&
       html`<p class="note">Only what contains “<bdi>${find}</bdi>”. <a href="?">Show all</a></p>`}
-    <section aria-labelledby="minutes">
-    <h2 id="minutes">The last ${WINDOW_MS / 60_000} minutes</h2>
-    ${picture(history, at, wanted)}
-    </section>
-    <section id="held" tabindex="-1" aria-labelledby="now">
+    <div class="parts">
+      <section id="held" tabindex="-1" aria-labelledby="now">
     <h2 id="now">Held now</h2>
     ${shown.length === 0 && trouble === undefined &&
       html`<p class="empty">No lock is held or waited for.</p>`}
@@ -103,12 +102,17 @@ export function content(look: Look): Html {
     ${shown.map((lock) => item(lock))}
     </ul>
     ${found.length > shown.length &&
-      html`<p class="note" id="rest">and ${found.length - shown.length} more; find some by name.</p>`}
-    </section>
-    <section aria-labelledby="ended">
-    <h2 id="ended">Ended lately</h2>
+      html`<p class="note" id="rest">and ${found.length - shown.length} more; find them by name.</p>`}
+      </section>
+      <section class="past" aria-labelledby="minutes">
+    <h2 id="minutes">The last ${WINDOW_MS / 60_000} minutes</h2>
+    ${picture(history, at, wanted)}
+      </section>
+      <section aria-labelledby="ended">
+    <h2 id="ended">Recently ended</h2>
     ${endings(look, wanted)}
-    </section>
+      </section>
+    </div>
   `;
 }
 
@@ -158,23 +162,18 @@ export function outcome(frame: Frame, title: string, text: Html): string {
   );
 }
 
-/** A text of others, which may run from right to left, in quarantine. */
-export function bdi(text: string): Html {
-  return html`<bdi>${text}</bdi>`;
-}
-
 function item(lock: ListedLock): Html {
   const { identifier, holders, waiters, unreadable } = lock;
   const some = waiters.slice(0, MAX_WAITERS);
   return html`
-    <li id="${`${new URLSearchParams({ lock: identifier })}`}">
+    <li id="${`${new URLSearchParams({ lock: identifier })}`}" class="${isAlarming(lock) && "alarming"}">
     <h3 class="identifier">${bdi(identifier)}</h3>
     ${holders.map((holder) => held(identifier, holder))}
     ${unreadable !== undefined && html`<p class="bad"><b>unreadable:</b> ${unreadable}</p>`}
     ${holders.length === 0 && unreadable === undefined &&
       html`<p class="free">Free: the first in the queue may take it now.</p>`}
     ${waiters.length > 0 &&
-      html`<div class="line"><p>In line</p><ol>${
+      html`<div class="line"><p>Queued</p><ol>${
         some.map((waiter) => {
           const mode = modeOf(waiter);
           const more = mode === "" ? "" : `, ${mode}`;
@@ -193,14 +192,16 @@ function leaseIn({ leaseLeftMs, released, handedOver }: ListedHolder): string {
   if (leaseLeftMs <= 0 && handedOver) {
     return "It has handed the lock over, and no process has taken it up in time.";
   }
-  if (leaseLeftMs <= 0) return "The lease is over: it is probably dead or cut off.";
+  if (leaseLeftMs <= 0) {
+    return "The lease has expired: the holder has probably crashed or lost its connection.";
+  }
   if (handedOver) {
     return `It has handed the lock over. No process has taken it up yet, and may for ${
       lasting(leaseLeftMs)
     } more.`;
   }
   if (released) return `It has released the lock, which is kept for ${lasting(leaseLeftMs)} more.`;
-  return `The lease runs for ${lasting(leaseLeftMs)} yet.`;
+  return `${lasting(leaseLeftMs)} of the lease are left.`;
 }
 
 function held(identifier: string, holder: ListedHolder): Html {
@@ -226,7 +227,7 @@ function held(identifier: string, holder: ListedHolder): Html {
       <div class="lease">
         <dt>Lease</dt>
         <dd>${over
-          ? html`<span aria-hidden="true">▲ </span>over for ${lasting(-leaseLeftMs)}`
+          ? html`<span aria-hidden="true">▲ </span>expired ${lasting(-leaseLeftMs)} ago`
           : leaseOf(holder)}</dd>
       </div>
       <div class="fence">
@@ -254,46 +255,21 @@ function modeOf({ mode, limit, permits, upgrading }: ListedMode & { readonly upg
   return limit === 1 ? "" : `${permits} of ${limit}`;
 }
 
-function endings({ history, losses }: Look, isWanted: (identifier: string) => boolean): Html {
-  const ended = [...history.spans].flatMap(({ what, identifier, label, from, to, how }: Span) =>
-    what === "hold" && to !== undefined ? [{ identifier, label, heldMs: to - from, how, at: to }] : []
-  );
-  const others = losses.filter(({ identifier, fencingToken }) => !history.knows(identifier, fencingToken))
-    .map(({ reason, ...loss }) => ({ ...loss, how: reason === "released" ? undefined : reason }));
-  const rows = [...ended, ...others].filter(({ identifier }) => isWanted(identifier))
-    .sort((a, b) => b.at - a.at).slice(0, MAX_ENDED);
-  if (rows.length === 0) return html`<p class="empty">Nothing, as far as this page has seen.</p>`;
-  return html`<ol class="ended">
-${
-    rows.map(({ identifier, label, heldMs, how, at }) =>
-      html`
-        <li>
-        ${moment(at)}
-        <span class="identifier">${bdi(identifier)}</span>
-        <span>${label === undefined ? html`<i>no label</i>` : bdi(label)}</span>
-        <span class="soft">held ${lasting(heldMs)}</span>
-        <span class="${isLoss(how) ? "how bad" : "how"}">${isLoss(how) && CROSS}${isLoss(how) &&
-          "lost: "}${ending(how)}</span>
-        </li>
-      `
-    )
-  }
-</ol>
-<p class="note">How a hold ended is known here of this process's own; of others, “gone” may be either.</p>`;
+/** Whether an operator should look at it: its record is broken, or the lease of a holder has expired. */
+function isAlarming({ holders, unreadable }: ListedLock): boolean {
+  return unreadable !== undefined || holders.some(({ leaseLeftMs }) => leaseLeftMs <= 0);
 }
 
-/** The order in which an operator needs locks: broken or expired ones, then those with a queue, then the longest held. */
-function urgency({ holders, waiters, unreadable }: ListedLock): number {
-  const over = unreadable !== undefined || holders.some(({ leaseLeftMs }) => leaseLeftMs <= 0);
+/** The order in which an operator needs locks: alarming ones, then those with a queue, then the longest held. */
+function urgency(lock: ListedLock): number {
+  const { holders, waiters } = lock;
   const heldForMs = holders.reduce((most, { heldForMs }) => Math.max(most, heldForMs), 0);
-  return (over ? 2e15 : 0) + (waiters.length > 0 ? 1e15 : 0) + heldForMs;
+  return (isAlarming(lock) ? 2e15 : 0) + (waiters.length > 0 ? 1e15 : 0) + heldForMs;
 }
 
 function releaseUrl(release: string, fencingToken: string): string {
   return `?${new URLSearchParams({ release, fencingToken })}`;
 }
-
-const CROSS = html`<span aria-hidden="true">✕ </span>`;
 
 const ICON = "data:image/svg+xml," + encodeURIComponent(
   '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect x="2" y="7" width="12" height="8" rx="2"' +

@@ -11,7 +11,7 @@ const BAR = { y: 20, height: 18 };
 const LANE = { y: 42, step: 4 };
 
 const ENDINGS = {
-  expired: "lease ran out",
+  expired: "lease expired",
   stolen: "stolen",
   forced: "forced",
   released: "released",
@@ -28,7 +28,7 @@ export function isLoss(how: Span["how"]): boolean {
   return how === "expired" || how === "stolen" || how === "forced";
 }
 
-/** Draws who held what, who waited and who lost, in the last minutes before `now`: time from left to right. */
+/** Draws the holds, waits and losses of the last minutes before `now`: time from left to right. */
 export function picture(history: History, now: number, isWanted: (identifier: string) => boolean): Html {
   const start = now - WINDOW_MS;
   const rows = new Map<string, Span[]>();
@@ -39,15 +39,15 @@ export function picture(history: History, now: number, isWanted: (identifier: st
     else row.push(span);
   }
   if (rows.size === 0) {
-    return html`<p class="empty">Nothing was held or waited for while this page looked.</p>`;
+    return html`<p class="empty">Nothing was held or waited for while this page was open.</p>`;
   }
   // Where most happens is what matters; in the order of names, rows stay where they are.
-  const drawn = [...rows].sort(([, a], [, b]) => weight(b) - weight(a)).slice(0, MAX_ROWS)
+  const drawn = [...rows].sort(([, a], [, b]) => weight(b, now) - weight(a, now)).slice(0, MAX_ROWS)
     .sort(([a], [b]) => a < b ? -1 : 1);
   const height = TOP + drawn.length * ROW;
   const x = (at: number) => percent((at - start) / WINDOW_MS);
   const width = (from: number, to: number) => percent((to - Math.max(from, start)) / WINDOW_MS);
-  const lost = drawn.flatMap(([, spans]) => spans).filter(({ how }) => isLoss(how)).length;
+  const lost = drawn.flatMap(([, spans]) => spans).filter((span) => lostAt(span, now) !== undefined).length;
   const minutes = WINDOW_MS / 60_000;
   return html`
     <figure>
@@ -82,36 +82,43 @@ ${
         spans.filter(({ what }) => what === "hold").map((span) => {
           const { label, from, to, how, fencingToken } = span;
           const end = to ?? now;
+          // From here on it is held no more, although the holder has not given it back.
+          const over = Math.min(end, Math.max(from, expiryOf(span, now) ?? end));
           const who = label ?? "no label";
-          const title = html`<title>${who}, ${lasting(end - from)}, ${
-            ending(how)
-          }, fencing token ${fencingToken!}</title>`;
-          return html`
-            <svg x="${x(Math.max(from, start))}" y="${BAR.y}" width="${width(from, end)}" height="${BAR
-              .height}"
-            >
-              <g>${title}<rect class="${to === undefined
-                ? "hold on"
-                : "hold"}" width="100%" height="100%" rx="3" /><text
-            class="who" x="6" y="13">${who}</text></g>
-            </svg>
-          `;
+          const state = over < end ? `expired ${lasting(end - over)} ago` : ending(how);
+          const title = html`<title>${who}, ${
+            lasting(over - from)
+          }, ${state}, fencing token ${fencingToken!}</title>`;
+          const part = (kind: string, from: number, to: number, text: Html | false) =>
+            to > start && html`
+              <svg x="${x(Math.max(from, start))}" y="${BAR.y}" width="${width(from, to)}" height="${BAR
+                .height}"
+              >
+                <g>${title}<rect class="${kind}" width="100%" height="100%" rx="3" />${text}</g>
+              </svg>
+            `;
+          const isOn = to === undefined && over === end;
+          const text = html`<text class="who" x="6" y="13">${who}</text>`;
+          return html`${part(isOn ? "hold on" : "hold", from, over, text)}${
+            over < end && part("hold expired", over, end, false)
+          }`;
         })
       }
 ${
         // After all bars, so that the next holder's does not cover them.
-        spans.filter(({ how }) => isLoss(how)).map(({ label, to, how }) =>
-          html`
-            <svg class="lost" x="${x(to ?? now)}" y="${BAR.y + BAR.height / 2}">
+        spans.map((span) => {
+          const at = lostAt(span, now);
+          return at !== undefined && at > start && html`
+            <svg class="lost" x="${x(at)}" y="${BAR.y + BAR.height / 2}">
               <g>
-                <title>${label ?? "no label"}, ${ending(how)}</title>
+                <title>${span.label ?? "no label"}, ${ending(span.how ?? "expired")}</title>
                 <circle r="7" />
                 <path
                   d="M-3 -3L3 3M-3 3L3 -3" />
               </g>
             </svg>
-          `
-        )}
+          `;
+        })}
 ${
         lanes(spans.filter(({ what }) => what === "wait"), now).map(({ span, lane }) => {
           const { label, from, to } = span;
@@ -129,6 +136,7 @@ ${
       <figcaption>
     <span class="key"><svg width="22" height="12" aria-hidden="true"><rect class="hold on" width="22" height="12" rx="3" /></svg>held</span>
     <span class="key"><svg width="22" height="12" aria-hidden="true"><rect class="hold" width="22" height="12" rx="3" /></svg>was held</span>
+    <span class="key"><svg width="22" height="12" aria-hidden="true"><rect class="hold expired" width="22" height="12" rx="3" /></svg>lease expired</span>
     <span class="key"><svg width="22" height="12" aria-hidden="true"><line class="wait" x1="0" x2="22" y1="6" y2="6" /></svg>queued</span>
     <span class="key"><svg width="16" height="16" aria-hidden="true"><svg class="lost" x="8" y="8"><circle r="7" /><path
     d="M-3 -3L3 3M-3 3L3 -3" /></svg></svg>lost</span>
@@ -140,8 +148,19 @@ ${
 }
 
 /** How much happens in a row: losses first, then waiters, then the number of holds. */
-function weight(spans: readonly Span[]): number {
-  return spans.reduce((sum, { what, how }) => sum + (isLoss(how) ? 100 : what === "wait" ? 10 : 1), 0);
+function weight(spans: readonly Span[], now: number): number {
+  const weightOf = (span: Span) => lostAt(span, now) !== undefined ? 100 : span.what === "wait" ? 10 : 1;
+  return spans.reduce((sum, span) => sum + weightOf(span), 0);
+}
+
+/** When a hold's lease has ended that is still there. */
+function expiryOf({ to, leaseEnds }: Span, now: number): number | undefined {
+  return to === undefined && leaseEnds !== undefined && leaseEnds <= now ? leaseEnds : undefined;
+}
+
+/** When a hold was lost, if it was. */
+function lostAt(span: Span, now: number): number | undefined {
+  return isLoss(span.how) ? span.to : expiryOf(span, now);
 }
 
 /** The waiters, each on its own lane for as long as it waits, as far as there is room. */

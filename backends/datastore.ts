@@ -1,7 +1,7 @@
 /**
  * The Google Cloud Datastore backend, for Firestore in Datastore mode: a lock is one entity, acquired by one
- * commit and released by one. It needs `@google-cloud/datastore`, which is loaded only by
- * {@linkcode datastoreClient}; a client of one's own is handed in.
+ * commit and released by one. It needs `@google-cloud/datastore`, which is loaded only by {@linkcode
+ * datastoreClient}; or pass your own client.
  *
  * @example
  * ```ts
@@ -38,37 +38,56 @@ export type {
 } from "./datastore/api.ts";
 export { datastoreClient, type DatastoreClientOptions } from "./datastore/client.ts";
 
-/** A guarded commit that the server aborts competes with others for what it reads. */
+/** A guarded commit that the server aborts competes with others for the entities that it reads. */
 const GUARDED_BACKOFF = { leastMs: 20, mostMs: 500, jitter: true };
 
 /** Options of {@linkcode datastoreBackend}. */
 export interface DatastoreBackendOptions {
   /** The project that the database belongs to. Required. */
   projectId: string;
-  /** The database. Default: the default one, `""`. */
-  databaseId?: string;
-  /** The namespace of the locks. Default: the default one, `""`. */
-  namespace?: string;
-  /** The kind of the locks' entities. Default: `"HoldfastLock"`. */
-  entityKind?: string;
   /**
-   * For how many milliseconds at most a waiter lets pass between two looks at the lock, 25 to 60 000. There
-   * is no push: each look is one billed read, and a released lock is noticed that much later. The pauses
-   * begin at 25 ms whenever the lock has changed and grow from there. Default: 500.
+   * The database.
+   *
+   * @default {undefined} the default one, `""`
    */
-  pollMs?: number;
+  databaseId?: string | undefined;
   /**
-   * After how many milliseconds without an answer a call counts as failed, 100 to 60 000; its outcome is then
-   * found out by reading. Default: 5000.
+   * The namespace of the locks.
+   *
+   * @default {undefined} the default one, `""`
    */
-  timeoutMs?: number;
+  namespace?: string | undefined;
+  /**
+   * The kind of the locks' entities.
+   *
+   * @default {"HoldfastLock"}
+   */
+  entityKind?: string | undefined;
+  /**
+   * How many milliseconds at most a waiter lets pass between two reads of the lock, 25 to 60 000. There is no
+   * push: each read is billed, and a released lock is noticed that much later. The pauses begin at 25 ms whenever
+   * the lock has changed and grow from there.
+   *
+   * @default {500}
+   */
+  pollMs?: number | undefined;
+  /**
+   * After how many milliseconds without a reply a call counts as failed, 100 to 60 000; Holdfast then reads the
+   * record to find out what became of it.
+   *
+   * @default {5000}
+   */
+  timeoutMs?: number | undefined;
 }
 
 /**
- * Makes a backend that keeps locks in Google Cloud Datastore (Firestore in Datastore mode). The client stays
- * the caller's: it is never closed here.
+ * Makes a backend that keeps locks in Google Cloud Datastore (Firestore in Datastore mode). It never closes your
+ * client.
  *
- * Throws TypeError or RangeError for what is not a client, or bad options.
+ * @param client The client: {@linkcode datastoreClient}, or a `v1.DatastoreClient`.
+ * @param options The database, and how often waiters poll.
+ * @returns The backend.
+ * @throws {TypeError | RangeError} For a value that is not a client, or bad options.
  *
  * @example
  * ```ts
@@ -87,21 +106,23 @@ export function datastoreBackend(client: DatastoreApi, options: DatastoreBackend
 }
 
 /**
- * Commits the caller's own entities in one transaction that also reads the lock and finds it held: a holder
- * that has lost its lock, without knowing it yet, writes nothing.
+ * Commits your own entities in one transaction that also reads the lock and finds it held: a holder that has lost
+ * its lock, without knowing it yet, writes nothing.
  *
- * `build` receives a fresh transaction, reads in it and adds to it; it may be called again when the server
- * aborts the transaction, so let it have no other effects. Until it is done the server may hold back other
- * writes to what it has read: be quick. The lock is read last, so that it is renewed meanwhile. A database with
+ * `build` receives a fresh transaction, reads in it and adds to it; it may be called again when the server aborts
+ * the transaction, so it must have no other effects. While it runs, the server may hold back other writes to the
+ * entities that it has read: be quick. The lock is read last, so that it can be renewed meanwhile. A database with
  * optimistic concurrency may abort the transaction because of such a renewal: there, let `build` take less than a
- * third of the lease. The entities must be in the
- * database that keeps the lock, in any namespace. Resolves to whether they are written; `{ ok: false }` only
- * because of an `insert` or `update` of the caller's own.
+ * third of the lease. The entities must be in the database that keeps the lock, in any namespace.
  *
- * Rejects with `LockLostError` if the lock is no longer held, with what `build` throws (both write nothing),
- * with TypeError if `held` is not a lock on a Datastore backend, and with `LockBackendError` if the server
- * failed: only then the outcome is unknown. It also rejects with `LockBackendError`, and nothing is written, if the
- * server has aborted every try for 30 seconds.
+ * @param held A held lock on a Datastore backend.
+ * @param build Reads and adds your entities.
+ * @returns Whether they are written; `{ ok: false }` only because of an `insert` or `update` of yours.
+ * @throws {LockLostError} If the lock is no longer held; nothing is written.
+ * @throws {LockBackendError} If the server failed: only then the outcome is unknown. Also if the server has
+ * aborted every try for 30 seconds; then nothing is written.
+ * @throws {TypeError} If `held` is not a lock on a Datastore backend.
+ * @throws {unknown} What `build` throws; nothing is written.
  *
  * @example
  * ```ts
@@ -126,7 +147,7 @@ export async function commitIfHeld(
   if (typeof build !== "function") refuse("Cannot commit: 'build' must be a function", build);
   for (const tries = guard.tries(GUARDED_BACKOFF);;) {
     let aborted: LockBackendError | undefined;
-    // Who has lost it builds nothing.
+    // A holder that has lost it builds nothing.
     await guard.prove();
     try {
       const done = await guard.backend.guarded(guard, build);

@@ -26,34 +26,60 @@ import { guardOf } from "../core/guard.ts";
 import type { Lock } from "../core/lock.ts";
 import { describe, describeClient, ownOptions, refuse } from "../core/validate.ts";
 import { causeOf } from "./causes.ts";
-import type { KvAtomic, KvCommit, KvDatabase, KvKeyPart } from "./kv/api.ts";
+import type { KvAtomic, KvCommit, KvDatabase, KvKeyPart, KvSelectorKey } from "./kv/api.ts";
 import { defaultSkewMs, denoGlobal, MACHINES_SKEW_MS } from "./kv/clients.ts";
 import { commitUnder, Draft } from "./kv/guarded.ts";
 import { KvStore } from "./kv/store.ts";
 
-export type { KvAtomic, KvCommit, KvDatabase, KvEntry, KvKeyPart, KvMutation } from "./kv/api.ts";
+export type {
+  KvAtomic,
+  KvCommit,
+  KvDatabase,
+  KvEntry,
+  KvKeyPart,
+  KvMutation,
+  KvSelectorKey,
+} from "./kv/api.ts";
 
 /** Options of {@linkcode kvBackend}. */
 export interface KvBackendOptions {
-  /** The key parts under which the locks are kept; not empty. Default: `["holdfast"]`. */
-  prefix?: readonly KvKeyPart[];
   /**
-   * By how many milliseconds the clocks of the processes that share the database may differ, 0 to 60 000. The
-   * lock of a crashed holder frees itself that much later, and a lock that is handed to another process starts there
-   * without another commit only if this is small. Say 0 if all of them run on one machine, as with a file (50 on
-   * Windows). Default: 1000.
+   * The key parts under which the locks are kept; not empty.
+   *
+   * @default {["holdfast"]}
    */
-  skewMs?: number;
+  prefix?: readonly KvKeyPart[] | undefined;
+  /**
+   * By how many milliseconds the clocks of the processes that share the database may differ, 0 to 60 000. The lock
+   * of a crashed holder frees itself that much later, and a lock that is handed to another process starts there
+   * without another commit only if this is small. Pass 0 if all of them run on one machine, as with a file (50 on
+   * Windows).
+   *
+   * @default {1000}
+   */
+  skewMs?: number | undefined;
 }
 
 /** Leaves room for the longest key in the 2048 bytes that Deno KV allows. */
 const MAX_PREFIX_BYTES = 512;
 
 /**
- * Makes a backend that keeps locks in a Deno KV database: a `Deno.Kv`, or one of `npm:@deno/kv`. The database
- * stays the caller's: it is never closed here. Use one handle per database and process.
+ * Makes a backend that keeps locks in a Deno KV database: a `Deno.Kv`, or one of `@deno/kv`. It never closes the
+ * database. Use one handle for each database and process.
  *
- * Throws TypeError or RangeError for what is not a database, or bad options.
+ * @param kv The database.
+ * @param options Where the locks are kept, and how far clocks may differ.
+ * @returns The backend.
+ * @throws {TypeError | RangeError} For a value that is not a database, or bad options.
+ *
+ * @example On Node
+ * ```ts ignore
+ * import { openKv } from "@deno/kv";
+ * import { configure } from "@holdfast/lock";
+ * import { kvBackend } from "@holdfast/lock/backends/kv";
+ *
+ * configure({ strong: kvBackend(await openKv("./locks.sqlite"), { skewMs: 0 }) });
+ * ```
  *
  * @example
  * ```ts
@@ -96,9 +122,13 @@ export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): LockB
 }
 
 /**
- * Opens the default database of this app. What `lock` uses when nothing is configured. Outside Deno Deploy it is a file
- * of this machine, whose processes share a clock: `skewMs` is 0 then (50 on Windows), if the environment may be read;
- * what could be a server counts as one.
+ * Opens the default database of this app: the one that `lock` uses when none is configured. Outside Deno Deploy it
+ * is a file of this machine, whose processes share a clock: `skewMs` is 0 then (50 on Windows), if the environment
+ * may be read; a database that could be on a server counts as one.
+ *
+ * @returns The backend.
+ * @throws {TypeError} Outside Deno, or if Deno KV is not enabled.
+ * @throws {LockBackendError} If the database cannot be opened.
  */
 export async function openDefaultKvBackend(): Promise<LockBackend> {
   const deno = denoGlobal();
@@ -127,23 +157,38 @@ export async function openDefaultKvBackend(): Promise<LockBackend> {
 }
 
 /**
- * Commits the caller's own mutations in one atomic operation that also proves that the lock is still held:
- * a holder that has lost its lock, without knowing it yet, writes nothing.
+ * Commits your own mutations in one atomic operation that also checks that the lock is still held: a holder that
+ * has lost its lock, without knowing it yet, writes nothing.
  *
  * `build` receives a fresh atomic operation and adds to it. It is called once and may take its time: the lock is
- * renewed meanwhile, and proven to be held when it is done. Do not change the values that it hands over before all is
- * written: where a renewal or a new waiter comes in between, which never makes the commit fail, they are sent once
- * more. Keep the data in the database that keeps the lock. Resolves to what Deno KV answers; `{ ok: false }` only if a check of the
- * caller's own failed. It adds two checks of its own to the caller's; Deno KV takes 100 in all on a local
- * database, 10 over KV Connect and with npm:@deno/kv.
+ * renewed meanwhile, and checked when `build` has ended. Do not change the values that it passes before everything
+ * is written: if a renewal or a new waiter interferes, which never makes the commit fail, they are sent once more.
+ * Keep the data in the database that keeps the lock. It adds two checks to yours; Deno KV takes 100 in all on a
+ * local database, 10 over KV Connect and with `@deno/kv`.
  *
- * The mutations are applied once, even if the client sends the commit again because the answer was lost: for that
- * a small receipt is written under the prefix of the locks, which expires after two leases and five minutes.
+ * The mutations are applied once, even if the client repeats the commit because the reply was lost: for that a
+ * small receipt is written under the prefix of the locks, which expires after two leases and five minutes.
  *
- * Rejects with `LockLostError` if the lock is no longer held, with what `build` throws (both write nothing),
- * with TypeError if `held` is not a lock on a Deno KV backend, and with `LockBackendError` if the database
- * failed: only then the outcome is unknown. It also rejects with `LockBackendError`, and nothing is written, if the
- * lock's record has changed during every try for 30 seconds.
+ * @param held A held lock on a Deno KV backend.
+ * @param build Adds your mutations, and checks if you like.
+ * @returns What Deno KV answers; `{ ok: false }` only if one of your checks failed.
+ * @throws {LockLostError} If the lock is no longer held; nothing is written.
+ * @throws {LockBackendError} If the database failed: only then the outcome is unknown. Also if the record of the
+ * lock has changed during every try for 30 seconds; then nothing is written.
+ * @throws {TypeError} If `held` is not a lock on a Deno KV backend.
+ * @throws {unknown} What `build` throws; nothing is written.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { lock } from "@holdfast/lock";
+ * import { commitIfHeld, kvBackend } from "@holdfast/lock/backends/kv";
+ *
+ * const kv = await Deno.openKv();
+ * await lock("balance", { backend: kvBackend(kv) }).run(async (held) => {
+ *   const { value } = await kv.get<number>(["balance"]);
+ *   await commitIfHeld(held, (atomic) => atomic.set(["balance"], (value ?? 0) + 100));
+ * });
+ * ```
  *
  * @example
  * ```ts
@@ -165,7 +210,7 @@ export async function commitIfHeld(
 ): Promise<KvCommit> {
   const guard = guardOf(held, { Backend: KvStore, name: "a Deno KV" });
   if (typeof build !== "function") refuse("Cannot commit: 'build' must be a function", build);
-  // Who has lost it builds nothing.
+  // A holder that has lost it builds nothing.
   await guard.prove();
   const draft = new Draft(guard.backend.kv);
   await build(draft.view);
@@ -181,7 +226,7 @@ export async function commitIfHeld(
   }
 }
 
-function isKeyPart(part: unknown): boolean {
+function isKeyPart(part: unknown): part is KvSelectorKey[number] {
   return ["string", "number", "bigint", "boolean"].includes(typeof part) && !Number.isNaN(part) ||
     part instanceof Uint8Array;
 }

@@ -1,6 +1,6 @@
 /**
- * A backend that keeps locks in the memory of one thread: for tests, and for code that runs in one thread of one process
- * only.
+ * A backend that keeps locks in the memory of one thread: for tests, and for code that runs in one thread of one
+ * process only.
  *
  * @example
  * ```ts
@@ -24,8 +24,9 @@
 import { onAbort } from "../core/abort.ts";
 import { brand } from "../core/brand.ts";
 import { Notify } from "../core/notify.ts";
-import { systemClock } from "../core/clock.ts";
-import { ownOptions } from "../core/validate.ts";
+import { type Clock, systemClock, timeOriginMs } from "../core/clock.ts";
+import { participantOf } from "../core/participant.ts";
+import { describe, ownOptions } from "../core/validate.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
 
 interface Stored {
@@ -47,7 +48,13 @@ export class MemoryStore {
   readonly #watchers = new Map<string, Set<() => void>>();
   #commits = 0;
 
-  /** The entry of `key` at the time `now`. */
+  /**
+   * The entry of `key` at the time `now`.
+   *
+   * @param key The key.
+   * @param now The time, in milliseconds.
+   * @returns The entry, with `null` in it if there is no record.
+   */
   get(key: string, now: number): Entry {
     const { value, version } = this.#current(key, now) ?? NOTHING;
     return { key, value, version };
@@ -61,7 +68,13 @@ export class MemoryStore {
     return undefined;
   }
 
-  /** Applies all changes or none. */
+  /**
+   * Applies all changes or none.
+   *
+   * @param changes The changes.
+   * @param now The time, in milliseconds.
+   * @returns Whether they are applied.
+   */
   commit(changes: readonly Change[], now: number): CommitResult {
     for (const { key, version } of changes) {
       const found = this.#current(key, now) ?? NOTHING;
@@ -81,7 +94,13 @@ export class MemoryStore {
     return { ok: true, version };
   }
 
-  /** Calls `wake` after every commit to `key`, until the returned function is called. */
+  /**
+   * Calls `wake` after every commit to `key`, until the returned function is called.
+   *
+   * @param key The key.
+   * @param wake Called after each commit.
+   * @returns A function that ends the subscription.
+   */
   subscribe(key: string, wake: () => void): () => void {
     const watchers = this.#watchers.get(key) ?? new Set();
     this.#watchers.set(key, watchers.add(wake));
@@ -91,7 +110,12 @@ export class MemoryStore {
     };
   }
 
-  /** The keys that begin with `prefix`. */
+  /**
+   * The keys that begin with `prefix`.
+   *
+   * @param prefix The prefix.
+   * @returns The keys.
+   */
   keys(prefix: string): string[] {
     return [...this.#records.keys()].filter((key) => key.startsWith(prefix));
   }
@@ -99,15 +123,36 @@ export class MemoryStore {
 
 /** Options of {@linkcode memoryBackend}. */
 export interface MemoryBackendOptions {
-  /** The memory to use, to share it with another memory backend. Default: a new one. */
-  store?: MemoryStore;
+  /**
+   * The memory to use, to share it with another memory backend.
+   *
+   * @default {undefined} a new one
+   */
+  store?: MemoryStore | undefined;
+  /**
+   * The clock of the locks on this backend, for tests: a `TestClock` of `@holdfast/lock/testing`. Backends that share a
+   * `store` need the same clock.
+   *
+   * @default {undefined} the clock of the machine
+   */
+  clock?: Clock | undefined;
 }
 
 /**
- * Makes a backend that keeps locks in the memory of one thread. Its locks are gone with the process. Workers and worker
- * threads have memory of their own: a lock held in one of them excludes nobody in another.
+ * Makes a backend that keeps locks in the memory of one thread. Its locks are gone with the process. Workers and
+ * worker threads have separate memory: a lock that is held in one of them excludes no caller in another.
  *
- * Throws TypeError if `store` is not a `MemoryStore`.
+ * @param options The memory to share with another memory backend, and the clock.
+ * @returns The backend.
+ * @throws {TypeError} If `store` is not a `MemoryStore`, or `clock` is not a clock.
+ *
+ * @example In your tests
+ * ```ts ignore
+ * import { configure } from "@holdfast/lock";
+ * import { memoryBackend } from "@holdfast/lock/backends/memory";
+ *
+ * configure({ strong: memoryBackend() }); // a new one for each test
+ * ```
  *
  * @example Two backends on one store, as two processes would be
  * ```ts
@@ -123,17 +168,28 @@ export interface MemoryBackendOptions {
  * ```
  */
 export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
-  const { store = new MemoryStore() } = ownOptions(options, ["store"], "make a memory backend");
+  const { store = new MemoryStore(), clock } = ownOptions(
+    options,
+    ["store", "clock"],
+    "make a memory backend",
+  );
   if (!(store instanceof MemoryStore)) {
     throw new TypeError("Cannot make a memory backend: 'store' must be a MemoryStore");
   }
-  const { timeOrigin } = performance;
-  const now = () => timeOrigin + performance.now();
-  return {
+  if (clock !== undefined && typeof clock?.after !== "function") {
+    throw new TypeError(
+      `Cannot make a memory backend: 'clock' must be a TestClock, current value is ${describe(clock)}`,
+    );
+  }
+  const time = clock ?? systemClock;
+  // The same for all backends on one store, to the last digit.
+  const originMs = clock === undefined ? timeOriginMs : clock.wallMs() - clock.monotonicMs();
+  const now = () => originMs + time.monotonicMs();
+  const backend: LockBackend = {
     namespace: "memory",
     read: (keys) => Promise.resolve(keys.map((key) => store.get(key, now()))),
     commit: (changes) => Promise.resolve(store.commit(changes, now())),
-    watch: (key, options) => watch(store, key, now, options),
+    watch: (key, options) => watch({ store, key, now, clock: time }, options),
     async *list(prefix) {
       for (const key of store.keys(prefix)) {
         const entry = store.get(key, now());
@@ -144,12 +200,18 @@ export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
     skewMs: 0,
     graceMs: 200,
   };
+  // What uses a backend goes by the clock of the first that asks.
+  if (clock !== undefined) participantOf(backend, clock);
+  return backend;
 }
 
 async function* watch(
-  store: MemoryStore,
-  key: string,
-  now: () => number,
+  { store, key, now, clock }: {
+    readonly store: MemoryStore;
+    readonly key: string;
+    readonly now: () => number;
+    readonly clock: Clock;
+  },
   { signal }: WatchOptions,
 ): AsyncGenerator<Entry> {
   const wakeUp = new Notify();
@@ -158,7 +220,7 @@ async function* watch(
   try {
     while (!signal.aborted) {
       yield store.get(key, now());
-      await wakeUp.sleep(systemClock);
+      await wakeUp.sleep(clock);
     }
   } finally {
     stop();

@@ -1,4 +1,4 @@
-/** The first line of a message about a commit: what it tells of, as JSON. */
+/** The first line of a message about a commit: which changes it announces, as JSON. */
 
 /** What the first line says, and where the rest begins; `undefined` if it is no list. Anybody may have sent it. */
 export function indexIn(

@@ -2,12 +2,12 @@
  * The Postgres backend: a lock is one row, acquired by one statement and released by one. No advisory locks, so that
  * connection poolers, lost connections and restarts do no harm.
  *
- * It takes a `Pool` or `Client` of `npm:pg` (8), a client of `npm:postgres` (3), a PGlite, or an object with a function
+ * It takes a `Pool` or `Client` of `pg` (8), a client of `postgres` (3), a PGlite, or an object with a function
  * `query`. What it promises, and what it needs, is in `docs/postgres.md`.
  *
  * @example
  * ```ts ignore
- * import pg from "npm:pg";
+ * import pg from "pg";
  * import { configure, lock } from "@holdfast/lock";
  * import { postgresBackend } from "@holdfast/lock/backends/postgres";
  *
@@ -51,23 +51,39 @@ const POSTGRES = { Backend: PostgresStore, name: "a Postgres" };
 
 /** Options of {@linkcode postgresBackend}. */
 export interface PostgresBackendOptions {
-  /** The table of the locks, as it is called: nothing of it is folded to lower case. Default: `"holdfast_lock"`. */
-  table?: string;
-  /** The schema that the table is in. Default: the first one in the connection's `search_path` that has it. */
-  schema?: string;
-  /** Whether the table is created if it is not there. Default: `true`. */
-  createTable?: boolean;
   /**
-   * How waiters hear of a lock that was released: `"listen"` by `LISTEN`, on one more connection; `"poll"` by looking.
-   * `"auto"` listens, sends itself a notification, and polls if that does not arrive, as behind a PgBouncer in
-   * transaction mode. Default: `"auto"`.
+   * The name of the table, exactly: nothing is folded to lower case.
+   *
+   * @default {"holdfast_lock"}
    */
-  notifications?: "auto" | "listen" | "poll";
+  table?: string | undefined;
   /**
-   * For how many milliseconds at most a waiter that polls lets pass between two looks at the lock, 25 to 60 000. The pauses
-   * begin at 25 ms whenever the lock has changed and grow from there. Default: 500.
+   * The schema that the table is in.
+   *
+   * @default {undefined} the first one in the connection's `search_path` that has it
    */
-  pollMs?: number;
+  schema?: string | undefined;
+  /**
+   * Whether the table is created if it is not there.
+   *
+   * @default {true}
+   */
+  createTable?: boolean | undefined;
+  /**
+   * How waiters hear of a lock that was released: `"listen"` with `LISTEN`, on one more connection; `"poll"` by
+   * reading it again. `"auto"` listens, sends itself a notification, and polls if that does not arrive, as behind
+   * a PgBouncer in transaction mode.
+   *
+   * @default {"auto"}
+   */
+  notifications?: "auto" | "listen" | "poll" | undefined;
+  /**
+   * How many milliseconds at most a waiter that polls lets pass between two reads of the lock, 25 to 60 000. The
+   * pauses begin at 25 ms whenever the lock has changed and grow from there.
+   *
+   * @default {500}
+   */
+  pollMs?: number | undefined;
 }
 
 /** What {@linkcode postgresBackend} makes. */
@@ -88,23 +104,36 @@ export interface HeldGuard {
 }
 
 /**
- * Runs a statement within the transaction of {@linkcode commitIfHeld}, and resolves to its rows. Parameters are what the
- * client takes.
+ * Runs a statement within the transaction of {@linkcode commitIfHeld}, and resolves to its rows. Parameters are
+ * those that the client takes.
  */
 // deno-lint-ignore no-explicit-any -- What a column is depends on the caller's own statement.
 export type GuardedQuery = (text: string, values?: unknown[]) => Promise<any[]>;
 
 /**
- * Makes a backend that keeps locks in Postgres (12 or later). The client stays the caller's: it is never closed here. When
- * a lock is first waited for, one more connection like it is opened that listens; a single `Client` listens itself.
- * Disposing of the backend ends that. Use one backend per client, and do not use a single `Client` for transactions of
- * its own.
+ * Makes a backend that keeps locks in Postgres (12 or later). It never closes your client. When a lock is first
+ * waited for, it opens one more connection like yours, which listens; a single `Client` listens itself. Disposing
+ * of the backend ends that. Use one backend for each client, and do not use a single `Client` for your own
+ * transactions.
  *
- * Throws TypeError for what is not a client, and TypeError or RangeError for bad options.
+ * @param client The client.
+ * @param options The table, and how waiters are woken.
+ * @returns The backend.
+ * @throws {TypeError | RangeError} For a value that is not a client, or bad options.
+ *
+ * @example With pg
+ * ```ts ignore
+ * import pg from "pg";
+ * import { configure, lock } from "@holdfast/lock";
+ * import { postgresBackend } from "@holdfast/lock/backends/postgres";
+ *
+ * configure({ strong: postgresBackend(new pg.Pool({ connectionString: "postgres://localhost/app" })) });
+ * await lock("job").run(() => buildReport());
+ * ```
  *
  * @example
  * ```ts ignore
- * import postgres from "npm:postgres";
+ * import postgres from "postgres";
  * import { lock } from "@holdfast/lock";
  * import { postgresBackend } from "@holdfast/lock/backends/postgres";
  *
@@ -123,21 +152,25 @@ export function postgresBackend(
 }
 
 /**
- * Runs the caller's own statements in one transaction that has locked the lock's row, and commits it: a holder that
- * has lost its lock, without knowing it yet, writes nothing, and a process that would take the lock away waits until
- * the transaction is over. So does the renewal of the lock: be quick.
+ * Runs your own statements in one transaction that has locked the lock's row, and commits it: a holder that has
+ * lost its lock, without knowing it yet, writes nothing, and a process that would evict the holder waits until the
+ * transaction has ended. So does the renewal of the lock: be quick.
  *
- * `work` receives a function that runs a statement in the transaction; what it resolves to is what this resolves to. The
- * tables must be in the database that keeps the lock. Where the server refuses the transaction because of others (a
- * deadlock, a serialization failure), it is rolled back and rejects, and is not repeated.
+ * The tables must be in the database that keeps the lock. If the server rejects the transaction because of others
+ * (a deadlock, a serialization failure), it is rolled back and rejects, and is not repeated.
  *
- * Rejects with `LockLostError` if the lock is no longer held, and with what `work` throws (both write nothing), with
- * TypeError if `held` is not a lock on a Postgres backend or its client has no transactions, and with `LockBackendError` if
- * the server failed: only then the outcome is unknown.
+ * @typeParam Result What `work` returns.
+ * @param held A held lock on a Postgres backend.
+ * @param work Runs your statements with the function that it gets.
+ * @returns What `work` returns.
+ * @throws {LockLostError} If the lock is no longer held; nothing is written.
+ * @throws {LockBackendError} If the server failed: only then the outcome is unknown.
+ * @throws {TypeError} If `held` is not a lock on a Postgres backend, or its client has no transactions.
+ * @throws {unknown} What `work` throws; nothing is written.
  *
  * @example
  * ```ts ignore
- * import pg from "npm:pg";
+ * import pg from "pg";
  * import { lock } from "@holdfast/lock";
  * import { commitIfHeld, postgresBackend } from "@holdfast/lock/backends/postgres";
  *
@@ -185,23 +218,30 @@ export async function commitIfHeld<Result>(
 }
 
 /**
- * A statement for a transaction of the caller's own, such as an ORM's: it locks the lock's row, as
- * {@linkcode commitIfHeld} does, and fails if the lock is no longer held, and with it the transaction. Let it be the first
- * statement there; run it on the database that keeps the lock.
+ * A statement for your own transaction, such as an ORM's: it locks the lock's row, as {@linkcode commitIfHeld}
+ * does, and fails if the lock is no longer held, and the transaction with it. Run it first in the transaction, on
+ * the database that keeps the lock. It fails with the SQLSTATE `22P02` and a message that contains `Lost lock` and
+ * the identifier.
  *
- * It fails with the SQLSTATE `22P02` and a message that contains `Lost lock` and the identifier. Throws TypeError if `held`
- * is not a lock on a Postgres backend.
+ * @param held A held lock on a Postgres backend.
+ * @returns The statement and its parameters.
+ * @throws {TypeError} If `held` is not a lock on a Postgres backend.
  *
  * @example With Kysely
  * ```ts ignore
- * import { CompiledQuery } from "npm:kysely";
+ * import { CompiledQuery, type Kysely } from "kysely";
+ * import { lock } from "@holdfast/lock";
  * import { heldGuard } from "@holdfast/lock/backends/postgres";
  *
- * await db.transaction().execute(async (trx) => {
- *   const { text, values } = heldGuard(held);
- *   await trx.executeQuery(CompiledQuery.raw(text, values));
- *   await trx.updateTable("account").set({ balance }).where("name", "=", "ada").execute();
- * });
+ * async function setBalance(db: Kysely<{ account: { name: string; balance: number } }>, balance: number) {
+ *   await lock("account:ada").run((held) =>
+ *     db.transaction().execute(async (trx) => {
+ *       const { text, values } = heldGuard(held);
+ *       await trx.executeQuery(CompiledQuery.raw(text, values));
+ *       await trx.updateTable("account").set({ balance }).where("name", "=", "ada").execute();
+ *     })
+ *   );
+ * }
  * ```
  */
 export function heldGuard(held: Lock): HeldGuard {

@@ -1,12 +1,12 @@
 /**
  * The Redis backend, for Redis 6 and later and for Valkey: alone, replicated, or as a cluster.
  *
- * It takes a client of `npm:ioredis` (5 and 6, also its `Cluster`) or of `npm:redis` (5 and 6). Its locks are as
+ * It takes a client of `ioredis` (5 and 6, also its `Cluster`) or of `redis` (5 and 6). Its locks are as
  * durable as that Redis is: see `docs/redis.md`.
  *
  * @example
  * ```ts ignore
- * import { Redis } from "npm:ioredis";
+ * import { Redis } from "ioredis";
  * import { configure, lock, LOCK_KINDS } from "@holdfast/lock";
  * import { redisBackend } from "@holdfast/lock/backends/redis";
  *
@@ -45,9 +45,11 @@ const REDIS = { Backend: RedisStore, name: "a Redis" };
 export interface RedisBackendOptions {
   /**
    * What the names of all keys and channels begin with; not empty, without braces. An `ioredis` client's own
-   * `keyPrefix` goes before it. Default: `"holdfast"`.
+   * `keyPrefix` goes before it.
+   *
+   * @default {"holdfast"}
    */
-  prefix?: string;
+  prefix?: string | undefined;
 }
 
 /** What {@linkcode redisBackend} makes. */
@@ -61,15 +63,28 @@ export interface RedisBackend extends LockBackend, AsyncDisposable {
 }
 
 /**
- * Makes a backend that keeps locks in Redis (6 or later) or Valkey. The client stays the caller's: it is never
- * closed here. When a lock is first waited for, one more connection like it is opened for subscriptions;
- * disposing of the backend closes that one, and so does closing the client. Use one backend per client.
+ * Makes a backend that keeps locks in Redis (6 or later) or Valkey. It never closes your client. When a lock is
+ * first waited for, it opens one more connection like yours, for subscriptions; disposing of the backend closes
+ * that one, and so does closing the client. Use one backend for each client.
  *
- * Throws TypeError for what is not a client, and TypeError or RangeError for bad options.
+ * @param client The client.
+ * @param options The prefix of all keys and channels.
+ * @returns The backend.
+ * @throws {TypeError | RangeError} For a value that is not a client, or bad options.
+ *
+ * @example With ioredis
+ * ```ts ignore
+ * import { Redis } from "ioredis";
+ * import { configure, lock } from "@holdfast/lock";
+ * import { redisBackend } from "@holdfast/lock/backends/redis";
+ *
+ * configure({ strong: redisBackend(new Redis("redis://localhost:6379")) });
+ * await lock("job").run(() => buildReport());
+ * ```
  *
  * @example
  * ```ts ignore
- * import { createClient } from "npm:redis";
+ * import { createClient } from "redis";
  * import { lock } from "@holdfast/lock";
  * import { redisBackend } from "@holdfast/lock/backends/redis";
  *
@@ -95,25 +110,28 @@ export function redisBackend(
 const MAX_WORDS = { command: 7000, total: 50_000 };
 
 /**
- * Runs the caller's own commands only if the lock is still held, which Redis decides in the same atomic step: a
- * holder that has lost its lock, without knowing it yet, writes nothing.
+ * Runs your own commands only if the lock is still held, which Redis checks in the same atomic step: a holder that
+ * has lost its lock, without knowing it yet, writes nothing.
  *
- * The commands run one after the other, and nothing comes between them. As in `MULTI`, one that fails ends the
- * rest but undoes nothing. Resolves to their replies as a script sees them (a status is a string, nothing is
- * `null`). Keep the data on the server that keeps the lock; in a cluster, in keys with the hash tag that
- * {@linkcode hashTag} tells. Name keys as the server does: an `ioredis` client's `keyPrefix` is not added.
+ * The commands run one after the other, and nothing runs between them. As in `MULTI`, a command that fails ends
+ * the rest but undoes nothing. Keep the data on the server that keeps the lock; in a cluster, in keys with the
+ * hash tag of {@linkcode hashTag}. Use the names that keys have on the server: an `ioredis` client's `keyPrefix`
+ * is not added. An `ioredis` client that resends commands after a broken connection
+ * (`autoResendUnfulfilledCommands`, its default) may run them twice.
  *
- * Rejects with `LockLostError` if the lock is no longer held (nothing is then run), with TypeError if `held` is
- * not a lock on a Redis backend or `commands` are not commands, with RangeError if one of them has more than 7000
- * words or all have more than 50 000, and with `LockBackendError` if Redis failed or
- * refused a command: only then the outcome is unknown. It also rejects with `LockBackendError`, and nothing is run, if
- * the lock's record has changed during every try for 30 seconds. An `ioredis` client that resends commands after a broken
- * connection (`autoResendUnfulfilledCommands`, its default) may then have run them twice; where the second time is refused,
- * the outcome is unknown, too.
+ * @param held A held lock on a Redis backend.
+ * @param commands The commands, each with its arguments. One may have up to 7000 words, all together up to 50 000.
+ * @returns Their replies as a script sees them (a status is a string, nothing is `null`).
+ * @throws {LockLostError} If the lock is no longer held; nothing is run.
+ * @throws {LockBackendError} If Redis failed or refused a command, or the client has sent the commands again after its
+ * connection broke, and they were refused then: only then the outcome is unknown. Also if the
+ * record of the lock has changed during every try for 30 seconds; then nothing is run.
+ * @throws {TypeError | RangeError} If `held` is not a lock on a Redis backend, or `commands` are not commands, or
+ * too many.
  *
  * @example
  * ```ts ignore
- * import { Redis } from "npm:ioredis";
+ * import { Redis } from "ioredis";
  * import { lock } from "@holdfast/lock";
  * import { commitIfHeld, redisBackend } from "@holdfast/lock/backends/redis";
  *
@@ -140,7 +158,9 @@ export async function commitIfHeld(held: Lock, commands: readonly RedisCommand[]
  * The hash tag of the lock's record, such as `"{17}"`. In a cluster, {@linkcode commitIfHeld} reaches the keys
  * whose names contain it.
  *
- * Throws TypeError if `held` is not a lock on a Redis backend.
+ * @param held A held lock on a Redis backend.
+ * @returns The hash tag, with its braces.
+ * @throws {TypeError} If `held` is not a lock on a Redis backend.
  */
 export function hashTag(held: Lock): string {
   const [key] = guardOf(held, REDIS).keys;

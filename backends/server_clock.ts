@@ -1,23 +1,25 @@
 /**
- * The clock of a server, as far as a process can know it: for every backend whose server tells the time.
+ * The clock of a server, as far as a process can know it: for every backend whose server sends the time.
  *
- * An answer to a question that left here at `sentMs` and came back at `receivedMs`, both by this process's monotonic
- * clock, says that the server's clock showed `serverMs` at some moment in between. So that clock is ahead of the
- * monotonic one by `serverMs - receivedMs` at least and by `serverMs - sentMs` at most. The truth is surely between the
- * two, however unequal the ways there and back were; what is best said of the time is the middle, and it is wrong by
- * half of the distance at most. From this follows the rest:
+ * An answer to a question that left here at `sentMs` and came back at `receivedMs`, both by this process's
+ * monotonic clock, says that the server's clock showed `serverMs` at some moment in between. So that clock is
+ * ahead of the monotonic one by `serverMs - receivedMs` at least and by `serverMs - sentMs` at most. The truth is
+ * surely between the two, however unequal the ways there and back were; what is best said of the time is the
+ * middle, and it is wrong by half of the distance at most. From this follows the rest:
  *
- * - Two answers are both true, so the truth is where they overlap. One fast answer is enough to make slow ones harmless.
+ * - Two answers are both true, so the truth is where they overlap. One fast answer is enough to make slow ones
+ *   harmless.
  * - Two steady clocks drift apart. What was known some time ago is known less well now, on both sides by the share
- *   `DRIFT` of that time; who does not hear from the server for long does not know its time any more.
- * - Two answers that do not overlap contradict each other: a clock was set, or this machine slept. The server's clock is
- *   then what the later answer says, and what was known before is void. Which one is later is certain only if its
- *   question left after everything else that is known had come. Questions that were under way together may have been
- *   answered in any order, for they overtake each other; either may then be right, so that all that is known is that the
- *   truth lies between the outermost bounds of both. The next answer that left later tells.
+ *   `DRIFT` of that time; a process that does not hear from the server for long does not know its time any more.
+ * - Two answers that do not overlap contradict each other: a clock was set, or this machine slept. The server's
+ *   clock is then what the later answer says, and what was known before is void. Which one is later is certain
+ *   only if its question left after everything else that is known had come. Questions that were under way together
+ *   may have been answered in any order, for they overtake each other; either may then be right, so that all that
+ *   is known is that the truth lies between the outermost bounds of both. The next answer that left later shows
+ *   it.
  *
- * What no answer can show is a step of the server's clock that is smaller than the time that the answers take. Until a
- * faster one comes, what is said here may be wrong by that step in addition.
+ * What no answer can show is a step of the server's clock that is smaller than the time that the answers take.
+ * Until a faster one comes, what is said here may be wrong by that step in addition.
  */
 
 import type { Clock } from "../core/clock.ts";
@@ -29,7 +31,7 @@ const ROUNDING_MS = 0.01;
 /** After how long an answer is compared with the wall clock again: it counts only when answers have been missing for longer. */
 const WALL_HEARD_FOR_MS = 50;
 
-/** An answer that tells the server's time. */
+/** An answer that contains the server's time. */
 export interface TimedAnswer {
   /** When its question left, by the monotonic clock of this process. */
   readonly sentMs: number;
@@ -107,7 +109,7 @@ export class ServerClock {
     return this.uncertaintyMs <= this.#skewMs / 2 + ROUNDING_MS ? this.#skewMs : Infinity;
   }
 
-  /** Learns from an answer; they may be told in any order. */
+  /** Learns from an answer; they may come in any order. */
   learn({ sentMs, receivedMs, serverMs }: TimedAnswer): void {
     const heardMs = Math.max(receivedMs, this.#heardMs);
     const agedMs = driftMs(heardMs - sentMs);

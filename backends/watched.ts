@@ -1,4 +1,7 @@
-/** What is known of a key that is watched, from answers and from messages: for every backend that is told of changes. */
+/**
+ * What is known of a key that is watched, from answers and from messages: for every backend that is notified of
+ * changes.
+ */
 
 import { onAbort } from "../core/abort.ts";
 import type { Change, Entry, WatchOptions } from "../core/backend.ts";
@@ -13,7 +16,7 @@ const BACKSTOP_BACKOFF = { leastMs: 1000, mostMs: 30_000 };
 /** One key that is watched here, or was watched recently, and what is known of it. */
 export class Watched {
   readonly key: string;
-  /** Wakes those who watch. */
+  /** Wakes the watchers. */
   readonly sleepers = new Set<() => void>();
   /** Whether all messages about it come here. */
   subscribed = false;
@@ -23,10 +26,10 @@ export class Watched {
   #answer: Entry | undefined;
   /** What messages have said since, by key. */
   readonly #news = new Map<string, Entry>();
-  /** What a message has said last of the key itself, until somebody has been shown it. */
+  /** What a message has said last of the key itself, until a watcher has been shown it. */
   #unseen: Entry | undefined;
   /** When the store was last asked, and after how long it is asked again. */
-  askedAt: number = performance.now();
+  askedAt: number = systemClock.monotonicMs();
   pollMs = 0;
   #backoff!: Backoff;
   asking = false;
@@ -49,7 +52,7 @@ export class Watched {
     this.pollMs = this.#backoff.pauseMs();
   }
 
-  /** Whether there is something to show to who begins to watch. */
+  /** Whether there is something to show to a watcher that begins. */
   get isKnown(): boolean {
     return this.#answer !== undefined || this.#news.has(this.key);
   }
@@ -76,8 +79,8 @@ export class Watched {
 
   /**
    * The store has answered a question that was sent when so many messages had come. An answer is always shown. A
-   * message that came meanwhile may be older or newer, and anybody may have sent it: it is shown once more behind the
-   * answer, and the store is asked again soon.
+   * message that came meanwhile may be older or newer, and any client may have sent it: it is shown once more
+   * behind the answer, and the store is asked again soon.
    */
   onAnswer(entry: Entry, messages: number): void {
     this.#answer = entry;
@@ -89,8 +92,8 @@ export class Watched {
   }
 
   /**
-   * A message has come: what it says of the key itself is shown last. Answers whether one before it, that nobody has been
-   * shown, is overtaken: anybody may have sent this one, to hide the other.
+   * A message has come: what it says of the key itself is shown last. Answers whether one before it, that no
+   * watcher has been shown, is overtaken: any client may have sent this one, to hide the other.
    */
   onMessage(entries: readonly Entry[]): boolean {
     this.messages++;
@@ -178,9 +181,9 @@ export async function* watchThrough<Key extends Watched>(
         continue;
       }
       const pollMs = idle && watched.rests ? Infinity : watched.pollMs;
-      await wakeUp.sleep(systemClock, Math.max(0, watched.askedAt + pollMs - performance.now()));
+      await wakeUp.sleep(systemClock, Math.max(0, watched.askedAt + pollMs - systemClock.monotonicMs()));
       // A failure that has ended the sleep is thrown before: to ask again would clear it, for ever on a client that is closed.
-      if (failure() === undefined && performance.now() - watched.askedAt >= pollMs) {
+      if (failure() === undefined && systemClock.monotonicMs() - watched.askedAt >= pollMs) {
         void watching.ask(watched);
       }
     }

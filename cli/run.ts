@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import process from "node:process";
 import type { LockBackend } from "../core/backend.ts";
-import { LockAcquisitionError, quote } from "../core/errors.ts";
+import { type HolderInfo, LockAcquisitionError, quote } from "../core/errors.ts";
 import type { Lock } from "../core/lock.ts";
 import { lock } from "../core/forms.ts";
 import type { ListedLock } from "../core/operators/listing.ts";
@@ -23,13 +23,13 @@ export interface Job {
   readonly quiet: boolean;
 }
 
-/** Those that end a program that does not heed them; the command gets them instead. */
+/** Signals that end a program by default; the command gets them instead. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
 type Signal = NodeJS.Signals;
 
-/** How long one waits before it is worth a word. */
+/** How long a wait lasts before it is reported. */
 const PATIENCE_MS = 250;
-/** How often the word is said anew, on a terminal, and after how many times the store is asked again. */
+/** How often the report is updated, on a terminal, and after how many times the store is asked again. */
 const WORD_MS = 1000;
 const WORDS = 5;
 
@@ -42,7 +42,7 @@ export async function run(backend: LockBackend, job: Job): Promise<number> {
     const cancelling = new AbortController();
     let cancelled: Signal | undefined;
     received = (signal) => {
-      // Who asks twice does not even wait until nothing is left behind.
+      // A second signal does not wait until nothing is left behind.
       if (cancelled !== undefined) process.exit(codeOf(signal));
       cancelled = signal;
       cancelling.abort();
@@ -65,11 +65,26 @@ async function acquire(backend: LockBackend, job: Job, signal: AbortSignal): Pro
   } catch (error) {
     if (signal.aborted) return EXIT.taken;
     if (!(error instanceof LockAcquisitionError)) throw error;
-    if (!quiet) tell(error.message);
+    // First the line that says what it waits for goes: it would take this one with it.
+    waiting.stop();
+    if (!quiet) tell(refusal(error));
     return EXIT.taken;
   } finally {
     waiting.stop();
   }
+}
+
+/** What people are told about a lock that is taken: who holds it, and times in words. */
+function refusal({ identifier, holders, waitedMs }: LockAcquisitionError): string {
+  const by = holders.map((holder) => `${nameOf(holder)} for ${span(holder.heldForMs)}`);
+  const what = by.length === 0 ? "other processes are queued before this one" : `held by ${by.join(" and ")}`;
+  return `Cannot acquire lock ${quote(identifier)}: ${what}${
+    waitedMs < 1 ? "" : `; waited ${span(waitedMs)}`
+  }`;
+}
+
+function nameOf({ label }: HolderInfo): string {
+  return label === undefined ? "a holder without label" : quote(label);
 }
 
 /** Runs the command while the lock is held, and releases the lock. */
@@ -169,12 +184,12 @@ class Command {
       // Not by the child's own kill: Deno then takes the signal for what ended it, whatever its exit code.
       process.kill(toGroup ? -pid : pid, signal);
     } catch {
-      // Nobody is left.
+      // No process is left.
     }
   }
 }
 
-/** Tells for whom we wait, while we do: on a terminal in one line that lives, elsewhere only if asked to. */
+/** Shows which holder is waited for, meanwhile: on a terminal in one line that is updated, elsewhere only if asked to. */
 class Waiting {
   readonly #backend: LockBackend;
   readonly #job: Job;
@@ -212,11 +227,13 @@ class Waiting {
     }
     if (this.#stopped) return;
     if (this.#seen !== undefined) {
-      const { lock: { holders: [holder], waiters }, at } = this.#seen;
-      const who = holder === undefined ? "free" : `held by ${quote(holder.label ?? "?")}`;
+      const { lock: { holders: [holder, ...others], waiters }, at } = this.#seen;
+      const more = others.length === 0 ? "" : ` and ${others.length} more`;
+      const who = holder === undefined ? "free" : `held by ${nameOf(holder)}${more}`;
       const since = holder === undefined ? 0 : holder.heldForMs + performance.now() - at;
-      const line = waiters.length > 1 ? `, ${waiters.length} processes in line` : "";
-      const text = `waiting for ${quote(identifier)}, ${who}${holder && ` for ${span(since)}`}${line}`;
+      const held = holder === undefined ? "" : ` for ${span(since)}`;
+      const queue = waiters.length > 1 ? `, ${waiters.length} processes queued` : "";
+      const text = `waiting for ${quote(identifier)}, ${who}${held}${queue}`;
       const news = holder?.fencingToken ?? "";
       if (this.#drawing.live) this.#drawing.draw([`holdfast: ${text}`]);
       else if (news !== this.#told) tell(text);

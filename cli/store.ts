@@ -2,23 +2,31 @@
 
 import process from "node:process";
 import type { LockBackend } from "../core/backend.ts";
-import { LockBackendError, messageOf, quote } from "../core/errors.ts";
+import { LockBackendError, quote } from "../core/errors.ts";
 import { participantOf } from "../core/participant.ts";
-import { Backoff } from "../core/retry.ts";
 import { causeOf } from "../backends/causes.ts";
 import { datastoreBackend, datastoreClient } from "../backends/datastore.ts";
 import { kvBackend, type KvDatabase } from "../backends/kv.ts";
 import { MACHINES_SKEW_MS, processesSkewMs } from "../backends/kv/clients.ts";
-import { type PgPool, postgresBackend, type PostgresJs } from "../backends/postgres.ts";
-import { type IoRedisClient, type NodeRedisClient, redisBackend } from "../backends/redis.ts";
+import {
+  type PgPool,
+  postgresBackend,
+  type PostgresBackendOptions,
+  type PostgresJs,
+} from "../backends/postgres.ts";
+import { firstLineOf, load } from "./clients.ts";
+import { made, type Opened } from "./opened.ts";
+import { openRedis, sentinelsIn } from "./redis.ts";
 import { keepSecret } from "./terminal.ts";
 import { UsageError } from "./usage.ts";
 
 /** How long a process that leaves waits for what it left in the store to be cleared away. */
 const LEAVE_MS = 5000;
 
-/** After how long a Redis that went away is tried again. */
-const RECONNECT_BACKOFF = { leastMs: 50, mostMs: 2000 };
+/** What can be named. */
+const KINDS =
+  "kv:<path> of a file, https://<host>, redis://<host>, rediss://<host>, redis-sentinel://<host>/<master>, " +
+  "postgres://<host>/<database>, datastore:<project>";
 
 /** An open store. */
 export interface Store {
@@ -27,24 +35,29 @@ export interface Store {
   close(): Promise<void>;
 }
 
-interface Opened {
-  readonly backend: LockBackend;
-  close(): unknown;
-}
-
 type KvClient = KvDatabase & { close(): void };
 type OpenKv = (path: string, options?: object) => Promise<KvClient>;
 
+/** Which store a command line names. */
+export interface StoreChoice {
+  /** `--backend`. */
+  readonly backend?: string;
+  /** `--prefix`. */
+  readonly prefix?: string;
+  /** Whether a token may be sent in clear text. */
+  readonly insecure: boolean;
+}
+
 /**
- * Opens the store that is `given`, or else the environment; one that would send a token in the clear only if
- * `insecure` says so. Throws {@linkcode UsageError} for what names none, and LockBackendError if it cannot be opened.
+ * Opens the store that the command line names, or else the environment. Throws {@linkcode UsageError} for what names none,
+ * and LockBackendError if it cannot be opened.
  */
-export async function openStore(given: string | undefined, insecure: boolean): Promise<Store> {
-  const spec = given ?? process.env.HOLDFAST_BACKEND ?? "";
+export async function openStore(choice: StoreChoice): Promise<Store> {
+  const { spec, prefix } = named(choice);
   keepSecret(secretsIn(spec));
-  const open = opener(spec, insecure);
+  const open = opener(spec, { ...choice, prefix });
   const { backend, close } = await open().catch((error) => {
-    if (error instanceof LockBackendError) throw error;
+    if (error instanceof LockBackendError || error instanceof UsageError) throw error;
     throw new LockBackendError(`Cannot open the store: ${firstLineOf(error)}`, { cause: causeOf(error) });
   });
   return {
@@ -56,36 +69,60 @@ export async function openStore(given: string | undefined, insecure: boolean): P
   };
 }
 
+/** The store and the prefix that the command line names, or else the environment, or else the app's own variables. */
+export function named({ backend, prefix }: StoreChoice): { spec: string; prefix: string | undefined } {
+  // The prefix of the environment belongs to the store of the environment.
+  if (backend !== undefined) return { spec: backend, prefix };
+  const { HOLDFAST_BACKEND, HOLDFAST_PREFIX } = process.env;
+  return { spec: HOLDFAST_BACKEND || appsOwn(), prefix: prefix ?? (HOLDFAST_PREFIX || undefined) };
+}
+
+/** What hosts of apps call the store; of two it cannot be known in which of them the app keeps its locks. */
+function appsOwn(): string {
+  const { REDIS_URL = "", DATABASE_URL = "" } = process.env;
+  const database = /^postgres(ql)?:/.test(DATABASE_URL) ? DATABASE_URL : "";
+  if (REDIS_URL === "" || database === "") return REDIS_URL || database;
+  throw new UsageError(
+    "REDIS_URL and DATABASE_URL both name a store: say with HOLDFAST_BACKEND or --backend which one keeps the locks",
+  );
+}
+
 /** How the store that `spec` names is opened. Throws {@linkcode UsageError} for what names none. */
-export function opener(spec: string, insecure: boolean): () => Promise<Opened> {
+export function opener(
+  spec: string,
+  { prefix, insecure }: Omit<StoreChoice, "backend">,
+): () => Promise<Opened> {
   const [, scheme, rest] = /^([a-z]+):(.+)$/s.exec(spec) ?? [];
-  if (scheme === "kv" && rest !== ":memory:") return () => openKv(rest, processesSkewMs());
-  if (scheme === "datastore") return () => openDatastore(rest);
+  if (scheme === "kv" && rest !== ":memory:") return () => openKv(rest, prefix, processesSkewMs());
+  if (scheme === "datastore") return () => openDatastore(rest, prefix);
+  if (sentinelsIn(spec) !== undefined) return () => openRedis(spec, prefix);
   if (URL.canParse(spec) && new URL(spec).hostname !== "") {
     if (scheme === "http" && !insecure && (process.env.DENO_KV_ACCESS_TOKEN || spec.includes("@"))) {
       throw new UsageError(
-        "--backend http://… sends DENO_KV_ACCESS_TOKEN in the clear: use https://, or say --insecure if " +
-          "nobody is on the way",
+        "--backend http://… sends DENO_KV_ACCESS_TOKEN in clear text: use https://, or add --insecure if the " +
+          "network is trusted",
       );
     }
-    if (scheme === "http" || scheme === "https") return () => openKv(spec, MACHINES_SKEW_MS);
-    if (scheme === "redis" || scheme === "rediss") return () => openRedis(spec);
-    if (scheme === "postgres" || scheme === "postgresql") return () => openPostgres(spec);
+    if (scheme === "http" || scheme === "https") return () => openKv(spec, prefix, MACHINES_SKEW_MS);
+    if (scheme === "redis" || scheme === "rediss") return () => openRedis(spec, prefix);
+    if (scheme === "postgres" || scheme === "postgresql") return () => openPostgres(spec, prefix);
   }
   const [, named] = /^([a-z][a-z\d+.-]*):/i.exec(spec) ?? [];
-  let value = spec === "" ? "there is none" : "it names no scheme";
   // Nothing else of it: it may have a password anywhere.
-  if (named !== undefined) value = `its scheme is ${quote(named)}`;
-  throw new UsageError(
-    "--backend, or HOLDFAST_BACKEND, must be kv:<path> of a file, https://<host>, redis://<host>, rediss://<host>, " +
-      `postgres://<host>/<database> or datastore:<project>: ${value}`,
-  );
+  const value = named === undefined ? "it names no scheme" : `its scheme is ${quote(named)}`;
+  if (spec === "") {
+    throw new UsageError(`no store is named: set HOLDFAST_BACKEND or add --backend (${KINDS})`);
+  }
+  throw new UsageError(`--backend, or HOLDFAST_BACKEND, must be one of ${KINDS}: ${value}`);
 }
 
 /** What no message may repeat: the URL as it was given and as clients write it, and what is secret in it. */
 export function secretsIn(spec: string): readonly string[] {
   if (!spec.includes("//")) return [];
-  const secrets = [spec];
+  // Not only of what is a URL: several hosts of sentinels are none.
+  const [, user = ""] = /\/\/([^/?#]*)@/.exec(spec) ?? [];
+  const written = user.slice(user.indexOf(":") + 1);
+  const secrets = [spec, user, written, decoded(written)];
   if (URL.canParse(spec)) {
     const { href, username, password, search } = new URL(spec);
     secrets.push(href, `${username}:${password}`, password, decoded(password), search.slice(1));
@@ -102,13 +139,13 @@ function decoded(text: string): string {
   }
 }
 
-async function openKv(path: string, skewMs: number): Promise<Opened> {
-  // Locks are kept as bytes. On Bun the client wants to be told how to read and write other values.
+async function openKv(path: string, prefix: string | undefined, skewMs: number): Promise<Opened> {
+  // Locks are kept as bytes. On Bun the client requires functions to read and write other values.
   const foreign = "Bun" in globalThis
     ? { encodeV8: () => new Uint8Array(), decodeV8: () => undefined }
     : undefined;
   const kv = await (await kvOpener())(path, foreign);
-  return { backend: kvBackend(kv, { skewMs }), close: () => kv.close() };
+  return await made(() => kvBackend(kv, { skewMs, prefix: prefix?.split("/") }), () => kv.close());
 }
 
 async function kvOpener(): Promise<OpenKv> {
@@ -118,67 +155,9 @@ async function kvOpener(): Promise<OpenKv> {
   throw new LockBackendError("Cannot open the store: Deno KV is not enabled, run deno with --unstable-kv");
 }
 
-async function openDatastore(projectId: string): Promise<Opened> {
+async function openDatastore(projectId: string, namespace: string | undefined): Promise<Opened> {
   const client = await datastoreClient({ projectId });
-  return { backend: datastoreBackend(client, { projectId }), close: () => client.close() };
-}
-
-/** What is used of the classes of the two clients, beside what the backend uses. */
-interface RedisClients {
-  readonly Redis?: new (
-    url: string,
-    options: { lazyConnect: true; retryStrategy: (times: number) => number | null },
-  ) => IoRedisClient & Connecting & { disconnect(): void };
-  readonly createClient?: (
-    options: {
-      url: string;
-      socket: { reconnectStrategy: (retries: number, cause: Error) => number | Error };
-    },
-  ) => NodeRedisClient & Connecting & { destroy(): void };
-}
-
-interface Connecting {
-  connect(): Promise<unknown>;
-  on(event: "error", listener: (error: Error) => void): unknown;
-}
-
-async function openRedis(url: string): Promise<Opened> {
-  const { Redis, createClient } = await load(["ioredis", "redis"]) as RedisClients;
-  // A server that is not there is told at once; one that goes away is waited for, as long as the lease runs.
-  let connected = false;
-  let failure: Error | undefined;
-  let backoff = new Backoff(RECONNECT_BACKOFF);
-  const again = (times: number) => {
-    if (times === 1) backoff = new Backoff(RECONNECT_BACKOFF);
-    return backoff.pauseMs();
-  };
-  const connect = async (client: Connecting) => {
-    client.on("error", (error) => failure = error);
-    await client.connect().catch((error) => {
-      throw failure ?? error;
-    });
-    connected = true;
-  };
-  if (Redis !== undefined) {
-    const retryStrategy = (times: number) => connected ? again(times) : null;
-    const client = new Redis(url, { lazyConnect: true, retryStrategy });
-    await connect(client);
-    const backend = redisBackend(client);
-    const close = async () => {
-      await backend[Symbol.asyncDispose]();
-      client.disconnect();
-    };
-    return { backend, close };
-  }
-  const reconnectStrategy = (retries: number, cause: Error) => connected ? again(retries + 1) : cause;
-  const client = createClient!({ url, socket: { reconnectStrategy } });
-  await connect(client);
-  const backend = redisBackend(client);
-  const close = async () => {
-    await backend[Symbol.asyncDispose]();
-    client.destroy();
-  };
-  return { backend, close };
+  return await made(() => datastoreBackend(client, { projectId, namespace }), () => client.close());
 }
 
 /** What is used of the clients, beside what the backend uses. */
@@ -189,70 +168,36 @@ interface PostgresClients {
   readonly default?: (url: string, options: object) => PostgresJs & { end(options: object): Promise<void> };
 }
 
-async function openPostgres(url: string): Promise<Opened> {
+async function openPostgres(url: string, prefix: string | undefined): Promise<Opened> {
   const clients = await load(["pg", "postgres"]);
   // As a module of CommonJS, `pg` may show its members on its default export only.
   const { Pool = (clients.default as PostgresClients | undefined)?.Pool, default: postgres } =
     clients as PostgresClients;
-  if (Pool !== undefined) {
-    const pool = new Pool({ connectionString: url });
-    // What breaks shows in the statements.
-    pool.on("error", () => {});
-    const backend = postgresBackend(pool);
-    const close = async () => {
-      await backend[Symbol.asyncDispose]();
-      await pool.end();
-    };
-    // A server that is not there is told at once.
-    await backend.read([]).catch(async (error) => {
-      await close();
-      throw error;
-    });
-    return { backend, close };
-  }
-  const sql = postgres!(url, { onnotice() {} });
-  const backend = postgresBackend(sql);
-  const close = async () => {
-    await backend[Symbol.asyncDispose]();
-    await sql.end({ timeout: 1 });
-  };
-  await backend.read([]).catch(async (error) => {
-    await close();
+  const names = prefix?.split(".") ?? [];
+  const [table, schema] = names.length === 2 ? [names[1], names[0]] : [prefix, undefined];
+  const opened = Pool === undefined
+    ? await postgresJs(postgres!(url, { onnotice() {} }), { table, schema })
+    : await pgPool(new Pool({ connectionString: url }), { table, schema });
+  // A server that is not there is reported at once.
+  await opened.backend.read([]).catch(async (error) => {
+    await opened.close();
     throw error;
   });
-  return { backend, close };
+  return opened;
 }
 
-/** Which version of a client Deno fetches where none is named by the import map. */
-const RANGES: Readonly<Record<string, string>> = {
-  ioredis: "^6.0.0",
-  redis: "^6.3.1",
-  pg: "^8.23.1",
-  postgres: "^3.4.9",
-};
-
-/** Loads the first of these packages that is installed: the user's own, on which this package does not depend. */
-async function load(names: readonly string[]): Promise<Record<string, unknown>> {
-  let failure: unknown;
-  for (const name of names) {
-    const specifiers = "Deno" in globalThis ? [name, `npm:${name}@${RANGES[name]}`] : [name];
-    for (const specifier of specifiers) {
-      try {
-        return await import(specifier);
-      } catch (cause) {
-        failure ??= cause;
-      }
-    }
-  }
-  const [first] = names;
-  throw new LockBackendError(
-    `Cannot open the store: ${names.join(" or ")} must be installed beside @holdfast/lock, ` +
-      `with: npm install ${first} (${firstLineOf(failure)})`,
-    { cause: causeOf(failure) },
-  );
+async function pgPool(
+  pool: InstanceType<NonNullable<PostgresClients["Pool"]>>,
+  options: PostgresBackendOptions,
+): Promise<Opened> {
+  // What breaks shows in the statements.
+  pool.on("error", () => {});
+  return await made(() => postgresBackend(pool, options), () => pool.end());
 }
 
-/** A terminal shows one line; clients put stacks into their messages. */
-function firstLineOf(error: unknown): string {
-  return messageOf(error).split("\n")[0];
+async function postgresJs(
+  sql: ReturnType<NonNullable<PostgresClients["default"]>>,
+  options: PostgresBackendOptions,
+): Promise<Opened> {
+  return await made(() => postgresBackend(sql, options), () => sql.end({ timeout: 1 }));
 }

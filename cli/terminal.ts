@@ -6,6 +6,19 @@
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { printable } from "../core/printable.ts";
+import { cut, widthOf } from "./columns.ts";
+
+/** A part of a line that a terminal shows in a style of its own. */
+export interface Piece {
+  readonly text: string;
+  readonly style: "bold" | "red";
+}
+
+/** A line of output. */
+export type Line = string | readonly (string | Piece)[];
+
+/** How terminals are told where a style begins and ends. */
+const STYLES = { bold: ["\x1b[1m", "\x1b[22m"], red: ["\x1b[31m", "\x1b[39m"] } as const;
 
 /** How the output streams of all runtimes look from here. */
 interface Output {
@@ -16,22 +29,39 @@ interface Output {
 }
 
 /** Prints lines on standard output. */
-export function print(lines: Iterable<string>): void {
+export function print(lines: Iterable<Line>): void {
+  const isStyled = showsStyles(process.stdout);
   let text = "";
-  for (const line of lines) text += `${printable(line)}\n`;
+  for (const line of lines) text += `${shown(line, isStyled)}\n`;
   process.stdout.write(text);
 }
 
-/** Prints a line in bold, where a terminal shows it and NO_COLOR does not forbid it. */
-export function printBold(line: string): void {
-  const plain = process.stdout.isTTY !== true || Boolean(process.env.NO_COLOR) || process.env.TERM === "dumb";
-  const text = printable(line);
-  process.stdout.write(plain ? `${text}\n` : `\x1b[1m${text}\x1b[22m\n`);
+/** Whether lines on this output are for people at a terminal. */
+export function isTerminal({ isTTY }: Output = process.stdout): boolean {
+  return isTTY === true && process.env.TERM !== "dumb";
+}
+
+/** Whether an output shows styles, and `NO_COLOR` does not forbid them. */
+function showsStyles(output: Output): boolean {
+  return isTerminal(output) && !process.env.NO_COLOR;
+}
+
+/** A line as it is written, with as much of its text as fits into `width` cells. */
+function shown(line: Line, isStyled: boolean, width = Infinity): string {
+  let text = "";
+  let left = width;
+  for (const piece of typeof line === "string" ? [line] : line) {
+    const [words, style] = typeof piece === "string" ? [piece] : [piece.text, piece.style];
+    const fitting = width === Infinity ? printable(words) : cut(printable(words), left);
+    if (width !== Infinity) left -= widthOf(fitting);
+    text += style !== undefined && isStyled ? STYLES[style].join(fitting) : fitting;
+  }
+  return text;
 }
 
 let secrets: readonly string[] = [];
 
-/** From now on, nothing that is said has any of these texts in it: clients put what they were given in their errors. */
+/** From now on, no message contains any of these texts: clients put what they were given in their errors. */
 export function keepSecret(texts: readonly string[]): void {
   // The longest first: a part must not be taken out of the whole. What is very short would hit words.
   secrets = texts.filter((text) => text.length > 3).sort((a, b) => b.length - a.length);
@@ -65,7 +95,7 @@ export class Drawing {
 
   /** Whether the output is a terminal that can be drawn on. */
   get live(): boolean {
-    return this.#output.isTTY === true && process.env.TERM !== "dumb";
+    return isTerminal(this.#output);
   }
 
   get rows(): number {
@@ -76,24 +106,23 @@ export class Drawing {
     return this.#output.columns || 80;
   }
 
-  draw(lines: readonly string[]): void {
+  draw(lines: readonly Line[]): void {
     if (!this.live) return;
+    const isStyled = showsStyles(this.#output);
     // A line that wrapped, or scrolled away, could not be drawn over.
-    const shown = lines.slice(0, this.rows - 1).map((line) =>
-      [...printable(line)].slice(0, this.columns - 1).join("")
-    );
+    const drawn = lines.slice(0, this.rows - 1).map((line) => shown(line, isStyled, this.columns - 1));
     const up = this.#drawn > 0 ? `\x1b[${this.#drawn}A` : "";
-    this.#output.write(`${up}\r${shown.map((line) => `${line}\x1b[K\n`).join("")}\x1b[J`);
-    this.#drawn = shown.length;
+    this.#output.write(`${up}\r${drawn.map((line) => `${line}\x1b[K\n`).join("")}\x1b[J`);
+    this.#drawn = drawn.length;
   }
 
-  /** Takes what is drawn away. */
+  /** Removes what is drawn. */
   clear(): void {
     if (this.#drawn > 0) this.draw([]);
   }
 }
 
-/** Asks for consent if there is a terminal to ask on; without one, nobody is there who could say no. */
+/** Asks for consent if there is a terminal to ask on; without one, the command line itself is the consent. */
 export async function consents(question: string): Promise<boolean> {
   if (process.stdin.isTTY !== true) return true;
   const asking = createInterface({ input: process.stdin, output: process.stderr });

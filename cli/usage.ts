@@ -29,7 +29,9 @@ export interface CommandLine {
   /** Which command, one of {@linkcode COMMANDS}; `undefined` if none is named. */
   readonly name: CommandName | undefined;
   readonly help: boolean;
-  /** What is no option: of a name that looks like one, what stands behind `--`. */
+  /** Whether the version is asked for. */
+  readonly version: boolean;
+  /** What is no option, or stands after `--`. */
   readonly operands: readonly string[];
   /** Of `run`: what is to be run. */
   readonly command: readonly string[];
@@ -40,16 +42,33 @@ type Options = NonNullable<ParseArgsConfig["options"]>;
 
 const text = { type: "string" } as const;
 const flag = { type: "boolean" } as const;
-const COMMON: Options = { backend: text, insecure: flag, help: { type: "boolean", short: "h" } };
+const COMMON: Options = {
+  backend: text,
+  prefix: text,
+  insecure: flag,
+  help: { type: "boolean", short: "h" },
+};
 
-const STORES = `The store, by --backend or, better for one with a password, by HOLDFAST_BACKEND:
+const STORES =
+  `The store is named by --backend, or by HOLDFAST_BACKEND, which other users of the machine cannot see, or else by
+REDIS_URL or DATABASE_URL (postgres://…), if only one of them is set:
   kv:<path>              a Deno KV file (Deno.openKv on Deno, the npm package @deno/kv elsewhere)
-  https://…              KV Connect, with DENO_KV_ACCESS_TOKEN (http://… sends it in the clear: --insecure)
-  redis://… rediss://…   Redis or Valkey, by the npm package ioredis or redis
-  postgres://…           PostgreSQL, by the npm package pg or postgres
-  datastore:<project>    Google Cloud Datastore, by the npm package @google-cloud/datastore`;
+  https://…              KV Connect, with DENO_KV_ACCESS_TOKEN (http://… sends it in clear text: --insecure)
+  redis://… rediss://…   Redis or Valkey, with the npm package ioredis or redis; with ioredis, the URL of one node of a
+                         cluster stands for the cluster
+  redis-sentinel://<host>:<port>[,<host>:<port>…]/<master>
+                         the Redis that sentinels name as master, with the npm package ioredis
+  postgres://…           PostgreSQL, with the npm package pg or postgres
+  datastore:<project>    Google Cloud Datastore, with the npm package @google-cloud/datastore
 
-const NAMES = `A lock whose name begins with - stands behind --: holdfast show -- -name.`;
+If the app gives its backend a prefix of its own, name it with --prefix, or with HOLDFAST_PREFIX beside HOLDFAST_BACKEND;
+otherwise holdfast works on other locks than the app:
+  Redis                  the prefix, behind the keyPrefix of an ioredis client: --prefix app:holdfast
+  Deno KV                the key parts, which are strings, with / between them: --prefix my-app/locks
+  PostgreSQL             the table, or schema.table
+  Datastore              the namespace`;
+
+const NAMES = `If the name of a lock begins with -, write it after --: holdfast show -- -name.`;
 
 const DURATIONS = `Durations: 500ms, 30s, 10m, 2h, 1d.`;
 
@@ -71,23 +90,27 @@ export const COMMANDS = {
     },
     help: `Usage: holdfast run <identifier> [options] -- <command> [arguments]
 
-Runs the command while holding the lock, and ends with its exit code. It gets the standard streams, the signals
-sent to holdfast, and HOLDFAST_FENCING_TOKEN in its environment.
+Runs the command while holding the lock, and ends with its exit code. The command gets the standard streams, the
+signals sent to holdfast, and HOLDFAST_FENCING_TOKEN in its environment.
 
   --no-wait            give up at once if the lock is taken
-  --wait-for <time>    give up after this time                        (default: wait for ever)
-  --shared             hold it together with others who share it      (default: alone)
-  --limit <n>          hold it together with at most n in all         (default: alone)
-  --permits <n>        how much of that limit it takes                (default: 1)
+  --wait-for <time>    give up after this time                        (default: wait without limit)
+  --shared             hold it together with other shared holders     (default: exclusively)
+  --limit <n>          let at most n hold it at the same time         (default: 1)
+  --permits <n>        how much of that limit this command takes      (default: 1)
   --steal-after <time> evict a holder that has held it for this long  (default: never)
-  --lease <time>       how long it stays taken if this machine dies   (default: 30s; renewed while held)
-  --label <text>       the name that other processes see for this one (default: user@host:pid)
+  --lease <time>       how long the lock stays taken if this machine crashes (default: 30s; renewed while held)
+  --label <text>       the name that other processes see              (default: user@host:pid)
   --kill-after <time>  when the lock is lost: from SIGTERM to SIGKILL (default: 5s)
-  -v, --verbose        say what we wait for, also where standard error is no terminal
-  -q, --quiet          do not even say that the lock was taken
+  -v, --verbose        print what is being waited for, even if standard error is no terminal
+  -q, --quiet          print nothing, not even that the lock was taken
 
-Exit code: the command's, 128+n if signal n ended it or our waiting, 75 if the lock was taken, 76 if it was lost
-(the command is then terminated), 126 if the command cannot be run, 127 if it is not found.
+Start it so that signals reach it: as node_modules/.bin/holdfast, as the ENTRYPOINT of a container, or with exec in a
+shell or a script of package.json ("exec holdfast run …"). Through npx, or npm run without exec, a signal may end npm and
+leave the command running with the lock held.
+
+Exit code: that of the command; 128+n if signal n ended the command or the wait; 75 if the lock was taken; 76 if it
+was lost (the command is then terminated); 126 if the command cannot be run; 127 if it is not found.
 ${DURATIONS}`,
   },
   ls: {
@@ -96,23 +119,26 @@ ${DURATIONS}`,
 
 Lists the locks that are held or waited for; with <prefix>, those whose identifier begins with it.
 
-  --json       one JSON object a line
-  -w, --watch  show them again whenever they change, until interrupted; with --json, one array a line`,
+  --json       print one JSON object per line
+  -w, --watch  until interrupted, redraw the list every second, or print it whenever it changes if standard output is
+               no terminal; with --json, one array per line`,
   },
   show: {
     options: { json: flag },
     help: `Usage: holdfast show <identifier> [--json]
 
-Shows who holds a lock, and who is in line. Exit code 1 if nobody does or is, 69 if its record cannot be read.`,
+Shows the holders of a lock and the processes that are queued for it. Exit code 1 if there are neither, 69 if its record
+cannot be read.`,
   },
   release: {
     options: { force: flag, token: text, yes: { type: "boolean", short: "y" } },
     help: `Usage: holdfast release <identifier> --force [--token <fencing token>] [--yes]
 
-Takes the lock away from its holder, or from all who hold it together, and tells the holder; its program may take a while to notice. Asks first if
-standard input is a terminal. Exit code 1 if nobody held it, or you said no; 69 if its record cannot be read.
+Evicts the holder of a lock, or all holders that share it. A holder is notified, but its program keeps running until it
+reacts. Asks first if standard input is a terminal. Exit code 1 if the lock was not held, or you said no; 69 if its record
+cannot be read.
 
-  --force          required: only the holder itself can release it without force
+  --force          required: without force, only the holder itself can release it
   --token <token>  only the hold with this fencing token, as show and ls --json print it
   -y, --yes        do not ask`,
   },
@@ -120,10 +146,10 @@ standard input is a terminal. Exit code 1 if nobody held it, or you said no; 69 
     options: { "older-than": text, json: flag, yes: { type: "boolean", short: "y" } },
     help: `Usage: holdfast cleanup [<prefix>] [--older-than <time>] [--json]
 
-Deletes what dead processes have left behind. Locks whose holder lives are left alone.
+Deletes the records that crashed processes have left behind. A lock that is held is not touched.
 
-  --older-than <time>  but evict everyone who has held a lock for this long, dead or alive; asks first if
-                       standard input is a terminal
+  --older-than <time>  also evict every holder that has held a lock for this long, alive or not; asks first if standard
+                       input is a terminal
   --json               print the counts as JSON
   -y, --yes            do not ask
 ${DURATIONS}`,
@@ -140,12 +166,12 @@ A lock across processes and machines.
   run      run a command while holding a lock
   ls       list the locks that are held or waited for
   show     show one lock
-  release  take a lock away from its holder
-  cleanup  delete what dead processes have left behind
+  release  evict the holder of a lock
+  cleanup  delete the records that crashed processes have left behind
 
-holdfast <command> --help says more.`;
+holdfast <command> --help shows the options of a command; holdfast --version prints the version.`;
 
-const EXITS = `Exit codes: 64 the command line is wrong, 69 the store failed or cannot be opened.`;
+const EXITS = `Exit codes: 64 the command line is wrong; 69 the store failed or cannot be opened.`;
 
 /** What `--help` prints. */
 export function helpOf(name: CommandName | undefined): string {
@@ -156,7 +182,10 @@ export function helpOf(name: CommandName | undefined): string {
 export function read(args: readonly string[]): CommandLine {
   const [first = "--help", ...rest] = args;
   if (first === "--help" || first === "-h" || first === "help") {
-    return { name: isCommand(rest[0]) ? rest[0] : undefined, help: true, ...NOTHING };
+    return { name: isCommand(rest[0]) ? rest[0] : undefined, help: true, version: false, ...NOTHING };
+  }
+  if (first === "--version" || first === "-V") {
+    return { name: undefined, help: false, version: true, ...NOTHING };
   }
   if (!isCommand(first)) {
     throw new UsageError(`there is no command ${quote(first)}, only ${Object.keys(COMMANDS).join(", ")}`);
@@ -171,7 +200,7 @@ export function read(args: readonly string[]): CommandLine {
       allowPositionals: true,
     });
     const options = values as CommandLine["options"];
-    const line = { name: first, help: options.help === true, options };
+    const line = { name: first, help: options.help === true, version: false, options };
     // What stands between two of them is the name: run -- -name -- command.
     const next = positionals.length === 0 ? command.indexOf("--") : -1;
     if (next < 0) return { ...line, operands: positionals, command };

@@ -13,7 +13,7 @@ export interface Entry {
   /** The version of the commit that wrote it; `null` exactly if there is no record. */
   readonly version: string | null;
   /** Whether `value` is no record, but says in words what is there instead, such as "a Redis list". Default: false. */
-  readonly foreign?: boolean;
+  readonly foreign?: boolean | undefined;
 }
 
 /** One write of a commit, applied only if `version` is still the one in the store. */
@@ -28,12 +28,12 @@ export interface Change {
    * A positive whole number of milliseconds after which nobody needs the record: the store may then
    * delete it, earlier never. Garbage collection only: whether a lease has lapsed is for the core to say.
    */
-  readonly expireInMs?: number;
+  readonly expireInMs?: number | undefined;
   /**
    * Whether nothing goes but what the caller itself has put there, whatever the time is: a store with a clock then need
    * not ask whether the caller's is right. Default: `false`.
    */
-  readonly isOwn?: boolean;
+  readonly isOwn?: boolean | undefined;
 }
 
 /** What a commit came to. */
@@ -44,12 +44,12 @@ export type CommitResult =
   | {
     readonly ok: false;
     /** The ones now there, if the store gives them for free, of other records of the lock, too. */
-    readonly entries?: readonly Entry[];
+    readonly entries?: readonly Entry[] | undefined;
     /**
      * Whether the client may have sent the commit twice unasked, so that the second copy may have been refused because of
      * what the first has written. Reading settles that. It is no failure: the store has answered. Default: `false`.
      */
-    readonly mayBeEcho?: boolean;
+    readonly mayBeEcho?: boolean | undefined;
   };
 
 /** How `commit` is asked. */
@@ -58,7 +58,7 @@ export interface CommitOptions {
    * The names of the watchers of the lock that the commit concerns, see {@linkcode WatchOptions}: these hear of it at once.
    * Other watchers may hear of it late, or only of what comes after it. Default: it concerns everybody.
    */
-  readonly concerns?: readonly string[];
+  readonly concerns?: readonly string[] | undefined;
 }
 
 /** How `watch` is asked. */
@@ -70,12 +70,12 @@ export interface WatchOptions {
    * commit has changed beside it: entries of other keys. Default: none; it is shown entries of `key` only, and all commits
    * concern it.
    */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /**
    * Asks for news only where they cost nothing. A store that pushes behaves as always; one that would
    * have to poll yields the current entry and then nothing more until `signal` aborts. Default: `false`.
    */
-  readonly idle?: boolean;
+  readonly idle?: boolean | undefined;
 }
 
 /**
@@ -88,14 +88,14 @@ export interface WatchOptions {
  */
 export interface LockBackend {
   /** What the errors call the store: `"Redis at 10.0.0.5:6379"`. Default: `"the store"`. */
-  readonly name?: string;
+  readonly name?: string | undefined;
 
   /**
    * What tells its locks from those of other kinds of stores, and of other prefixes in the same store; the same in every
    * process: `"Redis holdfast"`. A claim to a lock carries it, so that one which is restored on another backend by mistake
    * is refused with an error that says so, not found missing. Default: unknown.
    */
-  readonly namespace?: string;
+  readonly namespace?: string | undefined;
 
   /**
    * The entries of `keys` in their order, of one consistent snapshot that contains every commit
@@ -148,7 +148,7 @@ export interface LockBackend {
    * By how many milliseconds `now()` may be wrong here and now, if that is known to be less than the half of `skewMs`:
    * a lock that was handed over is taken at once only if it is.
    */
-  readonly errorMs?: number;
+  readonly errorMs?: number | undefined;
 
   /**
    * How late a `watch` may usually be, in milliseconds: the time that the first in line has to take a

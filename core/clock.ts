@@ -1,3 +1,4 @@
+import { performance } from "node:perf_hooks";
 import { clearTimeout, setTimeout } from "node:timers";
 
 /**
@@ -21,7 +22,9 @@ export interface Clock {
 
 /** A timer that runs. It keeps the process alive, unless it is told not to. */
 export interface Timer {
+  /** Lets it keep the process alive. */
   ref(): unknown;
+  /** Lets the process end before it rings. */
   unref(): unknown;
 }
 
@@ -30,10 +33,24 @@ export const MAX_MS = 2 ** 31 - 1;
 
 const NOW: Promise<void> = Promise.resolve();
 
-/** The clock of this machine. */
+/** The platform's own: Jest's fake timers replace it, too. */
+export const queueMicrotask: (callback: () => void) => void = globalThis.queueMicrotask;
+
+const monotonicMs = performance.now.bind(performance);
+/** When the monotonic reading was 0, by the wall clock of then. */
+export const timeOriginMs: number = performance.timeOrigin;
+
+/** Whether the platform's own wall clock is here, and not what a test has put in its place before this was loaded. */
+const isReal = [Date, Date.now].every((one) => /\[native code\]/.test(Function.prototype.toString.call(one)));
+
+/**
+ * The clock of this machine, and the only place that reads it. Readings and timers are those that were there when this
+ * was loaded: tests that replace some of them (`vi.useFakeTimers()`, a `Date.now` of their own) would otherwise stop one
+ * while the others go on, so that a lock expires at once or never.
+ */
 export const systemClock: Clock = {
-  monotonicMs: () => performance.now(),
-  wallMs: () => Date.now(),
+  monotonicMs,
+  wallMs: isReal ? Date.now : () => timeOriginMs + monotonicMs(),
   after: (ms, fn) => setTimeout(fn, Math.min(Math.max(0, Math.ceil(ms)), MAX_MS)),
   // Not by the timer's own `close`, which not all runtimes have had for long.
   clear: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout>),

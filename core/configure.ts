@@ -6,9 +6,9 @@ import { assertBackend, type CheckedOptions } from "./options.ts";
 /** Which backend serves which kind. */
 export interface Backends {
   /** For `LOCK_KINDS.STRONG`. Default: Deno KV, opened on first use. */
-  strong?: LockBackend;
+  strong?: LockBackend | undefined;
   /** For `LOCK_KINDS.WEAK`. Default: the strong one. */
-  weak?: LockBackend;
+  weak?: LockBackend | undefined;
 }
 
 /** Inherits nothing, as no options do. */

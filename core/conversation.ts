@@ -1,4 +1,4 @@
-import { type Clock, type Moment, momentOf } from "./clock.ts";
+import { type Clock, type Moment, momentOf, queueMicrotask } from "./clock.ts";
 import { backendError, isTransient } from "./errors.ts";
 import { publishBackendError } from "./events.ts";
 import { Footprint, type Tracked } from "./footprint.ts";

@@ -51,8 +51,9 @@ export class LockAcquisitionError extends Error {
     identifier: string,
     waitedMs: number,
     holders: readonly HolderInfo[],
-    { doing = "acquire", because }: { doing?: string; because?: string } = {},
+    how: { doing?: string | undefined; because?: string | undefined } = {},
   ) {
+    const { doing = "acquire", because } = how;
     const who = because ?? (holders.length === 0 ? "others are first in line" : "held by " +
       holders.map(({ label, heldForMs }) =>
         `${label === undefined ? "a holder without label" : quote(label)} for ${heldForMs} ms`
@@ -165,8 +166,9 @@ export class LockDeadlockError extends Error {
     identifier: string,
     heldIdentifier: string,
     fencingToken: string,
-    { isReentrant = true }: { isReentrant?: boolean } = {},
+    how: { isReentrant?: boolean | undefined } = {},
   ) {
+    const { isReentrant = true } = how;
     super(
       `Cannot acquire lock ${quote(identifier)}: the code that asks runs under it already` +
         (heldIdentifier === identifier ? "" : `, as ${quote(heldIdentifier)},`) +
@@ -219,7 +221,7 @@ export class LockBackendError extends Error {
    */
   constructor(
     message: string,
-    options: ErrorOptions & { identifier?: string; transient?: boolean } = {},
+    options: ErrorOptions & { identifier?: string | undefined; transient?: boolean | undefined } = {},
   ) {
     const own: typeof options = { __proto__: null, ...options } as object;
     super(message, own);

@@ -8,7 +8,8 @@ import { type LockTargets, targetsIn } from "./targets.ts";
 
 /** What a wrapped function resolves to when it did not run; `never` if the options always let it run. */
 export type Bailed<Options> = Options extends
-  Omit<LockOptions, "wait" | "waitForMs"> & { wait?: true; waitForMs?: undefined } ? never : undefined;
+  Omit<LockOptions, "wait" | "waitForMs"> & { wait?: true | undefined; waitForMs?: undefined } ? never
+  : undefined;
 
 /** A wrapper for functions and decorator for methods: see {@linkcode lock}. */
 export interface LockWrapper<Options, Identified extends unknown[] = unknown[]> {

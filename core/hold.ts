@@ -1,16 +1,16 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { type Clock, MAX_MS, type Moment, momentOf, spanMs } from "./clock.ts";
-import { backendError, LockBackendError, LockLostError, type LossReason } from "./errors.ts";
+import { type Clock, type Moment, momentOf } from "./clock.ts";
+import { Departure } from "./departure.ts";
+import { LockLostError, type LossReason } from "./errors.ts";
 import { type HoldEvent, type LockEvent, publish, publishBackendError } from "./events.ts";
+import { type Lease, RunningLease } from "./lease.ts";
 import { type ChangedLock, type ChangeOptions, ModeChange, secondUpgrade } from "./mode_change.ts";
 import type { CheckedOptions, LockMode } from "./options.ts";
-import { lossOf } from "./record/eviction.ts";
 import type { Claim, ModeChange as WantedMode, Remainder } from "./record/members.ts";
-import { claimTokenOf, type Holder, keptTokenOf, type LockRecord, MAX_NOTICES } from "./record/record.ts";
+import { claimTokenOf, type Holder } from "./record/record.ts";
 import type { Store } from "./store.ts";
 import type { KeyedLock } from "./targets.ts";
 
-const NONE: readonly never[] = [];
 /** How long a caller that has an outcome of its own waits for a release that meets difficulties. */
 const RELEASE_DETACH_MS = 2000;
 
@@ -31,7 +31,7 @@ export interface HeldLock extends ChangedLock {
   /** What a hold wants has changed: when it is to be renewed, or that somebody looks at it. */
   arm(): void;
   /** Gives it back, and tells the departure what came of it. */
-  release(departure: Departure, now: Moment): void;
+  release(departure: Departure<Hold>, now: Moment): void;
   /** Looks at the store whether it is still there, and answers the records that say so; if not, it is lost. */
   confirm(hold: Hold): Promise<readonly Proof[] | undefined>;
   onLost(hold: Hold): void;
@@ -51,30 +51,11 @@ export interface GrantedRequest extends Claim {
   readonly event: LockEvent;
 }
 
-/** How a lease was confirmed: since when it counts, and for how long. */
-export interface Lease {
-  /** When the write that carries it was sent: nobody can have counted it from earlier on. */
-  readonly from: Moment;
-  readonly forMs: number;
-}
-
-/** What a caller has asked for that wants the lease to last. */
-interface Extension {
-  /** Until when, on the monotonic clock. */
-  readonly untilMs: number;
-  resolve(): void;
-  reject(error: unknown): void;
-}
-
-/** What part of a lease is over when a renewal is overdue by half of it, for it was due after a third. */
-const LATE = 5 / 6;
-
 /** A lease while it lasts: held, then released or lost. It does no I/O: its lock does. */
-export class Hold {
+export class Hold extends RunningLease {
   readonly lock: HeldLock;
   readonly request: GrantedRequest;
   readonly identifier: string;
-  readonly options: CheckedOptions;
   readonly token: string;
   fencingToken: string;
   grantedMs: number;
@@ -87,13 +68,8 @@ export class Hold {
   #changing: Promise<void> | undefined;
   /** How its owner has it, when nothing is under way: what was given up may have landed all the same. */
   #settledMode: LockMode;
-  /** When the lease is to be renewed. */
-  renewAtMs = Infinity;
-  /** When it is late for that, and those are warned that want to know. */
-  lateAtMs = Infinity;
   /** Whether somebody looks at it: it then watches its own record, to notice a loss at once. */
   isWatched = false;
-  #lease!: Lease;
   #state: "held" | "released" | "lost" = "held";
   /** What its owner is told: why it was lost, or that it was released by another. */
   #loss: LockLostError | undefined;
@@ -102,14 +78,8 @@ export class Hold {
   #inContext: ((abort: () => void) => void) | undefined;
   #release: Promise<boolean> | undefined;
   #handOver: Promise<string> | undefined;
-  /** Until its first renewal, what was offered has a lease that is shorter than was asked for. */
-  #isOffer: boolean;
-  #extensions: readonly Extension[] = NONE;
-  /** Those that are warned when it is late, each in the async context in which it said so. */
-  #warned: readonly ((leftMs: number) => void)[] = NONE;
   /** Through which object a caller can give it back; weak as soon as it has been renewed, because that costs. */
   #owner: object | undefined;
-  #isForgotten = false;
 
   constructor(
     lock: HeldLock,
@@ -123,22 +93,20 @@ export class Hold {
       readonly turnSince?: Moment | undefined;
     },
   ) {
+    super(lock.clock, request.options, lease);
     this.lock = lock;
     this.request = request;
     this.identifier = request.identifier;
-    this.options = request.options;
     this.token = token;
     this.fencingToken = fence;
     this.grantedMs = granted.monotonic;
     this.turnSince = turnSince;
     this.mode = this.#settledMode = request.mode;
-    this.#isOffer = lease.forMs < request.options.leaseMs;
-    this.#begin(lease);
   }
 
   /** How long ago it was granted. */
   get ageMs(): number {
-    return this.lock.clock.monotonicMs() - this.grantedMs;
+    return this.clock.monotonicMs() - this.grantedMs;
   }
 
   /** What every message about it says. */
@@ -148,7 +116,7 @@ export class Hold {
 
   /** Whether it is surely still ours. The first look after the lease has run out says no, and publishes the loss. */
   get held(): boolean {
-    return this.#isHeldAt(momentOf(this.lock.clock));
+    return this.#isHeldAt(momentOf(this.clock));
   }
 
   #isHeldAt(now: Moment): boolean {
@@ -158,7 +126,11 @@ export class Hold {
     return false;
   }
 
-  /** The same, for texts: to look at it so changes nothing, and tells nobody. */
+  get isOver(): boolean {
+    return this.#state !== "held";
+  }
+
+  /** The same as `held`, for texts: to look at it so changes nothing, and tells nobody. */
   get state(): "held" | LossReason {
     if (this.#loss !== undefined) return this.#loss.reason;
     if (this.#state === "released") return this.#end;
@@ -205,107 +177,12 @@ export class Hold {
     return this;
   }
 
-  /** How much of the lease is left. */
-  leftMs(now: Moment = momentOf(this.lock.clock)): number {
-    return this.#lease.forMs - spanMs(this.#lease.from, now);
-  }
-
-  /** By how much a renewal is late. */
-  get lateMs(): number {
-    return Math.max(0, this.lock.clock.monotonicMs() - this.renewAtMs);
-  }
-
-  /** The store has confirmed a lease. */
-  #begin(lease: Lease): void {
-    this.#lease = lease;
-    const { from: { monotonic }, forMs } = lease;
-    this.lateAtMs = monotonic + forMs * LATE;
-    if (this.#extensions.length > 0) {
-      this.#extensions = this.#extensions.filter(({ untilMs, resolve }) => {
-        if (untilMs > monotonic + forMs) return true;
-        resolve();
-        return false;
-      });
-    }
-    this.#planRenewal();
-  }
-
-  /** Whether it is renewed by itself. */
-  get #renews(): boolean {
-    return (this.options.renew || this.#isOffer) && !this.#isForgotten;
-  }
-
-  #planRenewal(): void {
-    const { from: { monotonic }, forMs } = this.#lease;
-    // What was asked for after the write was planned is to be written next.
-    const isAsked = this.#extensions.length > 0;
-    this.renewAtMs = isAsked ? monotonic : this.#renews ? monotonic + forMs / 3 : Infinity;
-  }
-
-  /**
-   * How long its lease is to be if it is written at `atMs`: as long as was asked for, and no renewal takes back what is
-   * left. For a commit whose answer is lost may have been applied, and the hold counts on what it knows.
-   */
-  leaseMsAt(atMs: number): number {
-    const { from: { monotonic }, forMs } = this.#lease;
-    let untilMs = monotonic + forMs;
-    if (this.#renews) untilMs = Math.max(untilMs, atMs + this.options.leaseMs);
-    for (const asked of this.#extensions) untilMs = Math.max(untilMs, asked.untilMs);
-    return Math.min(Math.max(Math.ceil(untilMs - atMs), 1), MAX_MS);
-  }
-
   /** Renews it now, so that its lease lasts for `leaseMs` from now on at least. */
   extend(leaseMs: number = this.options.leaseMs): Promise<void> {
     if (!this.held) return Promise.reject(this.over);
-    const now = this.lock.clock.monotonicMs();
-    return new Promise((resolve, reject) => {
-      this.#extensions = [...this.#extensions, { untilMs: now + leaseMs, resolve, reject }];
-      this.renewAtMs = Math.min(this.renewAtMs, now);
-      this.lock.renew(this);
-    });
-  }
-
-  /** The store could not be told of a renewal, which is tried again as long as the lease lasts. */
-  onNotRenewed(cause: unknown): void {
-    const error = backendError(this.identifier, "renew", cause);
-    publishBackendError(this.identifier, error);
-    // Nothing is lost yet. But what waiting does not cure is told at once those that have asked for a renewal.
-    if (error.transient || this.#extensions.length === 0) return;
-    this.#refuseExtensions(error);
-    this.#planRenewal();
-  }
-
-  #refuseExtensions(error: unknown): void {
-    const refused = this.#extensions;
-    this.#extensions = NONE;
-    for (const { reject } of refused) reject(error);
-  }
-
-  /** Calls `warn` with what is left of the lease, in milliseconds, whenever a renewal is late. */
-  onLate(warn: (leftMs: number) => void): void {
-    const inContext = AsyncLocalStorage.snapshot();
-    const warnInContext = (leftMs: number) => inContext(warn, leftMs);
-    this.#warned = [...this.#warned, warnInContext];
-    const isLate = this.held && this.leftMs() <= (1 - LATE) * this.#lease.forMs;
-    if (isLate && this.lateAtMs === Infinity) this.#warn(warnInContext);
-  }
-
-  /** Sees whether its renewal is late. */
-  checkLate(now: number): void {
-    if (now < this.lateAtMs || this.#state !== "held") return;
-    this.lateAtMs = Infinity;
-    publish("holdfast:late", () => ({ ...this.event, leftMs: this.#leftForNow }));
-    for (const warn of this.#warned) this.#warn(warn);
-  }
-
-  get #leftForNow(): number {
-    return Math.max(0, Math.round(this.leftMs()));
-  }
-
-  /** Not within what the lock does: what a listener throws is the program's, as with every event. */
-  #warn(warn: (leftMs: number) => void): void {
-    const leftMs = this.#leftForNow;
-    queueMicrotask(() => warn(leftMs));
+    const extended = this.extendTo(this.clock.monotonicMs() + leaseMs);
+    this.lock.renew(this);
+    return extended;
   }
 
   /** How it is to be held from now on, if that is not so yet. */
@@ -340,7 +217,7 @@ export class Hold {
   regrant({ mode, fence }: Holder): void {
     const formerFencingToken = this.fencingToken;
     this.fencingToken = fence!;
-    this.grantedMs = this.lock.clock.monotonicMs();
+    this.grantedMs = this.clock.monotonicMs();
     this.mode = mode;
     publish("holdfast:mode-changed", () => ({ ...this.event, mode, formerFencingToken }));
     const { change } = this;
@@ -360,8 +237,7 @@ export class Hold {
     if (!this.held) return;
     const { lateMs } = this;
     publish("holdfast:renewed", () => ({ ...this.event, lateMs }));
-    this.#isOffer = false;
-    this.#begin(lease);
+    this.renewed(lease);
     this.checkOwner();
   }
 
@@ -381,8 +257,7 @@ export class Hold {
     // Most holds are over before this.
     if (!(this.#owner instanceof WeakRef)) this.#owner = new WeakRef(this.#owner);
     else if (this.#owner.deref() === undefined) {
-      this.#isForgotten = true;
-      this.renewAtMs = Infinity;
+      this.forget();
       publish("holdfast:forgotten", () => this.event);
     }
   }
@@ -406,7 +281,7 @@ export class Hold {
   /** What is asked for of it comes too late. */
   #refuse(error: LockLostError): void {
     this.change?.reject(error);
-    this.#refuseExtensions(error);
+    this.refuseExtensions(error);
   }
 
   /** Looks at the store whether it is still ours: the records that say so. If not, it is lost. */
@@ -455,10 +330,10 @@ export class Hold {
 
   /** Ends it, and leaves this of it in the record if it is handed over. */
   #depart(claim?: Remainder): Promise<boolean> {
-    const now = momentOf(this.lock.clock);
+    const now = momentOf(this.clock);
     if (this.#isHeldAt(now)) {
       this.#state = "released";
-      const isAsked = this.change !== undefined || this.#extensions.length > 0;
+      const isAsked = this.change !== undefined || this.isAsked;
       // An error takes longer to make than all else here.
       if (isAsked) this.#refuse(this.#over(claim === undefined ? "released" : "handed-over"));
       const heldMs = now.monotonic - this.grantedMs;
@@ -477,88 +352,12 @@ export class Hold {
    */
   async releaseQuietly(): Promise<void> {
     await new Promise<void>((resolve) => {
-      const { clock } = this.lock;
+      const { clock } = this;
       const timer = clock.after(RELEASE_DETACH_MS, resolve);
       this.release().catch((error) => publishBackendError(this.identifier, error)).finally(() => {
         clock.clear(timer);
         resolve();
       });
     });
-  }
-}
-
-/** A hold that is being given back, until its outcome is known: exactly one. */
-export class Departure {
-  readonly hold: Hold;
-  /** Whether a commit that takes it out may have landed without an answer. */
-  isUnknown = false;
-  readonly heldMs: number;
-  /** Whether it was ours until then. */
-  readonly released: Promise<boolean>;
-  /** What is to stay of it for the process that takes it up, if it is handed over. */
-  readonly #claim: Remainder | undefined;
-  #resolve!: (released: boolean) => void;
-  #reject!: (error: unknown) => void;
-
-  constructor(hold: Hold, heldMs: number, claim: Remainder | undefined) {
-    this.hold = hold;
-    this.heldMs = heldMs;
-    this.#claim = claim;
-    this.released = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-  }
-
-  /** What is to stay of it in the record, if that is written now: it may be handed over, or have an age to reach first. */
-  remainder(atMs: number): Remainder | undefined {
-    if (this.#claim !== undefined) return this.#claim;
-    const { grantedMs, options: { holdAtLeastMs } } = this.hold;
-    if (holdAtLeastMs === undefined) return undefined;
-    const leaseMs = Math.ceil(grantedMs + holdAtLeastMs - atMs);
-    return leaseMs > 0 ? { token: keptTokenOf(this.hold), leaseMs } : undefined;
-  }
-
-  /** A commit of ours has taken it out. */
-  onReleased(): void {
-    this.#publish(undefined);
-    this.#resolve(true);
-  }
-
-  /** The record does not name it any more, and no commit of ours is known to have taken it out. */
-  onGone(record: LockRecord): void {
-    const { hold } = this;
-    // What stays of it shows that the release has landed, whatever became of the answer; so does that it was evicted.
-    const restToken = this.#claim?.token ?? keptTokenOf(hold);
-    const isRest = ({ token }: { readonly token: string }) => token === restToken;
-    if (record.holders.some(isRest) || record.notices?.some(isRest)) return this.onReleased();
-    const reason = lossOf(record, hold.token);
-    // Nobody has been given the claim yet, so nobody has taken it up: what is not there was not handed over.
-    if (this.isUnknown && reason === "expired" && this.#claim === undefined) {
-      // The answer to our release was lost, and our token is gone. While the lease runs an eviction would have left a
-      // notice, so it was the release. Afterwards the notice may have been collected, and before if too many others were
-      // evicted: the outcome is unknown.
-      const isFull = record.notices?.length === MAX_NOTICES;
-      if (hold.leftMs() > 0 && !isFull) return this.onReleased();
-      const since = isFull ? "too many have been evicted" : "the lease has ended";
-      return this.onFailed(new LockBackendError(`the answer to the release was lost, and ${since} since`));
-    }
-    hold.markLost(reason);
-    this.#resolve(false);
-  }
-
-  /** The store could not be told. */
-  onFailed(cause: unknown): void {
-    const { hold } = this;
-    const doing = this.#claim === undefined ? "release" : "hand over";
-    const error = backendError(hold.identifier, doing, cause);
-    this.#publish(error);
-    this.#reject(error);
-  }
-
-  #publish(error: LockBackendError | undefined): void {
-    const { hold, heldMs } = this;
-    const handedOver = this.#claim !== undefined;
-    publish("holdfast:released", () => ({ ...hold.event, heldMs, handedOver, error }));
   }
 }

@@ -29,6 +29,10 @@ export class Knowledge {
   #snapshot: Snapshot | undefined;
   /** Messages say that the records have changed since: by when at the latest they are read again. */
   #outdatedMs = Infinity;
+  /** The queue that a message has told of last while nothing was held here. */
+  #toldVersion: string | null = null;
+  /** The latest version of the queue that the store itself has shown. */
+  #queueVersion: string | null = null;
   /** While we wait beside a queue that has no place for us. */
   #outside: Outside | undefined;
 
@@ -70,8 +74,9 @@ export class Knowledge {
     this.askedMs = askedMs;
     this.#outdatedMs = Infinity;
     if (snapshot === undefined) return;
-    const { record } = snapshot.lock;
+    const { lock: { record }, queue } = snapshot;
     this.lastSeen = record;
+    if (queue !== undefined && queue.version !== null) this.#queueVersion = queue.version;
     const { requests, changes } = this.#members;
     const isShared = record.queue !== undefined || record.notices !== undefined;
     // Who waits to be the only one waits for the end of others, too.
@@ -156,13 +161,22 @@ export class Knowledge {
   /**
    * Who is queued behind a hold of ours is believed, until a commit that rests on it is refused. One that leaves the queue
    * out is not refused, whatever it rests on: whoever can send messages could name the one that the lock is offered to.
+   * Without a hold of ours it only makes us look soon, once: we may be the first in it now, beside a lock that has changed.
    */
   #hearOfQueue(watch: RecordWatch): void {
     const { holds, leavesQueueOut } = this.#members;
-    if (this.#snapshot === undefined || holds.length === 0 || leavesQueueOut) return;
+    if (this.#snapshot === undefined || leavesQueueOut) return;
     const { key, lock, queue } = this.#snapshot;
     const told = watch.queue(lock.record.queue);
-    if (told === undefined || (queue !== undefined && queue.version! > told.version!)) return;
+    if (told === undefined) return;
+    // Nor is one that is older than what the store has shown: it may know nothing of our own entry yet.
+    if (this.#queueVersion !== null && told.version! < this.#queueVersion) return;
+    if (holds.length === 0) {
+      const isNew = told.version !== this.#toldVersion && told.version !== queue?.version;
+      this.#toldVersion = told.version;
+      if (isNew && told.record.entries.slice(0, 1).some(this.#members.isOurs)) this.#lookSoon();
+      return;
+    }
     const heard = { key, lock, queue: told };
     // One of ours that is no longer queued may have been offered the lock, whose record this does not tell of.
     const isOut = this.#members.countIn(heard) < this.#members.countIn(this.#snapshot);
@@ -186,6 +200,12 @@ export class Knowledge {
     return news.queue === (this.#outside === undefined ? this.#members.queuedIn : known.queue);
   }
 
+  /** What is told is looked at before the next in the queue may think that we are dead. */
+  #lookSoon(): void {
+    const { clock, backend } = this.#store;
+    this.#outdatedMs = Math.min(this.#outdatedMs, clock.monotonicMs() + backend.graceMs / 4);
+  }
+
   /**
    * What is told is looked at when it can be over, unless there is a reason before. Another holder may be dead: where only
    * watching proves that, it must have been seen soon, unless the lock has been passed on by then.
@@ -195,6 +215,9 @@ export class Knowledge {
     if (this.#outside !== undefined) return;
     const { clock, backend } = this.#store;
     const now = clock.monotonicMs();
+    const { firstRequest } = this.#members;
+    // The head of the queue, which alone keeps us out, may have left it while this was written, and knows nothing of the room.
+    if (firstRequest !== undefined && admits(news.holders, firstRequest)) this.#lookSoon();
     for (const holder of news.holders) {
       const isKnown = known.holders.some(({ token, fence }) =>
         token === holder.token && fence === holder.fence

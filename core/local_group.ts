@@ -1,10 +1,11 @@
 import { Alarm, type Clock, type Moment, momentOf, spanMs } from "./clock.ts";
 import { answerMs } from "./conversation.ts";
+import type { Departure } from "./departure.ts";
 import { backendError, type HolderInfo, isTransient, type LockBackendError } from "./errors.ts";
 import { publishBackendError } from "./events.ts";
 import { Footprint, type Tracked } from "./footprint.ts";
 import { fenceIn, GroupParts } from "./group_parts.ts";
-import { type Departure, type HeldLock, Hold, type Proof } from "./hold.ts";
+import { type HeldLock, Hold, type Proof } from "./hold.ts";
 import { names } from "./members.ts";
 import type { ModeChange } from "./mode_change.ts";
 import { Outage } from "./outage.ts";
@@ -53,7 +54,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   readonly #turnMs: number;
   #request: Request | undefined;
   #hold: Hold | undefined;
-  #departure: Departure | undefined;
+  #departure: Departure<Hold> | undefined;
   /** Nothing has been asked yet: the first try bets on free locks. */
   #isFresh = true;
   #isAtWork = false;
@@ -97,7 +98,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     this.#run();
   }
 
-  release(departure: Departure): void {
+  release(departure: Departure<Hold>): void {
     this.#departure = departure;
     this.#hold = undefined;
     for (const { members } of this.#parts) members.addDeparture(departure);
@@ -119,7 +120,10 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   onSettled(request: Request): void {
     this.#parts.dropRequest();
     if (request.isGranted) return;
-    this.#footprint.extend(this.clock.monotonicMs());
+    const now = this.clock.monotonicMs();
+    // What was granted too late for it is still there.
+    this.#noteLeft(now);
+    this.#footprint.extend(now);
     this.#outage.restart();
     this.#run();
   }
@@ -334,9 +338,14 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     const hold = this.#hold;
     const record = hold && this.#parts.withoutHold(hold);
     if (record !== undefined) hold!.lose(lossOf(record, hold!.token));
+    if (!this.#noteLeft(askedMs) && !this.#footprint.isYoungerThan(askedMs)) this.#footprint.clear();
+  }
+
+  /** Whether the records that were seen at `askedMs` name something of ours that nobody here wants: it is looked for. */
+  #noteLeft(askedMs: number): boolean {
     const { isLeft } = this.#parts;
     if (isLeft && !this.#footprint.isOpen) this.#footprint.leave(this.#request!, askedMs);
-    else if (!isLeft && !this.#footprint.isYoungerThan(askedMs)) this.#footprint.clear();
+    return isLeft;
   }
 
   /** There is nothing to write: who may not wait is refused, who may wait looks out for what comes. */
@@ -386,7 +395,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     if (forMs > 0) hold.onRenewed({ from: at, forMs });
   }
 
-  #endDeparture(departure: Departure): Departure {
+  #endDeparture(departure: Departure<Hold>): Departure<Hold> {
     this.#departure = undefined;
     for (const { members } of this.#parts) members.dropDeparture(departure);
     return departure;

@@ -1,10 +1,11 @@
 import type { CommitResult } from "./backend.ts";
-import { Alarm, type Clock, type Moment, momentOf } from "./clock.ts";
+import { Alarm, type Clock, type Moment, momentOf, queueMicrotask } from "./clock.ts";
 import { answerMs, type AskingLock, type AskingParticipant, Conversation } from "./conversation.ts";
+import type { Departure } from "./departure.ts";
 import { backendError, type HolderInfo, type LockBackendError } from "./errors.ts";
 import { publishBackendError } from "./events.ts";
 import type { Tracked } from "./footprint.ts";
-import type { Departure, HeldLock, Hold, Proof } from "./hold.ts";
+import type { HeldLock, Hold, Proof } from "./hold.ts";
 import { Knowledge } from "./knowledge.ts";
 import { LocalMembers, type NamingParticipant } from "./members.ts";
 import type { ModeChange } from "./mode_change.ts";
@@ -15,8 +16,7 @@ import { nothingAt, type Snapshot } from "./record/codec.ts";
 import { lossOf } from "./record/eviction.ts";
 import type { Mode } from "./record/modes.ts";
 import { type Plan, plan } from "./record/plan.ts";
-import type { Holder } from "./record/record.ts";
-
+import type { Holder, LockRecord } from "./record/record.ts";
 import { isOursAlone } from "./record/room.ts";
 import { RecordWatch, type Watcher } from "./record_watch.ts";
 import { type Done, Request, type RequestedLock } from "./request.ts";
@@ -106,7 +106,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     this.run(now);
   }
 
-  release(departure: Departure, now: Moment): void {
+  release(departure: Departure<Hold>, now: Moment): void {
     this.#outcomes.noteHeld(departure.heldMs);
     this.#members.addDeparture(departure);
     this.run(now);
@@ -134,6 +134,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const { outage, footprint } = this.#conversation;
     // One that was granted has a hold, which goes on.
     if (!members.dropRequest(request) || request.isGranted) return;
+    // What was granted too late for it, or offered to it, is still there.
+    this.#noteLeft(this.#knowledge.lastSeen, this.clock.monotonicMs());
     footprint.extend(this.clock.monotonicMs());
     // What may have been left is looked for at once, however the store has failed before.
     if (members.requests.size === 0) {
@@ -426,19 +428,25 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   #know(snapshot: Snapshot | undefined, askedMs: number): void {
     this.#knowledge.learn(snapshot, askedMs);
     if (snapshot === undefined) return;
-    const members = this.#members;
     const { footprint, asked } = this.#conversation;
     const { record } = snapshot.lock;
     // What may have been left is there to be seen now, until it has been taken out, or is not there.
-    const left = members.leftIn(record);
-    if (left === undefined) {
+    if (!this.#noteLeft(record, askedMs)) {
       // An entry of ours may be in the queue that the lock names.
       const isKnown = record.queue === undefined || snapshot.queue !== undefined;
       if (isKnown && !footprint.isYoungerThan(askedMs)) footprint.clear();
-    } else if (!footprint.isOpen) {
-      footprint.leave({ identifier: this.key, leaseMs: left.leaseMs }, askedMs);
     }
     this.#outcomes.onShown(record, asked);
+  }
+
+  /** Whether the record that was seen at `askedMs` names a holder of this process that nobody here wants: it is looked for. */
+  #noteLeft(record: LockRecord, askedMs: number): boolean {
+    const left = this.#members.leftIn(record);
+    const { footprint } = this.#conversation;
+    if (left !== undefined && !footprint.isOpen) {
+      footprint.leave({ identifier: this.key, leaseMs: left.leaseMs }, askedMs);
+    }
+    return left !== undefined;
   }
 
   /** Goes on after an answer. Most often a lock was granted, or is free, and there is nothing more to do. */

@@ -47,12 +47,14 @@ export interface LockJson {
   /** The fencing token of the hold. */
   readonly fencingToken: string;
   /** Of several locks that are held together, each, and how it is held. Absent if it is one. */
-  readonly locks?: readonly {
-    /** Its identifier. */
-    readonly identifier: string;
-    /** How it is held. */
-    readonly mode: LockMode;
-  }[];
+  readonly locks?:
+    | readonly {
+      /** Its identifier. */
+      readonly identifier: string;
+      /** How it is held. */
+      readonly mode: LockMode;
+    }[]
+    | undefined;
 }
 
 /**

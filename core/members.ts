@@ -1,15 +1,17 @@
 import { type Moment, spanMs } from "./clock.ts";
-import type { Departure, Hold } from "./hold.ts";
+import type { Departure } from "./departure.ts";
+import type { Hold } from "./hold.ts";
 import { Line } from "./line.ts";
 import type { Snapshot } from "./record/codec.ts";
 import type { ModeChange as Change } from "./mode_change.ts";
 import type { Claim, Intent, Members, ModeChange, Remainder } from "./record/members.ts";
 import { localTurnMs } from "./record/queue.ts";
+import type { Mode } from "./record/modes.ts";
 import type { Holder, LockRecord, QueueEntry } from "./record/record.ts";
 import type { Request } from "./request.ts";
 
 const NONE: readonly never[] = [];
-const NOWHERE: ReadonlySet<string> = new Set();
+const NOWHERE: ReadonlyMap<string, QueueEntry> = new Map();
 
 /** What the members of a lock need of the process that they are in: the names that it gives. */
 export interface NamingParticipant {
@@ -37,9 +39,9 @@ export interface AskingClaim extends Claim {
 export class LocalMembers<Asking extends AskingClaim = Request> implements Members {
   readonly requests: Line<Asking> = new Line();
   holds: readonly Hold[] = NONE;
-  departures: readonly Departure[] = NONE;
+  departures: readonly Departure<Hold>[] = NONE;
   queuedIn: string | undefined;
-  queuedAs = NOWHERE;
+  queuedAs: ReadonlyMap<string, Mode> = NOWHERE;
   readonly isOurs: (entry: QueueEntry) => boolean;
   /** The token of the process's entry in the queue, or of the last that it has had. */
   #entryToken: string | undefined;
@@ -162,7 +164,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
       const entries = queue.record.id === record.queue ? queue.record.entries : [];
       this.queuedAs = this.noteEntries(entries);
       this.queuedIn = this.queuedAs.size > 0 ? record.queue : undefined;
-      for (const name of this.queuedAs) this.#owners.get(name)?.onPlaced?.();
+      for (const name of this.queuedAs.keys()) this.#owners.get(name)?.onPlaced?.();
       this.#noteAhead(entries);
     } else if (this.queuedIn !== record.queue) this.queuedIn = undefined;
   }
@@ -178,21 +180,21 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     return this.#ahead === undefined || this.#ahead.has(participant);
   }
 
-  /** Takes note of our entries in a queue, which offers to them will name: what they are called. */
-  noteEntries(entries: readonly QueueEntry[]): ReadonlySet<string> {
+  /** Takes note of our entries in a queue, which offers to them will name. They are returned by what they are called. */
+  noteEntries(entries: readonly QueueEntry[]): ReadonlyMap<string, QueueEntry> {
     if (entries.length === 0) return NOWHERE;
-    const names = new Set<string>();
+    const ours = new Map<string, QueueEntry>();
     for (const entry of entries) {
       if (!this.isOurs(entry)) continue;
       const { participant, token } = entry;
-      names.add(participant);
+      ours.set(participant, entry);
       if (participant === this.participant) this.#entryToken = token;
       else {
         const request = this.#requestIn(participant);
         if (request !== undefined) request.entryToken = token;
       }
     }
-    return names;
+    return ours;
   }
 
   /** How many entries the queue, as it was seen here, has for us. */
@@ -313,7 +315,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   onOfferTaken({ fence, offeredTo }: Holder): void {
     if (offeredTo === this.participant) this.#entryToken = undefined;
     this.#takenFence = fence;
-    this.queuedAs = new Set([...this.queuedAs].filter((name) => name !== offeredTo));
+    this.queuedAs = new Map([...this.queuedAs].filter(([name]) => name !== offeredTo));
     if (this.queuedAs.size === 0) this.queuedIn = undefined;
   }
 
@@ -356,16 +358,16 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
 
   // Those that give it back.
 
-  #departureOf(holder: Holder): Departure | undefined {
+  #departureOf(holder: Holder): Departure<Hold> | undefined {
     for (const departure of this.departures) if (isOf(departure.hold, holder)) return departure;
   }
 
-  addDeparture(departure: Departure): void {
+  addDeparture(departure: Departure<Hold>): void {
     this.dropHold(departure.hold);
     this.departures = [...this.departures, departure];
   }
 
-  dropDeparture(departure: Departure): void {
+  dropDeparture(departure: Departure<Hold>): void {
     this.departures = without(this.departures, departure);
   }
 

@@ -28,18 +28,18 @@ export type LockMode = "exclusive" | "shared";
 /** The options of a lock that is held by one at a time, or by so many at a time: a semaphore. */
 export interface ExclusiveLockOptions {
   /** No other caller holds the lock, unless `limit` says otherwise. Default: `"exclusive"`. */
-  mode?: "exclusive";
+  mode?: "exclusive" | undefined;
   /**
    * How many may hold the lock at once, on all machines: from 1 to 1 000 000. If callers say different limits, the least
    * that is in force counts: one's own, and those of all who hold it. At most 64 hold a lock at once, whatever the limit;
    * the next one waits. Default: 1.
    */
-  limit?: number;
+  limit?: number | undefined;
   /**
    * How much of the `limit` this call takes, up to all of it. Callers are served in the order of the queue, so one that
    * wants much is not passed over by callers that want little. Default: 1.
    */
-  permits?: number;
+  permits?: number | undefined;
 }
 
 /** The options of a lock that is shared. */
@@ -62,13 +62,13 @@ export interface CommonLockOptions {
    * `waitForMs: 0` does; `false` wins over any `waitForMs`. A store that is silent for five
    * seconds, or for `leaseMs` if that is less, makes the call fail with a `LockBackendError`. Default: `true`.
    */
-  wait?: boolean;
+  wait?: boolean | undefined;
   /**
    * For how many milliseconds to wait at most. 0 does not wait; omitted waits without limit. A store
    * that has been silent until then gets one second in all before the call fails with a
    * `LockBackendError`. Default: no limit.
    */
-  waitForMs?: number;
+  waitForMs?: number | undefined;
   /**
    * Evict a holder that has held the lock for this many milliseconds, even if it is alive; its `signal`
    * tells it. The lock then goes to whoever is first in line, so choose it longer than any honest hold:
@@ -76,55 +76,55 @@ export interface CommonLockOptions {
    * by the store's clock, and on the late side: up to the backend's `skewMs` later. 0 evicts any holder at
    * once; omitted never evicts. Default: never.
    */
-  stealAfterMs?: number;
+  stealAfterMs?: number | undefined;
   /** Which backend: one of `LOCK_KINDS`. `backend` wins over it. Default: `LOCK_KINDS.STRONG`. */
-  kind?: LockKind;
+  kind?: LockKind | undefined;
   /**
    * For how many milliseconds the lock stays taken if its holder dies. At least 100. A live holder
    * renews it every third of that. Default: 30 000.
    */
-  leaseMs?: number;
+  leaseMs?: number | undefined;
   /**
    * For how many milliseconds since it was granted the lock stays taken at least, even if it is released sooner: for
    * jobs that several machines start at about the same time, and that are to run once. The release itself waits for
    * nothing, and neither does the process. It binds releases only: the lock of a crashed holder is free when its
    * lease ends. Default: 0.
    */
-  holdAtLeastMs?: number;
+  holdAtLeastMs?: number | undefined;
   /**
    * Whether the lease is renewed while the lock is held. With `false`, the lock is lost when `leaseMs`
    * has passed. Default: `true`.
    */
-  renew?: boolean;
+  renew?: boolean | undefined;
   /**
    * Whether code that runs under this lock already, in `run`, wrapper or decorator, is let through when it asks for it
    * again: it then runs under the same hold, which the outermost releases. Only for exactly the same locks, and for no
    * more than that hold allows. With `false`, it is rejected with `LockDeadlockError`. Default: `false`.
    */
-  reentrant?: boolean;
+  reentrant?: boolean | undefined;
   /**
    * Cancels the acquisition: the call rejects at once with the signal's reason and leaves nothing
    * behind. Without effect once the lock is held. Default: none.
    */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /**
    * A text for people, shown in listings and in the errors of those who wait: up to 128 characters.
    * `null` is none. Default: which process this is, as far as that is known without asking for a permission: host, process
    * and worker, `"web-1:4242 worker 3"`. On Deno without `--allow-sys` it is the process alone.
    */
-  label?: string | null;
+  label?: string | null | undefined;
   /** The store that keeps this lock; wins over `kind`. Default: the one configured for `kind`. */
-  backend?: LockBackend;
+  backend?: LockBackend | undefined;
 }
 
 /** Options of an upgrade from shared to exclusive. */
 export interface UpgradeOptions {
   /** Whether to wait while others share the lock. `false` asks the store once. Default: `true`. */
-  wait?: boolean;
+  wait?: boolean | undefined;
   /** For how many milliseconds to wait at most. 0 does not wait; omitted waits without limit. Default: no limit. */
-  waitForMs?: number;
+  waitForMs?: number | undefined;
   /** Gives the upgrade up: the call rejects at once with the signal's reason, and the lock is shared as before. Default: none. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** Options of `Lock.handOver`. */
@@ -134,21 +134,21 @@ export interface HandOverOptions {
    * meanwhile, so choose it longer than the way to the next process takes, and no longer than others can wait if it never
    * arrives. Default: the lock's own `leaseMs`.
    */
-  leaseMs?: number;
+  leaseMs?: number | undefined;
 }
 
 /** Options of `Lock.restore`. */
 export interface RestoreOptions {
   /** The store that keeps the lock. Default: the one configured for the kind of the lock. */
-  backend?: LockBackend;
+  backend?: LockBackend | undefined;
   /** The lease from now on, in milliseconds, at least 100. Default: as long as it was before. */
-  leaseMs?: number;
+  leaseMs?: number | undefined;
   /** Whether the lease is renewed while the lock is held. Default: `true`. */
-  renew?: boolean;
+  renew?: boolean | undefined;
   /** Cancels the call: it rejects at once with the signal's reason, and the claim may then be used up. Default: none. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Who holds it from now on, as `LockOptions.label`. Default: as there. */
-  label?: string | null;
+  label?: string | null | undefined;
 }
 
 /** Options of a restore after validation. */
@@ -172,9 +172,9 @@ export interface CheckedOptions extends Mode {
   /** Internal: the token of a hold that was handed over, if that is asked for. */
   readonly restores?: string | undefined;
   /** Whether it has an entry of its own in the queue, for order between requests of one process is promised; hears of its place. */
-  readonly ownEntry?: OwnEntry;
+  readonly ownEntry?: OwnEntry | undefined;
   /** Whether it goes before the queue. */
-  readonly goesFirst?: boolean;
+  readonly goesFirst?: boolean | undefined;
 }
 
 /** One that waits in an entry of its own. */

@@ -1,5 +1,6 @@
 import { type Moment, momentOf, spanMs } from "./clock.ts";
 import { type HeldLock, Hold } from "./hold.ts";
+import { CONFIRMED_AFTER } from "./lease.ts";
 import { holderIn, type LocalMembers, names } from "./members.ts";
 import type { Commit } from "./question.ts";
 import { lossOf } from "./record/eviction.ts";
@@ -25,7 +26,7 @@ export class Outcomes {
 
   /** A hold is given back that has lasted so long. */
   noteHeld(heldMs: number): void {
-    this.#isBrief = heldMs < offerMs(this.#lock.store.backend.graceMs) / 3;
+    this.#isBrief = heldMs < offerMs(this.#lock.store.backend.graceMs) * CONFIRMED_AFTER;
   }
 
   /** A commit of ours has replaced one record by another. */

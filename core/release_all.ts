@@ -11,12 +11,12 @@ import { ownOptions, time } from "./validate.ts";
 /** Options of {@linkcode releaseAll}. */
 export interface ReleaseAllOptions {
   /** Ends the wait: the call rejects at once with the signal's reason, and the releases go on. Default: none. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /**
    * For how many milliseconds to wait at most. Then it resolves to how many have been released so far, and the rest goes
    * on. Default: until each lock is released, or its lease has ended.
    */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
 }
 
 /**

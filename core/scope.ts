@@ -1,6 +1,7 @@
 /** Under which locks the code runs that asks: by its async context, and only where `run`, wrapper or decorator are used. */
 
 import { AsyncLocalStorage } from "node:async_hooks";
+import { channel } from "node:diagnostics_channel";
 import type { Hold } from "./hold.ts";
 
 /** A function that runs under a lock. */
@@ -27,10 +28,24 @@ export function newScope({ hold, held }: Pick<Scope, "hold" | "held">): Scope {
   return { hold, held, outer: currentScope(), isOver: false };
 }
 
+/** A function that is about to run under a lock: a subscriber may put another in its place that calls it. */
+export interface Run {
+  /** That of the acquisition, as in all events. */
+  readonly id: number;
+  fn: () => unknown;
+}
+
+/** Where {@linkcode Run}s are announced: telemetry makes the span of the hold the parent of what runs under it. */
+export const RUN = "holdfast:run";
+const runs = channel(RUN);
+
 /** Calls `fn` in a scope. Whoever waits for what it returns says when the scope is over. */
 export function callIn<Result>(scope: Scope, fn: () => Result): Result {
   scopes ??= new AsyncLocalStorage();
-  return scopes.run(scope, fn);
+  if (!runs.hasSubscribers) return scopes.run(scope, fn);
+  const run: Run = { id: scope.hold.event.id, fn };
+  runs.publish(run);
+  return scopes.run(scope, run.fn) as Result;
 }
 
 /** The innermost of these scopes whose function has not ended yet and that `is` holds for. */

@@ -1,6 +1,6 @@
 /**
- * Four processes fight for one lock on one SQLite file. One is killed while it holds, one is frozen past its
- * lease, one is robbed while its write is under way. Shows it as it happens and counts; exits non-zero if
+ * Four processes compete for one lock on one SQLite file. One is killed while it holds, one is frozen past its
+ * lease, one is evicted while its write is under way. Shows it as it happens and counts; exits non-zero if
  * an increment was lost, two overlapped, or a stale write got through.
  *
  * Run it with `deno task demo`.
@@ -33,7 +33,8 @@ async function main(): Promise<number> {
     screen.print(
       paint("Holdfast", "bold") + "  four processes, one lock, one SQLite file",
       `          ${paint("█", "green")} holds   ${paint("─", "dim")} waits   ` +
-        `${paint("▒", "red")} stands in the way, killed or frozen or slow`,
+        `${paint("▒", "red")} blocks the others: killed, frozen or slow   ` +
+        `${paint("░", "cyan")} frozen, lock already lost`,
       "",
     );
     const timeline = new Timeline(NAMES, screen.columns);
@@ -44,7 +45,7 @@ async function main(): Promise<number> {
       await Promise.race([show.play(), stop.promise]);
     } catch (error) {
       if (error === INTERRUPTED) throw error;
-      // What went wrong shows best in the counts.
+      // The counts show best what went wrong.
       complete = false;
       screen.print(paint((error as Error).message, "red"), "");
     } finally {

@@ -1,7 +1,7 @@
 import { now } from "../tests/support/child.ts";
 import type { Timeline } from "./timeline.ts";
 
-/** How often the running block is drawn anew. */
+/** How often the running block is drawn again. */
 const FRAME_MS = 100;
 /** How much a drawing lags behind: by then the news of a moment has come from every process. */
 const LAG_MS = 50;

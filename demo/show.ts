@@ -104,7 +104,7 @@ export class Show implements AsyncDisposable {
     this.#timeline.note(victim, at, "…", "yellow", `${victim} sends its write, which is slow to arrive`);
     const next = await this.#until("holds");
     const age = `${STEAL_AFTER_MS / 1000} s`;
-    const text = `${thief} evicts ${victim} after ${age} (stealAfterMs); ${next.name} is first in line`;
+    const text = `${thief} evicts ${victim} after ${age} (stealAfterMs); ${next.name} is first in the queue`;
     this.#timeline.note(next.name, next.at, "▸", "yellow", text);
     const refused = this.#until("refused", (by) => by === victim);
     this.#tell(victim, "go");
@@ -130,7 +130,7 @@ export class Show implements AsyncDisposable {
     return at;
   }
 
-  /** Until the lock has left the one who cannot give it back, and who is in nobody's way from then on. */
+  /** Until the lock has left the process that cannot release it, and that blocks no other from then on. */
   async #lapse(from: Name, at: number, state: "gone" | "asleep"): Promise<void> {
     const next = await this.#until("holds");
     this.#timeline.enter(from, state, next.at);
@@ -195,7 +195,7 @@ export class Show implements AsyncDisposable {
       };
       const timer = setTimeout(() => {
         over();
-        reject(new Error(`stuck: nobody said '${said}' in ${STUCK_MS / 1000} s`));
+        reject(new Error(`stuck: no worker said '${said}' in ${STUCK_MS / 1000} s`));
       }, STUCK_MS);
       const listener = (name: Name, message: Message) => {
         const failed = message.said === "failed";

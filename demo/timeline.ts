@@ -92,7 +92,7 @@ export class Timeline {
     let row = "";
     for (let start = from; start + cellMs / 2 < until; start += cellMs) {
       const note = notes.find(({ at }) => at >= start && at < start + cellMs);
-      // Each cell shows one instant, its middle: so two who held at once would be seen to.
+      // Each cell shows one instant, its middle: so two that held at once would show.
       row += note ? paint(note.mark, note.colour) : cell(this.#stateAt(name, start + cellMs / 2), colour);
     }
     return row;

@@ -11,11 +11,11 @@ import { now, say, told } from "../tests/support/child.ts";
 export type Command = { do: "start" | "linger" | "stall" | "rob" | "spare" | "go" | "finish" };
 
 export const LEASE_MS = 2000;
-/** Older than any honest hold of the demo. */
-// Well under the second after which a hold looks at its own record: the robbed one must not know it yet.
+/** Longer than any regular hold of the demo. */
+// Well under the second after which a hold looks at its own record: the evicted process must not know it yet.
 export const STEAL_AFTER_MS = 600;
 
-/** Long enough not to be renewed, and so not to be told of a theft, while a write is on its way. */
+/** Long enough not to be renewed, and so not to find out about an eviction, while a write is on its way. */
 const STALLED_LEASE_MS = 6 * STEAL_AFTER_MS;
 /** A tick that comes so late was frozen. */
 const FROZEN_MS = 1000;

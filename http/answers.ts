@@ -19,7 +19,7 @@ export function refusal(status: number, error: string, headers?: Record<string, 
 /** The answer as the request's method wants it: to HEAD, without a body. */
 export function answerTo({ method }: Request, answer: Response): Response {
   if (method !== "HEAD" || answer.body === null) return answer;
-  // Nobody will read it. One that somebody has begun to read cannot be cancelled, and need not be.
+  // It will not be read. One that is being read cannot be cancelled, and need not be.
   answer.body.cancel().catch(() => {});
   return new Response(null, answer);
 }

@@ -1,10 +1,10 @@
-/** Who may use the handlers of web requests: the checks that they share. */
+/** Which requests the handlers may serve: the checks that they share. */
 
 import process from "node:process";
 import { describe } from "../core/validate.ts";
 import { refusal } from "./answers.ts";
 
-/** Who may use a handler: `true` for those who may, or the refusal for those who may not. */
+/** Decides which requests a handler may serve: `true`, or the Response that refuses the request. */
 export type Authorize = (request: Request) => true | Response | Promise<true | Response>;
 
 /** Refuses an option that is not a check. */
@@ -16,32 +16,42 @@ export function assertAuthorize(authorize: unknown): void {
 }
 
 /**
- * The refusal of a request, or for what reason it is refused where the check does not say how; `undefined` for
- * one that may pass. Without a check nobody may.
+ * The refusal of a request, or the reason, if the check gives no Response; `undefined` for one that may pass.
+ * Without a check none may.
  */
 export async function refusedBy(
   authorize: Authorize | undefined,
   request: Request,
 ): Promise<Response | string | undefined> {
-  if (authorize === undefined) return "nobody may do this: the handler was made without 'authorize'";
+  if (authorize === undefined) return "the handler was made without 'authorize': it refuses every request";
   const verdict: unknown = await authorize(request);
   if (verdict === true) return undefined;
   return verdict instanceof Response ? verdict : "'authorize' has refused this request";
 }
 
 /**
- * Lets those pass who send `Authorization: Bearer <secret>`; refuses others with 401. The comparison takes the
- * same time however much of the secret was guessed. Send it over HTTPS only.
+ * Accepts requests with `Authorization: Bearer <secret>`; refuses others with 401. The comparison takes the same
+ * time however much of the secret was guessed. Use it over HTTPS only.
  *
- * Throws TypeError unless `secret` is a text of at least 16 visible ASCII characters: choose a long random one.
+ * @param secret A text of at least 16 visible ASCII characters: choose a long random one.
+ * @returns The check, for the option `authorize`.
+ * @throws {TypeError} If `secret` is not such a text.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { adminHandler, bearerSecret } from "@holdfast/lock/admin";
+ *
+ * const secret = Deno.env.get("ADMIN_SECRET") ?? crypto.randomUUID();
+ * Deno.serve(adminHandler({ authorize: bearerSecret(secret) }));
+ * ```
  *
  * @example
  * ```ts
  * import { bearerSecret } from "@holdfast/lock/admin";
  * import { assert } from "@std/assert";
  *
- * const authorize = bearerSecret("a secret of your own".replaceAll(" ", "-"));
- * const headers = { authorization: "Bearer a-secret-of-your-own" };
+ * const authorize = bearerSecret("a-secret-of-your-choice");
+ * const headers = { authorization: "Bearer a-secret-of-your-choice" };
  * assert(await authorize(new Request("https://example.com", { headers })) === true);
  * ```
  */
@@ -54,19 +64,29 @@ export function bearerSecret(secret: string): Authorize {
 }
 
 /**
- * Lets those pass who send the secret as the password of HTTP Basic authentication, whatever the user's name;
- * refuses others with 401, upon which a browser asks for it. The comparison takes the same time however much of
- * the secret was guessed. Use it over HTTPS only.
+ * Accepts requests that send the secret as the password of HTTP Basic authentication, whatever the user's name;
+ * refuses others with 401, and a browser then asks for it. The comparison takes the same time however much of the
+ * secret was guessed. Use it over HTTPS only.
  *
- * Throws TypeError unless `secret` is a text of at least 16 visible ASCII characters: choose a long random one.
+ * @param secret A text of at least 16 visible ASCII characters: choose a long random one.
+ * @returns The check, for the option `authorize`.
+ * @throws {TypeError} If `secret` is not such a text.
+ *
+ * @example In an app
+ * ```ts ignore
+ * import { adminHandler, basicSecret } from "@holdfast/lock/admin";
+ *
+ * const secret = Deno.env.get("ADMIN_SECRET") ?? crypto.randomUUID();
+ * Deno.serve(adminHandler({ authorize: basicSecret(secret) }));
+ * ```
  *
  * @example
  * ```ts
  * import { basicSecret } from "@holdfast/lock/admin";
  * import { assert } from "@std/assert";
  *
- * const authorize = basicSecret("a-secret-of-your-own");
- * const headers = { authorization: `Basic ${btoa("ada:a-secret-of-your-own")}` };
+ * const authorize = basicSecret("a-secret-of-your-choice");
+ * const headers = { authorization: `Basic ${btoa("ada:a-secret-of-your-choice")}` };
  * assert(await authorize(new Request("https://example.com", { headers })) === true);
  * ```
  */
@@ -79,11 +99,20 @@ export function basicSecret(secret: string): Authorize {
 }
 
 /**
- * Lets App Engine's cron service pass, by its header `X-Appengine-Cron: true`; refuses others with 403.
+ * Accepts requests of App Engine's cron service, by its header `X-Appengine-Cron: true`; refuses others with 403.
  *
- * App Engine takes that header out of requests from outside. Anywhere else anybody can send it, so it counts only
- * if the environment says that this is App Engine (`GAE_SERVICE`, which needs `--allow-env=GAE_SERVICE` on Deno).
- * Do not set that variable elsewhere, Cloud Run included: use {@linkcode bearerSecret} there.
+ * App Engine removes that header from requests from outside. Anywhere else any client can send it, so it counts
+ * only if the environment shows that this is App Engine (`GAE_SERVICE`, which needs `--allow-env=GAE_SERVICE` on
+ * Deno). Do not set that variable elsewhere, Cloud Run included: use {@linkcode bearerSecret} there.
+ *
+ * @returns The check, for the option `authorize`.
+ *
+ * @example On App Engine
+ * ```ts ignore
+ * import { appEngineCron, cleanupHandler } from "@holdfast/lock/cron";
+ *
+ * const cleanup = cleanupHandler({ authorize: appEngineCron() });
+ * ```
  *
  * @example
  * ```ts
@@ -99,7 +128,7 @@ export function basicSecret(secret: string): Authorize {
 export function appEngineCron(): Authorize {
   return (request) => {
     if (!onAppEngine()) {
-      return refusal(403, "this is not App Engine (no GAE_SERVICE): anybody could send X-Appengine-Cron");
+      return refusal(403, "this is not App Engine (no GAE_SERVICE): any client could send X-Appengine-Cron");
     }
     if (request.headers.get("x-appengine-cron") === "true") return true;
     return refusal(403, "only App Engine's cron service may do this");
@@ -115,7 +144,7 @@ function onAppEngine(): boolean {
   }
 }
 
-/** What is sent instead of what is asked for, how it should be sent, and the challenge that says so. */
+/** What was sent, how the secret should be sent, and the challenge for the client. */
 interface Sent {
   readonly sent: string | undefined;
   readonly how: string;
@@ -131,14 +160,14 @@ function secretOf(secret: string, read: (request: Request) => Sent): Authorize {
     );
   }
   const encoder = new TextEncoder();
-  // The platform compares signatures in constant time. With a key of its own, nobody can foresee them.
+  // The platform compares signatures in constant time. With a random key, they cannot be predicted.
   const sign = async () => {
     const random = crypto.getRandomValues(new Uint8Array(32));
     const hmac = { name: "HMAC", hash: "SHA-256" };
     const key = await crypto.subtle.importKey("raw", random, hmac, false, ["sign", "verify"]);
     return { key, signature: await crypto.subtle.sign("HMAC", key, encoder.encode(secret)) };
   };
-  // By the first request, not before: nothing is under way in a program that only makes the check.
+  // At the first request, not before: a program that only makes the check starts nothing.
   let signed: ReturnType<typeof sign> | undefined;
   return async (request) => {
     const { sent, how, challenge } = read(request);

@@ -6,7 +6,7 @@ export const MAX_BODY = 16_384;
 const FOREIGN = "it comes from another site";
 
 /**
- * Why a request was not made by a page of our own origin, or `undefined` if it was, or if no browser made it.
+ * Why a request was not made by a page of the same origin, or `undefined` if it was, or if no browser made it.
  *
  * A browser sends its login (a cookie, the password of Basic authentication) along with whatever any page asks it
  * to send, an image's address included: another site could have its readers evict holders. `Sec-Fetch-Site` is what

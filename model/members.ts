@@ -71,7 +71,8 @@ export function membersOf(process: Process, now: number, setup: Setup): Members 
     firstRequest: claims[0],
     patienceMs: patience.length > 0 ? Math.min(...patience) : undefined,
     queuedIn,
-    queuedAs: new Set(queuedIn === undefined ? [] : [name]),
+    // All requests of a process want the lock in the same way.
+    queuedAs: new Map(queuedIn === undefined ? [] : [[name, setup.how]]),
     leavesQueueOut: conflicts >= 2,
     // What is passed on within a process for a moment is not modelled: it only makes others wait.
     keepsTurn: false,

@@ -37,7 +37,7 @@ let text = "";
 for (const [name, path] of Object.entries<string>(exports)) {
   const said = new Set(prose(JSON.parse(await doc("--json", path))));
   const lines = (await doc(path)).split("\n").filter((line) =>
-    !said.has(bare(line)) && !/^\s*(@\w+|Defined in .*)?$/.test(line)
+    !said.has(bare(line)) && !/^\s*(@\w+.*|Defined in .*)?$/.test(line)
   );
   text += `${name === "." ? "" : "\n"}# ${name}\n\n${lines.join("\n")}\n`;
 }

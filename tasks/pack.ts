@@ -6,22 +6,23 @@ import { dirname, join } from "node:path";
 import { rollup } from "rollup";
 
 /**
- * The clients that the package looks for by itself, because users named a store. What users hand in, such as the API of
- * OpenTelemetry, is no peer: a range for it could only stop an install.
+ * The clients that the package looks for by itself, because users named a store, from the first version with which it was
+ * seen to work: a range that says more stops installs. Before 0.8.4, @deno/kv refuses to create a key that is not there.
+ * What users hand in, such as the API of OpenTelemetry, is no peer.
  */
-const CLIENTS = ["@deno/kv", "@google-cloud/datastore", "ioredis", "pg", "postgres", "redis"];
+const CLIENTS = {
+  "@deno/kv": ">=0.8.4",
+  "@google-cloud/datastore": ">=11",
+  "ioredis": ">=5",
+  "pg": ">=8",
+  "postgres": ">=3",
+  "redis": ">=4",
+};
+
+/** The versions of Node that let `require` load our modules; `import` works from 20.0 on. */
+const NODE = "^20.19.0 || >=22.12.0";
 
 const root = new URL("..", import.meta.url);
-const { imports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
-
-/** The versions of a package that the tests run with. */
-function tested(name: string): string {
-  const versions = Object.values<string>(imports)
-    .filter((specifier) => specifier.startsWith(`npm:${name}@`))
-    .map((specifier) => specifier.slice(`npm:${name}@`.length).replace(/^\d/, "^$&"));
-  if (versions.length === 0) throw new Error(`deno.json does not say which ${name} is tested`);
-  return versions.join(" || ");
-}
 
 async function run(cwd: URL | string, command: string, ...args: string[]): Promise<string> {
   const { success, stdout, stderr } = await new Deno.Command(command, { args, cwd, stdin: "null" }).output();
@@ -90,11 +91,21 @@ try {
     ],
     // Provenance needs it, and only the publishing workflow knows it.
     ...(repository && { repository: { type: "git", url: `git+https://github.com/${repository}.git` } }),
-    engines: { node: ">=20" },
+    // Compilers that resolve as Node 10 did read no `exports`: to them an entry point is a file of its name.
+    typesVersions: {
+      "*": Object.fromEntries(
+        Object.entries<{ types: string }>(made.exports)
+          .filter(([name, { types }]) => name !== "." && types !== `${name}.d.ts`)
+          .map(([name, { types }]) => [name.slice(2), [types]]),
+      ),
+    },
+    engines: { node: NODE },
     sideEffects: ["./mod.js", "./cli.js"],
     ...(made.exports["./cli"] && { bin: { holdfast: made.exports["./cli"].import } }),
-    peerDependencies: Object.fromEntries(CLIENTS.map((name) => [name, tested(name)])),
-    peerDependenciesMeta: Object.fromEntries(CLIENTS.map((name) => [name, { optional: true }])),
+    peerDependencies: CLIENTS,
+    peerDependenciesMeta: Object.fromEntries(
+      Object.keys(CLIENTS).map((name) => [name, { optional: true }]),
+    ),
   };
   await Deno.writeTextFile(manifest, JSON.stringify(whole, null, 2) + "\n");
   const name = (await run(join(folder, "package"), "npm", "pack", "--silent", "--pack-destination", folder))

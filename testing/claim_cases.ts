@@ -42,7 +42,7 @@ export const claimCases: Cases = {
     assert.equal(await stage.record(), null);
   },
 
-  "claims: who has handed over proves nothing any more": async (stage) => {
+  "claims: a process that has handed over proves nothing any more": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);
     const claim = await held.handOver();
@@ -57,7 +57,7 @@ export const claimCases: Cases = {
     assert.equal((await proofsOf(holdOf(next!))).length, 1);
   },
 
-  "claims: one that comes too late finds nothing, and disturbs nobody": async (stage) => {
+  "claims: one that comes too late finds nothing, and disturbs no holder": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);
     const waiting = stage.acquire(b);
@@ -186,7 +186,7 @@ export const claimCases: Cases = {
     assert.equal(await stage.record(), null);
   },
 
-  "extending: who has been robbed learns of it": async (stage) => {
+  "extending: an evicted holder learns of it": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a, { renew: false });
     const thief = await stage.acquire(b, { stealAfterMs: 0 });

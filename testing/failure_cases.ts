@@ -24,7 +24,7 @@ export const failureCases: Cases = {
     assert.equal(await stage.record(), null);
   },
 
-  "failure: who may not wait settles a lost answer too": async (stage) => {
+  "failure: a caller that may not wait settles a lost answer too": async (stage) => {
     const { a } = stage;
     a.plan(loseAnswer);
     assert.equal((await stage.tryAcquire(a))?.held, true);
@@ -39,7 +39,7 @@ export const failureCases: Cases = {
     assert.equal(await stage.record(), null);
   },
 
-  "failure: a place in line whose answer was lost is taken once": async (stage) => {
+  "failure: a place in the queue whose answer was lost is taken once": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);
     b.plan((apply) => apply(), loseAnswer);
@@ -72,7 +72,7 @@ export const failureCases: Cases = {
     }
   },
 
-  "failure: a renewal whose answer was lost costs nobody the lock": async (stage) => {
+  "failure: a renewal whose answer was lost costs no holder the lock": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a, { leaseMs: 400 });
     a.plan(loseAnswer, loseAnswer, loseRequest);
@@ -137,7 +137,7 @@ export const failureCases: Cases = {
     }
   },
 
-  "failure: a holder whose record was overwritten is told": async (stage) => {
+  "failure: a holder whose record was overwritten is notified": async (stage) => {
     const { a, store, id } = stage;
     const held = await stage.acquire(a, { leaseMs: 300 });
     const { version } = await stage.entry();
@@ -186,7 +186,7 @@ export const failureCases: Cases = {
 
   "failure: a store that can be read but not written to is an error, not a taken lock": async (stage) => {
     const { a } = stage;
-    // A full disk, or a replica: without an end, and far more often than anyone should try.
+    // A full disk, or a replica: for ever, and for far more tries than a caller should make.
     a.plan(...Array.from({ length: 1000 }, () => loseRequest));
     const error = await outcomeOf(stage.acquire(a, { leaseMs: 300 }));
     assert.ok(error instanceof LockBackendError && error.transient, `${error}`);
@@ -197,7 +197,7 @@ export const failureCases: Cases = {
     await gaveUp(stage, { waitForMs: 50 });
   },
 
-  "failure: a silent store is an error for one who may not wait": async (stage) => {
+  "failure: a silent store is an error for a caller that may not wait": async (stage) => {
     await gaveUp(stage, { wait: false, leaseMs: 200 });
   },
 
@@ -212,9 +212,9 @@ export const failureCases: Cases = {
     a.end();
   },
 
-  "failure: a silent store keeps nobody from telling the holder": async (stage) => {
+  "failure: a silent store does not keep the holder from being notified": async (stage) => {
     const { a, b } = stage;
-    const held = await stage.acquire(a, { leaseMs: 150 });
+    const held = await stage.acquire(a, { leaseMs: 400 });
     // One that goes through, so that the end of the lease is no longer that of the grant.
     await stage.until((record) => (record?.holders[0].renewals ?? 0) >= 1);
     a.silence();
@@ -247,7 +247,7 @@ export const failureCases: Cases = {
     assert.equal(await stage.record(), null);
   },
 
-  "failure: a release that cannot be told ends with the lease": async (stage) => {
+  "failure: a release that does not reach the store ends with the lease": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a, { leaseMs: 200 });
     a.fail(new LockBackendError("no route", { transient: true }));

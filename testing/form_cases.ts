@@ -117,7 +117,7 @@ export const formCases: Cases = {
     }
   },
 
-  "form: a release by hand tells of its failure, a dispose does not": async (stage) => {
+  "form: a release by hand rejects if it fails, a dispose does not": async (stage) => {
     const { a } = stage;
     const cause = new LockBackendError("the store is gone");
     const held = await stage.acquire(a);

@@ -5,9 +5,11 @@ import { type Cases, lossOf, outcomeOf } from "./stage.ts";
 
 const SHARED = { mode: "shared" } as const;
 
-/** Who may hold a lock together. */
+/** Which holders may hold a lock together. */
 export const modeCases: Cases = {
-  "shared: any number hold it together, of one process and of several, and nobody alone": async (stage) => {
+  "shared: any number hold it together, of one process and of several, and none exclusively": async (
+    stage,
+  ) => {
     const { a, b } = stage;
     const readers = [await stage.acquire(a, SHARED), await stage.acquire(a, SHARED)];
     readers.push(await stage.acquire(b, SHARED), await stage.acquire(stage.another(), SHARED));
@@ -37,7 +39,7 @@ export const modeCases: Cases = {
     assert.equal(await stage.record(), null);
   },
 
-  "shared: a writer is not passed by readers who come later": async (stage) => {
+  "shared: a writer is not passed by readers that come later": async (stage) => {
     const { a, b } = stage;
     const reader = await stage.acquire(a, SHARED);
     const writing = stage.acquire(b);
@@ -59,7 +61,7 @@ export const modeCases: Cases = {
     assert.deepEqual(order, ["writer", "reader", "reader"]);
   },
 
-  "shared: a writer waits behind a reader of its own process, and is not passed": async (stage) => {
+  "shared: a writer waits behind a reader of the same process, and is not passed": async (stage) => {
     const { a, b } = stage;
     const reader = await stage.acquire(a, SHARED);
     const writing = stage.acquire(a);
@@ -69,7 +71,7 @@ export const modeCases: Cases = {
     assert.equal((await writing).held, true);
   },
 
-  "shared: readers who are next to each other get it in one commit, each with its own token": async (
+  "shared: readers that are next to each other get it in one commit, each with its own token": async (
     stage,
   ) => {
     const { a } = stage;
@@ -83,7 +85,7 @@ export const modeCases: Cases = {
     await stage.untilWaiting(5);
     const { commits } = a;
     await writer.release();
-    // It need not have known who waits: then it is refused once.
+    // It may not have known the waiters: then it is refused once.
     assert.ok(a.commits <= commits + 2);
     const held = await Promise.all(readers);
     assert.equal((await stage.record())?.holders.length, 4);
@@ -134,7 +136,7 @@ export const modeCases: Cases = {
     assert.equal((await writing).held, true);
   },
 
-  "shared: a writer that steals evicts all readers, and tells them": async (stage) => {
+  "shared: a writer that steals evicts all readers, and they are notified": async (stage) => {
     const { a, b } = stage;
     const readers = [await stage.acquire(a, SHARED), await stage.acquire(stage.another(), SHARED)];
     const writer = await stage.acquire(b, { stealAfterMs: 0 });
@@ -174,7 +176,7 @@ export const modeCases: Cases = {
     assert.equal(await wide.release(), true);
   },
 
-  "limit: readers are not let in beside those that have a permit, nor these beside readers": async (
+  "limit: readers are not admitted together with holders of permits, nor these together with readers": async (
     stage,
   ) => {
     const { a, b } = stage;
@@ -185,7 +187,7 @@ export const modeCases: Cases = {
     assert.equal(await stage.tryAcquire(b, { limit: 5 }), null);
   },
 
-  "limit: who wants many permits is not passed by those that want few": async (stage) => {
+  "limit: a caller that wants many permits is not passed by callers that want few": async (stage) => {
     const { a, b } = stage;
     const three = await stage.acquire(a, { limit: 5, permits: 3 });
     const one = await stage.acquire(b, { limit: 5 });
@@ -198,12 +200,12 @@ export const modeCases: Cases = {
     await stage.leave(50);
     assert.equal((await stage.queued()).length, 2);
     await three.release();
-    // There is room for both.
+    // There are permits for both.
     assert.deepEqual([(await large).held, (await small).held], [true, true]);
     assert.equal(await stage.tryAcquire(a, { limit: 5 }), null);
   },
 
-  "limit: a permit of a crashed holder comes back when its lease lapses": async (stage) => {
+  "limit: a permit of a crashed holder comes back when its lease expires": async (stage) => {
     const { a, b } = stage;
     const dead = stage.another();
     await stage.acquire(dead, { limit: 2, leaseMs: 200 });
@@ -253,7 +255,9 @@ export const modeCases: Cases = {
     await stage.untilGone();
   },
 
-  "upgrade: a reader who is alone becomes the only one in one commit, with a higher token": async (stage) => {
+  "upgrade: a reader that is alone becomes the only holder in one commit, with a higher token": async (
+    stage,
+  ) => {
     const { a, b } = stage;
     const held = await stage.acquire(a, SHARED);
     const before = held.fencingToken;
@@ -400,7 +404,7 @@ export const modeCases: Cases = {
     assert.equal(thief.held, true);
   },
 
-  "downgrade: it lets the readers in who are next, in one commit, with a higher token": async (stage) => {
+  "downgrade: it admits the readers that are next, in one commit, with a higher token": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);
     const readers = [stage.acquire(b, SHARED)];

@@ -63,7 +63,7 @@ export const operatorCases: Cases = {
     await (await waiting).release();
   },
 
-  "operator: who observes a lock sees it taken, waited for, handed over and free": async (stage) => {
+  "operator: an observer of a lock sees it taken, waited for, handed over and free": async (stage) => {
     const { a, b, id } = stage;
     const ending = new AbortController();
     const other = stage.another();
@@ -111,7 +111,7 @@ export const operatorCases: Cases = {
     assert.deepEqual(found.sort(), [`${id}/x:1`, `${id}/x:2`]);
   },
 
-  "operator: a forced release ends the hold and tells the holder why": async (stage) => {
+  "operator: a forced release ends the hold, and the holder learns why": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a, { leaseMs: 300 });
     const lost = lossOf(held);
@@ -122,7 +122,7 @@ export const operatorCases: Cases = {
     assert.ok(next!.fencingToken > held.fencingToken);
   },
 
-  "operator: a forced release that finds the record changed is decided anew": async (stage) => {
+  "operator: a forced release that finds the record changed is decided again": async (stage) => {
     const { a, b, store, id } = stage;
     const held = await stage.acquire(a, { renew: false });
     b.plan(async (apply) => {
@@ -137,7 +137,7 @@ export const operatorCases: Cases = {
     assert.equal(await held.release(), false);
   },
 
-  "operator: a forced release tells a holder of its own process on the spot": async (stage) => {
+  "operator: a forced release notifies a holder of the same process on the spot": async (stage) => {
     const held = await stage.acquire(stage.a);
     const waiting = stage.acquire(stage.a);
     assert.equal(await forceRelease(stage.id, { backend: stage.a }), true);
@@ -146,7 +146,7 @@ export const operatorCases: Cases = {
     assert.equal((await waiting).held, true);
   },
 
-  "operator: a forced release hands over to the first in line": async (stage) => {
+  "operator: a forced release hands over to the first in the queue": async (stage) => {
     const { a, b } = stage;
     await stage.acquire(a);
     const waiting = stage.acquire(b);
@@ -167,7 +167,7 @@ export const operatorCases: Cases = {
     assert.equal(await second.release(), false);
   },
 
-  "operator: there is nothing to force where nobody holds": async (stage) => {
+  "operator: there is nothing to force where there is no holder": async (stage) => {
     const { a, b } = stage;
     assert.equal(await forceRelease(stage.id, { backend: a }), false);
     assert.equal(await stage.record(), null);
@@ -177,14 +177,14 @@ export const operatorCases: Cases = {
     await held.release();
   },
 
-  "operator: a store that fails is told by name": async (stage) => {
-    stage.b.fail(new Error("the store is out"));
+  "operator: a store that fails is reported by name": async (stage) => {
+    stage.b.fail(new Error("the store is unavailable"));
     const error = await outcomeOf(forceRelease(stage.id, { backend: stage.b })) as Error;
     assert.equal(error.name, "LockBackendError");
-    assert.ok(error.message.includes("the store is out"));
+    assert.ok(error.message.includes("the store is unavailable"));
   },
 
-  "cleanup: what the dead left is removed, and nothing else is touched": async (stage) => {
+  "cleanup: records of crashed processes are removed, and nothing else is touched": async (stage) => {
     const { a, b, id } = stage;
     // A store whose clock proves nothing would have to watch the stale lines for a minute.
     b.skewMs = 1000;
@@ -221,7 +221,7 @@ export const operatorCases: Cases = {
     assert.deepEqual(await cleanup({ backend: b, prefix: id }), counts({ live: 4 }));
   },
 
-  "cleanup: a lease has lapsed only when the clocks cannot differ by more": async (stage) => {
+  "cleanup: a lease has expired only when the clocks cannot differ by more": async (stage) => {
     const { b, id } = stage;
     b.skewMs = 60_000;
     const now = b.now();
@@ -232,7 +232,7 @@ export const operatorCases: Cases = {
     assert.equal((await stage.entry(key)).value, null);
   },
 
-  "cleanup: where clocks mean nothing, a lapse is watched": async (stage) => {
+  "cleanup: where clocks mean nothing, an expiry is watched": async (stage) => {
     const { b, id, store } = stage;
     const running = holder(b.now() + 60_000);
     const [dead, alive] = [
@@ -264,7 +264,7 @@ export const operatorCases: Cases = {
     assert.notEqual((await stage.entry(key)).value, null);
   },
 
-  "cleanup: who claims a dead record meanwhile keeps it": async (stage) => {
+  "cleanup: a caller that claims an expired record meanwhile keeps it": async (stage) => {
     const { a, b, id, store } = stage;
     const { version } = await stage.entry();
     await store.commit([{
@@ -282,7 +282,7 @@ export const operatorCases: Cases = {
     assert.equal(await held?.release(), true);
   },
 
-  "cleanup: who claims a dead record just after it was listed keeps it": async (stage) => {
+  "cleanup: a caller that claims an expired record just after it was listed keeps it": async (stage) => {
     const { a, b, id } = stage;
     const value = encodeLock(recordOf({ holders: [holder(b.now() - 60_000)] }));
     await stage.store.commit([{ key: id, version: null, value }]);
@@ -316,15 +316,15 @@ export const operatorCases: Cases = {
     assert.deepEqual(await cleanup({ backend: a, prefix: id }), counts({}));
   },
 
-  "cleanup: olderThanMs evicts who holds for longer, and says why": async (stage) => {
+  "cleanup: olderThanMs evicts holders that have held for longer, and they learn why": async (stage) => {
     const { a, b, id } = stage;
-    // A store that tells no time: the age of a hold is judged by what its process has written of it.
+    // A store without a clock: the age of a hold is judged by what its process has written of it.
     a.skewMs = 0;
     const old = await stage.acquire(a, { leaseMs: 900 });
     const lost = lossOf(old);
     const waiting = stage.acquire(b);
     await stage.untilWaiting(1);
-    // In another process, so that only the store can tell it.
+    // In another process, so that only the store can notify it.
     const backend = stage.another();
     assert.deepEqual(
       await cleanup({ backend, prefix: id, olderThanMs: 3_600_000 }),
@@ -338,7 +338,7 @@ export const operatorCases: Cases = {
     assert.equal((await waiting).held, true);
   },
 
-  "cleanup: olderThanMs tells a holder of its own process on the spot": async (stage) => {
+  "cleanup: olderThanMs notifies a holder of the same process on the spot": async (stage) => {
     const held = await stage.acquire(stage.a);
     stage.a.skewMs = 0;
     await stage.leave(10);
@@ -376,7 +376,7 @@ export const operatorCases: Cases = {
     assert.deepEqual(await stage.entry(key), before);
   },
 
-  "cleanup: a store that fails is told by name, and the next run ends the work": async (stage) => {
+  "cleanup: a store that fails is reported by name, and the next run ends the work": async (stage) => {
     const { b, id } = stage;
     const key = await leaveRecord(stage, "dead", { holders: [holder(b.now() - 60_000)] });
     b.plan(loseAnswer);
@@ -385,7 +385,7 @@ export const operatorCases: Cases = {
     assert.deepEqual(await cleanup({ backend: b, prefix: id }), counts({}));
   },
 
-  "cleanup: a silent store keeps no caller who cancels": async (stage) => {
+  "cleanup: a silent store keeps no caller that cancels": async (stage) => {
     const { b, id } = stage;
     await leaveRecord(stage, "dead", { holders: [holder(b.now() - 60_000)] });
     b.silence();

@@ -16,14 +16,14 @@ export type Plan = (apply: () => Promise<CommitResult>) => Promise<CommitResult>
 type Line = "up" | "silent" | Error;
 
 /**
- * A backend as one process sees it: counts what is asked of the store, and breaks the line to it in the
- * ways in which lines break. The core takes every probe for a process of its own.
+ * A backend as one process sees it: counts the calls to the store, and breaks the connection to it in the
+ * ways in which connections break. To the core, every probe is a separate process.
  */
 export class Probe implements LockBackend {
   /** How many commits and reads have been asked for. */
   commits = 0;
   reads = 0;
-  /** How many calls have no answer yet, and how many watches have not ended. */
+  /** How many calls are unanswered, and how many watches have not ended. */
   inFlight = 0;
   watches = 0;
   /** By how much this process's view of the store's clock is wrong. */
@@ -96,7 +96,7 @@ export class Probe implements LockBackend {
     this.#plans.push(...plans);
   }
 
-  /** From now on nothing is answered, as if the process or the line were dead. */
+  /** From now on nothing is answered, as if the process or the connection were dead. */
   silence(): void {
     this.#line = "silent";
   }
@@ -229,7 +229,7 @@ function gate(
   };
 }
 
-/** Something that happens once, for those who wait for it. */
+/** Something that happens once, and can be waited for. */
 export class Latch {
   /** Resolves when it has happened. */
   readonly passed: Promise<void>;

@@ -61,8 +61,8 @@ const MALFORMED_QUEUES: Readonly<Record<string, (id: string) => string>> = {
 };
 
 /**
- * What is no record of a lock: the lock is nobody's to take, and nothing else suffers. What is no record of a queue: it
- * is void, and nobody suffers.
+ * A value that is no record of a lock: no caller gets the lock, and nothing else is affected. A value that is no record
+ * of a queue is void, and affects no caller.
  */
 export const recordCases: Cases = {
   ...Object.fromEntries(
@@ -74,7 +74,7 @@ export const recordCases: Cases = {
 
   ...Object.fromEntries(
     Object.entries(MALFORMED_QUEUES).map(([what, textOf]) => [
-      `record: a queue that is ${what} is void, and keeps nobody from the lock`,
+      `record: a queue that is ${what} is void, and keeps no caller from the lock`,
       (stage: Stage) => passOver(stage, textOf),
     ]),
   ),
@@ -127,7 +127,7 @@ async function passOver(stage: Stage, textOf: (id: string) => string): Promise<v
     return value;
   };
 
-  // Beside a lock that names no queue it is nothing to anybody, and garbage to a cleanup.
+  // Next to a lock that names no queue it means nothing, and is garbage to a cleanup.
   await overwrite();
   const first = await stage.acquire(a);
   assert.equal(await first.release(), true);
@@ -135,7 +135,7 @@ async function passOver(stage: Stage, textOf: (id: string) => string): Promise<v
   assert.deepEqual([counts.seen, counts.removed], [1, 1]);
   assert.equal((await stage.entry(key)).version, null);
 
-  // It turns bad while others wait: whoever joins next replaces it, and the holder does not notice.
+  // It turns bad while others wait: the next one that joins replaces it, and the holder does not notice.
   const held = await stage.acquire(a);
   const queued = stage.acquire(b);
   await stage.untilWaiting(1);

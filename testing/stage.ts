@@ -16,13 +16,13 @@ import { freeze, Probe } from "./probe.ts";
 
 /** One connection to the store under test. */
 export interface TestPeer {
-  /** A backend of its own, as another process would make it. */
+  /** A separate backend, as another process would make it. */
   readonly backend: LockBackend;
   /** Ends the connection. Called once, after the test. */
   close(): void | Promise<void>;
 }
 
-/** The cases of one room, by name. */
+/** The cases of one file, by name. */
 export type Cases = Readonly<Record<string, (stage: Stage) => Promise<void>>>;
 
 /** For how long calls and watches may go on after a case before they count as left behind. */
@@ -35,7 +35,7 @@ export class Stage {
   /** Two processes. */
   readonly a: Probe;
   readonly b: Probe;
-  /** The store itself, beside what is counted and broken. */
+  /** The store itself, which is neither counted nor broken. */
   readonly store: LockBackend;
   /** By what every time of a case is multiplied. */
   readonly #stretch: number;
@@ -66,7 +66,7 @@ export class Stage {
     return probe;
   }
 
-  /** An identifier of this case beside the first. */
+  /** Another identifier of this case. */
   idOf(name: string): string {
     return `${this.id}:${name}`;
   }

@@ -4,7 +4,7 @@ import { type Cases, lossOf } from "./stage.ts";
 
 /** What `stealAfterMs` does, and to whom. */
 export const stealingCases: Cases = {
-  "steal: a waiter evicts a holder that is old enough, not before, and it is told": async (stage) => {
+  "steal: a waiter evicts a holder that is old enough, not before, and it is notified": async (stage) => {
     const { a, b } = stage;
     const started = performance.now();
     const held = await stage.acquire(a, { leaseMs: 300 });
@@ -16,7 +16,7 @@ export const stealingCases: Cases = {
     assert.equal(held.held, false);
   },
 
-  "steal: a thief who is cancelled by those who hear of the theft has the lock all the same": async (
+  "steal: a waiter that is cancelled when its eviction is announced has the lock all the same": async (
     stage,
   ) => {
     const { a } = stage;
@@ -31,7 +31,7 @@ export const stealingCases: Cases = {
     }
   },
 
-  "steal: the release of the robbed leaves the thief alone": async (stage) => {
+  "steal: the release of an evicted holder leaves the new holder alone": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);
     const thief = await stage.acquire(b, { stealAfterMs: 0 });
@@ -43,7 +43,7 @@ export const stealingCases: Cases = {
     assert.equal(await thief.release(), true);
   },
 
-  "steal: the holder is told without asking the store for anything else": async (stage) => {
+  "steal: the holder is notified without asking the store for anything else": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a, { leaseMs: 6000 });
     const lost = lossOf(held);
@@ -55,13 +55,13 @@ export const stealingCases: Cases = {
     assert.equal(a.commits, commits);
   },
 
-  "steal: who may not wait evicts an old holder and leaves a young one": async (stage) => {
+  "steal: a caller that may not wait evicts an old holder and leaves a young one": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);
     assert.equal(await stage.tryAcquire(b, { stealAfterMs: 60_000 }), null);
     assert.equal(held.held, true);
     await stage.leave(20);
-    // Where clocks mean nothing, that it was seen before tells its age.
+    // Where clocks mean nothing, its age counts from when it was first seen.
     await setTimeout(Number.isFinite(a.skewMs) ? a.skewMs : 0);
     const thief = await stage.tryAcquire(b, { stealAfterMs: 10 });
     assert.equal(thief?.held, true);
@@ -70,18 +70,18 @@ export const stealingCases: Cases = {
     assert.equal(await thief?.release(), true);
   },
 
-  "steal: a waiter evicts a holder of its own process": async (stage) => {
+  "steal: a waiter evicts a holder of the same process": async (stage) => {
     const { a } = stage;
     const held = await stage.acquire(a);
     const thief = await stage.acquire(a, { stealAfterMs: 100 });
-    // Both are here, so it is told at once.
+    // Both are in this process, so it is notified at once.
     assert.equal(held.held, false);
     assert.equal(held.signal.reason.reason, "stolen");
     assert.equal(await held.release(), false);
     assert.equal(await thief.release(), true);
   },
 
-  "steal: who may not wait evicts a holder of its own process": async (stage) => {
+  "steal: a caller that may not wait evicts a holder of the same process": async (stage) => {
     const { a } = stage;
     const held = await stage.acquire(a);
     assert.equal(await stage.tryAcquire(a, { stealAfterMs: 60_000 }), null);
@@ -92,13 +92,13 @@ export const stealingCases: Cases = {
 
   "steal: without the option a holder is never evicted": async (stage) => {
     const { a, b } = stage;
-    const held = await stage.acquire(a, { leaseMs: 200 });
-    assert.equal(await stage.tryAcquire(b, { wait: true, waitForMs: 500 }), null);
+    const held = await stage.acquire(a, { leaseMs: 400 });
+    assert.equal(await stage.tryAcquire(b, { wait: true, waitForMs: 900 }), null);
     assert.equal(held.held, true);
     assert.equal(await held.release(), true);
   },
 
-  "steal: a thief is robbed in its turn": async (stage) => {
+  "steal: a holder that has evicted another is evicted in its turn": async (stage) => {
     const { a, b } = stage;
     const third = stage.another();
     const first = await stage.acquire(a);
@@ -110,7 +110,7 @@ export const stealingCases: Cases = {
     assert.equal(await last.release(), true);
   },
 
-  "steal: those who stood behind the robbed in its process are served": async (stage) => {
+  "steal: callers behind an evicted holder in its process are served": async (stage) => {
     const { a, b } = stage;
     await stage.acquire(a, { leaseMs: 300 });
     const behind = stage.acquire(a);
@@ -119,15 +119,15 @@ export const stealingCases: Cases = {
     assert.equal((await behind).held, true);
   },
 
-  "steal: what is stolen goes to the first in line": async (stage) => {
+  "steal: a stolen lock goes to the first in the queue": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);
     const order: string[] = [];
-    const patient = stage.lock(b).run(() => void order.push("first in line"));
+    const patient = stage.lock(b).run(() => void order.push("first in the queue"));
     await stage.untilWaiting(1);
     const thief = stage.lock(stage.another(), { stealAfterMs: 50 }).run(() => void order.push("thief"));
     await Promise.all([patient, thief]);
-    assert.deepEqual(order, ["first in line", "thief"]);
+    assert.deepEqual(order, ["first in the queue", "thief"]);
     assert.equal(await held.release(), false);
   },
 };

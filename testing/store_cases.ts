@@ -4,6 +4,9 @@ import type { Change, Entry, LockBackend } from "../core/backend.ts";
 import { keyOf } from "../core/identifier.ts";
 import type { Cases } from "./stage.ts";
 
+/** How many digits milliseconds since 1970 have, until the year 2286. */
+const CLOCK_DIGITS = 13;
+
 /** The law of `core/backend.ts`, clause by clause. */
 export const storeCases: Cases = {
   "store: an absent record has neither value nor version": async ({ a, id }) => {
@@ -124,6 +127,16 @@ export const storeCases: Cases = {
     }
   },
 
+  "store: versions that are numbers do not change their length": async ({ a, id }) => {
+    const version = await put(a, { key: id, version: null, value: '"there"' });
+    // Unless it counts by a clock, it is 9 once and then 10, which comes before it in the order of strings.
+    const [, digits] = /^\D*([1-9]\d*)$/.exec(version) ?? [];
+    assert.ok(
+      digits === undefined || digits.length >= CLOCK_DIGITS,
+      `version ${version} is a number without leading zeros: one with a digit more would come before it`,
+    );
+  },
+
   "store: versions rise strictly across expiry": async ({ a, id }) => {
     const first = await put(a, { key: id, version: null, value: '"short"', expireInMs: 1 });
     await setTimeout(20);
@@ -132,7 +145,7 @@ export const storeCases: Cases = {
     assert.ok(await put(a, { key: id, version, value: '"next"' }) > first);
   },
 
-  "store: of many who create a record one succeeds": async ({ a, b, id }) => {
+  "store: of many that create a record one succeeds": async ({ a, b, id }) => {
     const results = await Promise.all(
       Array.from({ length: 20 }, (_, i) => [a, b][i % 2].commit([{ key: id, version: null, value: `${i}` }])),
     );
@@ -226,6 +239,20 @@ export const storeCases: Cases = {
     assert.deepEqual((await listed(b, id)).map(({ key }) => key).sort(), [...keys].sort());
   },
 
+  "store: a listing goes on while records vanish": async ({ a, b, id }) => {
+    const keys = Array.from({ length: 250 }, (_, i) => `${id}/${i}`);
+    const versions = await Promise.all(keys.map((key) => put(a, { key, version: null, value: "0" })));
+    let isDeleted = false;
+    for await (const { key, value, version } of b.list(id)) {
+      assert.ok(keys.includes(key) && value !== null && version !== null, `it lists ${key} as ${value}`);
+      if (isDeleted) continue;
+      await Promise.all(keys.map((key, i) => put(a, { key, version: versions[i], value: null })));
+      isDeleted = true;
+    }
+    assert.ok(isDeleted);
+    assert.deepEqual(await listed(b, id), []);
+  },
+
   "store: a record does not expire early": async ({ a, b, id }) => {
     const sent = performance.now();
     await put(a, { key: id, version: null, value: '"kept"', expireInMs: 150 });
@@ -238,7 +265,7 @@ export const storeCases: Cases = {
     }
   },
 
-  "store: each commit sets the expiry anew": async ({ a, b, id }) => {
+  "store: each commit sets the expiry again": async ({ a, b, id }) => {
     const keys = [`${id}/later`, `${id}/never`];
     const version = await put(a, ...keys.map((key) => ({ key, version: null, value: "1", expireInMs: 400 })));
     await put(

@@ -18,35 +18,42 @@ import { webLockCases } from "./web_lock_cases.ts";
 
 /** What {@linkcode testBackend} needs to know. */
 export interface BackendTest {
-  /** What the tests are called: `"<name>: <case>"`. */
+  /** The name of the tests: `"<name>: <case>"`. */
   name: string;
-  /** Registers a test: `Deno.test`, `test` of `node:test` or of `bun:test`, or anything like them. */
+  /** Registers a test: `Deno.test`, `test` of `node:test` or `bun:test`, or a similar function. */
   test: (name: string, fn: () => Promise<void>) => unknown;
   /** Opens a connection to the store. Called twice per test; both peers must reach the same store. */
   open: () => TestPeer | Promise<TestPeer>;
   /**
-   * By what factor the times of the cases are stretched, from 1: their leases, waits and limits. For a store,
-   * or a machine, whose answers may take long against a lease of 100 ms. Default: 1.
+   * By what factor the times of the cases are stretched, from 1: their leases, waits and limits. For a store, or a
+   * machine, whose answers may take long against a lease of 100 ms.
+   *
+   * @default {1}
    */
-  stretch?: number;
+  stretch?: number | undefined;
   /**
-   * For how many milliseconds a case may run before it fails. Default: 4800 times `stretch`; without it that is
-   * below the 5 seconds after which Bun gives a test up by itself.
+   * For how many milliseconds a case may run before it fails. Without `stretch` the default is below the 5 seconds
+   * after which Bun ends a test.
+   *
+   * @default {undefined} 4800 times `stretch`
    */
-  limitMs?: number;
+  limitMs?: number | undefined;
   /**
-   * The cases, by name, that this store cannot pass, each with the reason. They are reported as skipped,
-   * never left out. Default: none.
+   * The cases, by name, that this store cannot pass, each with the reason. They are reported as skipped, never
+   * left out.
+   *
+   * @default {undefined} none
    */
-  deviations?: Readonly<Record<string, string>>;
+  deviations?: Readonly<Record<string, string>> | undefined;
   /**
-   * Registers a test as skipped: `Deno.test.ignore`, `test.skip`. Default: `test`, with a test that does
-   * nothing but carry the reason in its name.
+   * Registers a test as skipped: `Deno.test.ignore`, `test.skip`.
+   *
+   * @default {test} with an empty test whose name contains the reason
    */
-  skip?: (name: string, fn: () => Promise<void>) => unknown;
+  skip?: ((name: string, fn: () => Promise<void>) => unknown) | undefined;
 }
 
-const rooms = [
+const files = [
   storeCases,
   recordCases,
   holdCases,
@@ -60,7 +67,7 @@ const rooms = [
   operatorCases,
   failureCases,
 ];
-const cases = new Map(rooms.flatMap((room) => Object.entries(room)));
+const cases = new Map(files.flatMap((file) => Object.entries(file)));
 
 /** The names of all cases, as `deviations` takes them. */
 export const CASES: readonly string[] = [...cases.keys()];
@@ -69,11 +76,25 @@ export const CASES: readonly string[] = [...cases.keys()];
 const CASE_LIMIT_MS = 4800;
 
 /**
- * Registers one test per law that a backend, and the locks on it, must obey. Each uses identifiers of its
- * own and takes away what it made, so the store may be one that others use.
+ * Registers one test for each law that a backend, and the locks on it, must obey. Each uses its own identifiers
+ * and cleans up after itself, so the store may be one that others use.
  *
- * Throws TypeError if `deviations` names a case that does not exist, or gives no reason, and RangeError for
- * times that are out of range.
+ * @param options The backend, and the test runner.
+ * @throws {TypeError} If `deviations` names a case that does not exist, or gives no reason.
+ * @throws {RangeError} For times that are out of range.
+ *
+ * @example With Deno's test runner
+ * ```ts ignore
+ * import { testBackend } from "@holdfast/lock/testing";
+ * import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
+ *
+ * const store = new MemoryStore();
+ * testBackend({
+ *   name: "memory",
+ *   test: (name, fn) => Deno.test(name, fn), // or test of node:test or bun:test
+ *   open: () => ({ backend: memoryBackend({ store }), close() {} }),
+ * });
+ * ```
  *
  * @example A store that cannot pass one of the cases
  * ```ts
@@ -122,7 +143,7 @@ export function testBackend(options: BackendTest): void {
 export const AS_EXCLUSIVE: Readonly<
   Record<string, { readonly how: LockOptions; readonly readers: number; readonly which: RegExp }>
 > = {
-  // All permits of three: nobody else has any.
+  // All permits of three: no other caller has any.
   "a semaphore of one": {
     how: { limit: 3, permits: 3 },
     readers: 0,

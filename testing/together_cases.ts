@@ -53,7 +53,7 @@ export const togetherCases: Cases = {
     assert.equal(others?.held, true);
   },
 
-  "together: who waits for them is granted when the last one is free": async (stage) => {
+  "together: a caller that waits for them is granted when the last one is free": async (stage) => {
     const { a, b } = stage;
     const [x, y] = idsOf(stage);
     const [first, second] = [await stage.acquire(a, {}, x), await stage.acquire(a, {}, y)];
@@ -89,7 +89,7 @@ export const togetherCases: Cases = {
     assert.deepEqual([await stage.record(x), await stage.record(y)], [null, null]);
   },
 
-  "together: those who ask for the same in another order do not block each other": async (stage) => {
+  "together: callers that ask for the same in another order do not block each other": async (stage) => {
     const [x, y, z] = idsOf(stage);
     const inside = new Set<string>();
     const eat = async (ids: readonly string[]) => {
@@ -107,7 +107,7 @@ export const togetherCases: Cases = {
     assert.deepEqual(await Promise.all([x, y, z].map((id) => stage.record(id))), [null, null, null]);
   },
 
-  "together: each is held in a mode of its own": async (stage) => {
+  "together: each is held in its own mode": async (stage) => {
     const { a, b } = stage;
     const [x, y, z] = idsOf(stage);
     const held = await stage.acquire(a, {}, [y, { identifier: x, mode: "shared" }, z]);
@@ -164,7 +164,7 @@ export const togetherCases: Cases = {
     assert.equal(await alone.release(), true);
   },
 
-  "together: one that is shared waits behind a writer, and is granted beside the other readers": async (
+  "together: one that is shared waits behind a writer, and is granted with the other readers": async (
     stage,
   ) => {
     const { a, b } = stage;
@@ -224,7 +224,7 @@ export const togetherCases: Cases = {
     assert.equal((await next).held, true);
   },
 
-  "together: who gives up leaves no queue behind": async (stage) => {
+  "together: a caller that gives up leaves no queue behind": async (stage) => {
     const { a, b } = stage;
     const [x, y] = idsOf(stage);
     const held = await stage.acquire(a, {}, x);
@@ -238,15 +238,15 @@ export const togetherCases: Cases = {
     assert.equal(await held.release(), true);
   },
 
-  "together: nobody is evicted for them in vain": async (stage) => {
+  "together: no holder is evicted for them in vain": async (stage) => {
     const { a, b } = stage;
     const [x, y] = idsOf(stage);
-    const [honest, old] = [await stage.acquire(a, {}, x), await stage.acquire(a, {}, y)];
+    const [young, old] = [await stage.acquire(a, {}, x), await stage.acquire(a, {}, y)];
     await stage.leave(20);
     assert.equal(await stage.tryAcquire(b, { stealAfterMs: 600_000 }, [x, y]), null);
     const thief = await stage.acquire(b, { stealAfterMs: 0 }, [x, y]);
     assert.equal(thief.held, true);
-    assert.deepEqual([await honest.release(), await old.release()], [false, false]);
+    assert.deepEqual([await young.release(), await old.release()], [false, false]);
   },
 
   "together: a grant whose answer was lost is found on all of them": async (stage) => {

@@ -4,7 +4,7 @@ import { type Lock, LockAcquisitionError } from "../mod.ts";
 import { type Gate, gateAnswer, gateRequest, loseAnswer, type Probe } from "./probe.ts";
 import { type Cases, outcomeOf, type Stage } from "./stage.ts";
 
-/** Who comes next, and how one leaves. */
+/** Which waiter comes next, and how one leaves. */
 export const waitingCases: Cases = {
   "wait: a waiter is granted when the other process releases": async (stage) => {
     const held = await stage.acquire(stage.a);
@@ -55,7 +55,7 @@ export const waitingCases: Cases = {
     assert.equal(await stage.record(), null);
   },
 
-  "wait: waiters who idle cost no commits": async (stage) => {
+  "wait: waiters that idle cost no commits": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);
     const waiting = Array.from({ length: 5 }, () => stage.lock(b).run(() => {}));
@@ -68,7 +68,7 @@ export const waitingCases: Cases = {
     await Promise.all(waiting);
   },
 
-  "wait: many processes wait, more than have a place in line": async (stage) => {
+  "wait: many processes wait, more than have a place in the queue": async (stage) => {
     const held = await stage.acquire(stage.a);
     let inside = 0;
     const runs = Array.from({ length: 70 }, () =>
@@ -82,7 +82,7 @@ export const waitingCases: Cases = {
     await Promise.all(runs);
   },
 
-  "wait: who may not wait asks once and takes no place": async (stage) => {
+  "wait: a caller that may not wait asks once and takes no place": async (stage) => {
     const { a, b } = stage;
     await stage.acquire(a);
     assert.equal(await stage.tryAcquire(b), null);
@@ -91,7 +91,7 @@ export const waitingCases: Cases = {
     assert.equal(b.watches, 0);
   },
 
-  "wait: who may not wait does not go before those who stand in line": async (stage) => {
+  "wait: a caller that may not wait does not go before the queue": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);
     const waiting = stage.acquire(b, { label: "first in the queue" });
@@ -136,7 +136,7 @@ export const waitingCases: Cases = {
     assert.deepEqual([stage.a.commits, stage.a.reads], [0, 0]);
   },
 
-  "abort: a waiter that is aborted leaves the line": async (stage) => {
+  "abort: a waiter that is aborted leaves the queue": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a);
     const ending = new AbortController();
@@ -150,27 +150,24 @@ export const waitingCases: Cases = {
   },
 
   "abort: a place taken while its waiter leaves is given back": async (stage) => {
-    const { b } = stage;
     const { held, entering } = await abortedOnTheWay(stage);
     entering.open();
-    await b.idle(1000);
-    assert.equal((await stage.queued()).length, 0);
+    await stage.untilWaiting(0);
     assert.equal(await held.release(), true);
   },
 
   "abort: a place that lands when others here have cleared up is given back": async (stage) => {
     const { b } = stage;
     const { held, entering } = await abortedOnTheWay(stage);
-    // It leaves last, as far as this process knows, and finds no place in the line.
+    // It leaves last, as far as this process knows, and finds no place in the queue.
     assert.equal(await stage.tryAcquire(b), null);
     await b.idle(1000);
     entering.open();
-    await b.idle(1000);
-    assert.equal((await stage.queued()).length, 0);
+    await stage.untilWaiting(0);
     assert.equal(await held.release(), true);
   },
 
-  "abort: who leaves while it looks at the store does not begin to wait": async (stage) => {
+  "abort: a caller that leaves while it looks at the store does not begin to wait": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a, { leaseMs: 600_000 });
     const ending = new AbortController();
@@ -192,7 +189,7 @@ export const waitingCases: Cases = {
     assert.equal(await outcomeOf(stage.acquire(b, { signal: ending.signal })), "no more");
     await b.idle(1000);
     assert.equal(waits, false);
-    assert.equal((await stage.queued()).length, 0);
+    await stage.untilWaiting(0);
     assert.equal(await held.release(), true);
   },
 
@@ -206,8 +203,7 @@ export const waitingCases: Cases = {
     ending.abort("no more");
     assert.equal(await waiting, "no more");
     grant.open();
-    await a.idle(1000);
-    assert.equal(await stage.record(), null);
+    await stage.untilGone();
   },
 
   "abort: a grant on its way back is taken back": async (stage) => {
@@ -237,7 +233,7 @@ export const waitingCases: Cases = {
     await stage.untilGone();
   },
 
-  "abort: a hand-off to one who leaves goes to the next": async (stage) => {
+  "abort: a hand-off to a waiter that leaves goes to the next": async (stage) => {
     const { a } = stage;
     for (const gate of [gateRequest(), gateAnswer()]) {
       const ending = new AbortController();
@@ -252,12 +248,11 @@ export const waitingCases: Cases = {
       gate.open();
       assert.equal(await released, true);
       assert.equal(await (await next).release(), true);
-      await a.idle(1000);
-      assert.equal(await stage.record(), null);
+      await stage.untilGone();
     }
   },
 
-  "abort: a hand-off to one who leaves alone leaves nothing": async (stage) => {
+  "abort: a hand-off to the only waiter, which leaves, leaves nothing": async (stage) => {
     const { a } = stage;
     const ending = new AbortController();
     const held = await stage.acquire(a);
@@ -281,7 +276,7 @@ export const waitingCases: Cases = {
     assert.equal(await held.release(), true);
   },
 
-  "abort: who stands behind an aborted waiter moves up": async (stage) => {
+  "abort: a caller behind an aborted waiter moves up": async (stage) => {
     const { a, b } = stage;
     for (const behind of [b, stage.another()]) {
       const held = await stage.acquire(a);
@@ -309,8 +304,7 @@ export const waitingCases: Cases = {
       assert.equal(await stage.tryAcquire(b), null);
       await leaving;
     }
-    await b.idle(1000);
-    assert.equal((await stage.queued()).length, 0);
+    await stage.untilWaiting(0);
     assert.equal(await held.release(), true);
   },
 
@@ -331,21 +325,22 @@ export const waitingCases: Cases = {
     assert.equal(held.signal.aborted, false);
   },
 
-  "death: a dead holder with a dead first in line block nobody, even where clocks mean nothing": async (
-    stage,
-  ) => {
-    const { a, b } = stage;
-    const middle = stage.another();
-    b.skewMs = Infinity;
-    await stage.acquire(a, { leaseMs: 300 });
-    void outcomeOf(stage.acquire(middle));
-    await stage.untilWaiting(1);
-    const waiting = stage.acquire(b, { waitForMs: 4000 });
-    await stage.untilWaiting(2);
-    a.silence();
-    middle.silence();
-    assert.equal((await waiting).held, true);
-  },
+  "death: a crashed holder and a crashed first in the queue block no caller, even where clocks mean nothing":
+    async (
+      stage,
+    ) => {
+      const { a, b } = stage;
+      const middle = stage.another();
+      b.skewMs = Infinity;
+      await stage.acquire(a, { leaseMs: 300 });
+      void outcomeOf(stage.acquire(middle));
+      await stage.untilWaiting(1);
+      const waiting = stage.acquire(b, { waitForMs: 4000 });
+      await stage.untilWaiting(2);
+      a.silence();
+      middle.silence();
+      assert.equal((await waiting).held, true);
+    },
 
   "death: a lease that runs out while several wait goes to the first of them": async (stage) => {
     const { a, b } = stage;
@@ -371,7 +366,7 @@ export const waitingCases: Cases = {
     assert.equal(await stage.record(), null);
   },
 
-  "death: a process that dies with its waiters blocks nobody": async (stage) => {
+  "death: a process that dies with its waiters blocks no other": async (stage) => {
     const { a, b } = stage;
     const held = await stage.acquire(a, { leaseMs: 200 });
     const dying = [1, 2, 3].map(() => outcomeOf(stage.acquire(a)));
@@ -414,7 +409,7 @@ async function served(
   return order;
 }
 
-/** Someone holds the lock, and a waiter of another process is aborted while it is on its way into the line. */
+/** One process holds the lock, and a waiter of another is aborted while it is joining the queue. */
 async function abortedOnTheWay(stage: Stage): Promise<{ held: Lock; entering: Gate }> {
   const { a, b } = stage;
   const held = await stage.acquire(a);

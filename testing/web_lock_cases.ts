@@ -39,7 +39,7 @@ export const webLockCases: Cases = {
     assert.deepEqual(order, ["a1", "a2", "b3", "a4"]);
   },
 
-  "web locks: one that steals goes before those that wait, who keep their places": async (stage) => {
+  "web locks: one that steals goes before those that wait, which keep their places": async (stage) => {
     const [a, b] = managersOf(stage);
     const order: string[] = [];
     const victim = heldBy(a);

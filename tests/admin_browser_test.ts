@@ -111,7 +111,7 @@ const CASES: Record<string, (scene: Scene) => Promise<void>> = {
     await page.locator("#picture .name", { hasText: "invoice:17" }).waitFor();
     await next.release();
     await row.waitFor({ state: "detached" });
-    // Those who do not see it have been told, too.
+    // It is announced, too.
     assert((await page.getByRole("status").last().innerText()).includes("queued"));
   },
 
@@ -189,7 +189,7 @@ const CASES: Record<string, (scene: Scene) => Promise<void>> = {
     await held.release();
     const next = await scene.acquire("import", "worker 4");
     await dialog.getByRole("button", { name: "Force release" }).click();
-    await dialog.getByText("has gone meanwhile").waitFor();
+    await dialog.getByText("has already ended").waitFor();
     assertEquals(await next.release(), true);
   },
 
@@ -268,7 +268,7 @@ const CASES: Record<string, (scene: Scene) => Promise<void>> = {
     await page.getByRole("button", { name: "Pause" }).click();
     assertEquals(await page.locator("#state-text").innerText(), "Paused");
     const held = await scene.acquire("import", "worker 3");
-    await page.getByRole("button", { name: "Go on" }).click();
+    await page.getByRole("button", { name: "Resume" }).click();
     await rowOf(page, "import").waitFor();
     await held.release();
   },
@@ -288,6 +288,10 @@ const CASES: Record<string, (scene: Scene) => Promise<void>> = {
       });
       await live(page);
       assertEquals(await barriers(page), []);
+      const [list, past] = await Promise.all(
+        ["#held", ".past"].map(async (part) => (await page.locator(part).boundingBox())!.y),
+      );
+      assertEquals(list < past, width === 320, "the list comes first where there is little room");
       const overflow = await page.evaluate("document.documentElement.scrollWidth - innerWidth");
       assert(overflow as number <= 0, `the page is ${overflow} px too wide`);
       await page.locator("a.release").first().click();

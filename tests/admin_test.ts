@@ -4,6 +4,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { adminHandler, type AdminOptions, basicSecret, bearerSecret } from "../admin.ts";
 import { History, WINDOW_MS } from "../admin/history.ts";
 import { lasting } from "../admin/html.ts";
+import { content } from "../admin/page.ts";
 import { inTime, Observer } from "../admin/observer.ts";
 import { picture } from "../admin/picture.ts";
 import { memoryBackend, MemoryStore } from "../backends/memory.ts";
@@ -220,7 +221,7 @@ Deno.test("admin: it shows all who hold a lock, and how each does or wants to", 
     const says of [
       /Holder one Held for [^M]*Mode shared Lease/,
       /Holder two Held for [^M]*Mode shared, waits to be the only one Lease/,
-      /Holder three Held for [^M]*Mode 2 of 5 Lease.*In line five [^,]*, 3 of 4/,
+      /Holder three Held for [^M]*Mode 2 of 5 Lease.*Queued five [^,]*, 3 of 4/,
       /rates Holder four Held for [^M]*Mode shared Lease/,
       /account Holder four Held for [^M]*Lease/,
     ]
@@ -253,13 +254,19 @@ Deno.test("admin: what is not there is said", async () => {
 });
 
 Deno.test("admin: a release is asked for first, and done once", async () => {
-  const { get, acquire } = page();
+  const { get, acquire, backend } = page();
   const held = await acquire("import", "worker 3");
   const { fencingToken } = held;
   const asked = await get(query("import", fencingToken));
   const text = await asked.text();
   assertEquals(asked.status, 200);
   assertStringIncludes(text, "<bdi>worker 3</bdi>");
+  // One read, however much there is beside it.
+  const forbidden = () => {
+    throw new Error("it goes through all that is stored");
+  };
+  const scanning = page({ backend: { ...backend, list: forbidden } });
+  assertEquals((await scanning.get(query("import", fencingToken))).status, 200);
   assertEquals(held.held, true, "asking does nothing");
   const cookie = asked.headers.get("set-cookie")!;
   assertEquals(cookie.replace(/=[0-9a-f]{32};/, "=…;"), COOKIE);
@@ -270,7 +277,7 @@ Deno.test("admin: a release is asked for first, and done once", async () => {
   assertEquals(await held.release(), false);
   const again = await get(...confirmed);
   assertEquals(again.status, 409);
-  assertStringIncludes(await again.text(), "has gone meanwhile");
+  assertStringIncludes(await again.text(), "has already ended");
   assertEquals((await get(query("import", fencingToken))).status, 404);
   assertStringIncludes(await (await get()).text(), "lost: forced");
 });
@@ -482,14 +489,12 @@ Deno.test("admin: a stream shows what is new, and ends with its browser", async 
 
 Deno.test("admin: a store that fails is told, and shown again when it is back", async () => {
   const { backend } = page();
-  const { list } = backend;
+  const { list, read } = backend;
   const admin = adminHandler({ backend, authorize: () => true, refreshMs: 100 });
-  const fail = () =>
-    Object.assign(backend, {
-      list() {
-        throw new Error("the store <is> out");
-      },
-    });
+  const out = () => {
+    throw new Error("the store <is> out");
+  };
+  const fail = () => Object.assign(backend, { list: out, read: out });
   const shown = frames(await admin(new Request(`${URL_}?view=events`)));
   assertStringIncludes((await shown.next()).value!, "No lock is held");
   fail();
@@ -501,7 +506,7 @@ Deno.test("admin: a store that fails is told, and shown again when it is back", 
     assertEquals(response.status, 503);
     assertStringIncludes(await response.text(), "the store &lt;is&gt; out");
   }
-  Object.assign(backend, { list });
+  Object.assign(backend, { list, read });
   while (frame.includes("The store does not answer")) frame = (await shown.next()).value!;
   await shown.return(undefined);
 });
@@ -580,13 +585,13 @@ Deno.test("admin: of very many locks, some are listed and the others counted", a
   assertStringIncludes(text, "and 288 more locks, not drawn");
   assertStringIncludes(await (await get("?find=lock:1250")).text(), "<b>1</b> held");
   const more = await Promise.all(Array.from({ length: 1800 }, (_, i) => acquire(`more:${i}`)));
-  assertStringIncludes(await (await get()).text(), "There are more than 2000 locks;");
+  assertStringIncludes(await (await get()).text(), "Showing the first 2000 locks.");
   // The last one is beyond what a page looks at; a label is found, too.
   const last = await acquire("zzz:last", "the night shift");
   for (const find of ["zzz", "night shift"]) {
     const text = await (await get(`?find=${encodeURIComponent(find)}`)).text();
     assertStringIncludes(text, "<b>1</b> held");
-    assertFalse(text.includes("There are more than"));
+    assertFalse(text.includes("Showing the first"));
     const shown = frames(await get(`?view=events&find=${encodeURIComponent(find)}`));
     assertStringIncludes((await shown.next()).value!, "<bdi>zzz:last</bdi>");
     await shown.return(undefined);
@@ -604,6 +609,56 @@ Deno.test("admin: what this process loses while nobody looks is remembered", asy
   const text = await (await get()).text();
   assertStringIncludes(text, "<bdi>report:lost</bdi>");
   assertStringIncludes(text, "<bdi>night shift</bdi>");
+});
+
+/** A page after these looks, with the script and the style left out. */
+function after(history: History, locks: ListedLock[], now: number): string {
+  const look = {
+    at: now,
+    find: "",
+    store: "Redis at <here>",
+    locks,
+    more: false,
+    trouble: undefined,
+    history,
+    losses: [],
+  };
+  return content(look).text;
+}
+
+Deno.test("admin: what needs attention comes first, the list before the picture; the store has its name", () => {
+  const dead = listed("zzz", 60_000);
+  const locks = [listed("aaa", 1), { ...dead, holders: [{ ...dead.holders[0], leaseLeftMs: -8000 }] }];
+  const text = after(new History(), locks, T0);
+  assert(text.indexOf("<bdi>zzz</bdi>") < text.indexOf("<bdi>aaa</bdi>"));
+  assert(text.indexOf('id="held"') < text.indexOf("The last 5 minutes"));
+  assert(text.indexOf("<b>1</b> expired") < text.indexOf("<b>2</b> held"));
+  assertStringIncludes(text, "expired 8 s ago");
+  assertStringIncludes(text, "<bdi>Redis at &lt;here&gt;</bdi>");
+});
+
+Deno.test("admin: one busy lock does not hide a loss, nor which hold it was", () => {
+  const history = new History();
+  history.see([listed("report", 60_000)], T0, 5000);
+  history.end("report", "7", "expired", T0);
+  for (let i = 0; i < 100; i++) {
+    const busy = listed("busy", 100);
+    history.see([{ ...busy, holders: [{ ...busy.holders[0], fencingToken: `${i}` }] }], T0 + i, 5000);
+    history.end("busy", `${i}`, i % 20 === 0 ? "stolen" : "released", T0 + i);
+  }
+  for (let i = 0; i < 50; i++) {
+    history.see([listed(`other:${i}`, 10)], T0 + 200, 5000);
+    history.end(`other:${i}`, "7", "released", T0 + 200);
+  }
+  const text = after(history, [], T0 + 1000).split("Recently ended")[1].replace(/<[^>]*>/g, " ").replace(
+    /\s+/g,
+    " ",
+  );
+  assert(
+    / busy .*lost: stolen.*and 96 more holds, 2 of them lost report .*lost: lease expired other/.test(text),
+    text,
+  );
+  assertStringIncludes(text, "and 32 more locks");
 });
 
 const T0 = Date.UTC(2030, 0, 1);
@@ -653,6 +708,35 @@ Deno.test("admin: the past is what looks have shown, and what holders have told"
   assertEquals([told().length, history.looked.length], [0, 1], "what is long past is forgotten");
 });
 
+Deno.test("admin: a hold that crashed is expired, as far as looks can tell, and no release is", () => {
+  const holder = (fencingToken: string, leaseLeftMs: number, released = false) => {
+    const lock = listed("x", 30_000);
+    return [{ ...lock, holders: [{ ...lock.holders[0], fencingToken, leaseLeftMs, released }] }];
+  };
+  const play = (...looks: [ms: number, locks: ListedLock[]][]) => {
+    const history = new History();
+    for (const [ms, locks] of looks) history.see(locks, T0 + ms, 5000);
+    const [span] = history.spans;
+    return [span.how, span.to && span.to - T0];
+  };
+  const lease = (ms: number, leftMs: number): [number, ListedLock[]] => [ms, holder("1", leftMs)];
+  assertEquals(play(lease(0, 20_000), lease(4000, -1000)), [undefined, undefined]);
+  assertEquals(play(lease(0, 20_000), lease(4000, -1000), [8000, []]), ["expired", 3000]);
+  // The next holder had it at once, so that no look has shown the lease expired.
+  assertEquals(play(lease(0, 20_000), lease(4000, 1000), [8000, holder("2", 30_000)]), ["expired", 5000]);
+  // Released in time, however short the lease; or before it was kept for a while.
+  assertEquals(play(lease(0, 1000), lease(4000, 700), [8000, []]), ["gone", 8000]);
+  assertEquals(play(lease(0, 20_000), lease(4000, 19_000), [8000, []]), ["gone", 8000]);
+  assertEquals(play(lease(0, 3000), [2000, holder("1", 100, true)], [4000, []]), ["released", 4000]);
+  // What the holder says counts more, although it comes later.
+  const history = new History();
+  history.see(holder("1", 30_000), T0, 5000);
+  history.see(holder("1", 1000), T0 + 1000, 5000);
+  history.see([], T0 + 3000, 5000);
+  history.end("x", "1", "stolen", T0 + 3100);
+  assertEquals([...history.spans].map(({ how }) => how), ["stolen"]);
+});
+
 Deno.test("admin: the past is bounded", () => {
   const history = new History();
   for (let at = 0; at < 20; at++) {
@@ -670,8 +754,14 @@ Deno.test("admin: the picture has a row per lock, and marks what was lost", () =
   assertEquals(drawn.match(/class="name"/g)!.length, 2);
   assertEquals(drawn.match(/class="wait"/g)!.length, 3, "as many as there is room for");
   assertEquals(drawn.match(/class="lost"/g)!.length, 1);
+  // The lease of "a" has ended: from then on it is not held, and nothing shows it as if it were.
+  const later = picture(history, T0 + 65_000, () => true).text.split("<figcaption>")[0];
+  assertEquals([drawn, later].map((text) => text.split('"hold on"').length - 1), [1, 0]);
+  assertEquals([drawn, later].map((text) => text.split('"hold expired"').length - 1), [0, 1]);
+  assertEquals(later.match(/class="lost"/g)!.length, 2);
+  assertStringIncludes(later, "expired 1 min 0 s ago");
   assertStringIncludes(drawn, "1 min 0 s, still on");
-  assertStringIncludes(drawn, "1 s, lease ran out");
+  assertStringIncludes(drawn, "1 s, lease expired");
   assert(drawn.indexOf('class="lost"') > drawn.lastIndexOf('class="hold'), "nothing covers it");
   assertStringIncludes(drawn, `width="20.00%"`);
   assertFalse(picture(history, T0, (identifier) => identifier === "a").text.includes(">b<"));

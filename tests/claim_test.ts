@@ -1,7 +1,7 @@
 // A claim as text: what is none is refused before anything is sent, and what shows it to people.
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { memoryBackend } from "../backends/memory.ts";
-import { linesOf, table } from "../cli/view.ts";
+import { linesOf, table } from "../cli/table.ts";
 import { readClaim } from "../core/claim.ts";
 import type { LockBackend } from "../core/backend.ts";
 import { Lock, peek } from "../mod.ts";
@@ -129,6 +129,6 @@ Deno.test("claim: listings say what is in transit", async () => {
     held!.fencingToken,
   ]);
   const [, row] = table([shown]);
-  assert(/worker 3 .*handed over, not taken up, 1 min.* left/.test(row), row);
-  assert(linesOf(shown).some((line) => line.startsWith("lease          handed over, not taken up")));
+  assert(/worker 3 .*handed over, not taken up, 1 min.* left/.test(`${row}`), `${row}`);
+  assert(linesOf(shown).some((line) => `${line}`.startsWith("lease          handed over, not taken up")));
 });

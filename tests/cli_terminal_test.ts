@@ -37,7 +37,7 @@ class Terminal implements AsyncDisposable {
     const words = ON_DENO.map((word) => `'${word}'`).join(" ");
     await Deno.writeTextFile(`${folder}/holdfast`, `#!/bin/sh\nexec ${words} "$@"\n`, { mode: 0o755 });
     const name = `holdfast-test-${crypto.randomUUID()}`;
-    const env = ["-e", `HOLDFAST_BACKEND=${store}`, "-e", "ENV=", "-e", "PS1=$ "];
+    const env = ["-e", `HOLDFAST_BACKEND=${store}`, "-e", "ENV=", "-e", "PS1=$ ", "-e", "NO_COLOR="];
     await tmux(
       "-L",
       name,
@@ -46,7 +46,7 @@ class Terminal implements AsyncDisposable {
       "new-session",
       "-d",
       "-x",
-      "150",
+      "80",
       "-y",
       "20",
       "-c",
@@ -71,10 +71,11 @@ class Terminal implements AsyncDisposable {
   async shows(
     what: string,
     wanted: (screen: string) => boolean = (screen) => screen.includes(what),
+    ...more: string[]
   ): Promise<string> {
     const deadline = performance.now() + DEADLINE_MS;
     for (;;) {
-      const screen = await tmux("-L", this.#name, "capture-pane", "-p");
+      const screen = await tmux("-L", this.#name, "capture-pane", "-p", ...more);
       if (wanted(screen)) return screen;
       assert(performance.now() < deadline, `the terminal never showed ${what}, but:\n${screen}`);
       await delay(50);
@@ -102,9 +103,10 @@ function test(name: string, play: (terminal: Terminal, place: Place) => Promise<
   });
 }
 
-async function holding(place: Place): Promise<Program> {
+async function holding(place: Place, ...args: string[]): Promise<Program> {
+  const options = args.length === 0 ? ["x"] : args;
   const command = ["--", "sh", "-c", "echo held; cat"];
-  return await new Program(place, "run", "x", "--label", "the first", ...command).says("held");
+  return await new Program(place, "run", ...options, "--label", "the first", ...command).says("held");
 }
 
 test("ls --watch is drawn anew in its place, until Ctrl-C", async (terminal, place) => {
@@ -116,8 +118,12 @@ test("ls --watch is drawn anew in its place, until Ctrl-C", async (terminal, pla
   // It counts without any news.
   const shown = /the first +\S+ \S+/.exec(screen)![0];
   await terminal.shows("another age", (screen) => screen.includes("the first") && !screen.includes(shown));
+  const [asOf] = /as of \d\d:\d\d:\d\d/.exec(screen)!;
+  await terminal.shows("a later time", (screen) => !screen.includes(asOf));
+  // The head is bold.
+  await terminal.shows("a bold head", (screen) => screen.includes("\x1b[1mLOCK"), "-e");
   assertEquals((await holder.hears().outcome()).code, 0);
-  await terminal.shows("no lock", (screen) => screen.includes("HOLDER") && !screen.includes("the first"));
+  await terminal.shows("No lock is held or waited for.");
   await terminal.presses("C-c");
   await terminal.types("echo rc=$?");
   await terminal.shows("rc=130");
@@ -130,6 +136,32 @@ test("who waits is told for whom, and the line goes when it is over", async (ter
   assertEquals((await holder.hears().outcome()).code, 0);
   await terminal.shows("mine");
   assert(!(await terminal.shows("rc=0")).includes("waiting for"));
+});
+
+test("ls --watch has room for all columns, and shows what has expired in red", async (terminal, place) => {
+  const identifier = "invoice:".repeat(20);
+  await using holder = await holding(place, identifier);
+  await using frozen = await holding(place, "dead", "--lease", "100ms");
+  frozen.signal("SIGSTOP");
+  await terminal.types("./holdfast ls --watch");
+  const wanted = (screen: string) => screen.includes("\x1b[31mexpired ");
+  await terminal.shows("what has expired in red", wanted, "-e");
+  const screen = await terminal.shows("expired", (screen) => /^dead .* expired /m.test(screen));
+  assert(/^invoice:.*… {2}the first {2,}\d+ m?s +\d+ s left +0$/m.test(screen), screen);
+  assertEquals((await holder.hears().outcome()).code, 0);
+});
+
+test("a lock that stays taken: the line that waits goes, and says who has it", async (terminal, place) => {
+  await using holder = await holding(place);
+  await terminal.types("./holdfast run x --wait-for 1s -- true; echo rc=$?");
+  await terminal.shows(`waiting for "x"`);
+  const screen = await terminal.shows("rc=75");
+  assert(
+    /^holdfast: Cannot acquire lock "x": held by "the first" for \d+ s; waited 1 s$/m.test(screen),
+    screen,
+  );
+  assert(!screen.includes("waiting for"), screen);
+  assertEquals((await holder.hears().outcome()).code, 0);
 });
 
 test("Ctrl-C while it waits leaves nothing behind", async (terminal, place) => {
@@ -163,13 +195,13 @@ test("the command reads what is typed, and gets Ctrl-C once", async (terminal) =
 test("release asks first", async (terminal, place) => {
   await using holder = await holding(place);
   await terminal.types("./holdfast release x --force; echo rc=$?");
-  await terminal.shows(`Take "x" from the first, who has held it for `);
+  await terminal.shows(`Evict the first (held for `);
   await terminal.types("no");
   await terminal.shows("rc=1");
   await terminal.types("clear; ./holdfast release x --force; echo rc=$?");
   await terminal.shows("[y/N]");
   await terminal.types("y");
-  assertStringIncludes(await terminal.shows("rc=0"), `released "x", which the first held`);
+  assertStringIncludes(await terminal.shows("rc=0"), `evicted the first from "x"`);
   assertEquals((await holder.hears().outcome()).code, 76);
 });
 

@@ -1,7 +1,7 @@
 /** The command line in processes of its own: on Deno with Deno KV, and on Node with Redis. */
 
 import { Redis } from "ioredis6";
-import { forceRelease, type ListedLock, locks } from "@holdfast/lock";
+import { forceRelease, type ListedLock, Lock, locks } from "@holdfast/lock";
 import { kvBackend } from "@holdfast/lock/backends/kv";
 import { redisBackend } from "@holdfast/lock/backends/redis";
 import { main } from "@holdfast/lock/cli";
@@ -10,14 +10,17 @@ import { delay } from "@std/async";
 import type { LockBackend } from "../core/backend.ts";
 import process from "node:process";
 import { memoryBackend } from "../backends/memory.ts";
-import { opener, secretsIn } from "../cli/store.ts";
-import { keepSecret, print, tell } from "../cli/terminal.ts";
+import { named, opener, secretsIn } from "../cli/store.ts";
+import { sentinelsIn } from "../cli/redis.ts";
+import { keepSecret, type Line, type Piece, print, tell } from "../cli/terminal.ts";
 import { COMMANDS, duration, helpOf, read, UsageError } from "../cli/usage.ts";
-import { linesOf, list, show, table } from "../cli/view.ts";
+import { linesOf, table } from "../cli/table.ts";
+import { list, show } from "../cli/view.ts";
 import { printable } from "../core/printable.ts";
 import { finish, ON_DENO, type Place, Program } from "./support/cli_program.ts";
+import { onNode } from "./support/cli_on_node.ts";
 import { withEnvironment } from "./support/environment.ts";
-import { missingRedis, RedisServer } from "./support/redis_server.ts";
+import { missingRedis, RedisServer, type RedisServerOptions } from "./support/redis_server.ts";
 
 /** Where a test plays, with a view of the store of its own. */
 interface Stage extends Place {
@@ -60,37 +63,6 @@ async function temporary(stack: AsyncDisposableStack): Promise<string> {
   const folder = await Deno.makeTempDir({ prefix: "holdfast-cli-" });
   stack.defer(() => Deno.remove(folder, { recursive: true }));
   return folder;
-}
-
-let bundling: Promise<string> | undefined;
-
-/** The program for Node, beside the client that its user has installed; made once. */
-function onNode(): Promise<string> {
-  return bundling ??= (async () => {
-    const folder = await Deno.makeTempDir({ prefix: "holdfast-cli-node-" });
-    globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
-    const installed = `${folder}/node_modules/ioredis`;
-    await Deno.mkdir(installed, { recursive: true });
-    await Deno.writeTextFile(`${installed}/package.json`, `{ "exports": "./index.mjs" }`);
-    await bundle("./cli_node.ts", `${installed}/index.mjs`);
-    await bundle("../cli.ts", `${folder}/holdfast.mjs`);
-    return `${folder}/holdfast.mjs`;
-  })();
-}
-
-async function bundle(source: string, target: string): Promise<void> {
-  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      "bundle",
-      "--quiet",
-      "--platform",
-      "deno",
-      "--output",
-      target,
-      new URL(source, import.meta.url).href,
-    ],
-  }).output();
-  assert(success, new TextDecoder().decode(stderr));
 }
 
 /** Until the lock, as the store shows it, is as wanted. */
@@ -250,24 +222,24 @@ test("ls, show, release and cleanup, on a pipe", async (stage) => {
 
   const table = (await finish(stage, ["ls"])).out;
   const [head, row, ...end] = table.split("\n").map((line) => line.split(/ {2,}/));
-  assertEquals([head, end], [["LOCK", "HOLDER", "HELD FOR", "LEASE", "IN LINE"], [[""]]]);
+  assertEquals([head, end], [["LOCK", "HOLDER", "HELD FOR", "LEASE", "QUEUE"], [[""]]]);
   assertEquals(row.map((cell) => cell.replace(/^\d+ m?s/, "…")), ["x", "evil\\u001b[2J", "…", "… left", "1"]);
-  assertEquals((await finish(stage, ["ls", "y"])).out, "LOCK  HOLDER  HELD FOR  LEASE  IN LINE\n");
+  assertEquals((await finish(stage, ["ls", "y"])).out, "LOCK  HOLDER  HELD FOR  LEASE  QUEUE\n");
   const [listed, ...more] = (await finish(stage, ["ls", "x", "--json"])).out.trim().split("\n");
   assertEquals([JSON.parse(listed).holders[0].label, more], [evil, []]);
 
   const shown = await finish(stage, ["show", "x"]);
   assertEquals(shown.code, 0);
   assertStringIncludes(shown.out, `fencing token  ${fencingToken}\n`);
-  assertStringIncludes(shown.out, "in line        next, for ");
+  assertStringIncludes(shown.out, "queued         next, for ");
   assertEquals((await finish(stage, ["show", "y"])).code, 1);
 
   const unforced = await finish(stage, ["release", "x"]);
   assertEquals(unforced.code, 64);
-  assertStringIncludes(unforced.err, "say --force");
+  assertStringIncludes(unforced.err, "add --force");
   assertEquals((await finish(stage, ["release", "x", "--force", "--token", "0"])).code, 1);
   const released = await finish(stage, ["release", "x", "--force", "--token", fencingToken]);
-  assertEquals([released.code, released.out], [0, `released "x", which evil\\u001b[2J held\n`]);
+  assertEquals([released.code, released.out], [0, `evicted evil\\u001b[2J from "x"\n`]);
   assertEquals((await holder.outcome()).code, 76);
   assertEquals((await waiter.outcome()).out, "mine\n");
   assertEquals((await finish(stage, ["release", "x", "--force"])).code, 1);
@@ -287,7 +259,7 @@ test("a lock named like an option is run under, shown and released", async (stag
   );
   assertEquals((await finish(stage, ["show", "--", "-x"])).out.split("\n")[0], "-x");
   const released = await finish(stage, ["release", "--force", "--", "-x"]);
-  assertEquals([released.code, released.out.startsWith('released "-x"')], [0, true]);
+  assertEquals([released.code, released.out.endsWith('from "-x"\n')], [0, true]);
   assertEquals((await holder.outcome()).code, 76);
 });
 
@@ -343,15 +315,61 @@ Deno.test("command line: ls lists 130 000 locks", async () => {
   }
 });
 
+function listed(identifier: string, label: string, leaseLeftMs: number): ListedLock {
+  const how = { mode: "exclusive", limit: 1, permits: 1, label } as const;
+  const seen = { since: new Date(0), heldForMs: 3_599_000, leaseLeftMs, fencingToken: "1" };
+  return {
+    identifier,
+    holders: [{ ...how, ...seen, upgrading: false, released: false, handedOver: false }],
+    waiters: [{ ...how, since: new Date(0), waitingForMs: 1 }],
+  };
+}
+
+Deno.test("command line: a table fits its terminal, and only names are shortened", () => {
+  const plain = (line: Line) =>
+    typeof line === "string"
+      ? line
+      : line.map((piece) => typeof piece === "string" ? piece : piece.text).join("");
+  const found = [
+    listed("x".repeat(200), "worker 3 on a machine with a very long name", 29_000),
+    listed("발행:".repeat(50), "발행", -3_599_000),
+    listed("short", "me", 1000),
+  ];
+  const [head, first, second, third] = table(found, 80);
+  assertEquals(
+    plain(head),
+    "LOCK              HOLDER            HELD FOR     LEASE                    QUEUE",
+  );
+  assertEquals(plain(first), "xxxxxxxxxxxxxxx…  worker 3 on a m…  59 min 59 s  29 s left                1");
+  assertEquals(plain(second), "발행:발행:발행:…  발행              59 min 59 s  expired 59 min 59 s ago  1");
+  assertEquals(plain(third), "short             me                59 min 59 s  1 s left                 1");
+  assertEquals([head, second].map((line) => (line as Piece[]).find(({ style }) => style)?.style), [
+    "bold",
+    "red",
+  ]);
+  // On a pipe they are whole.
+  assertStringIncludes(plain(table(found)[1]), "x".repeat(200));
+  const { holders } = found[0];
+  const three = table([{ ...found[2], holders: [...holders, ...holders, ...holders] }]).slice(1);
+  assertEquals(three.map((line) => plain(line).split(/ {2,}/).slice(4)), [["1"], [], []]);
+});
+
+Deno.test("command line: the version is that of the package", async () => {
+  const { version } = JSON.parse(await Deno.readTextFile(new URL("../deno.json", import.meta.url)));
+  for (const flag of ["--version", "-V"]) {
+    assertEquals(await printed(async () => assertEquals(await main([flag]), 0)), `${version}\n`);
+  }
+});
+
 Deno.test("command line: what is unreadable is shown as such", async () => {
   const backend = memoryBackend();
   const lock: ListedLock = { identifier: "x", holders: [], waiters: [], unreadable: "it is \x1bnone" };
-  assertEquals(table([lock])[1].split(/ {2,}/), ["x", "unreadable: it is \\u001bnone", "-", "-", "0"]);
+  assertEquals(`${table([lock])[1]}`.split(/ {2,}/), ["x", "unreadable: it is \\u001bnone", "-", "-", "0"]);
   const shown = await printed(() => Promise.resolve(print(linesOf(lock))));
   assertEquals(shown, "unreadable     it is \\u001bnone\n");
-  // Nobody, and no fault, is another thing.
-  assertEquals(linesOf({ ...lock, unreadable: undefined }), ["held by        nobody"]);
-  assertEquals(await printed(() => show(backend, "x", false)), "x\nheld by        nobody\n");
+  // A lock that is free has no fault.
+  assertEquals(linesOf({ ...lock, unreadable: undefined }), ["free"]);
+  assertEquals(await printed(() => show(backend, "x", false)), "x\nfree\n");
 });
 
 Deno.test("command line: an unreadable lock is neither free nor held: 69, whatever is asked of it", async () => {
@@ -402,6 +420,84 @@ Deno.test("command line: a store that cannot be opened is told, with 69, and wit
   }
 });
 
+Deno.test("command line: with --prefix it works on the locks of an app that has a prefix, and on no others", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "holdfast-cli-" });
+  const kv = await Deno.openKv(`${folder}/locks.db`);
+  try {
+    const backend = kvBackend(kv, { prefix: ["my-app", "locks"] });
+    const held = await Lock.acquire("x", { backend });
+    const run = (...options: string[]) =>
+      main([
+        "run",
+        "x",
+        "--no-wait",
+        "--quiet",
+        "--backend",
+        `kv:${folder}/locks.db`,
+        ...options,
+        "--",
+        "true",
+      ]);
+    assertEquals([await run(), await run("--prefix", "my-app/locks")], [0, 75]);
+    assertEquals(await held!.release(), true);
+    assertEquals(await run("--prefix", "my-app/locks"), 0);
+    assertEquals(await run("--prefix", "x".repeat(5000)), 64);
+  } finally {
+    kv.close();
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("command line: what a URL with sentinels says", () => {
+  assertEquals(sentinelsIn("redis://host/main"), undefined);
+  assertEquals(sentinelsIn("redis-sentinel://a:1,[::1]:2,c/my%20app"), {
+    sentinels: [{ host: "a", port: 1 }, { host: "::1", port: 2 }, { host: "c", port: 26379 }],
+    name: "my app",
+  });
+  assertEquals(sentinelsIn("rediss-sentinel://me:p%40ss@a:1/main/3"), {
+    sentinels: [{ host: "a", port: 1 }],
+    name: "main",
+    username: "me",
+    password: "p@ss",
+    db: 3,
+    tls: {},
+    enableTLSForSentinelMode: true,
+  });
+});
+
+Deno.test({
+  name: "command line: the URL of one node stands for its cluster, and sentinels for what they watch",
+  ignore: missing !== undefined,
+  // Clients of sentinels and clusters let some timers run out after they were closed.
+  sanitizeOps: false,
+  sanitizeResources: false,
+  fn: async () => {
+    await using stack = new AsyncDisposableStack();
+    const start = async (options: RedisServerOptions) => stack.use(await RedisServer.start(options));
+    const config = ["--cluster-enabled", "yes"];
+    const [a, b] = [await start({ config }), await start({ config })];
+    const slots = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `${from + i}`);
+    await a.ask("CLUSTER", "ADDSLOTS", ...slots(0, 8192));
+    await b.ask("CLUSTER", "ADDSLOTS", ...slots(8192, 16_384));
+    await a.ask("CLUSTER", "MEET", "127.0.0.1", `${b.port}`);
+    for (const server of [a, b]) {
+      while (!(await server.ask("CLUSTER", "INFO")).includes("cluster_state:ok")) await delay(10);
+    }
+    const url = (port: number) => `redis://127.0.0.1:${port}`;
+    const run = (store: string, name = "x") => main(["run", name, "--backend", store, "--", "true"]);
+    // Each in a slot of its own: some of them on the other node.
+    for (const name of ["1", "2", "3", "4", "5", "6"]) assertEquals(await run(url(a.port), name), 0);
+
+    const master = await start({});
+    const file = `sentinel monitor main 127.0.0.1 ${master.port} 1\n`;
+    const sentinel = await start({ file, config: ["--sentinel"] });
+    assertEquals(await run(url(sentinel.port)), 69);
+    assertEquals(await run(`redis-sentinel://127.0.0.1:${sentinel.port}/other`), 69);
+    assertEquals(await run(`redis-sentinel://127.0.0.1:1,127.0.0.1:${sentinel.port}/main`), 0);
+    assertStringIncludes(await master.ask("INFO", "commandstats"), "cmdstat_evalsha");
+  },
+});
+
 Deno.test("command line: whatever a client says, the URL of the store is not in it", () => {
   const said: string[] = [];
   const { write } = process.stderr;
@@ -426,13 +522,53 @@ Deno.test("command line: a token goes over plain http only if --insecure says so
   // Nobody listens there, so what is not refused is not opened either.
   const refusing = "http://127.0.0.1:1";
   await withEnvironment({ DENO_KV_ACCESS_TOKEN: "a-token-of-this-test" }, async () => {
-    assertThrows(() => opener(refusing, false), UsageError, "sends DENO_KV_ACCESS_TOKEN in the clear");
+    assertThrows(
+      () => opener(refusing, { insecure: false }),
+      UsageError,
+      "sends DENO_KV_ACCESS_TOKEN in clear text",
+    );
     assertEquals(await main(["ls", "--backend", refusing]), 64);
-    for (const open of [opener(refusing, true), opener("https://127.0.0.1:1", false)]) assert(open);
+    for (
+      const open of [opener(refusing, { insecure: true }), opener("https://127.0.0.1:1", { insecure: false })]
+    ) assert(open);
   });
   await withEnvironment({ DENO_KV_ACCESS_TOKEN: undefined }, () => {
-    assert(opener(refusing, false));
-    assertThrows(() => opener("http://me:secret@127.0.0.1:1", false), UsageError, "--insecure");
+    assert(opener(refusing, { insecure: false }));
+    assertThrows(() => opener("http://me:secret@127.0.0.1:1", { insecure: false }), UsageError, "--insecure");
+  });
+});
+
+Deno.test("command line: without --backend, the environment names the store, and of two the command line must", async () => {
+  const none = {
+    HOLDFAST_BACKEND: undefined,
+    HOLDFAST_PREFIX: undefined,
+    REDIS_URL: undefined,
+    DATABASE_URL: undefined,
+  };
+  const [redis, postgres] = ["redis://r", "postgres://p/d"];
+  const seen: [Record<string, string>, string, string | undefined][] = [
+    [{}, "", undefined],
+    [{ REDIS_URL: redis }, redis, undefined],
+    [{ DATABASE_URL: postgres }, postgres, undefined],
+    [{ DATABASE_URL: "mysql://m/d" }, "", undefined],
+    [{ DATABASE_URL: "mysql://m/d", REDIS_URL: redis }, redis, undefined],
+    [{ HOLDFAST_BACKEND: "kv:x", REDIS_URL: redis, DATABASE_URL: postgres }, "kv:x", undefined],
+    [{ HOLDFAST_BACKEND: "kv:x", HOLDFAST_PREFIX: "app" }, "kv:x", "app"],
+  ];
+  for (const [env, spec, prefix] of seen) {
+    await withEnvironment({ ...none, ...env }, () => {
+      assertEquals(named({ insecure: false }), { spec, prefix });
+      // The prefix of the environment is that of its store.
+      assertEquals(named({ backend: "kv:y", insecure: false }), { spec: "kv:y", prefix: undefined });
+      assertEquals(named({ prefix: "mine", insecure: false }), { spec, prefix: "mine" });
+    });
+  }
+  await withEnvironment({ ...none, REDIS_URL: redis, DATABASE_URL: postgres }, () => {
+    assertThrows(
+      () => named({ insecure: false }),
+      UsageError,
+      "REDIS_URL and DATABASE_URL both name a store",
+    );
   });
 });
 
@@ -496,6 +632,9 @@ Deno.test("command line: every command has its help", () => {
     for (const option of Object.keys(COMMANDS[name].options)) {
       assertStringIncludes(helpOf(name), `--${option}`);
     }
+  }
+  for (const way of ["exec holdfast run", "node_modules/.bin/holdfast", "ENTRYPOINT"]) {
+    assertStringIncludes(helpOf("run"), way);
   }
   for (const args of [[], ["--help"], ["-h"], ["help"]]) assertEquals(read(args).name, undefined);
   assertEquals(read(["run", "x", "--", "ls", "--help"]).help, false);

@@ -1,8 +1,9 @@
 import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
 import { CASES, testBackend } from "@holdfast/lock/testing";
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { delay } from "@std/async";
 import { Stage } from "../testing/stage.ts";
+import { mapBackend, MapStore } from "./support/map_backend.ts";
 
 const store = new MemoryStore();
 const open = () => ({ backend: memoryBackend({ store }), close() {} });
@@ -34,6 +35,41 @@ Deno.test("the conformance suite refuses a deviation from no case, or without a 
   const test = () => {};
   assertThrows(() => testBackend({ name: "x", test, open, deviations: { nonsense: "why" } }), TypeError);
   assertThrows(() => testBackend({ name: "x", test, open, deviations: { [first]: "" } }), TypeError);
+});
+
+Deno.test("the conformance suite fails a backend whose versions do not rise as strings, wherever its counter is", async () => {
+  for (const versionOf of [String, (count: number) => `v${count}`]) {
+    for (const from of [0, 8, 1000, 123_456]) {
+      const store = new MapStore(versionOf, from);
+      const cases = new Map<string, () => Promise<void>>();
+      testBackend({
+        name: "x",
+        test: (name, play) => cases.set(name, play),
+        open: () => ({ backend: mapBackend(store), close() {} }),
+      });
+      const error = await assertRejects(
+        cases.get("x: store: versions that are numbers do not change their length")!,
+      );
+      assertStringIncludes(`${error}`, "is a number without leading zeros");
+    }
+  }
+});
+
+Deno.test("the conformance suite fails a backend that trips over records which vanish while it lists", async () => {
+  const store = new MapStore();
+  const open = () => {
+    const backend = mapBackend(store);
+    const list = async function* (prefix: string) {
+      for (const key of [...store.records.keys()].filter((key) => key.startsWith(prefix))) {
+        await delay(0);
+        yield store.entry(key);
+      }
+    };
+    return { backend: { ...backend, list }, close() {} };
+  };
+  const cases = new Map<string, () => Promise<void>>();
+  testBackend({ name: "x", test: (name, play) => cases.set(name, play), open });
+  await assertRejects(cases.get("x: store: a listing goes on while records vanish")!);
 });
 
 Deno.test("a case that ends too early leaves no rejection that nobody handles", async () => {

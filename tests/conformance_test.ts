@@ -1,6 +1,7 @@
 import { kvBackend } from "@holdfast/lock/backends/kv";
 import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
 import { testBackend, type TestPeer } from "@holdfast/lock/testing";
+import { mapBackend, MapStore } from "./support/map_backend.ts";
 import { SideBySide } from "./support/side_by_side.ts";
 import { AS_EXCLUSIVE, testLocks } from "../testing/suite.ts";
 
@@ -36,6 +37,10 @@ function oneHandle(path: string): () => Promise<TestPeer> {
 
 const memory = shared(() => new MemoryStore(), (store) => memoryBackend({ store }));
 testBackend({ name: "memory", test, skip, limitMs, open: memory });
+
+// The suite must pass what a stranger writes: a Map, and a counter with leading zeros.
+const map = shared(() => new MapStore(), mapBackend);
+testBackend({ name: "Map", test, skip, limitMs, open: map });
 
 // What is promised of a lock is promised of one that is held in another way, too.
 for (const [how, lock] of Object.entries(AS_EXCLUSIVE)) {

@@ -129,7 +129,7 @@ Deno.test("registerCleanup: where there is no cron, it says what to do", async (
   await withCron(undefined, () => {
     const error = assertThrows(() => registerCleanup(), TypeError);
     assertStringIncludes(error.message, "cleanupHandler({ authorize })");
-    assertStringIncludes(error.message, "npm:croner");
+    assertStringIncludes(error.message, "croner");
     assertStringIncludes(error.message, "--unstable-cron");
   });
 });

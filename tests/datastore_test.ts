@@ -33,10 +33,10 @@ function deviations({ tellsTime }: Server): Record<string, string> {
   const polls = "70 processes that poll cannot hand a lock on 70 times in the few seconds of a case";
   const noClock = "this server tells no time: others' leases are judged by watching only";
   return {
-    "steal: the holder is told without asking the store for anything else": noPush,
-    "wait: many processes wait, more than have a place in line": polls,
+    "steal: the holder is notified without asking the store for anything else": noPush,
+    "wait: many processes wait, more than have a place in the queue": polls,
     ...(tellsTime ? {} : {
-      "hold: who is robbed by a wrong clock is told, and leaves the robber alone": noClock,
+      "hold: a holder evicted by a wrong clock is notified, and leaves the next holder alone": noClock,
     }),
   };
 }

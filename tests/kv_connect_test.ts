@@ -14,8 +14,8 @@ const LIMIT_MS = 30_000;
 
 /** By name: how each client opens a database. */
 const CLIENTS: Record<string, (url: string) => Promise<Database>> = {
-  "Deno.openKv": (url) => Deno.openKv(url) as Promise<Database>,
-  "@deno/kv": async (url) => await openKv(url, { implementation: "remote" }) as unknown as Database,
+  "Deno.openKv": (url) => Deno.openKv(url),
+  "@deno/kv": (url) => openKv(url, { implementation: "remote" }),
 };
 
 const missing = await missingDenokv();

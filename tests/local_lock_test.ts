@@ -1,5 +1,5 @@
 // One lock as a process sees it: who holds it for how long, and what is left behind; in virtual time.
-import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncludes } from "@std/assert";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { Entry } from "../core/backend.ts";
 import { LockAcquisitionError, LockBackendError } from "../core/errors.ts";
@@ -53,6 +53,48 @@ Deno.test("local lock: grants that come after their lease are an error when they
     );
     await a.process.pause(5000);
     assertEquals([scene.version, a.participant.known(KEY)], [null, undefined]);
+  });
+});
+
+Deno.test("local lock: a grant that came too late is taken out, if all have given up before the next look", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  a.distance.backMs = 600;
+  await scene.play(async () => {
+    const ending = new AbortController();
+    const { signal } = ending;
+    const first = a.acquire({ leaseMs: 400, signal }).catch((error) => error);
+    await a.process.pause(300);
+    const second = a.acquire({ wait: false, signal }).catch((error) => error);
+    await a.process.pause(302);
+    ending.abort("enough");
+    assertEquals([await first, await second, scene.record.holders.length], ["enough", "enough", 1]);
+    await a.process.pause(5000);
+    assertEquals(scene.version, null);
+  });
+});
+
+Deno.test("local lock: several locks that were granted too late are taken out, if the next question fails", async () => {
+  const scene = new Scene();
+  const a = scene.enter();
+  a.distance.backMs = 600;
+  const { read } = a.backend;
+  a.backend.read = () => {
+    a.backend.read = read;
+    return Promise.reject(new LockBackendError("no permission"));
+  };
+  // To take them once more is refused.
+  fate(a, (apply) => apply(), () => Promise.resolve({ ok: false }));
+  await scene.play(async () => {
+    const outcome = lock([KEY, "another"], { backend: a.backend, leaseMs: 400 }).acquire().catch((error) =>
+      error
+    );
+    // Its keys are made.
+    await a.process.pause(1);
+    assertStringIncludes((await outcome).message, "no permission");
+    assertEquals(scene.record.holders.length, 1);
+    await a.process.pause(5000);
+    assertEquals(scene.version, null);
   });
 });
 
@@ -685,6 +727,24 @@ Deno.test("offers: an offer is for the first who waits here", async () => {
   }
 });
 
+Deno.test("offers: what was adopted has its whole lease soon, before the process stands still for as long as an offer", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    // Its holds are brief, so that it does not have the next one confirmed first.
+    await (await b.acquire()).release();
+    const { held, outcome } = await waitBehind(a, b);
+    await b.process.pause(20);
+    await held.release();
+    const adopted = await outcome as Hold;
+    assertEquals(scene.record.holders.map(({ leaseMs }) => leaseMs), [OFFER_MS]);
+    await b.process.pause(OFFER_MS / 8);
+    b.process.hold(OFFER_MS);
+    await b.process.pause(OFFER_MS);
+    assertEquals([adopted.held, await adopted.release()], [true, true]);
+  });
+});
+
 Deno.test("offers: one is taken once, although its entry is still in the queue", () => {
   const owner = {
     id: "me",
@@ -706,10 +766,55 @@ Deno.test("offers: one is taken once, although its entry is still in the queue",
   assertEquals(members.isOfferWanted(offer), false);
 });
 
+Deno.test("queue: the second is next where the lock was offered to one that has died, and the first then leaves", async () => {
+  const scene = new Scene();
+  const telling = { drop: 1, late: 0, beside: 1, queueAlone: 1, refusedWithBoth: 1, oldQueue: 0 };
+  const [a, b, c, d] = [1, 2, 3, 4].map(() => scene.enter({ telling }));
+  await scene.play(async () => {
+    const { held } = await waitBehind(a, b);
+    await b.process.pause(20);
+    const ending = new AbortController();
+    const leaving = c.acquire({ signal: ending.signal }).catch((error) => error);
+    await c.process.pause(20);
+    let isGranted = false;
+    d.acquire().then(() => isGranted = true);
+    await d.process.pause(20);
+    b.process.kill();
+    await held.release();
+    await c.process.pause(20);
+    ending.abort("enough");
+    assertEquals(await leaving, "enough");
+    // The offer lapses, and its end is seen.
+    await d.process.pause(2 * OFFER_MS);
+    assert(isGranted);
+  });
+});
+
+Deno.test("queue: one that has room beside others gets it, if the first leaves in the moment in which it comes", async () => {
+  const scene = new Scene();
+  const [a, b, c, d] = [1, 2, 3, 4].map(() => scene.enter());
+  await scene.play(async () => {
+    await a.acquire({ limit: 3 });
+    const two = await b.acquire({ limit: 3, permits: 2 });
+    const ending = new AbortController();
+    const leaving = c.acquire({ limit: 3, permits: 3, signal: ending.signal }).catch((error) => error);
+    await c.process.pause(20);
+    let isGranted = false;
+    d.acquire({ limit: 3, permits: 2 }).then(() => isGranted = true);
+    await d.process.pause(20);
+    // It is taken out of the queue on what it knows of the lock, just after permits have become free.
+    c.distance.thereMs = 5;
+    ending.abort("enough");
+    assertEquals([await two.release(), await leaving], [true, "enough"]);
+    await d.process.pause(300);
+    assert(isGranted);
+  });
+});
+
 // News.
 
 /** A watch that shows what it is told to instead of the store's news. */
-function forging({ backend }: Player): (value: unknown, version: string) => void {
+function forging({ backend }: Player): (value: unknown, version: string, key?: string) => void {
   let wake = () => {};
   const forged: { key: string; value: string; version: string }[] = [];
   const { watch } = backend;
@@ -732,11 +837,40 @@ function forging({ backend }: Player): (value: unknown, version: string) => void
       await real.return?.();
     }
   };
-  return (value, version) => {
-    forged.push({ key: KEY, value: JSON.stringify(value), version });
+  return (value, version, key = KEY) => {
+    forged.push({ key, value: JSON.stringify(value), version });
     wake();
   };
 }
+
+Deno.test("news: a queue as it was before its own entry does not hide that from a holder", async () => {
+  const scene = new Scene();
+  const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
+  const forge = forging(b);
+  await scene.play(async () => {
+    const { held, ending, outcome } = await waitBehind(a, c);
+    await c.process.pause(20);
+    const old = { v: 1, id: scene.record.queue, entries: scene.queue };
+    const oldVersion = scene.version!;
+    const waiting = b.acquire({ holdAtLeastMs: 500 });
+    await b.process.pause(20);
+    ending.abort("enough");
+    assertEquals(await outcome, "enough");
+    await c.process.pause(20);
+    assertEquals(scene.queued, 1);
+    forge(old, oldVersion, `${KEY}#queue`);
+    await b.process.pause(20);
+    // The queue moves so often that the lock is offered without it: the entry stays.
+    fate(a, ...Array(2).fill(() => Promise.resolve({ ok: false })));
+    await held.release();
+    const next = await waiting;
+    assertEquals(scene.queued, 1);
+    await b.process.pause(200);
+    await next.release();
+    await b.process.pause(1000);
+    assertEquals(scene.queued, 0);
+  });
+});
 
 Deno.test("news: a holder that is told of its end asks the store", async () => {
   const scene = new Scene();

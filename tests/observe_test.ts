@@ -20,9 +20,9 @@ Deno.test("observe: a store that fails for a while is asked again, one that fail
   backend.read = read;
   assertEquals((await first).value.holders.length, 1);
   backend.read = () => Promise.reject(failures[1]);
-  const next = observed.next();
+  const failing = assertRejects(() => observed.next(), LockBackendError);
   await held.release();
-  const error = await assertRejects(() => next, LockBackendError);
+  const error = await failing;
   assertEquals(error.message, 'Cannot look at lock "x": gone');
   assertEquals(await backend.idle(1000), true);
   unsubscribe("holdfast:backend-error", hear);

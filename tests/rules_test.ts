@@ -171,6 +171,7 @@ table("a queue that is not known", [
   ["who waits no more has to look, to leave it",                 "b:1000 | ?",             "idle a, queued",               "",                  "look"],
   ["so has one where only those are left that may not wait",     "b:1000 | ?",             "a try, queued",                "",                  "look"],
   ["where the lock names none, there is nothing to know",        "b:1000 (?)",             "a",                            "",                  "b:1000 | new: a"],
+  ["so has one that is queued for what it wants no more",         "b:1000 | ?",             "a, queued a/r",                "",                  "look"],
   ["who is not queued has nothing to do with it",                "b:1000 | ?",             "idle a",                       "",                  "nothing"],
 ], act);
 
@@ -667,6 +668,9 @@ table("whom a commit concerns", [
   ["joining the queue, who holds the lock",               "a:1000 | b",          "= | b c",           "",         "a"],
   ["so does the first to join",                           "a:1000",              "a:1000 | b",        "",         "a"],
   ["all who hold it",                                     "a:1000 b:1000 | c",   "= | c d",           "",         "a b"],
+  ["leaving the queue, the same",                         "a:1000 | b c",        "= | b",             "",         "a"],
+  ["and the one that is the first in it now",             "a:1000 | b c",        "= | c",             "",         "a C"],
+  ["whose turn a dead one's offer was",                   "B@b:75 | c d",        "= | d",             "",         "B D"],
   ["where nobody does, everybody",                        "- | b; free 0",       "= | b c",           "",         "everybody"],
   ["a lock that is free",                                 "a:1000",              "-",                 "",         "everybody"],
   ["a renewal",                                           "a:1000 | b",          "a:1300#1 | =",      "",         "everybody"],

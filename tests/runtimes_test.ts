@@ -65,9 +65,9 @@ async function install({ name, path, project }: typeof runtimes[number]): Promis
 /** Where the suite runs, and what the stores cannot do there. */
 const stores: Store[] = [{ name: "memory", kind: "memory", address: "", deviations: {} }];
 const hundred = "hold: a hundred callers in two processes are never two at a time";
-const crowd = "wait: many processes wait, more than have a place in line";
-const random = "hold: two locks taken at random lose no update of what they guard";
-const told = "steal: the holder is told without asking the store for anything else";
+const crowd = "wait: many processes wait, more than have a place in the queue";
+const random = "hold: two locks taken at random lose no update of the data that they guard";
+const told = "steal: the holder is notified without asking the store for anything else";
 stores.push({
   name: "@deno/kv on a file",
   kind: "kv",

@@ -156,16 +156,20 @@ redisTest("a wrong password is not shown", async () => {
   await using server = await RedisServer.start({ config: ["--requirepass", "right"] });
   using ears = new Ears();
   const options = { port: server.port, host: "127.0.0.1", password: PASSWORD };
-  for (const client of [new Redis5(options), new Redis6(options) as unknown as Redis5]) {
+  for (const client of [new Redis5(options), new Redis6(options)]) {
     client.on("error", () => {});
     const ended = new Promise((resolve) => client.on("end", resolve));
     await ears.failure(acquire(redisBackend(ears.tap(client))));
     client.disconnect();
     await ended;
   }
-  const { message } = await ears.failure(openStore(`redis://:${PASSWORD}@127.0.0.1:${server.port}`, false));
+  const { message } = await ears.failure(
+    openStore({ backend: `redis://:${PASSWORD}@127.0.0.1:${server.port}`, insecure: false }),
+  );
   assert(message.includes("WRONGPASS"), message);
-  await ears.failure(openStore(`redis://user:${PASSWORD}@127.0.0.1:1`, false));
+  const watched = `redis-sentinel://:${PASSWORD}@127.0.0.1:1,127.0.0.1:2/main`;
+  await ears.failure(openStore({ backend: watched, insecure: false }));
+  await ears.failure(openStore({ backend: `redis://user:${PASSWORD}@127.0.0.1:1`, insecure: false }));
   ears.check({ tokens: true });
 });
 

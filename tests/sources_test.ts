@@ -254,6 +254,23 @@ Deno.test("sources: no timer, handler or call leaves a promise that nobody catch
   assertEquals(Object.keys(EXEMPT).filter((name) => !exempted.has(name)), []);
 });
 
+const TIME =
+  /^(performance\.(now|timeOrigin)|(Date\.now|setTimeout|setInterval|setImmediate)\(|new Date\(\))/;
+
+Deno.test("sources: locks read the time in one place, so that a test which replaces it replaces all or nothing", () => {
+  const isReading = (node: ts.Node) =>
+    (ts.isCallExpression(node) || ts.isNewExpression(node) || ts.isPropertyAccessExpression(node)) &&
+    TIME.test(node.getText());
+  const planted =
+    "performance.timeOrigin; Date.now(); new Date(); new Date(5); setTimeout(() => {}, 5); clock.now();";
+  assertEquals(scan(programOf([], planted), [PLANTED], isReading).length, 4);
+  const files = published().filter((path) =>
+    /\/(core|backends|web_locks)\//.test(path.slice(root.length - 1))
+  );
+  const found = scan(programOf(files), files, isReading);
+  assertEquals(found.filter((reading) => !reading.startsWith("core/clock.ts: ")), []);
+});
+
 Deno.test("sources: no list of any length is spread into a call", () => {
   const planted = `
     declare const lines: string[];
@@ -285,8 +302,8 @@ Deno.test("sources: what people read on a terminal is written in one place", () 
   assertEquals(found.filter((write) => !write.startsWith("cli/terminal.ts: ")), []);
 });
 
-/** What the core may use of the platform: async contexts, channels and timers, which all runtimes have. */
-const PLATFORM = ["node:async_hooks", "node:diagnostics_channel", "node:timers"];
+/** What the core may use of the platform: async contexts, channels, clocks and timers, which all runtimes have. */
+const PLATFORM = ["node:async_hooks", "node:diagnostics_channel", "node:perf_hooks", "node:timers"];
 
 /** A runtime's own global, or a module of the platform that the core does without. */
 function isOfARuntime(node: ts.Node): boolean {

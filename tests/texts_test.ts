@@ -95,3 +95,29 @@ Deno.test("workflows: what is fetched to test and to publish has a hash", async 
     assert(/^\S+==\S+ --hash=sha256:[0-9a-f]{64}$/.test(line), line);
   }
 });
+
+/** Optional properties that refuse `undefined` under `exactOptionalPropertyTypes`, in the recorded public API. */
+function refusingUndefined(api: string): string[] {
+  const found: string[] = [];
+  const look = (members: string) => {
+    for (const [, name, type] of members.matchAll(/(?:^|;) *(?:readonly )?(\w+)\?: ([^;\n]*)/gm)) {
+      if (!/\b(undefined|unknown)\b/.test(type)) found.push(name);
+    }
+    return "";
+  };
+  // From the inside out, for a member's type may have members itself.
+  for (let length = Infinity; api.length < length;) {
+    length = api.length;
+    api = api.replace(/\{([^{}]*)\}/g, (_, members) => look(members));
+  }
+  look(api);
+  return found;
+}
+
+Deno.test("texts: an option that may be omitted may be undefined", async () => {
+  const planted = "  wait?: boolean\n  f(a: { b?: string; c?: { d?: number } | undefined }): void";
+  assertEquals(refusingUndefined(planted), ["d", "b", "wait"]);
+  const api = await Deno.readTextFile(new URL("../docs/api.txt", import.meta.url));
+  assertEquals(refusingUndefined(api), []);
+  assert(api.includes("waitForMs?: number | undefined"));
+});

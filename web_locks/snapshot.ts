@@ -27,15 +27,15 @@ export async function snapshotOf(
     const { key } = entry;
     if (lockKeyOf(key) !== key) continue;
     const lock = readable(key, () => lockIn(entry));
-    // What is none is told on the diagnostics channel.
+    // A value that is no record is published on the diagnostics channel.
     if (lock instanceof Error) continue;
     const found = lock.record.queue === undefined
       ? { holders: lock.record.holders, entries: [] }
       : await lookAt(participant, key);
     const name = nameOf(key);
-    // What is offered to a process is held from then on, though its callback may not have been called yet.
+    // What is offered to a process is held from then on, although its callback may not have been called.
     for (const holder of found.holders) if (!isKept(holder)) held.push(timed(name, holder));
-    // The queue says who is before whom, whatever clocks say.
+    // The order is that of the queue, whatever clocks say.
     let since = -Infinity;
     for (const waiting of pendingOf(participant, key, found)) {
       const { info, since: asked } = timed(name, waiting);
@@ -58,7 +58,7 @@ async function lookAt(
   return { holders, entries: queue?.record.id === named ? queue!.record.entries : [] };
 }
 
-/** Who waits for one lock, first come first: also those of ours for whom there is no place in the queue. */
+/** The waiters of one lock, in order, including those of this process that have no place in the queue. */
 function* pendingOf(
   participant: Participant,
   key: string,

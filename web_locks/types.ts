@@ -4,8 +4,8 @@
 export type LockMode = "shared" | "exclusive";
 
 /**
- * A granted lock, as the callback gets it. The standard's has `name` and `mode`; the rest is what code needs to know that
- * runs on one of several machines.
+ * A granted lock, as the callback gets it. The standard's has `name` and `mode`; the rest is for code that runs on
+ * one of several machines.
  */
 export interface GrantedLock {
   /** The name that was asked for. */
@@ -13,39 +13,58 @@ export interface GrantedLock {
   /** How it is held. */
   readonly mode: LockMode;
   /**
-   * Aborts with a `LockLostError` the moment the lock is lost: stolen, taken away by an operator, or expired because the
-   * store could not be reached. The promise of the request then rejects with an `AbortError`. Not in the standard.
+   * Aborts with a `LockLostError` the moment the lock is lost: stolen, evicted by an operator, or expired because
+   * the store could not be reached. The promise of the request then rejects with an `AbortError`. Not in the
+   * standard.
    */
   readonly signal: AbortSignal;
   /**
-   * Rises with every grant of this name, in the order of strings: a resource that keeps the highest one it has seen can
-   * refuse what comes with a lower one. Not in the standard.
+   * A string that increases (in lexicographic order) with every grant of this name: a resource that remembers the
+   * highest one it has seen can reject writes with a lower one. Not in the standard.
    */
   readonly fencingToken: string;
 }
 
 /** Options of a request. */
 export interface LockRequestOptions {
-  /** Whether others may hold the lock at the same time that say `"shared"`, too. Default: `"exclusive"`. */
-  mode?: LockMode;
-  /** Whether the callback is called with `null`, at once, if the lock is not available. Default: `false`. */
-  ifAvailable?: boolean;
-  /** Whether all holders lose the lock, and it is granted before all who wait. Default: `false`. */
-  steal?: boolean;
-  /** Cancels the request while it waits: its promise rejects with the signal's reason. Default: none. */
-  signal?: AbortSignal;
   /**
-   * For how many milliseconds to wait at most. The promise then rejects with a `LockAcquisitionError`, which tells who
-   * holds the lock. Not in the standard. Default: that of the manager.
+   * Whether other requests with `"shared"` may hold the lock at the same time.
+   *
+   * @default {"exclusive"}
    */
-  waitForMs?: number;
+  mode?: LockMode | undefined;
+  /**
+   * Whether the callback is called with `null`, at once, if the lock is not available.
+   *
+   * @default {false}
+   */
+  ifAvailable?: boolean | undefined;
+  /**
+   * Whether all holders lose the lock, and it is granted before all waiting requests.
+   *
+   * @default {false}
+   */
+  steal?: boolean | undefined;
+  /**
+   * Cancels the request while it waits: its promise rejects with the signal's reason.
+   *
+   * @default {undefined} none
+   */
+  signal?: AbortSignal | undefined;
+  /**
+   * How many milliseconds to wait at most. The promise then rejects with a `LockAcquisitionError`, which names the
+   * holder. Not in the standard.
+   *
+   * @default {undefined} that of the manager
+   */
+  waitForMs?: number | undefined;
 }
 
 /** One lock that is held, or one request that waits. */
 export interface LockInfo {
   /**
-   * The name that was asked for. Of one of more than some 500 bytes that another process has asked for, its beginning and
-   * a hash.
+   * The name that was asked for. If it has more than some 500 bytes and another process has asked for it, its
+   * beginning and a hash.
    */
   name: string;
   /** How it is held or wanted. */
@@ -67,20 +86,44 @@ export interface LockManagerSnapshot {
 /** The standard's `LockManager`, as `navigator.locks` is one. */
 export interface LockManager {
   /**
-   * Asks for the lock of `name`, and calls `callback` while it is held: until what it returns has settled. Resolves or
+   * Asks for the lock of `name`, and calls `callback` while it is held: until its result has settled. Resolves or
    * rejects as the callback did, when the lock has been released.
    *
-   * Rejects with an `AbortError` (DOMException) if the lock was lost meanwhile; the callback runs on. With a
-   * `NotSupportedError` for a name that begins with `-`, with a TypeError for bad arguments, and with a `LockBackendError`
-   * if the store fails.
+   * @typeParam Result What the callback returns.
+   * @param name The name of the lock.
+   * @param callback Called while the lock is held; gets the lock, or `null` with `ifAvailable`.
+   * @returns What the callback returns, once the lock is released.
+   * @throws {DOMException} `AbortError` if the lock was lost meanwhile (the callback runs on); `NotSupportedError`
+   * for a name that begins with `-`.
+   * @throws {TypeError} For bad arguments.
+   * @throws {LockBackendError} If the store fails.
    */
   request<Result>(name: string, callback: (lock: GrantedLock | null) => Result): Promise<Awaited<Result>>;
-  /** The same with options. Rejects with the signal's reason when that aborts before the lock is granted. */
+  /**
+   * The same with options.
+   *
+   * @typeParam Result What the callback returns.
+   * @param name The name of the lock.
+   * @param options The mode, and whether and how to wait.
+   * @param callback Called while the lock is held; gets the lock, or `null` with `ifAvailable`.
+   * @returns What the callback returns, once the lock is released.
+   * @throws {DOMException} `AbortError` if the lock was lost meanwhile (the callback runs on); `NotSupportedError`
+   * for a name that begins with `-`.
+   * @throws {TypeError} For bad arguments.
+   * @throws {LockBackendError} If the store fails.
+   * @throws {unknown} The signal's reason, if it aborts before the lock is granted.
+   */
   request<Result>(
     name: string,
     options: LockRequestOptions,
     callback: (lock: GrantedLock | null) => Result,
   ): Promise<Awaited<Result>>;
-  /** All locks of this manager's prefix that are held or asked for, in all processes, as one look at the store finds them. */
+  /**
+   * All locks of this manager's prefix that are held or asked for, in all processes, as one look at the store
+   * finds them.
+   *
+   * @returns The locks that are held, and the requests that wait.
+   * @throws {LockBackendError} If the store fails.
+   */
   query(): Promise<LockManagerSnapshot>;
 }

@@ -16,13 +16,13 @@ export function answerOf(resolved: unknown): unknown {
   return listOf(resolved, "a call")[0];
 }
 
-/** The moment of the answer by the server's clock, in milliseconds since the Unix epoch; not all servers tell it. */
+/** The moment of the answer by the server's clock, in milliseconds since the Unix epoch; not all servers send it. */
 export function timeOf(answer: unknown): number | undefined {
   const { commitTime, readTime } = fieldsOf(answer, "a call");
   const time = commitTime ?? readTime;
   if (time === null || time === undefined) return undefined;
   const { seconds, nanos } = fieldsOf(time, "a time");
-  // The client gives 64-bit numbers as strings, or as objects of its own.
+  // The client returns 64-bit numbers as strings, or as its own objects.
   const ms = Number(String(seconds ?? 0)) * 1000 + Number(nanos ?? 0) / 1e6;
   if (Number.isFinite(ms)) return ms;
   throw malformed(time, "a time");

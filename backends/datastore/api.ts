@@ -2,34 +2,42 @@
 
 /** A key of `google.datastore.v1`. Without `partitionId` it is in the database and namespace of the locks. */
 export interface DatastoreKey {
-  /** Where the entity lives. Default: the project, database and namespace of the locks' backend. */
-  readonly partitionId?: {
-    /** The project. */
-    readonly projectId?: string | null;
-    /** The database; empty for the default one. */
-    readonly databaseId?: string | null;
-    /** The namespace; empty for the default one. */
-    readonly namespaceId?: string | null;
-  } | null;
+  /**
+   * Where the entity lives.
+   *
+   * @default {undefined} the project, database and namespace of the locks' backend
+   */
+  readonly partitionId?:
+    | {
+      /** The project. */
+      readonly projectId?: string | null | undefined;
+      /** The database; empty for the default one. */
+      readonly databaseId?: string | null | undefined;
+      /** The namespace; empty for the default one. */
+      readonly namespaceId?: string | null | undefined;
+    }
+    | null
+    | undefined;
   /** From the ancestor to the entity: each with a `kind`, and a `name` or an `id`. */
   readonly path?:
     | readonly {
       /** The kind. */
-      readonly kind?: string | null;
+      readonly kind?: string | null | undefined;
       /** The name, if it has one. */
-      readonly name?: string | null;
+      readonly name?: string | null | undefined;
       /** The numeric id, if it has one. */
       readonly id?: unknown;
     }[]
-    | null;
+    | null
+    | undefined;
 }
 
 /** An entity of `google.datastore.v1`: `{ key, properties: { cents: { integerValue: 500 } } }`. */
 export interface DatastoreEntity {
   /** The key. */
-  readonly key?: DatastoreKey | null;
+  readonly key?: DatastoreKey | null | undefined;
   /** The properties, each a `Value` of the API: `{ stringValue: "x" }`, `{ integerValue: 5 }`, … */
-  readonly properties?: Readonly<Record<string, object>> | null;
+  readonly properties?: Readonly<Record<string, object>> | null | undefined;
 }
 
 /**

@@ -13,7 +13,7 @@ import { failureOf, LimitError } from "./failures.ts";
 export interface CallsOptions {
   readonly database: { readonly projectId: string; readonly databaseId: string };
   readonly timeoutMs: number;
-  /** Learns from every answer that tells the time. */
+  /** Learns from every answer that contains the time. */
   readonly clock: ServerClock;
 }
 
@@ -71,8 +71,8 @@ export class DatastoreCalls {
   }
 
   /**
-   * Gives a transaction up that was begun for the lock of `identifier`. A failure is published and not thrown: the server
-   * gives the transaction up by itself, only later, and the caller has an outcome of its own.
+   * Gives a transaction up that was begun for the lock of `identifier`. A failure is published and not thrown: the
+   * server gives the transaction up by itself, only later, and the caller has its outcome.
    */
   async rollback(transaction: unknown, identifier: string): Promise<void> {
     try {

@@ -1,4 +1,4 @@
-/** Makes a client of `npm:@google-cloud/datastore` that suits this runtime. Nothing else here loads that package. */
+/** Makes a client of `@google-cloud/datastore` that suits this runtime. Nothing else here loads that package. */
 
 import { createRequire } from "node:module";
 import process from "node:process";
@@ -12,23 +12,31 @@ import { assertDatabase } from "./input.ts";
 export interface DatastoreClientOptions {
   /** The project. Required. */
   projectId: string;
-  /** The database. The calls of the backend name it themselves; here it is only checked. Default: `""`. */
-  databaseId?: string;
   /**
-   * `host:port` of an emulator, reached without encryption and without credentials. Default: what the
-   * environment variable `DATASTORE_EMULATOR_HOST` says; without one, the service itself.
+   * The database. The backend's calls contain it; here it is only checked.
+   *
+   * @default {""}
    */
-  emulatorHost?: string;
+  databaseId?: string | undefined;
   /**
-   * How to speak to the server. Default: `"rest"` on Deno, where a server that closes a gRPC connection aborts
-   * the process (denoland/deno#36788); `"grpc"` elsewhere.
+   * `host:port` of an emulator, reached without encryption and without credentials.
+   *
+   * @default {undefined} the environment variable `DATASTORE_EMULATOR_HOST`; without it, the service itself
    */
-  transport?: "grpc" | "rest";
+  emulatorHost?: string | undefined;
+  /**
+   * The transport.
+   *
+   * @default {"rest"} on Deno, where a server that closes a gRPC connection aborts the process
+   * (denoland/deno#36788); `"grpc"` elsewhere
+   */
+  transport?: "grpc" | "rest" | undefined;
 }
 
 /**
- * A connection that has silently died is asked for a sign of life while calls are under way, and replaced if there is none.
- * Without it, everything is sent into it for a quarter of an hour. Servers take pings that come so seldom, with calls.
+ * A connection that has silently died gets keep-alive pings while calls are in progress, and is replaced if they
+ * are not answered. Without them, everything is sent into it for a quarter of an hour. Servers accept pings that
+ * are so rare, with calls.
  */
 const KEEP_ALIVE = { "grpc.keepalive_time_ms": 10_000, "grpc.keepalive_timeout_ms": 5000 };
 
@@ -41,11 +49,13 @@ export function madeOf(api: object): { readonly host: string; readonly rest: boo
 }
 
 /**
- * Makes a client for {@linkcode datastoreBackend}, the right way for this runtime: gRPC on Node and Bun, REST
- * on Deno. This, and nothing else here, loads `@google-cloud/datastore`, which must be installed.
+ * Makes a client for {@linkcode datastoreBackend} that suits this runtime: gRPC on Node and Bun, REST on Deno.
+ * This function, and nothing else here, loads `@google-cloud/datastore`, which must be installed.
  *
- * Rejects with TypeError for bad options, and with `LockBackendError` if the package or the credentials of
- * the service cannot be loaded.
+ * @param options The project, and how to reach it.
+ * @returns The client. Close it at the end.
+ * @throws {TypeError} For bad options.
+ * @throws {LockBackendError} If the package, or the credentials of the service, cannot be loaded.
  *
  * @example
  * ```ts
@@ -118,7 +128,7 @@ function authOf(credentials?: Credentials): object {
       const all = new Headers(headers);
       for (const [name, value] of await getRequestHeaders(url)) all.set(name, value);
       // As a stream: what it can send again, Deno's own fetch does send again when a connection breaks after
-      // the request has been received, and the answer to the second one says that the lock is somebody else's.
+      // the request has been received, and the answer to the second one shows the lock as another process's.
       const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body as Uint8Array;
       const stream = new ReadableStream({
         start(controller) {

@@ -3,7 +3,7 @@
 import { LockBackendError } from "../../core/errors.ts";
 import { causeOf, safeMessageOf } from "../causes.ts";
 
-/** The status codes that are told apart. */
+/** The status codes that are distinguished. */
 export const ALREADY_EXISTS = 6;
 export const INVALID_ARGUMENT = 3;
 export const NOT_FOUND = 5;

@@ -1,4 +1,4 @@
-/** Datastore in the dialect of backends. */
+/** Datastore as a backend. */
 
 import { brand } from "../../core/brand.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
@@ -86,14 +86,14 @@ export class DatastoreStore implements LockBackend {
     }
     if (keys.length === 1) return await this.#lookup(keys);
     // Outside of a transaction a lookup of several may show half of a commit, even twice in a row.
-    for (const started = performance.now();;) {
+    for (const started = systemClock.monotonicMs();;) {
       const transaction = begun(
         await this.#calls.call("beginTransaction", { transactionOptions: { readOnly: {} } }),
       );
       try {
         return await this.#lookup(keys, { transaction });
       } catch (error) {
-        if (codeOf(error) !== ABORTED || performance.now() - started > ABORTED_MS) throw error;
+        if (codeOf(error) !== ABORTED || systemClock.monotonicMs() - started > ABORTED_MS) throw error;
       } finally {
         // Some servers hold writes back until a transaction that has read them is over.
         await this.#calls.rollback(transaction, keys[0]);
@@ -111,7 +111,7 @@ export class DatastoreStore implements LockBackend {
     };
     const backoff = new Backoff(ABORTED_BACKOFF);
     const aheadMs = this.#clock.aheadAt(systemClock.monotonicMs());
-    for (const started = performance.now();;) {
+    for (const started = systemClock.monotonicMs();;) {
       const sentMs = systemClock.monotonicMs();
       try {
         const answer = await this.#calls.call("commit", request);
@@ -129,7 +129,7 @@ export class DatastoreStore implements LockBackend {
           return await this.#conflict(changes, error);
         }
         // An aborted commit is the one failure of which it is known that nothing was applied.
-        if (code !== ABORTED || performance.now() - started > ABORTED_MS) throw error;
+        if (code !== ABORTED || systemClock.monotonicMs() - started > ABORTED_MS) throw error;
         await pause(systemClock, backoff.pauseMs());
       }
     }
@@ -180,7 +180,7 @@ export class DatastoreStore implements LockBackend {
 
   /**
    * A refusal may mean that a version was not the one expected, or something that no other version cures, under
-   * the same code: a missing index, a database in another mode. What is stored now tells them apart, for versions
+   * the same code: a missing index, a database in another mode. What is stored now distinguishes them, for versions
    * only rise. (An emulator calls a version from before its restart an invalid argument.)
    */
   async #conflict(changes: readonly Change[], refusal: unknown): Promise<CommitResult> {
@@ -222,9 +222,9 @@ export class DatastoreStore implements LockBackend {
 }
 
 /**
- * Refuses a commit that was made by a wrong idea of the server's time, as the first one of a machine whose clock is wrong.
- * Its outcome then counts as unknown: the core looks at the record again and, by a clock that is right now, renews what it
- * finds to be its own before any caller is told that it holds the lock.
+ * Refuses a commit that was made by a wrong idea of the server's time, as the first one of a machine whose clock
+ * is wrong. Its outcome then counts as unknown: the core looks at the record again and, by a clock that is right
+ * now, renews what it finds to be its own before any caller learns that it holds the lock.
  */
 function assertClock(wrongMs: number): void {
   if (Math.abs(wrongMs) <= SKEW_MS / 2) return;

@@ -3,6 +3,9 @@
 /** One part of a Deno KV key. */
 export type KvKeyPart = Uint8Array | string | number | bigint | boolean | symbol;
 
+/** A key to look for. Deno's own types let a part be a symbol, npm:@deno/kv's do not: none is looked for. */
+export type KvSelectorKey = readonly Exclude<KvKeyPart, symbol>[];
+
 /** One entry as Deno KV answers it. */
 export interface KvEntry {
   /** The key. */
@@ -25,7 +28,7 @@ export interface KvMutation {
   /** The value, except for `delete`; a `Deno.KvU64` for `sum`, `min` and `max`. */
   readonly value?: unknown;
   /** For `set`: after how many milliseconds the value may be deleted. */
-  readonly expireIn?: number;
+  readonly expireIn?: number | undefined;
 }
 
 /** An atomic operation of Deno KV while it is put together: `Deno.AtomicOperation` without `commit`. */
@@ -33,7 +36,7 @@ export interface KvAtomic {
   /** Makes the commit depend on these versions; see `Deno.AtomicOperation.check`. */
   check(...checks: { key: readonly KvKeyPart[]; versionstamp: string | null }[]): this;
   /** Sets a value; see `Deno.AtomicOperation.set`. */
-  set(key: readonly KvKeyPart[], value: unknown, options?: { expireIn?: number }): this;
+  set(key: readonly KvKeyPart[], value: unknown, options?: { expireIn?: number | undefined }): this;
   /** Deletes a value; see `Deno.AtomicOperation.delete`. */
   delete(key: readonly KvKeyPart[]): this;
   /** Adds to a `Deno.KvU64`; see `Deno.AtomicOperation.sum`. */
@@ -47,7 +50,11 @@ export interface KvAtomic {
   /** Sends a message to the queue; see `Deno.AtomicOperation.enqueue`. */
   enqueue(
     value: unknown,
-    options?: { delay?: number; keysIfUndelivered?: KvKeyPart[][]; backoffSchedule?: number[] },
+    options?: {
+      delay?: number | undefined;
+      keysIfUndelivered?: (readonly KvKeyPart[])[] | undefined;
+      backoffSchedule?: number[] | undefined;
+    },
   ): this;
 }
 
@@ -60,15 +67,15 @@ export interface KvDatabase {
   /** Lists entries by key. */
   list(
     selector:
-      | { prefix: readonly KvKeyPart[]; start: readonly KvKeyPart[] }
-      | { start: readonly KvKeyPart[]; end: readonly KvKeyPart[] },
-    options?: { batchSize?: number },
+      | { prefix: KvSelectorKey; start: KvSelectorKey }
+      | { start: KvSelectorKey; end: KvSelectorKey },
+    options?: { batchSize?: number | undefined },
   ): AsyncIterable<KvEntry>;
   /** Begins an atomic operation. */
   atomic(): KvAtomic & { commit(): Promise<KvCommit> };
   /** Streams entries as they change; with `raw`, also those that did not. */
   watch(
     keys: readonly (readonly KvKeyPart[])[],
-    options?: { raw?: boolean },
+    options?: { raw?: boolean | undefined },
   ): ReadableStream<readonly KvEntry[]>;
 }

@@ -12,12 +12,12 @@ const BUSY_BACKOFF = { leastMs: 2, mostMs: 50, jitter: true };
 /** Asks; SQLite refuses a write at once while another process writes, which never means that it was applied. */
 export async function retried<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
   const backoff = new Backoff(BUSY_BACKOFF);
-  for (const started = performance.now();;) {
+  for (const started = systemClock.monotonicMs();;) {
     try {
       return await ask();
     } catch (error) {
       const busy = messageOf(error).includes("database is locked");
-      if (!busy || performance.now() - started > BUSY_MS) throw failureOf(error);
+      if (!busy || systemClock.monotonicMs() - started > BUSY_MS) throw failureOf(error);
       await pause(systemClock, backoff.pauseMs());
     }
   }
@@ -26,7 +26,7 @@ export async function retried<Answer>(ask: () => Promise<Answer>): Promise<Answe
 /** A failure of the database, and whether it may pass. */
 export function failureOf(error: unknown): LockBackendError {
   if (error instanceof LockBackendError) return error;
-  // What npm:@deno/kv throws has a stack of its own in the message.
+  // The messages of what @deno/kv throws contain a stack.
   const [message] = messageOf(error).split("\n");
   const cause = causeOf(error);
   if (
@@ -35,8 +35,8 @@ export function failureOf(error: unknown): LockBackendError {
   ) {
     return new LockBackendError("the Deno KV database is closed", { cause });
   }
-  // TypeError is how Deno KV tells of what it will not take: a value too large, a full disk. With a cause, it is
-  // how fetch tells of a broken connection.
+  // Deno KV throws a TypeError for what it does not accept: a value too large, a full disk. With a cause, it is
+  // how fetch reports a broken connection.
   const refused = error instanceof TypeError && error.cause === undefined || /^TooMany/.test(message);
   const transient = message.includes("database is locked") || !refused;
   return new LockBackendError(message, { cause, transient });

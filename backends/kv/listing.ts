@@ -1,11 +1,11 @@
 /** Lists entries, also around values that this runtime cannot read. */
 
 import { messageOf } from "../../core/errors.ts";
-import type { KvDatabase, KvEntry, KvKeyPart } from "./api.ts";
+import type { KvDatabase, KvEntry, KvSelectorKey } from "./api.ts";
 
 /** The keys that are listed: `prefix`, and behind it one text from `from` on. */
 export interface Listing {
-  readonly prefix: readonly KvKeyPart[];
+  readonly prefix: KvSelectorKey;
   readonly from: string;
 }
 

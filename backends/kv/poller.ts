@@ -1,12 +1,15 @@
 /** Looks at all that is waited for in one process, together: a round of looks reads many records in few calls. */
 
-import { Alarm, type Clock } from "../../core/clock.ts";
+import { Alarm, type Clock, queueMicrotask } from "../../core/clock.ts";
 import type { Entry } from "../../core/backend.ts";
 import { UnreadableRecordError } from "../../core/errors.ts";
 
 /** How many records one call reads. */
 const BATCH = 10;
-/** Who is due within this share of its pause is looked at with those who are due now: so they come together. */
+/**
+ * A record that is due within this share of its pause is read with those that are due now, so that they come
+ * together.
+ */
 const AHEAD = 1 / 4;
 
 /** One record that is looked at again and again. */

@@ -1,11 +1,11 @@
-/** Deno KV in the dialect of backends. */
+/** Deno KV as a backend. */
 
 import { brand } from "../../core/brand.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../../core/backend.ts";
 import { systemClock } from "../../core/clock.ts";
 import { type LockBackendError, quote, UnreadableRecordError } from "../../core/errors.ts";
 import { describe } from "../../core/validate.ts";
-import type { KvCommit, KvDatabase, KvEntry, KvKeyPart } from "./api.ts";
+import type { KvCommit, KvDatabase, KvEntry, KvKeyPart, KvSelectorKey } from "./api.ts";
 import { originOf } from "./clients.ts";
 import { failureOf, retried } from "./failures.ts";
 import { isUnreadable, listAll } from "./listing.ts";
@@ -33,12 +33,12 @@ export class KvStore implements LockBackend {
   readonly kv: KvDatabase;
   readonly skewMs: number;
   readonly graceMs = 250;
-  readonly #prefix: readonly KvKeyPart[];
+  readonly #prefix: KvSelectorKey;
   readonly #watcher: KvWatcher;
   /** Whether a commit may have been sent more than once before it was answered. */
   readonly #repeats: boolean;
 
-  constructor(kv: KvDatabase, prefix: readonly KvKeyPart[], skewMs: number) {
+  constructor(kv: KvDatabase, prefix: KvSelectorKey, skewMs: number) {
     this.kv = kv;
     this.skewMs = skewMs;
     this.#prefix = prefix;
@@ -55,7 +55,7 @@ export class KvStore implements LockBackend {
     return [...this.#prefix, key];
   }
 
-  /** A key of its own for the receipt of a guarded commit. */
+  /** A separate key for the receipt of a guarded commit. */
   newReceiptKey(): readonly KvKeyPart[] {
     return [...this.#prefix, RECEIPTS, crypto.randomUUID()];
   }
@@ -112,7 +112,7 @@ export class KvStore implements LockBackend {
   }
 
   now(): number {
-    return Date.now();
+    return systemClock.wallMs();
   }
 
   #atomic(changes: readonly Change[]) {
@@ -161,7 +161,7 @@ function listedOf(key: string, found: KvEntry): Entry {
   return { key, value: foreign(found), version: versionstamp, foreign: true };
 }
 
-/** What a value of somebody else's is called; what it says is not ours to show. */
+/** What a foreign value is called; its content is not shown. */
 function foreign({ value }: KvEntry): string {
   const kind = typeof value === "object" || value === undefined ? describe(value) : `a ${typeof value}`;
   return `a Deno KV value that is no record (${kind})`;

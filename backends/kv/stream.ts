@@ -21,13 +21,13 @@ const RECONNECT_MS = 130_000;
 
 type Reader = ReadableStreamDefaultReader<readonly KvEntry[]>;
 
-/** Who is told what comes. */
+/** What is notified of what comes. */
 export interface Listener {
   /** A version of the record is announced, or shown because the stream has just been opened. */
   onVersion(version: string | null, isCurrent: boolean): void;
   /** The stream has ended: it is opened again. */
   onEnd(): void;
-  /** No caller is told of it: those who wait look for themselves meanwhile. */
+  /** It is not reported to any caller: waiters look for themselves meanwhile. */
   onError(error: unknown): void;
 }
 

@@ -19,7 +19,9 @@ const CROWD_MS = 0.1;
 const BACKSTOP_MS = { least: 1000, most: 10_000, share: 1, crowd: 4 };
 /** How much later than a look the announcement of what it has found may come. */
 const ANNOUNCED_MS = 1000;
-/** How many of our own latest commits are remembered, to tell their echo from another process's news. */
+/**
+ * How many of this process's latest commits are remembered, to distinguish their echo from another process's news.
+ */
 const OWN_COMMITS = 64;
 
 /** What the watcher needs of its store. */
@@ -96,7 +98,7 @@ export class KvWatcher {
   readonly #poller: Poller;
   readonly #watches = new Set<Watch>();
   readonly #own = new Set<string>();
-  /** Whether the database tells of other processes' commits: learned by seeing it happen, or not happen. */
+  /** Whether the database announces other processes' commits: learned by seeing it happen, or not happen. */
   #pushes: boolean;
   #committing = 0;
   /** How many watches are not idle. */
@@ -159,7 +161,7 @@ export class KvWatcher {
       isRaw: this.#origin.remote,
       listener: {
         onVersion: (version, isCurrent) => {
-          // The echo of our own commit proves nothing, and may come before the commit's own answer.
+          // The echo of a commit of this process proves nothing, and may come before the commit's answer.
           const isForeign = this.#committing === 0 && version !== null && !this.#own.has(version);
           if (!isCurrent && isForeign) this.#pushes = true;
           if (version !== watch.seen?.version) this.#poller.wake(watch);
@@ -174,8 +176,8 @@ export class KvWatcher {
   }
 
   /**
-   * A look has found what nobody has announced. If no announcement comes after it either, the streams are deaf, which does
-   * not show as long as nothing is to be sent on them: those that stay silent are opened again.
+   * A look has found what no stream has announced. If no announcement comes after it either, the streams are deaf,
+   * which does not show as long as nothing is to be sent on them: those that stay silent are opened again.
    */
   readonly #onNews = ({ stream }: Watch, isWoken: boolean): void => {
     if (isWoken || !this.#pushes) return;
@@ -197,12 +199,12 @@ export class KvWatcher {
     const quietMs = now - watch.newsMs;
     if (this.#pushes) return Math.ceil(this.#waiting / BACKSTOP_MS.crowd) * within(BACKSTOP_MS, quietMs);
     const pauseMs = within(POLL_MS, quietMs);
-    // Those with news of late are not held up by all the others.
+    // Those with recent news are not held up by all the others.
     const crowd = pauseMs < POLL_MS.most ? this.#busyAt(now) : this.#waiting;
     return Math.max(pauseMs, Math.min(crowd * CROWD_MS, this.#store.graceMs / 2));
   }
 
-  /** How many of those that wait have had news of late, as counted not long ago. */
+  /** How many of those that wait have had news recently, as counted not long ago. */
   #busyAt(now: number): number {
     if (now - this.#busy.atMs > POLL_MS.least) {
       let count = 0;

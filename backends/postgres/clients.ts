@@ -15,8 +15,8 @@ export interface PostgresQueryable {
 }
 
 /**
- * A client of one's own, for what is none of the others. PGlite is one as it is. Statements may run on any connection, but
- * never within a transaction that somebody else has begun.
+ * Your own client, if it is none of the others. PGlite is one as it is. Statements may run on any connection, but
+ * never within a transaction that other code has begun.
  */
 export interface PostgresClient extends PostgresQueryable {
   /** Runs `work` in a transaction, which is rolled back if that rejects. Without it there is no `commitIfHeld`. */
@@ -29,7 +29,7 @@ export interface PostgresClient extends PostgresQueryable {
 /** A statement as `pg` takes it. */
 export interface PgQuery {
   /** Under which name the server keeps the statement, if it is to. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** The statement. */
   readonly text: string;
   /** Its parameters. */
@@ -52,7 +52,7 @@ export interface PgClient {
 
 /** What the backend needs of a `Pool` of `pg`. */
 export interface PgPool {
-  /** How many connections it has; it tells a pool from a client. */
+  /** How many connections it has; only a pool has this. */
   readonly totalCount: number;
   /** Runs a statement on any connection. */
   query(query: PgQuery): Promise<{ readonly rows: PostgresRow[] }>;
@@ -72,7 +72,7 @@ export interface PostgresJs {
   unsafe(
     text: string,
     values?: (string | null)[],
-    options?: { prepare?: boolean },
+    options?: { prepare?: boolean | undefined },
   ): PromiseLike<readonly PostgresRow[]>;
   // deno-lint-ignore no-explicit-any -- The client's own types say more of what the work gets and answers.
   /** Runs `work` in a transaction. */ begin(work: (sql: any) => Promise<any>): Promise<any>;
@@ -108,14 +108,14 @@ export interface Statement {
 /** Runs a statement. */
 export type Query = (statement: Statement, values: (string | null)[]) => Promise<readonly PostgresRow[]>;
 
-/** Whom a connection that listens tells. */
+/** What a connection that listens notifies. */
 export interface ListenEvents {
   onMessage(payload: string): void;
   /** It has been interrupted, and listens again: messages may be missing. */
   onResume(): void;
   /** It is of no more use. */
   onEnd(): void;
-  /** Something has failed that no caller is told of: it was to be closed in any case. */
+  /** Something has failed that is not reported to a caller: it was to be closed in any case. */
   onTrouble(cause: unknown): void;
 }
 
@@ -156,7 +156,7 @@ class PgPoolAdapter implements ClientAdapter {
 
   async transaction<Result>(work: (tx: PostgresQueryable) => Promise<Result>): Promise<Result> {
     const client = await this.#pool.connect();
-    // While it is lent out, the pool does not listen, and an error that nobody listens to ends the process.
+    // While it is lent out, the pool does not listen, and an error without a listener ends the process.
     const onError = () => {};
     client.on("error", onError);
     let isWhole = false;
@@ -282,7 +282,7 @@ class PostgresJsAdapter implements ClientAdapter {
   }
 
   query({ text }: Statement, values: (string | null)[], keep: boolean): PromiseLike<PostgresAnswer> {
-    // Who has told the client not to prepare statements has a reason.
+    // If the client is set not to prepare statements, there is a reason.
     const prepare = keep && this.#sql.options?.prepare !== false;
     return this.#sql.unsafe(text, values, { prepare });
   }

@@ -3,7 +3,7 @@
 import { LockBackendError } from "../../core/errors.ts";
 import { causeOf } from "../causes.ts";
 
-/** The SQLSTATEs that are told apart. */
+/** The SQLSTATEs that are distinguished. */
 const UNDEFINED_TABLE = "42P01";
 const SERIALIZATION_FAILURE = "40001";
 const DEADLOCK = "40P01";
@@ -23,7 +23,7 @@ const OTHER_SHAPE = new Set([
   "42P17",
   "428C9",
 ]);
-/** Somebody else is about to make the same thing, or has made it. */
+/** Another process is about to make the same thing, or has made it. */
 const MADE_MEANWHILE = new Set(["23505", "42P07", "42710"]);
 
 /**

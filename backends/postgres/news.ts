@@ -1,4 +1,4 @@
-/** The text of a message that tells of a commit. */
+/** The text of a message that announces a commit. */
 
 import type { Change, Entry } from "../../core/backend.ts";
 import { indexIn } from "../news_index.ts";
@@ -6,12 +6,12 @@ import { DIGITS, WHOLE } from "./statements.ts";
 
 /** A notification is shorter than 8000 bytes. */
 const MAX_BYTES = 7999;
-/** How many records one message may tell of. */
+/** How many records one message may announce. */
 const MAX_RECORDS = 256;
 /** Instead of a record's length: it is deleted; it does not fit in, and must be asked for. */
 const GONE = -1;
 const TOO_LONG = -2;
-/** Names and keys fill a message by themselves: whoever watches anything must look. */
+/** Names and keys fill a message by themselves: every watcher must look. */
 const EVERYTHING = "[null]\n";
 const VERSION = new RegExp(`^\\d{${DIGITS}}$`);
 
@@ -21,7 +21,7 @@ export interface News {
   readonly concerns: readonly string[] | null;
   /** What was changed, as far as it fits in. */
   readonly entries: readonly Entry[];
-  /** The keys of what does not fit in; if nothing is told either, it may be any. */
+  /** The keys of what does not fit in; if there are none either, it may be any. */
   readonly untold: readonly string[];
 }
 

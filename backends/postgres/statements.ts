@@ -7,11 +7,14 @@ import { quoted, type Statement } from "./clients.ts";
 export const DIGITS = 16;
 /** How wrong the sender of a commit may be about the server's time; two processes then differ by twice as much at most. */
 export const TOLERANCE_MS = 250;
-/** For how long after its last change a record stays that nobody needs: by so much may the server's clock step back. */
+/**
+ * For how long after its last change a record stays that is not needed: by so much may the server's clock step
+ * back.
+ */
 const KEPT = "interval '1 day'";
 /** How many records one sweep removes at most. */
 const SWEPT = 2000;
-/** For how long a record is marked as watched, and how much of that must be left for it not to be marked anew. */
+/** For how long a record is marked as watched, and how much of that must be left for it not to be marked again. */
 const MARKED = "interval '90 seconds'";
 const MARKED_LEAST = "interval '45 seconds'";
 
@@ -24,7 +27,7 @@ export const WHOLE = "whole";
 /** What the channel of a table's news is called before the table's own number. */
 export const CHANNEL = "holdfast_";
 
-/** The statements that change one record, if what is told of it has the record in it. */
+/** The statements that change one record, if the notification contains the record. */
 export interface Changing {
   readonly create: Statement;
   readonly replace: Statement;
@@ -57,7 +60,10 @@ function version(last: string, drawn: string): string {
   return `greatest(${drawn}, ${last} + 1)`;
 }
 
-/** Whether the change of a record is to be told: if somebody watches its row, or that of the lock $3 that a queue belongs to. */
+/**
+ * Whether the change of a record is announced: if a process watches its row, or that of the lock $3 that a queue
+ * belongs to.
+ */
 function isWatched(table: string, of: Kind): string {
   const own = "l.watched_until > clock_timestamp()";
   if (of === "lock") return own;
@@ -69,8 +75,8 @@ function isWatched(table: string, of: Kind): string {
 type Kind = "lock" | "queue";
 
 /**
- * A change of the record $1 of a lock or of a queue, of which $2 tells; if it is refused, what is there now, and under $3,
- * the lock's other record. Each part of this costs an uncontended lock some microseconds.
+ * A change of the record $1 of a lock or of a queue, announced by $2; if it is refused, what is there now, and
+ * under $3, the lock's other record. Each part of this costs an uncontended lock some microseconds.
  */
 function changing(table: string, of: Kind): (change: string, record: string) => Statement {
   return (change, record) =>
@@ -120,7 +126,10 @@ function changingOf(table: string, of: Kind): Changing {
   };
 }
 
-/** A statement that the server keeps, under a name that its text has alone: whatever is kept under it, by whomever, is the same. */
+/**
+ * A statement that the server keeps, under a name that its text has alone: whatever is kept under it is the same,
+ * whichever program has put it there.
+ */
 function kept(text: string): Statement {
   return { name: `holdfast_${createHash("sha256").update(text).digest("hex").slice(0, 16)}`, text };
 }
@@ -203,13 +212,14 @@ export function statementsOf(table: string): Statements {
 }
 
 /**
- * Commits changes to several records. $1: for each its key, the version that it must have, its record and the milliseconds
- * until it may go, as JSON. $2: the sender's view of the time, if it is to be right. $3: the keys of
+ * Commits changes to several records. $1: for each its key, the version that it must have, its record and the
+ * milliseconds until it may go, as JSON. $2: the sender's view of the time, if it is to be right. $3: the keys of
  * the locks that they belong to, as JSON. $4 and $5: the news.
  *
- * All rows are locked first, in the order of their keys, and seen as they are then: what was changed while we waited counts.
- * Only then is anything written. One row may have to be made; that somebody else makes it at the same time shows before
- * anything else is written. If more are missing nothing is done, and they are made by a statement of their own.
+ * All rows are locked first, in the order of their keys, and seen as they are then: what was changed while we
+ * waited counts. Only then is anything written. One row may have to be made; that another process makes it at the
+ * same time shows before anything else is written. If more are missing nothing is done, and they are made by a
+ * separate statement.
  */
 function commitOf(table: string): string {
   return `WITH input AS MATERIALIZED (

@@ -1,4 +1,4 @@
-/** Postgres in the dialect of backends. */
+/** Postgres as a backend. */
 
 import type {
   Change,
@@ -39,7 +39,7 @@ import { Subscriptions } from "./subscriptions.ts";
 
 /** How long waiters that have given up may take to leave the queue, when the backend is disposed of. */
 const DISPOSE_TIMEOUT_MS = 1000;
-/** How late news is that is told, and what a look itself may take, added to the pause before it. */
+/** How late a notification may be, and what a look itself may take, added to the pause before it. */
 const LISTEN_GRACE_MS = 200;
 const LOOK_MS = 250;
 /** How many rows one page of a listing has. */
@@ -63,7 +63,7 @@ interface Applied {
   readonly keys: readonly string[];
 }
 
-/** What a refused commit has found, and who is to hear of it. */
+/** What a refused commit has found, and which watchers it concerns. */
 interface Refused extends Pick<Applied, "rows" | "keys"> {
   readonly notify: ((entries: readonly Entry[]) => void) | undefined;
 }
@@ -93,7 +93,7 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
     this.#subscriptions = new Subscriptions(this, options);
   }
 
-  /** With the way by which waiters hear of news, once that is known. */
+  /** With the way in which waiters hear of news, once that is known. */
   get name(): string {
     const { hears } = this.#subscriptions;
     const how = hears === undefined ? "" : hears ? ", listening" : ", polling";
@@ -104,7 +104,7 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
     return `Postgres ${this.#table}`;
   }
 
-  /** As long as it is not known whether news is told, it may have to be looked for. */
+  /** As long as it is not known whether notifications arrive, news may have to be looked for. */
   get graceMs(): number {
     return this.#subscriptions.hears ? LISTEN_GRACE_MS : this.#options.pollMs + LOOK_MS;
   }
@@ -129,7 +129,7 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
 
   async commit(changes: readonly Change[], { concerns }: CommitOptions = {}): Promise<CommitResult> {
     // What is sent was written by the clock as it is now, whatever other answers say of it meanwhile.
-    const aheadMs = this.#clock.aheadAt(performance.now());
+    const aheadMs = this.#clock.aheadAt(systemClock.monotonicMs());
     const notify = this.#subscriptions.notifier(changes);
     try {
       const { sentMs, rows, keys } = await this.#apply(changes, concerns);
@@ -194,7 +194,7 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
 
   /**
    * Runs `work` in a transaction that has locked the locks' rows, if their records still name this hold: until the
-   * transaction ends, nobody can take it away. `undefined` if they do not.
+   * transaction ends, no process can take it away. `undefined` if they do not.
    */
   async guarded<Result>(
     { keys, token, fence }: HolderProof,
@@ -213,7 +213,7 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
     return { text, values: [jsonOf(keys), token, fence, message] };
   }
 
-  /** Removes what nobody has needed for a day. Answers nothing, for it need not be done at any time. */
+  /** Removes what has not been needed for a day. Answers nothing, for it need not be done at any time. */
   async sweep(): Promise<void> {
     await this.#ask(this.#statements.sweep, []);
   }
@@ -280,8 +280,8 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
   }
 
   /**
-   * What a refused commit has found. What is as it should be was changed while the statement ran, or refused for the sender's
-   * clock, which is right now: whoever reads it sees it as it is.
+   * What a refused commit has found. What is as it should be was changed while the statement ran, or refused for
+   * the sender's clock, which is right now: a reader sees it as it is.
    */
   #conflict(changes: readonly Change[], { keys, rows, notify }: Refused): CommitResult {
     const found = new Map(rows.map((row) => [row.identifier, row]));
@@ -299,7 +299,7 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
     });
   }
 
-  /** Runs a statement whose answer tells the time. */
+  /** Runs a statement whose answer contains the time. */
   async #ask(statement: Statement, values: (string | null)[]): Promise<readonly PostgresRow[]> {
     const sentMs = systemClock.monotonicMs();
     const rows = await this.#send(statement, values);

@@ -14,7 +14,7 @@ import { newsIn } from "./news.ts";
 
 /** The least time between two looks at a record: at one that has just changed. */
 export const LEAST_POLL_MS = 25;
-/** For how long a key stays known that nobody watches: the next waiter finds it there. */
+/** For how long a key stays known that is not watched: the next waiter finds it there. */
 const LINGER_MS = 10_000;
 /** How long the server may take to answer on the connection that listens. */
 const ANSWER_LIMIT_MS = 5000;
@@ -24,19 +24,19 @@ const PROBE_LIMIT_MS = 2000;
 const RETRY_MS = 60_000;
 /** After how long the connection that listens is opened again. */
 const RECONNECT_BACKOFF = { leastMs: 20, mostMs: 2000 };
-/** How the message begins by which a process finds out whether it hears anything. */
+/** How the message begins with which a process finds out whether it hears anything. */
 const PROBE = "probe:";
 
 /** How waiters hear of news: `"auto"` finds out. */
 export type Notifications = "auto" | "listen" | "poll";
 
-/** One key, and by which names it is watched. */
+/** One key, and the names under which it is watched. */
 class Followed extends Watched {
   readonly names = new Set<string>();
   /** How many watches have no name: all commits concern them. */
   unnamed = 0;
 
-  /** Where news is told, it is told of what was asked for lately: idle watchers go on to ask. */
+  /** Notifications are sent for keys that were read recently: idle watchers go on to read. */
   override get rests(): boolean {
     return this.isKnown && !this.subscribed;
   }
@@ -52,11 +52,11 @@ export interface Source {
   readonly adapter: ClientAdapter;
   /** Reads a record. */
   read(keys: readonly string[]): Promise<readonly Entry[]>;
-  /** Reads a record and marks it as watched, so that commits tell of it; and on which channel they do. */
+  /** Reads a record and marks it as watched, so that commits announce it; and on which channel they do. */
   mark(key: string): Promise<{ readonly entry: Entry; readonly channel: string }>;
   /** The channel of the table. */
   channel(): Promise<string>;
-  /** Sends a message to all who listen. */
+  /** Sends a message to all listeners. */
   notify(channel: string, message: string): Promise<void>;
   failure(cause: unknown): LockBackendError;
 }
@@ -108,7 +108,7 @@ export class Subscriptions {
     if (name === undefined) followed.unnamed++;
     else followed.names.add(name);
     if (!followed.subscribed) this.#follow(followed);
-    // Who has no name is to be shown what concerned others, too.
+    // A watcher without a name is shown what concerned others, too.
     else if (name === undefined || !followed.isKnown) {
       followed.forget();
       void this.ask(followed);
@@ -121,13 +121,13 @@ export class Subscriptions {
     followed.sleepers.delete(notify);
     if (name === undefined) followed.unnamed--;
     if (followed.sleepers.size > 0) return;
-    followed.leftAt = performance.now();
+    followed.leftAt = systemClock.monotonicMs();
     this.#sweepLater();
   }
 
-  /** Asks the store for what may have gone unsaid, or what nobody says here. */
+  /** Asks the store for what may not have been announced, or is never announced here. */
   async ask(followed: Followed): Promise<void> {
-    followed.askedAt = performance.now();
+    followed.askedAt = systemClock.monotonicMs();
     if (followed.asking) return;
     followed.asking = true;
     followed.failure = undefined;
@@ -137,7 +137,7 @@ export class Subscriptions {
       const isNews = followed.isKnown && entry.version !== followed.version;
       if (!followed.subscribed) {
         this.#pace(followed, isNews || !followed.isKnown);
-        if (this.#hears === false && performance.now() > this.#retryAtMs) void this.#connect();
+        if (this.#hears === false && systemClock.monotonicMs() > this.#retryAtMs) void this.#connect();
       } else {
         if (isNews && followed.messages === messages) void this.#test();
         if (followed.isKnown && !isNews) followed.pollLater();
@@ -163,7 +163,7 @@ export class Subscriptions {
     await this.#release();
   }
 
-  /** Reads a record, as one that is watched if messages are to tell of it. */
+  /** Reads a record, as one that is watched if messages should announce it. */
   async #look(followed: Followed): Promise<Entry> {
     if (!followed.subscribed) return (await this.#source.read([followed.key]))[0];
     const { entry, channel } = await this.#source.mark(followed.key);
@@ -172,16 +172,19 @@ export class Subscriptions {
     return entry;
   }
 
-  /** It is to be told of, if that is possible here. */
+  /** It is to be announced, if that is possible here. */
   #follow(followed: Followed): void {
-    if (this.#hears === false && performance.now() < this.#retryAtMs) {
+    if (this.#hears === false && systemClock.monotonicMs() < this.#retryAtMs) {
       followed.forget();
       followed.pollMs = LEAST_POLL_MS;
       void this.ask(followed);
     } else void this.#connect();
   }
 
-  /** How long until the next look where nobody tells. Decorrelated: waiters that began together do not stay together. */
+  /**
+   * How long until the next look where nothing is announced. Decorrelated: waiters that began together do not stay
+   * together.
+   */
   #pace(followed: Followed, isNews: boolean): void {
     // Until it is known whether messages arrive, they may.
     if (this.#hears !== false && !this.#isFailing) return followed.pollSoon();
@@ -203,7 +206,7 @@ export class Subscriptions {
       for (const followed of this.#followed.values()) void this.ask(followed);
     }
     const keys = [...entries.map(({ key }) => key), ...untold];
-    // Who follows a lock by name is told of its queue, too.
+    // A watcher that follows a lock by name is notified of its queue, too.
     for (const key of new Set([...keys, ...keys.map(lockKeyOf)])) {
       const followed = this.#followed.get(key);
       if (followed === undefined || !followed.isConcerned(concerns)) continue;
@@ -266,7 +269,7 @@ export class Subscriptions {
       onTrouble: this.#reportTrouble,
     });
     const late = () => {
-      // It may come yet, and is of no use then.
+      // It may still come, and is of no use then.
       opening.then((listening) => listening.close()).catch(this.#reportTrouble);
       return new LockBackendError("the connection that listens does not answer", { transient: true });
     };
@@ -309,10 +312,10 @@ export class Subscriptions {
     }
   }
 
-  /** No messages arrive here: from now on all who watch look by themselves. */
+  /** No messages arrive here: from now on all watchers look by themselves. */
   #poll(): void {
     this.#hears = false;
-    this.#retryAtMs = performance.now() + RETRY_MS;
+    this.#retryAtMs = systemClock.monotonicMs() + RETRY_MS;
     for (const followed of this.#followed.values()) {
       followed.subscribed = false;
       followed.pollMs = LEAST_POLL_MS;
@@ -339,14 +342,17 @@ export class Subscriptions {
     await listening?.close().catch(this.#reportTrouble);
   }
 
-  /** It does not listen, which no caller is told: its waiters ask the store themselves. */
+  /** It does not listen, which is not reported to any caller: its waiters ask the store themselves. */
   #report(error: LockBackendError): void {
     const [identifier] = this.#followed.keys();
     if (identifier === undefined || this.#isClosed) return;
     publishBackendError(identifier, error);
   }
 
-  /** A connection could not be closed, unless the caller has closed it: whoever goes on without it is not to fail for that. */
+  /**
+   * A connection could not be closed, unless the caller has closed it: code that goes on without it must not fail
+   * because of that.
+   */
   readonly #reportTrouble = (cause: unknown): void => {
     if (this.#source.adapter.closed) return;
     const [identifier = this.#channel] = this.#followed.keys();
@@ -357,7 +363,7 @@ export class Subscriptions {
     if (this.#sweepTimer !== undefined || this.#isClosed) return;
     this.#sweepTimer = systemClock.after(LINGER_MS, () => {
       this.#sweepTimer = undefined;
-      const now = performance.now();
+      const now = systemClock.monotonicMs();
       for (const { key, sleepers, leftAt } of this.#followed.values()) {
         if (sleepers.size === 0 && now - leftAt >= LINGER_MS) this.#followed.delete(key);
         else if (sleepers.size === 0) this.#sweepLater();

@@ -5,7 +5,7 @@ import { describeClient, refuse } from "../../core/validate.ts";
 /** What the backend needs of an `ioredis` client. */
 export interface IoRedisClient {
   /** Its options; only these are looked at. */
-  readonly options: { readonly keyPrefix?: string; readonly db?: number };
+  readonly options: { readonly keyPrefix?: string | undefined; readonly db?: number | undefined };
   /** `"end"` once it is closed for good. */
   readonly status: string;
   /** Runs a script that the server knows. */
@@ -39,7 +39,7 @@ export interface IoRedisSubscriber {
 /** What the backend needs of an `ioredis` `Cluster`. */
 export interface IoRedisCluster extends Omit<IoRedisClient, "call" | "duplicate"> {
   /** Its options; only this one is looked at. */
-  readonly options: { readonly keyPrefix?: string };
+  readonly options: { readonly keyPrefix?: string | undefined };
   /** Tells it from a client of a single server. */
   readonly isCluster: boolean;
   /** The clients of its nodes. */
@@ -49,7 +49,9 @@ export interface IoRedisCluster extends Omit<IoRedisClient, "call" | "duplicate"
 /** What the backend needs of a `redis` (node-redis) client. */
 export interface NodeRedisClient {
   /** Its options; only these are looked at. */
-  readonly options?: { readonly database?: number; readonly socket?: object };
+  readonly options?:
+    | { readonly database?: number | undefined; readonly socket?: object | undefined }
+    | undefined;
   /** Whether it is connected, or on the way to be. */
   readonly isOpen: boolean;
   /** Sends any command. */
@@ -93,7 +95,7 @@ export interface ClientAdapter {
   evalSha(sha: string, keyCount: number, words: readonly string[]): Promise<unknown>;
   /** Runs a script. */
   eval(script: string, keyCount: number, words: readonly string[]): Promise<unknown>;
-  /** Sends a command to each server that holds keys of its own: one function for each. */
+  /** Sends a command to each server that holds a part of the keys: one function for each. */
   senders(): ((...command: string[]) => Promise<unknown>)[];
   /** Opens a connection for subscriptions. Once it breaks it is of no more use, and `onEnd` is called. */
   subscriber(onMessage: (channel: string, message: string) => void, onEnd: () => void): Promise<Subscriber>;
@@ -116,7 +118,7 @@ class IoRedisAdapter implements ClientAdapter {
   constructor(client: IoRedisClient | IoRedisCluster, onEnd: () => void) {
     this.#client = client;
     this.#onEnd = onEnd;
-    // A cluster tells only that way that it has lost the connection to a node.
+    // Only that way does a cluster show that it has lost the connection to a node.
     for (const event of ["close", "-node"]) client.on(event, this.#onBreak);
     client.on("end", onEnd);
   }
@@ -176,7 +178,7 @@ class IoRedisAdapter implements ClientAdapter {
   detach(): void {
     for (const event of ["close", "-node"]) this.#client.off(event, this.#onBreak);
     this.#client.off("end", this.#onEnd);
-    // Locks that are still held are released later, and nobody counts any more.
+    // Locks that are still held are released later, and are not counted any more.
     this.reconnects = NaN;
   }
 

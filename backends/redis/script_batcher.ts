@@ -7,8 +7,8 @@ import { isCrossSlot, unexpected } from "./failures.ts";
 import type { Script } from "./scripts.ts";
 
 /**
- * So many scripts at most go to the server as one. While it runs them it serves nobody else, and the caller of the first
- * waits until the last is done.
+ * So many scripts at most go to the server as one. While it runs them it serves no other client, and the caller of
+ * the first waits until the last is done.
  */
 const MAX_BATCH = 32;
 
@@ -38,7 +38,7 @@ export interface ScriptBatcherOptions {
 
 /**
  * Sends scripts. As long as an answer is due, more may be on their way out in the same turn of the event loop: these
- * go together, as one script, for a command of its own costs more than what it does.
+ * go together, as one script, for a separate command costs more than what it does.
  */
 export class ScriptBatcher {
   readonly #adapter: ClientAdapter;
@@ -55,7 +55,7 @@ export class ScriptBatcher {
     this.#sameSlot = adapter.sameSlot;
   }
 
-  /** Runs a script, which the server may have to be told. */
+  /** Runs a script, which may have to be sent to the server. */
   run<Answer>(call: ScriptCall, read: Reading<Answer>): Promise<Answer> {
     this.#due++;
     return this.#sent(call).then(

@@ -10,7 +10,7 @@ import { indexIn } from "../news_index.ts";
 export const DIGITS = 16;
 /** How wrong the sender of a commit may be about the server's time; two processes then differ by twice as much at most. */
 export const TOLERANCE_MS = 250;
-/** What a deletion answers: a number, which a client can be told to give as text. */
+/** What a deletion answers: a number, which a client can be set to return as text. */
 export const DELETED = "1";
 
 /** The time in microseconds, as the digits of a version. */
@@ -39,8 +39,8 @@ local record = version .. value
 `;
 
 /**
- * Makes a record where there is none; `whom` is what the channel is called by: nothing if that concerns all, "@" if it
- * concerns nobody but those that watch without a name. Answers the new version; or the time and the record now there.
+ * Makes a record where there is none; `whom` is what the channel is called by: nothing if that concerns all, "@"
+ * if it concerns only watchers without a name. Answers the new version; or the time and the record now there.
  */
 const CREATE = `
 local last = call('GETSET', counter, now)
@@ -139,10 +139,11 @@ return found
 `;
 
 /**
- * Commits changes to several records, or to one that does not concern everybody. KEYS: the records, then their buckets'
- * counters. ARGV: the sender's view of the time; the index of the news, see `indexOf`; the names of those whom it
- * concerns, each followed by a comma, or "*" for all; then for each record the version that it must have, after how many
- * milliseconds it may go ("0" never, "-" at once), and its value. Answers as the others do, with all records.
+ * Commits changes to several records, or to one that does not concern all watchers. KEYS: the records, then their
+ * buckets' counters. ARGV: the sender's view of the time; the index of the news, see `indexOf`; the names of those
+ * whom it concerns, each followed by a comma, or "*" for all; then for each record the version that it must have,
+ * after how many milliseconds it may go ("0" never, "-" at once), and its value. Answers as the others do, with
+ * all records.
  */
 const COMMIT = `
 local call = redis.call
@@ -186,7 +187,7 @@ for i = 1, count do
   if ARGV[3] == '*' then
     call('PUBLISH', KEYS[i] .. '@DB', news)
   else
-    -- Those that watch without a name are told of everything.
+    -- Those that watch without a name are shown everything.
     call('PUBLISH', KEYS[i] .. '@DB' .. '@', news)
     if not told[lock] then
       told[lock] = true
@@ -271,18 +272,19 @@ export function scriptsOf(channelSuffix: string): Scripts {
 
 /** How long the text of a record may be that a message carries: what is longer is none of ours. */
 const MAX_NEWS_UNITS = 200_000;
-/** How many records one message may tell of: those of as many locks as may be taken together, with their queues. */
+/** How many records one message may announce: those of as many locks as may be taken together, with their queues. */
 const MAX_NEWS_RECORDS = 2 * MAX_TARGETS;
 
 /**
- * What comes before the version and the values in the news of a commit: a line of JSON with the keys, each followed by the
- * length of its value, or by -1 if it was deleted. The news of a commit to one record, which concerns everybody, has none.
+ * What comes before the version and the values in the news of a commit: a line of JSON with the keys, each
+ * followed by the length of its value, or by -1 if it was deleted. The news of a commit to one record, which
+ * concerns all watchers, has none.
  */
 export function indexOf(changes: readonly Change[]): string {
   return `${JSON.stringify(changes.flatMap(({ key, value }) => [key, value?.length ?? -1]))}\n`;
 }
 
-/** The entries that a message tells of; `undefined` if it is none of ours. Anybody may have sent it. */
+/** The entries that a message announces; `undefined` if it is none of Holdfast's. Any client may have sent it. */
 export function entriesIn(message: string, key: string): readonly Entry[] | undefined {
   if (message.length > MAX_NEWS_UNITS) return undefined;
   if (message === "") return [entryOf(key, null)];
@@ -309,7 +311,7 @@ export function entriesIn(message: string, key: string): readonly Entry[] | unde
   return at === message.length ? entries : undefined;
 }
 
-/** The value of an entry whose key holds a text of somebody else's. */
+/** The value of an entry whose key holds a foreign text. */
 export const NO_RECORD = "a text that is no record";
 const VERSION_DIGITS = new RegExp(`^\\d{${DIGITS}}$`);
 

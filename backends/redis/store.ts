@@ -1,4 +1,4 @@
-/** Redis in the dialect of backends. */
+/** Redis as a backend. */
 
 import { brand } from "../../core/brand.ts";
 import type { Proof } from "../../core/hold.ts";
@@ -96,7 +96,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     return `${this.#fullPrefix}:silent`;
   }
 
-  /** What the server calls a key, to which the client may add something of its own. */
+  /** The name of a key on the server, to which the client may add its prefix. */
   #serverNameOf(name: string): string {
     return this.adapter.keyPrefix + name;
   }
@@ -108,7 +108,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   }
 
   read(keys: readonly string[]): Promise<readonly Entry[]> {
-    const sent = performance.now();
+    const sent = systemClock.monotonicMs();
     const names = keys.map((key) => this.keyOf(key));
     const call = { script: this.#scripts.read, keyCount: names.length, words: names };
     return this.#batcher.run(call, (reply) => {
@@ -121,14 +121,14 @@ export class RedisStore implements LockBackend, AsyncDisposable {
 
   commit(changes: readonly Change[], { concerns }: CommitOptions = {}): Promise<CommitResult> {
     const { reconnects } = this.adapter;
-    const sent = performance.now();
+    const sent = systemClock.monotonicMs();
     // Other answers may set the clock right before this one comes; what is sent now was written by it as it is.
     const aheadMs = this.#clock.aheadAt(sent);
     const notify = this.#subscriptions.notifier(changes);
     return this.#apply(changes, concerns, (reply) => {
       if (Array.isArray(reply)) {
         const keys = changes.map(({ key }) => key);
-        // The scripts for one record tell of the queue's, too.
+        // The scripts for one record announce the queue's, too.
         if (keys.length === 1 && reply.length === 3) keys.push(queueKeyOf(keys[0]));
         const entries = this.#entriesOf(keys, reply, sent);
         // The connection broke meanwhile, and some clients then send again what was not answered.
@@ -225,7 +225,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
 
   /** An entry as a listing shows it: what is no record of ours says what it is, and hides nothing of the rest. */
   async #listed(key: string): Promise<Entry> {
-    const sent = performance.now();
+    const sent = systemClock.monotonicMs();
     const record = this.keyOf(key);
     const call = { script: this.#scripts.read, keyCount: 1, words: [record] };
     try {
@@ -247,7 +247,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     read: Reading<Answer>,
   ): Promise<Answer> {
     const [{ key, version, value, expireInMs = 0, isOwn = false }] = changes;
-    // Only the script for several tells some and not others.
+    // Only the script for several announces to some and not to others.
     const isForSome = concerns !== undefined && concerns.length > 0;
     const isPlain = changes.length === 1 && !isForSome && !(value === null && version === null);
     if (!isPlain) return this.#applyAll(changes, concerns, read);
@@ -326,7 +326,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   #learn(text: string, sentMs: number): TimedAnswer {
     if (!ANSWER.test(text)) throw unexpected(text);
     const serverMs = Number(text.slice(-DIGITS)) / 1000;
-    const answer = { sentMs, receivedMs: performance.now(), serverMs };
+    const answer = { sentMs, receivedMs: systemClock.monotonicMs(), serverMs };
     this.#clock.learn(answer);
     return answer;
   }

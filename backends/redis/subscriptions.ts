@@ -12,14 +12,17 @@ import { notifierOf, Watched } from "../watched.ts";
 import { CLOSED } from "./failures.ts";
 import { entriesIn } from "./scripts.ts";
 
-/** For how long a subscription is kept that nobody uses: the next waiter finds it there. */
+/** For how long a subscription is kept that is not used: the next waiter finds it there. */
 const LINGER_MS = 10_000;
 /** How long the server may take to answer on the connection for subscriptions. */
 const ANSWER_LIMIT_MS = 5000;
 /** After how long the connection for subscriptions is tried again. */
 const RECONNECT_BACKOFF = { leastMs: 20, mostMs: 2000 };
 
-/** One key, and the channels of its news: for everybody, and for each name that it is watched by, or for those without. */
+/**
+ * One key, and the channels of its news: for all, and for each name under which it is watched, or for watchers
+ * without one.
+ */
 class Subscribed extends Watched {
   readonly channels = new Set<string>();
 }
@@ -29,7 +32,10 @@ interface Store {
   readonly adapter: ClientAdapter;
   read(keys: readonly string[]): Promise<readonly Entry[]>;
   failure(cause: unknown): LockBackendError;
-  /** The channel of the news of a key: for everybody, or for the watchers of this name; the empty one is theirs that have none. */
+  /**
+   * The channel of the news of a key: for all, or for the watchers of this name; the empty name is for watchers
+   * without one.
+   */
   channelOf(key: string, name?: string): string;
   /** A channel on which there is never any news. */
   readonly silentChannel: string;
@@ -71,7 +77,7 @@ export class Subscriptions {
       this.#byChannel.set(channel, watched);
     }
     if (!watched.subscribed) void this.#subscribe();
-    // Who has no name is to be shown what concerned others, too.
+    // A watcher without a name is shown what concerned others, too.
     else if (name === undefined || !watched.isKnown) {
       watched.forget();
       void this.ask(watched);
@@ -83,13 +89,13 @@ export class Subscriptions {
   leave(watched: Watched, notify: () => void): void {
     watched.sleepers.delete(notify);
     if (watched.sleepers.size > 0) return;
-    watched.leftAt = performance.now();
+    watched.leftAt = systemClock.monotonicMs();
     this.#sweepLater();
   }
 
   /** Asks the store for what may have gone unsaid. */
   async ask(watched: Watched): Promise<void> {
-    watched.askedAt = performance.now();
+    watched.askedAt = systemClock.monotonicMs();
     if (watched.asking) return;
     watched.asking = true;
     watched.failure = undefined;
@@ -177,8 +183,8 @@ export class Subscriptions {
   }
 
   /**
-   * A look has found what no message had told. It may have concerned others; but the connection may also be deaf, which
-   * does not show as long as nobody sends anything on it. So it is asked for something; if no answer comes, it is
+   * A look has found what no message had told. It may have concerned others; but the connection may also be deaf,
+   * which does not show as long as nothing is sent on it. So it is asked for something; if no answer comes, it is
    * opened again.
    */
   async #test(): Promise<void> {
@@ -226,7 +232,10 @@ export class Subscriptions {
     for (const channel of watched.channels) this.#byChannel.delete(channel);
   }
 
-  /** The connection for subscriptions has failed, which no caller is told: its waiters ask the store themselves. */
+  /**
+   * The connection for subscriptions has failed, which is not reported to any caller: its waiters ask the store
+   * themselves.
+   */
   #report([identifier]: Iterable<string>, cause: unknown): void {
     if (identifier === undefined || this.#closed) return;
     publishBackendError(identifier, this.#backend.failure(cause));
@@ -243,7 +252,7 @@ export class Subscriptions {
 
   #sweep(): void {
     const unused = [...this.#watched.values()].filter(({ sleepers }) => sleepers.size === 0);
-    const leaving = unused.filter(({ leftAt }) => performance.now() - leftAt >= LINGER_MS);
+    const leaving = unused.filter(({ leftAt }) => systemClock.monotonicMs() - leftAt >= LINGER_MS);
     for (const watched of leaving) this.#drop(watched);
     const channels = leaving.filter(({ subscribed }) => subscribed).flatMap(({ channels }) => [...channels]);
     // If it fails the connection is gone, and with it the subscriptions.

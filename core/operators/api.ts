@@ -11,15 +11,15 @@ import { list, type ListedLock } from "./listing.ts";
 /** Which store is meant. */
 export interface StoreOptions {
   /** Which backend: one of `LOCK_KINDS`. `backend` wins over it. Default: `LOCK_KINDS.STRONG`. */
-  kind?: LockKind;
+  kind?: LockKind | undefined;
   /** The store; wins over `kind`. Default: the one configured for `kind`. */
-  backend?: LockBackend;
+  backend?: LockBackend | undefined;
 }
 
 /** Options of {@linkcode locks}. */
 export interface ListOptions extends StoreOptions {
   /** Only identifiers that begin with this. Default: `""`, all. */
-  prefix?: string;
+  prefix?: string | undefined;
 }
 
 /** Options of {@linkcode forceRelease}. */
@@ -28,7 +28,7 @@ export interface ForceOptions extends StoreOptions {
    * Evict only the hold with this fencing token, so that what was decided about one holder, by a listing, does
    * not hit the next one. Default: the present holder, or all of them.
    */
-  fencingToken?: string;
+  fencingToken?: string | undefined;
 }
 
 /**

@@ -44,17 +44,17 @@ export interface CleanupCounts {
 /** Options of {@linkcode cleanup}. */
 export interface CleanupOptions extends StoreOptions {
   /** Only identifiers that begin with this. Default: `""`, all. */
-  prefix?: string;
+  prefix?: string | undefined;
   /**
    * Take the lock away from every holder that has held it for this many milliseconds, even if it is alive and
    * renews it: its `signal` aborts with the reason `forced`. Choose it longer than any honest hold; 0 evicts
    * every holder. Default: never, live holders are left alone.
    */
-  olderThanMs?: number;
+  olderThanMs?: number | undefined;
   /** Ends the cleanup: it rejects at once with the signal's reason. What is done is done. Default: none. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Is told the counts after every hundred records, and at the end. What it throws ends the cleanup. Default: none. */
-  onProgress?: (counts: CleanupCounts) => void;
+  onProgress?: ((counts: CleanupCounts) => void) | undefined;
 }
 
 const NAMES = ["prefix", "olderThanMs", "signal", "onProgress", "kind", "backend"];

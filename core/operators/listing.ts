@@ -63,7 +63,7 @@ export interface ListedLock {
    * What is wrong with the record, if it is none that this version can read. Nobody can then acquire the lock until the
    * record is deleted from the store by hand, and `holders` and `waiters` are empty. Absent in every other case.
    */
-  readonly unreadable?: string;
+  readonly unreadable?: string | undefined;
 }
 
 /** What `locks` shows. */

@@ -20,7 +20,7 @@ const RETRY: BackoffOptions = { leastMs: 100, mostMs: 5000 };
 /** Options of {@linkcode observe}. */
 export interface ObserveOptions extends StoreOptions {
   /** Ends the iteration, without an error. Default: none; `break` out of the loop ends it as well. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /**

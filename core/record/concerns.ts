@@ -1,7 +1,7 @@
 /** Whom a commit concerns: the only place that knows who has to hear of what. */
 
 import type { Snapshot, Writes } from "./codec.ts";
-import type { Holder } from "./record.ts";
+import type { Holder, QueueEntry, QueueRecord } from "./record.ts";
 
 /** Of how many units the beginning of a token names its process: too few to tell the rest, enough to tell processes apart. */
 const ADDRESS_UNITS = 8;
@@ -19,7 +19,8 @@ export function addressOf(token: string): string {
 /**
  * The addresses of those whom these writes concern; `undefined` if that is everybody who watches.
  *
- * Who joins or leaves the queue concerns those that hold the lock: they have to know whom to offer it to. An offer concerns
+ * A commit that joins or leaves the queue concerns the holders, which have to know whom to offer the lock to, and the process
+ * that is the first in the queue by it: there may be room for it that the one before it did not want. An offer concerns
  * the process that gets it, the holders beside it, and the one that is next now, which has to see it lapse if the
  * first is dead; that it is taken up concerns the same. All others learn nothing from it. They have to hear of the lock
  * only now and then: after a long hold they do.
@@ -33,7 +34,8 @@ export function concernsOf(
   // Who finds nothing there takes the lock, and watches nothing. So does who finds a hold that is gone when it joins the queue.
   if (version === null || (isOwn && named === undefined)) return [];
   if (lock === null || holders.length === 0) return undefined;
-  if (lock === undefined || isSame(holders, lock.holders)) return addresses(holders);
+  if (lock === undefined) return addresses([...holders, ...newHeadOf(before, queue)]);
+  if (isSame(holders, lock.holders)) return addresses(holders);
   if (staysHere && lock.holders.every(({ expiresAt }) => expiresAt !== null)) return [];
   const gone = missingFrom(lock.holders, holders);
   const come = missingFrom(holders, lock.holders);
@@ -42,12 +44,20 @@ export function concernsOf(
   if (come.length === 0 || !(offers || takesUp)) return undefined;
   const atMs = now();
   if (!gone.every(({ since }) => Math.abs(atMs - since) < SILENCE_MS)) return undefined;
-  const line = queue === undefined ? before.queue?.record : queue;
-  // An offer that leaves the queue out leaves the one that it is for there, as the first.
-  const next = line?.entries.find(({ token }) =>
-    [...holders, ...lock.holders].every((it) => it.token !== token)
-  );
+  const next = headOf(queue === undefined ? before.queue?.record : queue, [...holders, ...lock.holders]);
   return addresses(next === undefined ? lock.holders : [...lock.holders, next]);
+}
+
+/** The first in the queue, if it was another before. */
+function newHeadOf({ lock, queue }: Snapshot, written: Writes["queue"]): readonly QueueEntry[] {
+  const { holders } = lock.record;
+  const [before, now] = [queue?.record, written].map((record) => headOf(record, holders));
+  return now === undefined || now.participant === before?.participant ? [] : [now];
+}
+
+/** The first in a queue. An offer that leaves the queue out leaves the one that it is for there, before it. */
+function headOf(queue: QueueRecord | null | undefined, holders: readonly Holder[]): QueueEntry | undefined {
+  return queue?.entries.find(({ token }) => holders.every((holder) => holder.token !== token));
 }
 
 /** The holders among `these` whom `others` do not name. */

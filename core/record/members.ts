@@ -62,8 +62,8 @@ export interface Members {
   readonly patienceMs: number | undefined;
   /** The queue that has an entry for us, as far as is known. */
   readonly queuedIn: string | undefined;
-  /** What our entries in it are called. */
-  readonly queuedAs: ReadonlySet<string>;
+  /** Our entries in it by what they are called: how each of them says that the lock is wanted. */
+  readonly queuedAs: ReadonlyMap<string, Mode>;
   /** Whether the queue has moved so often that the truth is to be written without it. */
   readonly leavesQueueOut: boolean;
   /**

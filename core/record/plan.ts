@@ -10,7 +10,7 @@ import type { Snapshot, Writes } from "./codec.ts";
 import { activeNotices, noticeFor } from "./eviction.ts";
 import { type Evidence, freeForMs, timeOf } from "./evidence.ts";
 import type { Claim, Grant, Members } from "./members.ts";
-import { admits, isFull, MAX_HOLDERS } from "./modes.ts";
+import { admits, isFull, isSameMode, MAX_HOLDERS, type Mode } from "./modes.ts";
 import {
   entryNameOf,
   queueOf,
@@ -56,7 +56,7 @@ export interface Plan extends Writes {
   readonly refusesUpgrade?: boolean;
 }
 
-const NOWHERE: ReadonlySet<string> = new Set();
+const NOWHERE: ReadonlyMap<string, Mode> = new Map();
 const NEEDS_QUEUE: Plan = { needsQueue: true, waitMs: Infinity };
 const DELETE: Plan = { lock: null, isOwn: true, waitMs: Infinity };
 
@@ -203,7 +203,11 @@ function planWithoutQueue(scene: Scene, ours: Ours, wanting: readonly Claim[]): 
   const queuedAs = members.queuedIn === record.queue ? members.queuedAs : NOWHERE;
   const [first] = wanting;
   const waiting = waitingIn(wanting, members);
-  for (const name of queuedAs) if (!waiting.has(name)) return NEEDS_QUEUE;
+  for (const [name, mode] of queuedAs) {
+    const claim = waiting.get(name);
+    // It is to be taken out, or to say how the lock is wanted now.
+    if (claim === undefined || !isSameMode(claim, mode)) return NEEDS_QUEUE;
+  }
   if (first === undefined) return { waitMs: upgradeMs(ours, scene), refusesUpgrade };
   // Requests behind a hold of their own process are next when it ends, and need not be queued for that.
   const isAlone = isOursAlone(kept, (holder) => !isForeign(holder, members));

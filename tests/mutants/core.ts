@@ -123,7 +123,7 @@ export const CORE: readonly Mutant[] = [
   },
   {
     law: "4: a release is not believed without proof",
-    file: "core/hold.ts",
+    file: "core/departure.ts",
     from: 'if (this.isUnknown && reason === "expired" && this.#claim === undefined) {',
     to: "if (this.isUnknown) {",
     test: "tests/failing_store_test.ts",
@@ -386,7 +386,7 @@ export const CORE: readonly Mutant[] = [
     from: "if (grants !== undefined) {",
     to: "this.#know(written.snapshot, at.monotonic);\n    if (grants !== undefined) {",
     ...CONFORMANCE,
-    filter: "memory: steal: a thief who is cancelled",
+    filter: "memory: steal: a waiter that is cancelled",
   },
   {
     law: "7: what fails on the spot fails after the call that asked",
@@ -465,7 +465,7 @@ export const CORE: readonly Mutant[] = [
     from: "(seen.isEmpty || this.#store.backend.skewMs !== Infinity)",
     to: "true",
     ...CONFORMANCE,
-    filter: "memory: hold: who never waits takes over",
+    filter: "memory: hold: a caller that never waits takes over",
   },
   {
     law: "5: where clocks mean nothing, what was seen outlives thousands of other locks",
@@ -481,7 +481,7 @@ export const CORE: readonly Mutant[] = [
     from: "const step = sweep(snapshot, olderThanMs",
     to: "const step = sweep(known ?? snapshot, olderThanMs",
     ...CONFORMANCE,
-    filter: "memory: cleanup: who claims a dead record just after",
+    filter: "memory: cleanup: a caller that claims an expired record just after",
   },
   {
     law: "4: a lapse is proven by one version that stands",

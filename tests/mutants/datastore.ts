@@ -55,8 +55,8 @@ export const DATASTORE: readonly Mutant[] = [
     ],
     [
       "7: on Datastore no failure but ABORTED counts as not applied",
-      "if (code !== ABORTED || performance.now() - started > ABORTED_MS) throw error;",
-      "if (performance.now() - started > ABORTED_MS) throw error;",
+      "if (code !== ABORTED || systemClock.monotonicMs() - started > ABORTED_MS) throw error;",
+      "if (systemClock.monotonicMs() - started > ABORTED_MS) throw error;",
       "a commit whose outcome is unknown",
       "datastore/store",
     ],

@@ -86,7 +86,7 @@ export const KV: readonly Mutant[] = [
     ],
     [
       "a busy database is asked again",
-      "if (!busy || performance",
+      "if (!busy || systemClock",
       "if (busy || performance",
       "a busy database is asked again",
       "kv/failures",

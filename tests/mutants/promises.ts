@@ -87,7 +87,7 @@ export const PROMISES: readonly Mutant[] = [
   {
     law: "6: what may have been left is looked for until it is withdrawn",
     file: "core/local_lock.ts",
-    from: "if (left === undefined) {",
+    from: "if (!this.#noteLeft(record, askedMs)) {",
     to: "if (askedMs > 0) {",
     test: "tests/local_lock_test.ts",
     filter: "looked for until",
@@ -183,8 +183,8 @@ export const PROMISES: readonly Mutant[] = [
   },
   {
     law: "alive: a hold that nobody can give back is not renewed",
-    file: "core/hold.ts",
-    from: "this.#isForgotten = true;\n      this.renewAtMs = Infinity;",
+    file: "core/lease.ts",
+    from: "this.#isForgotten = true;\n    this.renewAtMs = Infinity;",
     to: "",
     test: "tests/programs_test.ts",
     filter: "nobody can reach",

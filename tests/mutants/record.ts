@@ -62,7 +62,7 @@ export const RECORD: readonly Mutant[] = [
     from: "freeMs = Math.min(freeMs, -lapsesInMs(holder, evidence));",
     to: "freeMs = evidence.now - holder.since - holder.leaseMs - evidence.skewMs;",
     ...CONFORMANCE,
-    filter: "memory: death: a dead holder with a dead first in line",
+    filter: "memory: death: a crashed holder and a crashed first",
   },
   {
     law: "6: the last to leave the queue of a free lock leaves no record",

@@ -1,6 +1,6 @@
 // Breaks the code on purpose, one line at a time, and shows which test notices: a test that cannot fail is a
 // defect. `deno task mutants` plays all areas, `deno task mutants kv redis` these, and `--law=<text>` only the
-// laws that contain the text. It prints a table for each area, and fails if a mutant survives. Each test is played on the
+// laws that contain the text; `--file=core/record/queue.ts` plays the area `rules` in that file alone. It prints a table for each area, and fails if a mutant survives. Each test is played on the
 // unbroken code first: one that is red there proves nothing. The area `rules` has no table: there everything is broken
 // that the operators can break.
 
@@ -82,8 +82,13 @@ async function playArea(copy: Copy, area: string, mutants: readonly Mutant[]): P
 }
 
 const LAW = "--law=";
-const named = Deno.args.filter((arg) => !arg.startsWith(LAW));
-const law = Deno.args.find((arg) => arg.startsWith(LAW))?.slice(LAW.length) ?? "";
+const FILE = "--file=";
+const optionIn = (option: string) => Deno.args.find((arg) => arg.startsWith(option))?.slice(option.length);
+const law = optionIn(LAW) ?? "";
+const file = optionIn(FILE);
+const areasIn = Deno.args.filter((arg) => !arg.startsWith(LAW) && !arg.startsWith(FILE));
+// A file is one of the rules'.
+const named = file === undefined || areasIn.length > 0 ? areasIn : [RULES];
 const areas = [...Object.keys(TABLE), RULES];
 const unknown = named.filter((area) => !areas.includes(area));
 if (unknown.length > 0) {
@@ -91,7 +96,7 @@ if (unknown.length > 0) {
   Deno.exit(2);
 }
 const wanted = named.length > 0 ? named : areas;
-let survived = wanted.includes(RULES) && law === "" ? await playRules() : 0;
+let survived = wanted.includes(RULES) && law === "" ? await playRules(file) : 0;
 const tables = wanted.filter((area) => area !== RULES);
 if (tables.length > 0) {
   await using copy = await Copy.make();

@@ -44,6 +44,6 @@ export function testPostgres(
 
 /** What waiters cannot do that poll. */
 export const POLLING: Record<string, string> = {
-  "steal: the holder is told without asking the store for anything else":
+  "steal: the holder is notified without asking the store for anything else":
     "nobody pushes: who holds is told at the next renewal",
 };

@@ -35,14 +35,14 @@ type Kv = KvDatabase & {
 };
 
 async function openKv(address: string): Promise<Kv> {
-  if ("Deno" in globalThis) return await Deno.openKv(address) as Kv;
+  if ("Deno" in globalThis) return await Deno.openKv(address);
   const { openKv } = await import("@deno/kv");
   // Bun's serialisation is not V8's, so the client wants to be told one. Only bytes are kept here.
   const none = () => {
     throw new Error("only bytes are kept here");
   };
   const serialisation = "Bun" in globalThis ? { encodeV8: none, decodeV8: none } : {};
-  return await openKv(address, serialisation) as unknown as Kv;
+  return await openKv(address, serialisation);
 }
 
 async function openKvStore(

@@ -6,20 +6,23 @@ import { createClient as createClient5 } from "redis5";
 import { createClient as createClient6 } from "redis6";
 import type { IoRedisClient, IoRedisCluster, NodeRedisClient } from "../../backends/redis.ts";
 
+/** What the backend takes. */
+export type AnyClient = IoRedisClient | IoRedisCluster | NodeRedisClient;
+
 /** A client to test with. */
-export interface TestClient {
-  readonly client: IoRedisClient | IoRedisCluster | NodeRedisClient;
+export interface TestClient<Client extends AnyClient = AnyClient> {
+  readonly client: Client;
   close(): Promise<void>;
 }
 
 /** Connects a client of one make to a server on this machine. */
-export type Connect = (port: number) => Promise<TestClient>;
+export type Connect<Client extends AnyClient = AnyClient> = (port: number) => Promise<TestClient<Client>>;
 
 type Listening<Client> = Client & { on(event: "error" | "end", listener: () => void): unknown };
 
-function ioredis(
-  make: (options: { port: number; host: string }) => Listening<IoRedisClient> & { disconnect(): void },
-): Connect {
+function ioredis<Client extends Listening<IoRedisClient> & { disconnect(): void }>(
+  make: (options: { port: number; host: string }) => Client,
+): Connect<Client> {
   return async (port) => {
     const client = make({ port, host: "127.0.0.1" });
     // An outage is part of some tests; it shows in the commands.
@@ -49,10 +52,13 @@ function nodeRedis(
   };
 }
 
+/** The one that most tests use. */
+export const IOREDIS_5: Connect<Redis5> = ioredis((options) => new Redis5(options));
+
 /** By name. */
 export const CLIENTS: Readonly<Record<string, Connect>> = {
   "node-redis 5": nodeRedis((options) => createClient5(options)),
   "node-redis 6": nodeRedis((options) => createClient6(options)),
-  "ioredis 5": ioredis((options) => new Redis5(options)),
+  "ioredis 5": IOREDIS_5,
   "ioredis 6": ioredis((options) => new Redis6(options)),
 };

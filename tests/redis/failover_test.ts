@@ -65,7 +65,7 @@ interface SentinelOptions {
 
 const BY_SENTINEL = {
   "ioredis 5": (options: SentinelOptions) => new Redis(options),
-  "ioredis 6": (options: SentinelOptions) => new Redis6(options) as unknown as Redis,
+  "ioredis 6": (options: SentinelOptions) => new Redis6(options),
 };
 
 for (const [make, connect] of Object.entries(BY_SENTINEL)) {

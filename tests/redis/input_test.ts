@@ -96,7 +96,7 @@ Deno.test("Redis: what a client throws at once fails what it was asked, alone or
   };
   const backend = redisBackend({ ...client, evalsha });
   const asked = ["a", "b", "c"].map((name) => Lock.acquire(name, { backend }));
-  for (const one of asked) await assertRejects(() => one, LockBackendError, "no such thing");
+  await Promise.all(asked.map((one) => assertRejects(() => one, LockBackendError, "no such thing")));
 });
 
 Deno.test("Redis: a prefix that could break the hash tag is refused", () => {

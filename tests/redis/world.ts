@@ -11,7 +11,7 @@ import { queueKeyOf } from "../../core/identifier.ts";
 import { queueIn } from "../../core/record/codec.ts";
 import { Lock, type LockLostError, type LockOptions } from "../../mod.ts";
 import { missingRedis, RedisServer, type RedisServerOptions } from "../support/redis_server.ts";
-import { CLIENTS } from "./clients.ts";
+import { type AnyClient, type Connect, IOREDIS_5 } from "./clients.ts";
 import { SlowLine } from "./slow_line.ts";
 
 const LIMIT_MS = 20_000;
@@ -31,17 +31,22 @@ export class World implements AsyncDisposable {
     return new World(await RedisServer.start(options));
   }
 
+  peer(port?: number): Promise<{ backend: LockBackend; client: Redis }>;
+  peer<Client extends AnyClient>(
+    port: number | undefined,
+    connect: Connect<Client>,
+  ): Promise<{ backend: LockBackend; client: Client }>;
   async peer(
     port = this.server.port,
-    connect = CLIENTS["ioredis 5"],
-  ): Promise<{ backend: LockBackend; client: Redis }> {
+    connect: Connect = IOREDIS_5,
+  ): Promise<{ backend: LockBackend; client: AnyClient }> {
     const { client, close } = await connect(port);
     const backend = redisBackend(client);
     this.#closing.push(async () => {
       await backend[Symbol.asyncDispose]();
       await close();
     });
-    return { backend, client: client as unknown as Redis };
+    return { backend, client };
   }
 
   /** A replica of the server, in step with it. */

@@ -247,13 +247,19 @@ export function members(text: string): Members {
     requests.find(({ entry = participant, restores }) => entry === offeredTo && restores === undefined);
   const queued = parts.find((part) => part === "queued" || part.startsWith("queued "))
     ?.replace(/^queued$/, `queued ${participant}`);
+  const queuedMode = (text: string): [string, Mode] => {
+    const [name, isReader] = text.split("/");
+    const { mode, limit, permits } = requests.find(({ entry = participant }) => entry === name) ??
+      claim(name);
+    return [name, { mode: isReader === undefined ? mode : "shared", limit, permits }];
+  };
   return {
     participant,
     requests,
     firstRequest: requests.find(({ restores }) => restores === undefined),
     patienceMs: patienceMs === Infinity ? undefined : patienceMs,
     queuedIn: queued === undefined ? undefined : QUEUE,
-    queuedAs: new Set(queued?.split(" ").slice(1) ?? []),
+    queuedAs: new Map(queued?.split(" ").slice(1).map(queuedMode) ?? []),
     leavesQueueOut: parts.includes("refused"),
     holdsBack: parts.includes("holds back") || parts.includes("stays out"),
     staysOut: parts.includes("stays out"),

@@ -19,7 +19,7 @@ import {
 } from "./core.ts";
 import { type Rule, ruled } from "./exemptions.ts";
 import type { Mark, Marks } from "./marks.ts";
-import type { SimProcess } from "./process.ts";
+import { EPOCH_MS, type SimProcess } from "./process.ts";
 import type { Schedule, Weather } from "./schedule.ts";
 import type { Applied, Records, Request } from "./store.ts";
 import type { World } from "./world.ts";
@@ -700,18 +700,16 @@ export class Invariants {
     );
     if (lock.turn?.secret !== secret || !goesOn) lock.turn = { secret, sinceMs: process.now };
     if (place >= 0) {
-      // What the same commit has granted to one before it may have been over when the answer came: that one asks again.
-      const isOver = (earlier: Ask) =>
-        by?.after.lock.holders.some(({ token, leaseMs }) =>
-          requestOf(token) === earlier.id && this.#world.now - by.request.madeMs >= 0.99 * leaseMs
-        ) === true;
+      // What the same commit has granted to one before it comes by the same answer, or was over when that came.
+      const isGranted = (earlier: Ask) =>
+        by?.after.lock.holders.some(({ token }) => requestOf(token) === earlier.id) === true;
       // Those with entries of their own go by their places there, which they may have lost.
       const isOwn = entryOf(ask.id) !== undefined;
       if (isOwn) this.mark("granted in an entry of its own");
       const isBefore = (earlier: Ask) => (entryOf(earlier.id) !== undefined) === isOwn && !ask.goesFirst;
       const isOrdered = !isOwn || (this.#weather === "calm" && !lock.isOvertaken);
       this.check(
-        !isOrdered || waiting.slice(0, place).filter(isBefore).every(isOver),
+        !isOrdered || waiting.slice(0, place).filter(isBefore).every(isGranted),
         5,
         `${process.name} granted a waiter before one that came earlier`,
       );
@@ -789,7 +787,11 @@ export class Invariants {
     const { token, offeredTo } = holder;
     const request = offeredTo === undefined ? requestOf(token) : undefined;
     const ask = request === undefined ? undefined : this.#asks.get(request);
-    if (ask !== undefined && ask.outcome === undefined) this.#checkDelay(ask, this.#keyOf(lock));
+    // What was on its way since before all was well may still be.
+    const isLate = applied.request.madeMs < this.#healedMs;
+    if (ask !== undefined && ask.outcome === undefined && !isLate) {
+      this.#checkDelay(ask, this.#keyOf(lock));
+    }
     if (ask !== undefined && ask.keys.length > 1) this.#checkTogether(ask, holder, applied);
     if (lock.grantedTokens.has(token) && request !== undefined) {
       this.mark("a ghost: a grant that landed when the same had been granted and released");
@@ -955,10 +957,9 @@ export class Invariants {
     // What it has read of its clocks is no newer than the commit, and may be no older: it may have stood still before.
     const isOld = request.sentMs - this.#madeMs(lock, holder) >= 0.99 * holdAtLeastMs - 5;
     const endMs = lock.leaseEndsMs.get(idOf(holder)) ?? -Infinity;
-    // Another participant of the same process may find its lease over.
-    if (isOld || releasingMs === undefined || hold.lost !== undefined || this.#world.now >= endMs) {
-      return;
-    }
+    // Another participant of the same process may find its lease over, if its clock is wrong even long before that.
+    const isOver = hold.lost !== undefined || this.#world.now >= endMs || !this.#asked("exclusive");
+    if (isOld || releasingMs === undefined || isOver) return;
     const isThere = after.lock.holders.some(({ token, fence }) =>
       token === keptTokenOf(holder) && fence === holder.fence
     );
@@ -1006,7 +1007,10 @@ export class Invariants {
       applied.after.lock.holders.some((other) =>
         this.#nameOf(other) === name && !before.holders.some(isSame(other))
       );
-    const place = entries.findIndex(({ participant }) => participant === claimant);
+    // What is offered repeats the token of its entry: one that has left since, and is queued again, has another.
+    const place = entries.findIndex((entry) =>
+      entry.participant === claimant && (offeredTo === undefined || entry.token === token)
+    );
     // Who was offered the lock by a commit that left the queue out has had its turn.
     // So has who gets it by the same commit.
     const isNext = ({ token, participant }: QueueEntry) =>
@@ -1066,7 +1070,10 @@ export class Invariants {
     // Who has given up its hold, or found its lease over, knows before others can that the lock is free.
     const freeMs = before.holders.reduce((since, holder) => {
       const grant = lock.grants.get(idOf(holder));
-      return Math.min(since, grant?.releasingMs ?? Infinity, grant?.endMs ?? Infinity, lock.leaseEndMs);
+      // What a wrong clock has written is over when the record says so, though nothing believes in it.
+      const recordedMs = (holder.expiresAt ?? Infinity) - EPOCH_MS;
+      const endMs = Math.min(grant?.releasingMs ?? Infinity, grant?.endMs ?? Infinity, lock.leaseEndMs);
+      return Math.min(since, endMs, recordedMs);
     }, lock.freeMs);
     const forMs = this.#world.now - freeMs;
     const leastMs = ahead.reduce((sum, { turnMs = this.#schedule.graceMs }) => sum + turnMs, 0);

@@ -270,8 +270,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 20_000,
     edits: [{
       file: "core/local_lock.ts",
-      from: "const left = members.leftIn(record);",
-      to: "const left = members.leftIn({ ...record, holders: [] });",
+      from: "const left = this.#members.leftIn(record);",
+      to: "const left = this.#members.leftIn({ ...record, holders: [] });",
     }],
   },
   {
@@ -378,8 +378,8 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     within: 5000,
     edits: [{
       file: "core/knowledge.ts",
-      from: "if (this.#snapshot === undefined || holds.length === 0 || leavesQueueOut) return;",
-      to: "if (this.#snapshot === undefined || holds.length === 0 || leavesQueueOut && false) return;",
+      from: "if (this.#snapshot === undefined || leavesQueueOut) return;",
+      to: "if (this.#snapshot === undefined) return;",
     }],
   },
   {

@@ -22,7 +22,7 @@ export interface ProcessOptions {
   readonly random?: () => number;
 }
 
-const EPOCH_MS = 1_700_000_000_000;
+export const EPOCH_MS = 1_700_000_000_000;
 
 /**
  * A process with clocks of its own that can be frozen, suspended, paused and killed, at an await or inside any

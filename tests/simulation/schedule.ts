@@ -259,7 +259,12 @@ const telling: fc.Arbitrary<Telling> = fc.tuple(
     refusedWithBoth: fc.constantFrom(0, 0.5, 1),
     oldQueue: fc.constantFrom(0, 0.5),
   }),
-).map(([unconcerned, more]) => ({ ...unconcerned, ...more }));
+).map(([unconcerned, more]) => {
+  // A store that tells some less than others tells those whom a commit concerns all that it has changed.
+  const { drop, late } = unconcerned;
+  const queueAlone = drop + late > 0 ? 1 : more.queueAlone;
+  return { ...unconcerned, ...more, queueAlone };
+});
 
 const LISTENERS: fc.Arbitrary<Listener> = fc.record({
   event: fc.constantFrom("wait-start", "acquired", "bailed", "renewed", "lost", "released", "conflict"),

@@ -12,7 +12,7 @@ import {
   queueKeyOf,
   type QueueRecord,
 } from "./core.ts";
-import type { SimProcess } from "./process.ts";
+import { EPOCH_MS, type SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
 /** What a request came to on its way: how the invariants and the marks tell one commit from another. */
@@ -133,7 +133,7 @@ export class SimStore {
 
   /** Its clock, in milliseconds since the Unix epoch. */
   get clockMs(): number {
-    return 1_700_000_000_000 + this.world.now * this.#options.rate + this.#aheadMs;
+    return EPOCH_MS + this.world.now * this.#options.rate + this.#aheadMs;
   }
 
   /** It takes values of any length from now on. */

@@ -13,6 +13,8 @@ export interface Place {
   readonly program: readonly string[];
   /** `HOLDFAST_BACKEND`. */
   readonly store: string;
+  /** The folder to start in. Default: that of the tests. */
+  readonly folder?: string;
 }
 
 /** The command line on Deno, from its source. */
@@ -31,10 +33,10 @@ export class Program implements AsyncDisposable {
   readonly #closed: Promise<void>;
   #news = () => {};
 
-  constructor({ program, store }: Place, ...args: string[]) {
+  constructor({ program, store, folder }: Place, ...args: string[]) {
     const [file, ...first] = program;
     const env = { ...Deno.env.toObject(), HOLDFAST_BACKEND: store, NO_COLOR: "1" };
-    const child = this.#child = spawn(file, [...first, ...args], { env });
+    const child = this.#child = spawn(file, [...first, ...args], { env, cwd: folder });
     this.code = new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal!)));
     this.#closed = new Promise((resolve) => child.once("close", () => resolve()));
     void this.#closed.then(() => this.#news());
@@ -66,6 +68,15 @@ export class Program implements AsyncDisposable {
       });
     }
     return this;
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  /** What it has said on standard output so far. */
+  get out(): string {
+    return this.#said.out;
   }
 
   /** Gives it this text, and nothing more, to read. */

@@ -29,6 +29,28 @@ export async function findRuntime(name: string): Promise<{ path: string } | { mi
   }
 }
 
+/** Makes the project of a user: the packages that `folder` says, in the versions that it has tested, and our own. */
+export async function projectFrom(folder: URL): Promise<string> {
+  const project = await Deno.makeTempDir({ prefix: "holdfast-project-" });
+  await Deno.writeTextFile(join(project, "deno.json"), JSON.stringify({ nodeModulesDir: "auto" }));
+  // Under other names, or Deno would take these packages for those of this repository.
+  await Deno.copyFile(new URL("dependencies.json", folder), join(project, "package.json"));
+  await Deno.copyFile(new URL("dependencies.lock", folder), join(project, "deno.lock"));
+  await run(project, Deno.execPath(), "install", "--quiet", "--frozen");
+  await addPackage(project);
+  return project;
+}
+
+/** Puts our package into a project, as its tarball has it. */
+async function addPackage(project: string): Promise<void> {
+  const root = new URL("../../", import.meta.url);
+  const tarball = join(project, "lock.tgz");
+  await run(root, Deno.execPath(), "task", "--quiet", "pack", tarball);
+  const folder = join(project, "node_modules/@holdfast/lock");
+  await Deno.mkdir(folder, { recursive: true });
+  await run(folder, "tar", "xzf", tarball, "--strip-components=1");
+}
+
 /** Makes a folder in which Node and Bun find these clients, in the versions that deno.json says. */
 export async function folderWith(...clients: string[]): Promise<string> {
   const root = new URL("../../", import.meta.url);

@@ -1,0 +1,38 @@
+/** Loads the clients of stores: those that the user has installed. */
+
+import { LockBackendError, messageOf } from "../core/errors.ts";
+import { causeOf } from "../backends/causes.ts";
+
+/** Which version of a client Deno fetches where none is named by the import map. */
+const RANGES: Readonly<Record<string, string>> = {
+  ioredis: "^6.0.0",
+  redis: "^6.3.1",
+  pg: "^8.23.1",
+  postgres: "^3.4.9",
+};
+
+/** Loads the first of these packages that is installed: the user's own, on which this package does not depend. */
+export async function load(names: readonly string[]): Promise<Record<string, unknown>> {
+  let failure: unknown;
+  for (const name of names) {
+    const specifiers = "Deno" in globalThis ? [name, `npm:${name}@${RANGES[name]}`] : [name];
+    for (const specifier of specifiers) {
+      try {
+        return await import(specifier);
+      } catch (cause) {
+        failure ??= cause;
+      }
+    }
+  }
+  const [first] = names;
+  throw new LockBackendError(
+    `Cannot open the store: ${names.join(" or ")} must be installed beside @holdfast/lock, ` +
+      `with: npm install ${first} (${firstLineOf(failure)})`,
+    { cause: causeOf(failure) },
+  );
+}
+
+/** A terminal shows one line; clients put stacks into their messages. */
+export function firstLineOf(error: unknown): string {
+  return messageOf(error).split("\n")[0];
+}
