@@ -7,14 +7,48 @@ const MUTEX = { mode: "exclusive", limit: 1 } as const;
 /** Two clocks that differ by almost what they may. */
 const APART = { offsets: [0, 50, 25], skewMs: 60 } as const;
 
+/** All states that there are: no more than some ten thousand. */
+const ALL = Infinity;
+
 export const SETUPS: readonly Setup[] = [
+  {
+    title: "two, nothing goes wrong, to the end",
+    ...APART,
+    kinds: [["waits"], ["waits"]],
+    how: MUTEX,
+    budget: { ...NOTHING, ticks: 1 },
+    slice: ALL,
+  },
+  {
+    title: "two, an answer lost or a crash, to the end",
+    ...APART,
+    kinds: [["waits"], ["waits"]],
+    how: MUTEX,
+    budget: { ...NOTHING, ticks: 0, losses: 1, crashes: 1 },
+    slice: ALL,
+  },
+  {
+    title: "three, nothing goes wrong, to the end",
+    ...APART,
+    kinds: [["waits"], ["waits"], ["waits"]],
+    how: MUTEX,
+    budget: NOTHING,
+    slice: 7,
+  },
+  {
+    title: "three for two permits, nothing goes wrong, to the end",
+    ...APART,
+    kinds: [["waits"], ["waits"], ["waits"]],
+    how: { mode: "exclusive", limit: 2 },
+    budget: NOTHING,
+    slice: 7,
+  },
   {
     title: "two, an answer lost, a crash",
     ...APART,
     kinds: [["waits"], ["waits"]],
     how: MUTEX,
     budget: { ...NOTHING, ticks: 6, crashes: 1, losses: 1 },
-    depth: 22,
     slice: 7,
   },
   {
@@ -23,7 +57,6 @@ export const SETUPS: readonly Setup[] = [
     kinds: [["waits", "waits"], ["waits", "tries"]],
     how: MUTEX,
     budget: { ...NOTHING, ticks: 4, losses: 1 },
-    depth: 16,
     slice: 7,
   },
   {
@@ -32,7 +65,6 @@ export const SETUPS: readonly Setup[] = [
     kinds: [["waits"], ["steals"]],
     how: MUTEX,
     budget: { ...NOTHING, ticks: 5, losses: 1, cancels: 1, forces: 1 },
-    depth: 18,
     slice: 7,
   },
   {
@@ -41,7 +73,6 @@ export const SETUPS: readonly Setup[] = [
     kinds: [["waits"], ["waits"]],
     how: MUTEX,
     budget: { ...NOTHING, ticks: 8, crashes: 1, sweeps: 1, losses: 1 },
-    depth: 18,
     slice: 7,
   },
   {
@@ -51,7 +82,6 @@ export const SETUPS: readonly Setup[] = [
     kinds: [["waits"], ["waits"]],
     how: MUTEX,
     budget: { ...NOTHING, ticks: 7, crashes: 1, losses: 1, cancels: 1 },
-    depth: 18,
     slice: 7,
   },
   {
@@ -60,7 +90,6 @@ export const SETUPS: readonly Setup[] = [
     kinds: [["waits"], ["waits"], ["waits"]],
     how: MUTEX,
     budget: { ...NOTHING, ticks: 4, crashes: 1, losses: 1 },
-    depth: 15,
     slice: 7,
   },
   {
@@ -69,7 +98,6 @@ export const SETUPS: readonly Setup[] = [
     kinds: [["waits"], ["waits"], ["waits"]],
     how: { mode: "exclusive", limit: 2 },
     budget: { ...NOTHING, ticks: 4, crashes: 1, losses: 1 },
-    depth: 15,
     slice: 7,
   },
   {
@@ -78,7 +106,6 @@ export const SETUPS: readonly Setup[] = [
     kinds: [["waits"], ["waits"], ["steals"]],
     how: { mode: "shared", limit: 1 },
     budget: { ...NOTHING, ticks: 4, losses: 1, cancels: 1 },
-    depth: 15,
     slice: 7,
   },
 ];

@@ -125,8 +125,7 @@ export interface Setup {
   readonly kinds: readonly (readonly Request["kind"][])[];
   readonly how: Pick<Claim, "mode" | "limit">;
   readonly budget: Budget;
-  /** To how many actions it is followed; and in CI. */
-  readonly depth: number;
+  /** To how many actions it is followed in CI. */
   readonly slice: number;
 }
 

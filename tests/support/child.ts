@@ -26,6 +26,8 @@ export interface ChildOptions {
   runtime?: string;
   /** More of its environment. */
   env?: Record<string, string>;
+  /** The file that its errors are written to; default: they are shown. */
+  errors?: string;
   /** Receives every message, at once. */
   listen?: (message: Message) => void;
 }
@@ -57,7 +59,10 @@ export class Child implements AsyncDisposable {
   readonly #waiting = new Set<() => void>();
   #ended = false;
 
-  constructor(script: URL, { flags = [], args = [], nodeIn, runtime = "node", env, listen }: ChildOptions) {
+  constructor(
+    script: URL,
+    { flags = [], args = [], nodeIn, runtime = "node", env, errors, listen }: ChildOptions,
+  ) {
     const command = new Deno.Command(nodeIn === undefined ? Deno.execPath() : runtime, {
       args: nodeIn === undefined
         ? ["run", "--quiet", "--unstable-kv", ...flags, script.href, ...args]
@@ -66,10 +71,12 @@ export class Child implements AsyncDisposable {
       env,
       stdin: "piped",
       stdout: "piped",
+      stderr: errors === undefined ? "inherit" : "piped",
     });
     this.#process = command.spawn();
     this.#stdin = this.#process.stdin.getWriter();
-    this.#reading = this.#read(listen);
+    const written = errors === undefined ? undefined : this.#write(errors);
+    this.#reading = Promise.all([this.#read(listen), written]).then(() => {});
   }
 
   get pid(): number {
@@ -134,6 +141,12 @@ export class Child implements AsyncDisposable {
     }
     this.#ended = true;
     this.#wake();
+  }
+
+  /** Writes its errors to a file, until it ends. */
+  async #write(errors: string): Promise<void> {
+    const file = await Deno.open(errors, { create: true, append: true });
+    await this.#process.stderr.pipeTo(file.writable);
   }
 
   #news(ms: number): Promise<void> {

@@ -42,13 +42,29 @@ export interface CrewOptions {
   readonly clockLibrary: string | undefined;
 }
 
+/** What children run, and where they find what it imports: made once for each store, and gone with this process. */
+const workplaces = new Map<string, Promise<{ readonly folder: string; readonly script: string }>>();
+
+function workplaceWith(clients: readonly string[]): Promise<{ folder: string; script: string }> {
+  const name = clients.join(" ");
+  const make = async () => {
+    const folder = await folderWith(...clients);
+    globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
+    const script = join(folder, "child.mjs");
+    await bundle(SCRIPT, script, "@deno/kv");
+    return { folder, script };
+  };
+  const made = workplaces.get(name) ?? make();
+  workplaces.set(name, made);
+  return made;
+}
+
 export class Crew {
   readonly seats: Seat[] = [];
   /** The runtimes that cannot be had, and why. */
   readonly missing: string[] = [];
   readonly #options: CrewOptions;
-  #bundle = "";
-  #nodeFolder = "";
+  #workplace = { folder: "", script: "" };
   #generation = 0;
 
   private constructor(options: CrewOptions) {
@@ -57,16 +73,14 @@ export class Crew {
 
   static async start(options: CrewOptions): Promise<Crew> {
     const crew = new Crew(options);
-    const { store, folder, count } = options;
+    const { store, count } = options;
     const runtimes: Runtime[] = [];
     for (const name of RUNTIMES) {
       const found = await findRuntime(name);
       if ("path" in found) runtimes.push({ name, path: found.path });
       else crew.missing.push(found.missing);
     }
-    crew.#nodeFolder = await folderWith(...store.clients);
-    crew.#bundle = join(folder, "child.mjs");
-    await bundle(SCRIPT, crew.#bundle, "@deno/kv");
+    crew.#workplace = await workplaceWith(store.clients);
     for (let number = 0; number < count; number++) {
       const line = store.port === undefined ? undefined : await Line.open(store.port);
       const runtime = runtimes[number % runtimes.length];
@@ -97,15 +111,13 @@ export class Crew {
       bad,
     };
     const args = [JSON.stringify(role)];
-    const env = seat.clock?.env;
+    const errors = join(folder, "errors", `${seat.name}.txt`);
+    const options = { args, env: seat.clock?.env, errors };
+    const { folder: nodeIn, script } = this.#workplace;
+    const node = { nodeIn, runtime: runtime.path };
     seat.child = runtime.name === "Deno"
-      ? new Child(SCRIPT, { flags: ["-A"], args, env })
-      : new Child(pathToFileURL(this.#bundle), {
-        nodeIn: this.#nodeFolder,
-        runtime: runtime.path,
-        args,
-        env,
-      });
+      ? new Child(SCRIPT, { ...options, flags: ["-A"] })
+      : new Child(pathToFileURL(script), { ...options, ...node });
   }
 
   /** Asks all to end; answers those that did not, or did not by themselves. */
@@ -123,6 +135,5 @@ export class Crew {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.seats.map(({ child }) => child?.[Symbol.asyncDispose]()));
     await Promise.all(this.seats.map(({ line }) => line?.close()));
-    await Deno.remove(this.#nodeFolder, { recursive: true });
   }
 }

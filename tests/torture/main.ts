@@ -58,7 +58,11 @@ async function played(): Promise<string> {
       bad ? "locks that are known to be bad" : STORES[store].title
     }, ${values.minutes} min, evidence in ${folder}`,
   );
+  const interrupted = new AbortController();
+  // Whoever stops it gets a verdict on what there is, and no server is left behind.
+  for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, () => interrupted.abort());
   await torture({
+    signal: interrupted.signal,
     store,
     ms: Number(values.minutes) * 60_000,
     leaseMs: Number(values["lease-ms"] ?? (bad ? 400 : 1500)),

@@ -30,6 +30,8 @@ export interface RunOptions {
   /** Whether the locks that are known to be bad are played, instead of all lanes. */
   readonly bad?: boolean;
   readonly processes?: number;
+  /** Ends it before its time: what has happened until then is judged. */
+  readonly signal?: AbortSignal;
   /** Is told how it goes, every second. */
   readonly onProgress?: (progress: Progress) => void;
 }
@@ -66,7 +68,9 @@ export interface Judged {
 export async function torture(options: RunOptions): Promise<void> {
   const { folder, leaseMs, bad = false, processes = PROCESSES } = options;
   const kind = STORES[options.store];
-  for (const name of ["logs", "marks", "clocks"]) await Deno.mkdir(join(folder, name), { recursive: true });
+  for (const name of ["logs", "marks", "clocks", "errors"]) {
+    await Deno.mkdir(join(folder, name), { recursive: true });
+  }
   await Deno.writeTextFile(join(folder, "faults.jsonl"), "");
   await using stack = new AsyncDisposableStack();
   const store = await kind.start(folder);
@@ -87,6 +91,7 @@ export async function torture(options: RunOptions): Promise<void> {
     leaseMs,
     aims: bad ? ["holdfast", ...Object.keys(BAD)] : ["mutex"],
     isCruel: bad,
+    signal: options.signal ?? new AbortController().signal,
     allows: (fault) => isWanted(fault) && !(fault in spared),
   });
   const from = now();

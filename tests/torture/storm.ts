@@ -46,6 +46,8 @@ export interface StormOptions {
   readonly leaseMs: number;
   /** Whether what lasts a while always lasts for longer than a lease, and aims at a holder. */
   readonly isCruel: boolean;
+  /** Ends it before its time. */
+  readonly signal: AbortSignal;
 }
 
 export class Storm {
@@ -63,7 +65,8 @@ export class Storm {
   /** Rages until `endMs`, then mends everything. */
   async rage(endMs: number): Promise<void> {
     const started = now();
-    while (now() < endMs) {
+    const { signal } = this.#options;
+    while (now() < endMs && !signal.aborted) {
       const atMs = (now() - started) % CYCLE_MS;
       const isCalm = atMs > CYCLE_MS - CALM_MS && this.#options.allows("process killed");
       if (isCalm) await this.#killHolder(endMs);
