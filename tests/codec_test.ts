@@ -174,6 +174,7 @@ const REFUSED_QUEUES: readonly [text: string, says: string][] = [
   [entry({ limit: 3, permits: 4 }), "entries[0].permits must be a whole number from 1 to 3, it is 4"],
   [entry({ since: false }), `entries[0].since must be ${MOMENT} false`],
   [entry({ label: "" }), `entries[0].label must be ${LABEL} a string of 0 characters`],
+  [entry({ turnMs: 0 }), `entries[0].turnMs must be ${LEASE} 0`],
 ];
 
 Deno.test("codec: what is no record of a lock is refused, with what is wrong with it", () => {
@@ -201,11 +202,15 @@ Deno.test("codec: what is no record of a queue is void, with what is wrong with 
 });
 
 Deno.test("codec: a lock's record is read as it was written, up to every bound", () => {
-  const { fence: _fence, label: _label, ...bare } = HOLDER;
+  const { fence: _fence, label: _label, ...bare } = { ...HOLDER, renewals: 0 };
+  const alone = { queue: undefined, notices: undefined, freedAt: undefined };
   const records: Parts[] = [
     {},
-    { holders: [], queue: undefined, notices: undefined, freedAt: undefined },
-    { holders: [bare], queue: undefined, notices: undefined, freedAt: undefined },
+    { holders: [], ...alone },
+    { holders: [bare], ...alone },
+    { holders: [{ ...bare, mode: "shared" }], ...alone },
+    { holders: [{ ...bare, limit: 2 }], ...alone },
+    { holders: [{ ...bare, renewals: 1 }], ...alone },
     { holders: many(64, HOLDER, "token"), queue: "x".repeat(256), notices: many(64, NOTICE, "token") },
     { holders: [{ ...HOLDER, token: "x".repeat(256), label: "x".repeat(128), fence: "🔒" }] },
     { holders: [{ ...HOLDER, since: -8.64e15, expiresAt: 8.64e15, leaseMs: 0.5, renewals: 0 }] },
@@ -215,8 +220,8 @@ Deno.test("codec: a lock's record is read as it was written, up to every bound",
     { holders: [{ ...HOLDER, mode: "shared", upgrades: true }, { ...HOLDER, mode: "shared", token: "b" }] },
     { holders: [{ ...HOLDER, limit: 1_000_000, permits: 1_000_000 }] },
     { holders: [{ ...HOLDER, limit: 2, permits: 1, token: "x".repeat(256) }] },
-    { holders: [{ ...bare, permits: 1 }], queue: undefined, notices: undefined, freedAt: undefined },
-    { holders: [{ ...bare, formerFence: "6" }], queue: undefined, notices: undefined, freedAt: undefined },
+    { holders: [{ ...bare, permits: 1 }], ...alone },
+    { holders: [{ ...bare, formerFence: "6" }], ...alone },
     { notices: [{ ...NOTICE, reason: "forced" }, NOTICE] },
     { freedAt: 0 },
     { freedAt: null },
@@ -268,6 +273,27 @@ Deno.test("codec: a record with as many holders as there may be is not too long 
   assertEquals(new Set(written("\u0001".repeat(128)).labels), new Set([undefined]));
 });
 
+Deno.test("codec: a record of many holders that is a byte too long loses its labels, and nothing else", () => {
+  const labelled = { ...HOLDER, label: "\u0001".repeat(128) };
+  const written = (bytes: number): LockRecord => {
+    const of = (longer: number) => ({
+      ...RECORD,
+      holders: many(64, labelled, "token").map((holder, i) => ({
+        ...holder,
+        token: holder.token.padStart(2, "0").padEnd(2 + Math.floor((longer + i) / 64), "x"),
+      })),
+    });
+    return of(bytes - JSON.stringify(of(0)).length);
+  };
+  const longest = written(65_000);
+  assertEquals(JSON.stringify(longest).length, 65_000);
+  assertEquals(encodeLock(longest), JSON.stringify(longest));
+  decodeLock("job", encodeLock(longest));
+  const longer = written(65_001);
+  const without = { ...longer, holders: longer.holders.map((holder) => ({ ...holder, label: undefined })) };
+  assertEquals(encodeLock(longer), JSON.stringify(without));
+});
+
 Deno.test("codec: a queue's record is read as it was written, up to every bound", () => {
   const records: Parts[] = [
     {},
@@ -275,6 +301,7 @@ Deno.test("codec: a queue's record is read as it was written, up to every bound"
     { entries: many(64, ENTRY, "participant") },
     { entries: [{ ...ENTRY, participant: "x".repeat(256), token: "x".repeat(256), label: "x".repeat(128) }] },
     { entries: [{ ...ENTRY, label: undefined, since: -8.64e15 }] },
+    { entries: [{ ...ENTRY, turnMs: undefined }] },
     { entries: [{ ...ENTRY, mode: "shared" }] },
     { entries: [{ ...ENTRY, limit: 1_000_000, permits: 1_000_000 }] },
   ];

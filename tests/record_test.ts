@@ -1,5 +1,14 @@
 import { encodeLock } from "../core/record/codec.ts";
-import { type Holder, type LockRecord, MAX_NOTICES, recordOrNull } from "../core/record/record.ts";
+import {
+  claimTokenOf,
+  type Holder,
+  isInTransit,
+  isKept,
+  keptTokenOf,
+  type LockRecord,
+  MAX_NOTICES,
+  recordOrNull,
+} from "../core/record/record.ts";
 import { plan } from "../core/record/plan.ts";
 import { evidence, members, snapshot } from "./rules/notation.ts";
 import { assertEquals } from "@std/assert";
@@ -54,6 +63,15 @@ Deno.test("record: it has no empty parts, and nothing is left of one that says n
   assertEquals(recordOrNull({ holders: [], notices: [eviction] })?.notices, [eviction]);
 });
 
+Deno.test("record: a hold's token says that it is only kept, or handed over", () => {
+  const kept = keptTokenOf({ token: "a" });
+  const claim = claimTokenOf("a");
+  assertEquals([kept, claim], ["kept/a", "claim/a"]);
+  for (const token of ["a", kept, claim]) {
+    assertEquals([isKept({ token }), isInTransit({ token })], [token === kept, token === claim]);
+  }
+});
+
 Deno.test("record: a grant, a place in the queue and an offer, in full", () => {
   const asks = members("a");
   const [claim] = [...asks.requests].map((claim) => ({ ...claim, label: "host 1" }));
@@ -105,5 +123,61 @@ Deno.test("record: a grant, a place in the queue and an offer, in full", () => {
     renewals: 1,
     fence: "fence of a",
     upgrades: undefined,
+  }]);
+});
+
+Deno.test("record: what becomes of an entry and of a hold says what they said", () => {
+  const labelled = { ...members("a").firstRequest!, label: "host 1" };
+  const entry = {
+    participant: "a",
+    token: "A",
+    mode: "shared",
+    limit: 1,
+    since: 7,
+    label: "host 0",
+  } as const;
+  const queue = { version: "8", record: { v: 1, id: "q", entries: [entry] } } as const;
+  const asks = { ...members("a"), requests: [labelled] };
+  const changed = plan({ ...snapshot("b:1000 | a"), queue }, asks, evidence("now=9"));
+  assertEquals(changed.queue?.entries, [{
+    ...entry,
+    mode: "exclusive",
+    permits: undefined,
+    label: "host 1",
+  }]);
+
+  const found = snapshot("a:1000^3/r");
+  const [before] = found.lock.record.holders;
+  const held = {
+    ...found,
+    lock: { ...found.lock, record: { v: 1, holders: [{ ...before, label: "host 0" }] } },
+  } as const;
+  const holds = { ...members("keeps a shared up"), claimOf: () => labelled };
+  const upgraded = plan(held, holds, evidence("now=9"));
+  assertEquals(upgraded.lock?.holders, [{
+    token: "a",
+    mode: "exclusive",
+    limit: 1,
+    permits: undefined,
+    since: 9,
+    leaseMs: 1000,
+    expiresAt: 1009,
+    renewals: 0,
+    label: "host 1",
+    formerFence: "fence of a",
+  }]);
+
+  const left = plan(held, members("rests a shared lease=300"), evidence("now=9"));
+  assertEquals(left.lock?.holders, [{
+    token: "k",
+    mode: "shared",
+    limit: 1,
+    permits: undefined,
+    since: 3,
+    leaseMs: 300,
+    expiresAt: 309,
+    renewals: 1,
+    fence: "fence of a",
+    label: "host 0",
   }]);
 });

@@ -1,10 +1,12 @@
 // The lock on one page: what one process writes next about it. tests/rules/notation.ts explains the notation.
 import { addressOf, concernsOf } from "../core/record/concerns.ts";
 import { evict, lossOf } from "../core/record/eviction.ts";
+import { covers, strongerOf } from "../core/record/modes.ts";
 import { plan } from "../core/record/plan.ts";
+import { localTurnMs } from "../core/record/queue.ts";
 import { sweep } from "../core/record/sweep.ts";
 import { assert, assertEquals } from "@std/assert";
-import { evidence, members, record, settings, shown, snapshot, writes } from "./rules/notation.ts";
+import { claim, evidence, members, record, settings, shown, snapshot, writes } from "./rules/notation.ts";
 
 /** What the row says; the records; who acts; the evidence; what comes of it. */
 type Row = readonly [says: string, records: string, acts: string, evidence: string, result: string];
@@ -28,6 +30,8 @@ const NEWEST = NOTICES.slice(NOTICES.indexOf("; ") + 2);
 /** One more reader of a process than there may be, and those that there may. */
 const MANY_READERS = words(65, (i) => `a${i} shared`).join(", ");
 const GRANTED_READERS = words(64, (i) => `*a${i}:1000/r`).join(" ");
+/** One request less than may hold the lock or be queued for it, of which none may wait. */
+const TRIES = words(127, (i) => `a${i + 10} try`).join(", ");
 /** As many readers as there may be. */
 const READERS = words(64, (i) => `r${i}:1000/r`).join(" ");
 
@@ -48,6 +52,8 @@ table("several locks, all or nothing", [
   ["and is taken when they are free, too",                     "- | a~300; free 5",     "a turn=300",  "now=9",       "*a:1009^9 | none"],
   ["it waits behind a holder as everybody does",               "b:1000",                "a turn=300, holds back", "", "b:1000 | new: a~300"],
   ["and behind others in the queue",                           "b:1000 | c",            "a turn=300, holds back", "", "= | c a~300"],
+  ["behind all others, even those that asked later",           "b:1000 | c d",          "a turn=300 waited=5, saw -, holds back", "", "= | c d a~300"],
+  ["in the place of those that are dead",                      "- | b; free 0",         "a turn=300, holds back", "now=150", "= | a~300"],
   ["nobody is evicted for it before the others are free",      "b:1000 | a~300",        "a turn=300 steal=500, holds back", "now=700", "wait 400"],
   ["who frees it offers it to nobody before its turn, on the queue as it is", "b:1000 | a~300 c", "idle b",  "now=7",       "- | a~300 c; free 7"],
   ["nor to itself, for it has to take all",                    "b:1000 | c a~300",      "idle b",      "now=7",       "C@c:82^7 | a~300"],
@@ -56,13 +62,20 @@ table("several locks, all or nothing", [
   ["each before us has a turn of its own length",              "- | a~300 c b; free 0", "b",           "now=400",     "wait 50"],
   ["while it waits for others it says in time that it lives",  "- | a~300 b; free 0",   "a turn=300, holds back", "now=100", "- | =; free 100"],
   ["and not more often",                                       "- | a~300 b; free 0",   "a turn=300, holds back", "now=40", "wait 60"],
+  ["to the millisecond",                                       "- | a~300 b; free 0",   "a turn=300, holds back", "now=99", "wait 1"],
+  ["counted from when it said so last",                        "- | a~300 b; free 700", "a turn=300, holds back", "now=740","wait 60"],
   ["nor while there is no room for it",                        "c:1000 | a~300 b",      "a turn=300, holds back", "now=100", "wait 1000"],
   ["nor before its turn",                                      "- | b a~300; free 0",   "a turn=300, holds back", "now=100", "wait 50"],
+  ["not even a millisecond",                                   "- | b a~300; free 0",   "a turn=300, holds back", "now=149", "wait 1"],
   ["by watching, where nobody knows the time",                 "- | a~300 b; free ?",   "a turn=300, holds back", "now=100 skew=Infinity free=100", "- | =; free ?"],
+  ["and not more often then either",                           "- | a~300 b; free ?",   "a turn=300, holds back", "now=99999 skew=Infinity free=40","wait 60"],
   ["when its turn has come, those that are dead go",           "- | b a~300; free 0",   "a turn=300, holds back", "now=150", "- | a~300; free 150"],
+  ["at once, however long its turn lasts",                     "- | b a~600; free 0",   "a turn=600, holds back", "now=150", "- | a~600; free 150"],
   ["so does a holder that is",                                 "c:1000 | a~300",        "a turn=300, holds back", "now=1100", "- | =; free 1100"],
   ["it comes first among those that one commit grants, so that its token is the same for all", "x:1000 | b/r a/r~300", "a shared turn=300 steal=500", "now=700", "*a:1700^700/r B@b:775^700/r | none; x stolen 2000"],
   ["what a lost answer has left of it goes before all is free", "a:1000 | b",           "a turn=300, holds back", "now=5", "B@b:80^5 | a~300"],
+  ["what cannot be queued for all of them is queued for none",  "b:1000",               "a turn=300, stays out",  "",      "wait 1010"],
+  ["and gives up its place: the next entry has its turn from now on", "b:1000/r | a/r~300 c/r", "a shared turn=300, stays out", "now=5", "b:1000/r | c/r; free 5"],
 ], act);
 
 // deno-fmt-ignore
@@ -79,6 +92,7 @@ table("joining the queue", [
   ["nor yet behind others: what is written for the hold does", "a:1000 | b",            "keeps a, a2", "",            "nothing"],
   ["once",                                                     "a:1000 | b a",          "keeps a, a2", "",            "nothing"],
   ["what is written for another that leaves does, too",        "a:1000/2 a3:1000/2 | b/2 c", "keeps a limit=2, a2", "",       "a:1000/2 B@b:75/2 | c a"],
+  ["even where that makes no room",                            "a:1000/r+ a2:1000/r a3:1000/r | c", "keeps a shared up, keeps a2 shared, a4", "", "a:1000/r+ a2:1000/r | c a"],
   ["a queue of another name is void, whoever stands in it",    "b:1000 | (c d)",        "a",           "",            "= | a"],
   ["so is one that is gone",                                   "b:1000 |",              "a",           "",            "= | a"],
   ["and one that no lock names",                               "b:1000 (c d)",          "a",           "",            "b:1000 | new: a"],
@@ -86,12 +100,15 @@ table("joining the queue", [
   ["who joins it does not touch the notices",                  "b:1000 | c; x forced 900", "a",        "now=901",     "= | c a"],
   ["how it wants the lock is written down",                    "b:1000 | c",            "a shared",    "",            "= | c a/r"],
   ["it is the first of those that may wait",                   "b:1000 | c",            "a try, a2, a3 shared", "",   "= | c a"],
+  ["of many requests as many are looked at as may hold the lock or be queued", "b:1000",`${TRIES}, a2`,         "",   "b:1000 | new: a"],
+  ["and no more: those behind them come later",                "b:1000",                `${TRIES}, a1 try, a2`, "",   "wait 1010"],
   ["and with how many others",                                 "b:1000 | c",            "a limit=3",   "",            "= | c a/3"],
   ["one that asked before others that have come since its first look goes before them", "b:1000 | c d e", "a waited=5, saw c", "", "= | c a d e"],
   ["and before all of them",                                   "b:1000 | c d",          "a waited=5, saw -", "",      "= | a c d"],
   ["but not before those that it saw",                         "b:1000 | c d",          "a waited=5, saw d", "",      "= | c d a"],
   ["nor before those that asked when it did",                  "b:1000 | c d",          "a, saw -",    "",            "= | c d a"],
   ["nor where it asked, by its clock, after them",             "b:1000 | c d",          "a waited=5, saw -", "now=6", "= | c d a"],
+  ["its time is written in whole milliseconds, rather too soon", "b:1000 | c d",        "a waited=0.5, saw -", "",    "= | a c d"],
 ], act);
 
 // deno-fmt-ignore
@@ -123,6 +140,8 @@ table("an entry for each request", [
   ["even if another asked before",                                 "A3@a3:75 | a2",          "a2 own, a3 own",             "now=5",   "*a3:1005^5 | ="],
   ["several are confirmed at once",                                "A2@a2:75/r B@b:75/r A3@a3:75/r", "a2 own shared, a3 own shared", "", "*a2:1000/r B@b:75/r *a3:1000/r"],
   ["and no other reader with them",                                "A2@a2:75/r | b a3/r",    "a2 own shared, a3 own shared", "",      "*a2:1000/r | ="],
+  ["nor one that waits in the entry of the process",               "A2@a2:75/r | b",         "a2 own shared, a shared",      "",      "*a2:1000/r | b a/r"],
+  ["and with that of the process none that has its own",           "A@a:75/r | b a2/r",      "a shared, a2 own shared",      "",      "*a:1000/r | ="],
   ["if that one is over, it goes to the next in the queue",        "A2@a2:75 | b a3",        "a3 own",                     "",        "B@b:75 | a3"],
   ["of its own process, too",                                      "A2@a2:75 | a3 b",        "a3 own",                     "",        "*a3:1000 | b"],
   ["graces count for each of them",                                "- | b a c a2; free 0",   "a own, a2 own",              "now=149", "wait 1"],
@@ -138,6 +157,7 @@ table("an entry for each request", [
 // deno-fmt-ignore
 table("before the queue", [
   ["one that goes first evicts the holder, and leaves the queue alone", "b:1000 | c a2",     "a2 own, a first steal=0",    "",        "*a:1000 | =; b stolen 2000"],
+  ["it goes even before the first in that",                             "b:1000 | a2",       "a2 own, a first steal=0",    "",        "*a:1000 | =; b stolen 2000"],
   ["all holders",                                                  "b:1000/r c:1000/r | d",  "a first steal=0",            "",        "*a:1000 | =; b stolen 2000; c stolen 2000"],
   ["one of its own process, too",                                  "a:1000",                 "keeps a, a2 first steal=0",  "",        "*a2:1000; a stolen 2000"],
   ["a lock that is free it takes before those that are queued",    "- | b; free 0",          "a first steal=0",            "",        "*a:1000 | ="],
@@ -172,6 +192,7 @@ table("a queue that is not known", [
   ["so has one where only those are left that may not wait",     "b:1000 | ?",             "a try, queued",                "",                  "look"],
   ["where the lock names none, there is nothing to know",        "b:1000 (?)",             "a",                            "",                  "b:1000 | new: a"],
   ["so has one that is queued for what it wants no more",         "b:1000 | ?",             "a, queued a/r",                "",                  "look"],
+  ["and one that was in a queue of another name",                 "b:1000 | ?",             "a, once queued",               "",                  "look"],
   ["who is not queued has nothing to do with it",                "b:1000 | ?",             "idle a",                       "",                  "nothing"],
 ], act);
 
@@ -183,6 +204,7 @@ table("after a lost answer", [
   ["its process leaves the queue",                       "a:1000 | a b",             "a",               "",                    "*a:1000#1 | b"],
   ["and takes the queue with it, if it was alone",       "a:1000 | a",               "a",               "",                    "*a:1000#1 | none"],
   ["it stays, if another of its requests waits",         "a:1000 | a b",             "a, a2",           "",                    "*a:1000#1 | ="],
+  ["other readers of its process wait behind those that are queued", "a:1000/r | b", "a shared, a2 shared", "",                "*a:1000#1/r | b a/r"],
   ["or joins behind others",                             "a:1000 | b",               "a, a2",           "",                    "*a:1000#1 | b a"],
   ["but not if nobody else is queued",                   "a:1000",                   "a, a2",           "",                    "*a:1000#1"],
   ["a notice for it was about the grant before",         "a:1000; a stolen 900; x stolen 900", "a",     "",                    "*a:1000#1; x stolen 900"],
@@ -202,6 +224,7 @@ table("renewing", [
   ["all of a process that are due are renewed at once",        "a:1000/2 a2:1100^100/2",   "renews a, renews a2",  "now=400",               "a:1400#1/2 a2:1400#1^100/2"],
   ["others are left alone",                                    "a:1000 b:700(700) | c",    "renews a",             "now=300",               "a:1300#1 b:700(700) | ="],
   ["even if they have lapsed",                                 "a:1000 b:100(100)",        "renews a",             "now=300",               "a:1300#1 b:100(100)"],
+  ["however they hold it",                                     "a:1000 b:1000/r",          "renews a",             "now=300",               "a:1300#1 b:1000/r"],
   ["notices stay until their time, and the clocks' bound",                            "a:1000; x stolen 900",     "renews a",             "now=999",               "a:1999#1; x stolen 900"],
   ["and no longer",                                            "a:1000; x stolen 900",     "renews a",             "now=1000",              "a:2000#1"],
   ["where the time is not known, it has no end",               "a:1000",                   "renews a",             "now=300 skew=Infinity", "a:?#1"],
@@ -256,6 +279,11 @@ table("releasing", [
   ["it keeps the place that it has in it",                               "a:1000 | b a",         "a2, in turn", "",                    "*a2:1000 | ="],
   ["notices stay until their time then, too",                            "a:1000 | b; x stolen 900", "a2, in turn", "now=1",           "*a2:1001^1 | =; x stolen 900"],
   ["there is no room for it beside others",                              "a:1000/2 b:1000/2 | c/2", "a2 limit=2, in turn", "",         "b:1000/2 C@c:75/2 | a/2"],
+  ["without a queue, as many get it as there is room for",               "a:1000/2",                "a2 limit=2, a3 limit=2, in turn", "", "*a2:1000/2 *a3:1000/2"],
+  ["what it has not held it does not pass on",                           "- | b; free 0",           "a, in turn",          "",         "= | b a"],
+  ["while a request here has an entry of its own, the queue says which is next", "a:1000 | b a3",   "a2, a3 own, in turn", "",         "B@b:75 | a3 a"],
+  ["or reads: readers would pass a writer",                              "a:1000 | b",              "a2 shared, in turn",  "",         "B@b:75 | a/r"],
+  ["what goes before the queue goes before the next here, too",          "a:1000 | b",              "a2, a3 first steal=0, in turn", "", "*a3:1000 | b a"],
   ["one that may not wait has no turn then either",                      "a:1000 | b",           "a2 try, in turn", "",                "B@b:75 | none"],
   ["where nobody here waits, the first in the queue is next",            "a:1000 | b",           "idle a, in turn", "",                "B@b:75 | none"],
   ["one that may not wait has no turn while others are queued",          "a:1000 | b",           "a2 try",     "",                    "B@b:75 | none"],
@@ -357,6 +385,7 @@ table("while others have their turn, since how long the lease is over", [
   ["of the last of several",           "b:1000 c:500(500) | d a",   "a", "now=1120",         "20"],
   ["not where nobody has lapsed",      "- | b a; free 0",           "a", "",                 "undefined"],
   ["nor where it is our turn",         "b:1000 | a c",              "a", "now=1120",         "undefined"],
+  ["from its first moment on",         "b:1000 | a c",              "a", "now=1100",         "undefined"],
   ["nor while there is no room",       "b:100(100)/r d:1000/r | c a", "a", "now=220",        "undefined"],
 ], (found, acts, seen) => `${plan(snapshot(found), members(acts), evidence(seen)).overForMs}`);
 
@@ -375,6 +404,7 @@ table("stealing", [
   ["the first of its own process, too, may be evicted",                          "a:1000",              "keeps a, a2 steal=0", "",                 "*a2:1000; a stolen 2000"],
   ["but not by the commit that grants to it",                                    "a:1000",              "a, a2 steal=0",     "",                   "*a:1000#1"],
   ["what was stolen has been free for no time",                                  "b:1000 | c",          "a steal=0",         "now=999 grace=1",    "C@c:1000(1)^999 | a; b stolen 2000"],
+  ["however long it has been watched",                                           "b:1000 | c",          "a steal=0",         "free=60",            "C@c:75 | a; b stolen 2000"],
   ["once it is granted, it evicts nobody",                                       "b:1000/2 a:1000/2 | c/2", "a steal=0 limit=2", "",               "b:1000/2 *a:1000#1/2 | ="],
   ["what is only offered so far is not stolen: it is over soon",                 "B@b:75",              "a steal=50",        "now=60 held=60",     "B@b:75 | new: a"],
   ["who waits for nothing evicts nobody",                                        "b:1000 | a",          "idle a",            "held=9999",          "= | 0"],
@@ -453,6 +483,7 @@ table("shared and limited", [
   ["nor one that waits behind another that has slept",           "b:1000/r | c/r d; free 0",  "a shared",                 "now=900",   "= | c/r d a/r"],
   ["beside holders, room that nobody has written down is as old as it has been seen", "b:1000/r | c/r a/r", "a shared", "now=900 free=49", "wait 1"],
   ["and then the first is passed",                                "b:1000/r | c/r a/r",        "a shared",                 "now=900 free=50", "b:1000/r *a:1900^900/r | none"],
+  ["whatever is queued behind it",                                "b:1000/r | c/r a/r d",      "a shared",                 "now=900 free=50", "b:1000/r *a:1900^900/r | d"],
   ["there may be so many readers, and no more",                   READERS,                     "a shared try",             "",          "wait 1010"],
   ["of one process, all hold it together",                        "- | a/r b; free 0",         "a shared, a2 shared, a3",  "",          "*a:1000/r *a2:1000/r | b a"],
   ["neighbouring readers are offered the lock together",          "a:1000 | b/r c/r d e/r",    "idle a",                   "",          "B@b:75/r C@c:75/r | d e/r"],
@@ -487,6 +518,7 @@ table("behind a hold of one's own", [
   ["behind others, too, without delay",                            "a:1000/r | b",             "keeps a shared, a2",                  "", "= | b a"],
   ["a reader queues behind a writer of its own process",           "a:1000/r | a",             "keeps a shared, a2, a3 shared",       "", "nothing"],
   ["so does one that wants a permit, while others have some, too", "a:1000/2 b:1000/2",        "keeps a limit=2, a2 limit=2",         "", "a:1000/2 b:1000/2 | new: a/2"],
+  ["and a reader behind a permit, for others may come for the rest", "a:1000/2",               "keeps a limit=2, a2 shared",          "", "a:1000/2 | new: a/r"],
   ["not if all permits are its own process's",                     "a:1000/2 a2:1000/2",       "keeps a limit=2, keeps a2 limit=2, a3 limit=2", "", "nothing"],
   ["it has to look who is queued, unless they are",                "a:1000/r | ?",             "keeps a shared, a2",                  "", "look"],
   ["and not, if they are",                                         "a:1000/2 a2:1000/2 | ?",   "keeps a limit=2, keeps a2 limit=2, a3 limit=2", "", "nothing"],
@@ -501,6 +533,7 @@ table("the entry of a process", [
   ["one permit need not be said",                        "b:1000 | c a/3",          "a limit=3 permits=1",      "now=5", "wait 1010"],
   ["the first that may wait counts",                     "b:1000 | a/r c",          "a try, a2 shared",         "", "wait 1010"],
   ["with a place behind others it is the next one's",    "c:1000/3 | a/r b",        "a shared, a2",             "now=5", "wait 1010"],
+  ["other entries of the process stay as they are",      "b:1000 | a/r a2 c",       "a, a2 own",                "",      "= | a a2 c"],
 ], act);
 
 // deno-fmt-ignore
@@ -515,6 +548,8 @@ table("an offer that another request takes than the one that was queued", [
   ["one of less room is taken as it is",                  "b:1000/3 A@a:75/3",        "a limit=2",               "now=5", "b:1000/3 *a:1005^5/2"],
   ["more permits than are left are not",                  "b:1000/3 A@a:75/3",        "a limit=3 permits=3",     "now=5", "b:1000/3 | new: a/3x3"],
   ["it is the turn of all readers of the process",        "A@a:75/r | b",             "a shared, a2 shared, a3, a4 shared", "now=5", "*a:1005^5/r *a2:1005^5/r | b a"],
+  ["as many as there may be",                             "A@a:75/r | b",             MANY_READERS,                         "",      `${GRANTED_READERS} | b a/r`],
+  ["but of those that hold it already, whose answer was lost", "A@a:75/r a2:1000/r | b", "a shared, a2 shared, a3 shared",  "now=5", "*a:1005^5/r *a2:1005#1/r *a3:1005^5/r | ="],
   ["but not of those behind a writer",                    "A@a:75 | b",               "a, a2 shared",            "now=5", "*a:1005^5 | b a/r"],
   ["nor of any, where only a permit was offered",         "A@a:75/2 b:1000/2 | c/2",  "a limit=2, a2 limit=2",   "now=5", "*a:1005^5/2 b:1000/2 | c/2 a/2"],
 ], act);
@@ -545,6 +580,7 @@ table("changing the mode", [
   ["that nobody knows, too",                                     "a:1000/r | ?",             "keeps a shared up",            "now=5",  "~a:1005^5 | ="],
   ["beside others it waits, and says so",                        "a:1000/r b:1000/r",        "keeps a shared up",            "now=5",  "a:1005#1/r+ b:1000/r"],
   ["before those in the queue",                                  "a:1000/r b:1000/r | c",    "keeps a shared up",            "now=5",  "a:1005#1/r+ b:1000/r | ="],
+  ["which need not be known",                                    "a:1000/r b:1000/r | ?",    "keeps a shared up",            "now=5",  "a:1005#1/r+ b:1000/r | ="],
   ["and then there is nothing to do",                            "a:1000/r+ b:1000/r",       "keeps a shared up",            "now=5",  "wait 1010"],
   ["but to renew",                                               "a:1000/r+ b:1000/r",       "renews a shared up",           "now=300", "a:1300#1/r+ b:1000/r"],
   ["nor where it does not know who is queued",                   "a:1000/r+ b:1000/r | ?",   "keeps a shared up",            "now=5",  "wait 1010"],
@@ -559,6 +595,10 @@ table("changing the mode", [
   ["and then there is room for readers again",                   "a:1000/r+ b:1000/r | c/r d", "keeps a shared",             "now=5",  "a:1005#1/r b:1000/r C@c:80^5/r | d"],
   ["who they are must be known",                                 "a:1000/r+ b:1000/r | ?",   "keeps a shared",               "now=5",  "look"],
   ["two would wait for each other: the second is refused",       "b:1000/r+ a:1000/r",       "keeps a shared up",            "now=5",  "refused"],
+  ["by any of the others",                                       "b:1000/r+ c:1000/r a:1000/r", "keeps a shared up",         "now=5",  "refused"],
+  ["whatever is queued",                                         "b:1000/r+ a:1000/r | ?",   "keeps a shared up",            "now=5",  "refused"],
+  ["even when its lease is renewed",                             "b:1000/r+ a:1000/r | ?",   "renews a shared up",           "now=5",  "refused"],
+  ["or another of its process waits",                            "b:1000/r+ a:1000/r | ?",   "keeps a shared up, a2 try",    "now=5",  "refused"],
   ["and is not, if the first has lapsed",                        "b:1000/r+ a:3000(3000)/r", "keeps a shared up",            "now=1100", "~a:2100^1100"],
   ["beside one that waits to be the only one there is no room",  "b:1000/r+ c:1000/r",       "a shared try",                 "",       "wait 1010"],
   ["for those that are queued neither",                          "b:1000/r+ c:1000/r | a/r", "a shared",                     "now=999", "wait 101"],
@@ -566,6 +606,7 @@ table("changing the mode", [
   ["but waits no longer than its lease",                         "b:1000/r+ | a/r",          "a shared",                     "now=1100", "*a:2100^1100/r | none"],
   ["it is not stolen from by what grants it",                    "a:1000/r",                 "keeps a shared up, a2 steal=0", "now=5", "~a:1005^5"],
   ["the only one becomes a reader at once",                      "a:1000",                   "keeps a down",                 "now=5",  "~a:1005^5/r"],
+  ["even beside another",                                        "a:1000 b:1000/r",          "keeps a down",                 "now=5",  "~a:1005^5/r b:1000/r"],
   ["and readers that are next get it, too",                      "a:1000 | b/r c/r d e/r",   "keeps a down",                 "now=5",  "~a:1005^5/r B@b:80^5/r C@c:80^5/r | d e/r"],
   ["those of its own process, too",                              "a:1000 | b/r a/r",         "keeps a down, a2 shared",      "now=5",  "~a:1005^5/r B@b:80^5/r *a2:1005^5/r | none"],
   ["a writer that is next waits",                                "a:1000 | b",               "keeps a down",                 "now=5",  "~a:1005^5/r | ="],
@@ -595,6 +636,7 @@ table("taking up what was handed over", [
   ["nor one of a lock's that has a limit",                       "x:1000/2",                 "a restores",                   "",       "nothing"],
   ["nor what may not be had yet, because others belong to it",   "x:1000",                   "a restores, holds back",       "",       "nothing"],
   ["nor a place in the queue",                                   "x:1000 b:1000/r | b",      "a restores limit=2",           "",       "nothing"],
+  ["nor a turn of readers",                                      "A@a:75/r | b",             "a shared, a2 restores shared", "now=5",  "*a:1005^5/r | ="],
   ["nor what is offered to others here",                         "x:1000/2 A@a:75/2 | b/2",  "a restores limit=2",           "now=5",  "*a:1005^5/2 B@b:80^5/2 | none"],
   ["for everybody else it is a hold as any other",               "x:1000",                   "a try",                        "",       "wait 1010"],
   ["which may be stolen",                                        "x:1000",                   "a steal=500 try",              "now=600", "*a:1600^600; x stolen 2000"],
@@ -670,6 +712,7 @@ table("whom a commit concerns", [
   ["all who hold it",                                     "a:1000 b:1000 | c",   "= | c d",           "",         "a b"],
   ["leaving the queue, the same",                         "a:1000 | b c",        "= | b",             "",         "a"],
   ["and the one that is the first in it now",             "a:1000 | b c",        "= | c",             "",         "a C"],
+  ["and leaving the last place, the same",                "a:1000 | b",          "= | 0",             "",         "a"],
   ["whose turn a dead one's offer was",                   "B@b:75 | c d",        "= | d",             "",         "B D"],
   ["where nobody does, everybody",                        "- | b; free 0",       "= | b c",           "",         "everybody"],
   ["a lock that is free",                                 "a:1000",              "-",                 "",         "everybody"],
@@ -699,10 +742,12 @@ table("whom a commit concerns", [
   ["and those that are offered it beside that one",       "a:1000 | b/r c d",    "~a:1000/r B@b:75/r | c d", "",    "a B C"],
   ["a grant within a turn, nobody",                       "a:1000^2 | b",        "a2:1000 | =",         "stays",    ""],
   ["unless its end is not known",                         "a:1000^2 | b",        "a2:? | =",            "stays",    "everybody"],
+  ["or that of one beside it",                            "a:1000^2/2 a3:1000/2 | b", "a2:?/2 a3:1000/2 | =", "stays", "everybody"],
   ["a reader that waits to be the only one",              "a:1000/r | b",        "a:1000#1/r+ | =",     "",         "everybody"],
 ], (found, next, seen) => {
   const { stays, own } = settings(seen);
-  const written = { ...writes(next), staysHere: stays !== undefined, isOwn: own !== undefined };
+  const said = (word: string | undefined) => word === undefined ? undefined : true;
+  const written = { ...writes(next), staysHere: said(stays), isOwn: said(own) };
   const concerned = concernsOf(snapshot(found), written, () => evidence(seen).now);
   return concerned?.join(" ") ?? "everybody";
 });
@@ -714,7 +759,46 @@ table("what passes from one to another of a process", [
   ["what is offered to another does not",      "a:1000 | b",   "a2",          "", "goes"],
   ["nor what goes on in a place in the queue", "a:1000 | a b", "a2",          "", "goes"],
   ["nor what lapsed elsewhere",                "b:100(100)",   "a2",          "now=300", "goes"],
+  ["nor what becomes free",                    "a:1000; x stolen 900", "idle a", "",     "goes"],
+  ["nor where another joins a queue with it",  "a:1000",       "a2, a3 own",  "",        "goes"],
+  ["nor where a queue ends with it",           "a:1000 | a",   "a2",          "",        "goes"],
 ], (found, who, seen) => plan(snapshot(found), members(who), evidence(seen)).staysHere ? "stays" : "goes");
+
+Deno.test("rules: what passes from one to another of a process: its turn is a sixteenth of a grace", () => {
+  assertEquals(localTurnMs(50), 3.125);
+});
+
+// deno-fmt-ignore
+table("whether one way to hold a lock allows all that another does", [
+  ["each allows what it is",                       "a shared",              "a shared",              "", "yes"],
+  ["for several permits, too",                     "a limit=5 permits=3",   "a limit=5 permits=3",   "", "yes"],
+  ["and for one of several",                       "a limit=5",             "a limit=5",             "", "yes"],
+  ["an exclusive hold allows to read",             "a",                     "a shared",              "", "yes"],
+  ["and to take permits",                          "a",                     "a limit=5 permits=3",   "", "yes"],
+  ["a shared hold does not allow to write",        "a shared",              "a",                     "", "no"],
+  ["nor beside others",                            "a shared",              "a limit=5",             "", "no"],
+  ["a permit does not allow to read",              "a limit=5",             "a shared",              "", "no"],
+  ["nor have the lock alone",                      "a limit=5",             "a",                     "", "no"],
+  ["not even with all permits",                    "a limit=5 permits=5",   "a",                     "", "no"],
+  ["where fewer are beside it than may be, it is", "a limit=3",             "a limit=5",             "", "yes"],
+  ["and not where more are",                       "a limit=5",             "a limit=3",             "", "no"],
+  ["more permits allow what fewer do",             "a limit=5 permits=3",   "a limit=5 permits=2",   "", "yes"],
+  ["or one",                                       "a limit=5 permits=3",   "a limit=5",             "", "yes"],
+  ["fewer do not allow what more do",              "a limit=5 permits=2",   "a limit=5 permits=3",   "", "no"],
+  ["nor does one",                                 "a limit=5",             "a limit=5 permits=2",   "", "no"],
+], (held, wanted) => covers(claim(held), claim(wanted)) ? "yes" : "no");
+
+// deno-fmt-ignore
+table("the stronger of two ways to hold a lock", [
+  ["is the one that allows the other",             "a",                     "a shared",              "", "the first"],
+  ["whichever that is",                            "a shared",              "a",                     "", "the second"],
+  ["of the same, either",                          "a shared",              "a shared",              "", "the first"],
+  ["there is none, where neither does",            "a shared",              "a limit=5",             "", "none"],
+], (one, other) => {
+  const [first, second] = [claim(one), claim(other)];
+  const stronger = strongerOf(first, second);
+  return stronger === undefined ? "none" : stronger === first ? "the first" : "the second";
+});
 
 Deno.test("rules: whom a commit concerns: a process is called by the beginning of its tokens", () => {
   assertEquals(addressOf("0123456789"), "01234567");

@@ -24,7 +24,10 @@
 //            `idle a`          nobody in the process `a` wants anything.
 //            `waited=5`        it asked 5 ago; entries say that theirs asked at 0. `saw b c`: when it looked at the queue first,
 //                              these were in it; default: all.
-//            `queued`          it is queued, as far as it knows. `refused`: its commits were, because the queue moved.
+//            `queued`          it is queued, as far as it knows. `once queued`: in a queue of another name. `refused`: its commits
+//                              were, because the queue moved.
+//            `turn=300`        it waits for other locks, too. `holds back`: those are not free; `stays out`: nor can it be queued for
+//                              all of them. `in turn`: the process has held it so briefly that it may pass it on to its own.
 //            `a2 own`          the request `a2` has an entry of its own in the queue, which is called so, too. `queued a2`: that is queued.
 //            `a2 first`        it goes before the queue.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
@@ -237,7 +240,7 @@ export function members(text: string): Members {
     parts.filter((part) => part.startsWith(verb + " ")).map((part) => claim(part.slice(verb.length + 1)));
   const [renewing, keeping, resting] = [saying("renews"), saying("keeps"), saying("rests")];
   const requests = parts.filter((part) =>
-    !/^(renews|keeps|rests|idle|queued|refused|saw|holds back|stays out|in turn)\b/.test(part)
+    !/^(renews|keeps|rests|idle|queued|once|refused|saw|holds back|stays out|in turn)\b/.test(part)
   ).map(claim);
   const patience = requests.flatMap(({ mayWait, stealAfterMs = Infinity }) => mayWait ? [stealAfterMs] : []);
   const patienceMs = Math.min(...patience);
@@ -245,8 +248,8 @@ export function members(text: string): Members {
     claims.some(({ token }) => token === holder.token);
   const offeredOf = ({ offeredTo }: Holder) =>
     requests.find(({ entry = participant, restores }) => entry === offeredTo && restores === undefined);
-  const queued = parts.find((part) => part === "queued" || part.startsWith("queued "))
-    ?.replace(/^queued$/, `queued ${participant}`);
+  const queued = parts.find((part) => /^(once )?queued\b/.test(part))
+    ?.replace(/queued$/, `queued ${participant}`);
   const queuedMode = (text: string): [string, Mode] => {
     const [name, isReader] = text.split("/");
     const { mode, limit, permits } = requests.find(({ entry = participant }) => entry === name) ??
@@ -258,8 +261,8 @@ export function members(text: string): Members {
     requests,
     firstRequest: requests.find(({ restores }) => restores === undefined),
     patienceMs: patienceMs === Infinity ? undefined : patienceMs,
-    queuedIn: queued === undefined ? undefined : QUEUE,
-    queuedAs: new Map(queued?.split(" ").slice(1).map(queuedMode) ?? []),
+    queuedIn: queued?.startsWith("once ") ? "another" : queued && QUEUE,
+    queuedAs: new Map(queued?.split("queued ")[1].split(" ").map(queuedMode) ?? []),
     leavesQueueOut: parts.includes("refused"),
     holdsBack: parts.includes("holds back") || parts.includes("stays out"),
     staysOut: parts.includes("stays out"),
