@@ -3,6 +3,7 @@ import { brand } from "./brand.ts";
 import { onArrival } from "./arrivals.ts";
 import { claimOf, readClaim } from "./claim.ts";
 import { type LossReason, quote } from "./errors.ts";
+import { publishBackendError } from "./events.ts";
 import { GUARD, guardFor } from "./guard.ts";
 import { Hold } from "./hold.ts";
 import { assertIdentifier, plainKeyOf } from "./identifier.ts";
@@ -104,13 +105,16 @@ export class Lock {
     lockOf = (hold, isNested) => new Lock(hold, isNested);
     holdBehind = (lock) => #hold in lock ? lock.#hold : undefined;
     brand(this, "Lock/1");
-    // `using` cannot wait for the release. It asks for this before it runs anything, and so the lock is given back. It is not
-    // in the types, or compilers would let it pass.
+    // `using` cannot wait for the release. It asks for this before it runs anything, and so the lock is released. It is not in
+    // the types, or compilers would let it pass.
     if (Symbol.dispose !== undefined) {
       Object.defineProperty(this.prototype, Symbol.dispose, {
         configurable: true,
         get(this: Lock) {
-          if (#hold in this && !this.#isNested) void this.#hold.releaseQuietly();
+          if (#hold in this && !this.#isNested) {
+            const { identifier } = this;
+            this.release().catch((error) => publishBackendError(identifier, error));
+          }
           throw new TypeError(
             "Cannot dispose of a lock at once: write 'await using', which waits for its release",
           );

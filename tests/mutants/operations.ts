@@ -229,7 +229,7 @@ export const OPERATIONS: readonly Mutant[] = [
   {
     law: "CLI: the counter is incremented under the lock",
     file: "cli/run.ts",
-    from: "await lock(identifier, { ...options, backend, signal }).acquire();",
+    from: "await lock(target, { ...options, backend, signal }).acquire();",
     to: "await lock(`${identifier}${process.pid}`, { ...options, backend, signal }).acquire();",
     test: "tests/cli_test.ts",
     filter: "many processes increment",
