@@ -3,6 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async";
 import { commitIfHeld } from "../../backends/redis.ts";
+import { systemClock } from "../../core/clock.ts";
 import { Lock } from "../../mod.ts";
 import { missingRedis } from "../support/redis_server.ts";
 import { FalseClock, missingCompiler } from "./false_clock.ts";
@@ -16,8 +17,8 @@ test("this machine's clock is behind by ten minutes: no process takes its lock f
   const b = await world.peer();
   await b.backend.read(["job"]);
   // For all of this process; a backend that has heard from the server believes the server.
-  const real = Date.now;
-  Date.now = () => real() - 600_000;
+  const real = systemClock.wallMs;
+  systemClock.wallMs = () => real() - 600_000;
   try {
     const { backend } = await world.peer();
     // All are on their way before the first answer sets its clock right.
@@ -28,7 +29,7 @@ test("this machine's clock is behind by ten minutes: no process takes its lock f
     }
     for (const lock of held) assert(await lock!.release());
   } finally {
-    Date.now = real;
+    systemClock.wallMs = real;
   }
 });
 
@@ -37,8 +38,8 @@ test("a cleanup whose clock is ahead by a minute deletes no live lock, once it k
   const held = await acquire((await world.peer()).backend, { leaseMs: 10_000 });
   const { fencingToken: version } = held;
   // For all of this process; a backend that has heard from the server believes the server.
-  const real = Date.now;
-  Date.now = () => real() + 60_000;
+  const real = systemClock.wallMs;
+  systemClock.wallMs = () => real() + 60_000;
   try {
     const operator = (await world.peer()).backend;
     // It has not heard of the server yet: this deletion goes by what it believes.
@@ -47,7 +48,7 @@ test("a cleanup whose clock is ahead by a minute deletes no live lock, once it k
     // It knows the time now, and may delete what it has judged by it.
     assertEquals((await operator.commit([{ key: "job", version, value: null }])).ok, true);
   } finally {
-    Date.now = real;
+    systemClock.wallMs = real;
   }
   assertEquals(await held.release(), false);
 });
