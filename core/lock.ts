@@ -24,7 +24,7 @@ import {
   type UpgradeOptions,
 } from "./options.ts";
 import { participantOf } from "./participant.ts";
-import { deadlockOf, ownHoldOf } from "./nesting.ts";
+import { deadlockOf, ownHoldOf, upgradeDeadlockOf } from "./nesting.ts";
 import type { Done } from "./request.ts";
 import { restore } from "./restore.ts";
 import { currentScope, findScope, type Scope } from "./scope.ts";
@@ -315,6 +315,7 @@ export class Lock {
    * @param options Whether and for how long to wait.
    * @throws {LockAcquisitionError} If others share the lock and the options do not let it wait (any longer); or at
    * once, if another holder is already upgrading: each would wait for the other.
+   * @throws {LockDeadlockError} If the calling code also runs under another hold of the same lock, which waits for it.
    * @throws {LockLostError} When the lock is lost or released.
    * @throws {LockBackendError} If the store fails.
    * @throws {unknown} The signal's reason, when it aborts.
@@ -348,7 +349,15 @@ export class Lock {
    */
   upgrade(options?: UpgradeOptions): Promise<void> {
     try {
-      return this.#hold.startWatching().changeMode("exclusive", checkUpgrade(options));
+      const checked = checkUpgrade(options);
+      const { mayWait } = checked;
+      const deadlock = upgradeDeadlockOf(this.#hold, {
+        scope: currentScope(),
+        mayWait,
+        called: this.upgrade,
+      });
+      if (deadlock !== undefined) throw deadlock;
+      return this.#hold.startWatching().changeMode("exclusive", checked);
     } catch (error) {
       return Promise.reject(error);
     }

@@ -40,17 +40,49 @@ export function deadlockOf(asked: Nested, called: CallableFunction): LockDeadloc
     const modes = holds.map((hold) => howOf(hold, key));
     const before = participantOf(backend).patientFor(key);
     if ([...before, how].every((claim) => admits(modes, claim))) continue;
-    const [{ identifier: name, fencingToken, lock: { locks = [] } }] = holds;
-    const heldIdentifier = locks.find((lock) => lock.key === key)?.identifier ?? name;
-    const isReentrant = ownHoldOf(asked) !== undefined;
-    const error = new LockDeadlockError(identifier, heldIdentifier, fencingToken, { isReentrant });
-    // A stack has ten frames: without ours there is room for the one that asked before.
-    (Error as { captureStackTrace?(error: Error, without: unknown): void }).captureStackTrace?.(
-      error,
+    const [other] = holds;
+    const heldIdentifier = other.lock.locks?.find((lock) => lock.key === key)?.identifier ?? other.identifier;
+    return deadlock({
+      identifier,
+      other,
+      heldIdentifier,
+      isReentrant: ownHoldOf(asked) !== undefined,
       called,
-    );
-    return error;
+    });
   }
+}
+
+/**
+ * The same of a hold that is to be the only one: for another reader around the code that asks, which waits for that code to
+ * end.
+ */
+export function upgradeDeadlockOf(
+  hold: Hold,
+  { scope, mayWait, called }: {
+    readonly scope: Scope | undefined;
+    readonly mayWait: boolean;
+    readonly called: CallableFunction;
+  },
+): LockDeadlockError | undefined {
+  const { identifier, mode, lock: { keys: [key], store: { backend } } } = hold;
+  if (scope === undefined || !mayWait || mode !== "shared") return undefined;
+  const other = holdsAround(scope, { backend, key }).find((around) => around !== hold);
+  return other && deadlock({ identifier, other, heldIdentifier: identifier, isReentrant: true, called });
+}
+
+function deadlock(
+  { identifier, other, heldIdentifier, isReentrant, called }: {
+    readonly identifier: string;
+    readonly other: Hold;
+    readonly heldIdentifier: string;
+    readonly isReentrant: boolean;
+    readonly called: CallableFunction;
+  },
+): LockDeadlockError {
+  const error = new LockDeadlockError(identifier, heldIdentifier, other.fencingToken, { isReentrant });
+  // A stack has ten frames: without ours there is room for the one that asked before.
+  (Error as { captureStackTrace?(error: Error, without: unknown): void }).captureStackTrace?.(error, called);
+  return error;
 }
 
 /** The holds of this lock under which the code runs, innermost first: those that do not end by themselves. */

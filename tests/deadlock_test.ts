@@ -234,6 +234,27 @@ Deno.test("deadlock: exclusive inside one's own shared hold, and shared inside a
   await writes.run(() => assertRejects(() => reads.acquire(), LockDeadlockError));
 });
 
+Deno.test("deadlock: an upgrade waits for ever for another hold of the lock around the code that asks", async () => {
+  const backend = memoryBackend();
+  const reads = lock("a", { backend, mode: "shared" });
+  await reads.run((outer) =>
+    reads.run(async (inner) => {
+      for (const held of [inner, outer]) {
+        await assertRejects(() => held.upgrade(), LockDeadlockError);
+        await assertRejects(() => held.upgrade({ wait: false }), LockAcquisitionError);
+      }
+      assertEquals([inner.mode, outer.mode], ["shared", "shared"]);
+    })
+  );
+  const reentrant = lock("a", { backend, mode: "shared", reentrant: true });
+  await reads.run(() =>
+    reentrant.run(async (same) => {
+      await same.upgrade();
+      assertEquals(same.mode, "exclusive");
+    })
+  );
+});
+
 Deno.test("deadlock: shared inside one's own shared hold waits for ever behind a writer here that does not give up", async () => {
   const backend = memoryBackend();
   const reads = lock("a", { backend, mode: "shared" });
