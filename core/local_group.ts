@@ -35,6 +35,10 @@ export interface GroupingParticipant {
   addGroup(group: LocalGroup): void;
   /** Nobody here has to do with it any more. */
   dropGroup(group: LocalGroup): void;
+  /** The last group before this one that waits here, and asks for one of its locks, too. */
+  groupBefore(group: LocalGroup): LocalGroup | undefined;
+  /** A group does not wait any more: those behind it may ask now. */
+  wakeBehind(group: LocalGroup): void;
 }
 
 /**
@@ -57,6 +61,10 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   #departure: Departure<Hold> | undefined;
   /** Nothing has been asked yet: the first try bets on free locks. */
   #isFresh = true;
+  /** It has not asked the store yet. */
+  #isNew = true;
+  /** Another group of this process, which asks for one of the same locks and is to have its turn first. */
+  #behind: LocalGroup | undefined;
   #isAtWork = false;
   #isWoken = false;
   /** When the question was sent that has not been answered yet. */
@@ -119,6 +127,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
 
   onSettled(request: Request): void {
     this.#parts.dropRequest();
+    this.#participant.wakeBehind(this);
     if (request.isGranted) return;
     const now = this.clock.monotonicMs();
     // What was granted too late for it is still there.
@@ -126,6 +135,16 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     this.#footprint.extend(now);
     this.#outage.restart();
     this.#run();
+  }
+
+  /** Whether it waits, and asks for one of these locks. */
+  waitsForAny(keys: readonly string[]): boolean {
+    return this.#request?.isWaiting === true && this.keys.some((key) => keys.includes(key));
+  }
+
+  /** One that it may have waited for here does not wait any more. */
+  wakeBehind(group: LocalGroup): void {
+    if (this.#behind === group) this.#run();
   }
 
   // What others ask.
@@ -252,6 +271,17 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   async #step(at: Moment): Promise<void> {
     void this.#hold?.held;
     const request = this.#request!;
+    if (this.#isNew && request.isWaiting && request.mayWait) {
+      // Each would take a place in all their queues, and refuse the writes of the others.
+      this.#behind = this.#participant.groupBefore(this);
+      if (this.#behind !== undefined) {
+        // The locks are then held here.
+        this.#isFresh = false;
+        this.#dueMs = Infinity;
+        return;
+      }
+    }
+    this.#isNew = false;
     const isBet = this.#isFresh && request.isWaiting && request.restores === undefined;
     const snapshots = isBet
       ? this.#parts.nothing

@@ -102,6 +102,19 @@ export class Participant extends Names implements LockingParticipant, GroupingPa
     this.#groups.delete(group);
   }
 
+  groupBefore(group: LocalGroup): LocalGroup | undefined {
+    let before: LocalGroup | undefined;
+    for (const other of this.#groups) {
+      if (other === group) break;
+      if (other.waitsForAny(group.keys)) before = other;
+    }
+    return before;
+  }
+
+  wakeBehind(group: LocalGroup): void {
+    for (const other of this.#groups) other.wakeBehind(group);
+  }
+
   /** The lock of a key, made if there is none yet. */
   lock(key: string): LocalLock {
     let lock = this.#locks.get(key);

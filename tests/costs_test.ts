@@ -1,5 +1,5 @@
 // What each feature costs in questions to the store: counted here, and written so in docs/features.md.
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { memoryBackend, MemoryStore } from "../backends/memory.ts";
 import { forceRelease, Lock, lock, type LockOptions, type LockTargets, peek, releaseAll } from "../mod.ts";
 import { Probe } from "../testing/probe.ts";
@@ -51,13 +51,13 @@ const COSTS: Readonly<Record<string, () => Promise<string>>> = {
     await acquire(b, SHARED);
     return await counted(a, () => acquire(a, SHARED));
   },
-  "release it, beside that holder": async () => {
+  "release it, next to that holder": async () => {
     const { a, b } = two();
     await acquire(b, SHARED);
     const held = await acquire(a, SHARED);
     return await counted(a, () => held.release());
   },
-  "take one of a `limit`, beside a holder of another process": async () => {
+  "take one of a `limit`, next to a holder of another process": async () => {
     const { a, b } = two();
     await acquire(b, { limit: 2 });
     return await counted(a, () => acquire(a, { limit: 2 }));
@@ -114,4 +114,17 @@ Deno.test("costs: docs/features.md says what is counted", async () => {
   );
   for (const row of rows) assertEquals(told.filter((line) => line === row), [row]);
   assertStringIncludes(docs, "## What each costs");
+});
+
+Deno.test("costs: callers of one process that want the same several locks ask one after another, in their order", async () => {
+  const { a } = two();
+  const order: number[] = [];
+  const callers = Array.from(
+    { length: 70 },
+    (_, i) => lock(["x", "y"], { backend: a }).run(() => void order.push(i)),
+  );
+  await Promise.all(callers);
+  assertEquals(order, callers.map((_, i) => i));
+  // A place in the queues, the locks, their release: not one for each that is in the way of the others.
+  assert(a.commits <= 3 * 70 + 1, `${a.commits} commits`);
 });
