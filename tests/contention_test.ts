@@ -18,7 +18,14 @@ const on = ({ name }: { readonly name: string }) => name !== "KV Connect";
 /** Lets all of them contend, and answers when each held what. */
 async function contend(
   { children }: Processes,
-  command: { names: readonly string[]; take: number; callers: number; times: number; options?: object },
+  command: {
+    names: readonly string[];
+    take: number;
+    callers: number;
+    times: number;
+    holdMs?: number;
+    options?: object;
+  },
 ): Promise<readonly (readonly Span[])[]> {
   const answers = await Promise.all(
     children.map((child) => child.ask({ do: "contend", ...command }, "contended")),
@@ -68,7 +75,9 @@ async function dine(processes: Processes): Promise<void> {
 async function fill(processes: Processes): Promise<void> {
   const times = 2 * TIMES;
   const options = { limit: 5 };
-  const each = await contend(processes, { names: ["pool"], take: 1, callers: 10, times, options });
+  // So long that five of them meet, although five processes share two cores.
+  const holdMs = 50;
+  const each = await contend(processes, { names: ["pool"], take: 1, callers: 10, times, holdMs, options });
   assertEquals(each.flat().length, 50 * times);
   assertEquals(mostAtOnce(each.flat(), "pool"), 5);
   assertEquals(await processes.record("pool"), null);

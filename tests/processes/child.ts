@@ -19,7 +19,15 @@ type Command =
   | { do: "look" }
   | { do: "release" }
   /** So many callers at once, each so many times: take some of these locks, in any order, keep them for a moment. */
-  | { do: "contend"; names: string[]; take: number; callers: number; times: number; options?: LockOptions }
+  | {
+    do: "contend";
+    names: string[];
+    take: number;
+    callers: number;
+    times: number;
+    holdMs?: number;
+    options?: LockOptions;
+  }
   /** Share a lock again and again, one every `everyMs`, each for `forMs`, until told to stop. */
   | { do: "share"; everyMs: number; forMs: number }
   | { do: "stop" };
@@ -79,7 +87,7 @@ function some(names: readonly string[], count: number): string[] {
 }
 
 async function contend(
-  { names, take, callers, times, options }: Extract<Command, { do: "contend" }>,
+  { names, take, callers, times, holdMs = 10, options }: Extract<Command, { do: "contend" }>,
 ): Promise<void> {
   const spans: Span[] = [];
   await Promise.all(Array.from({ length: callers }, async () => {
@@ -88,7 +96,7 @@ async function contend(
       const asked = now();
       const held = await Lock.acquire(taken.length === 1 ? taken[0] : taken, { ...options, backend });
       const from = now();
-      await new Promise((resolve) => setTimeout(resolve, 10));
+      await new Promise((resolve) => setTimeout(resolve, holdMs));
       spans.push({ names: taken, asked, from, to: now(), token: held!.fencingToken });
       await held!.release();
     }
