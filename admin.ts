@@ -1,5 +1,5 @@
 /**
- * A page for operators: what is held and by whom, who waits, what happened in the last minutes, and a way to
+ * A page for operators: the holders and waiters of each lock, what happened in the last minutes, and a way to
  * release one by force. One handler of the web's own kind, for any server: `Deno.serve`, `Bun.serve`, Hono, Node.
  *
  * @example

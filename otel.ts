@@ -305,7 +305,7 @@ interface Story<Context> extends Begun<Context> {
   readonly isBrief?: boolean;
 }
 
-/** How long an acquisition may take before its wait has a span of its own: that of a lock that is free is within this. */
+/** How long an acquisition may take before its wait has its own span: that of a lock that is free is within this. */
 const WAIT_MS = 100;
 
 const SCOPE = "@holdfast/lock";

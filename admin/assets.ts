@@ -1,4 +1,4 @@
-/** What the browser gets beside the markup: the looks of the page, and what makes it live. */
+/** What the browser gets in addition to the markup: the looks of the page, and what makes it live. */
 
 /** The style of all pages. No colour says anything alone: text, a shape or a pattern says it, too. */
 export const STYLE = `

@@ -62,7 +62,7 @@ export class Observer {
   readonly history: History = new History();
   readonly #store: StoreOptions;
   readonly #refreshMs: number;
-  /** Who looks, and what for. */
+  /** A viewer of the page, and what it looks at. */
   readonly #viewers = new Map<Viewer, string>();
   /** The looks under way, by what they are for. */
   readonly #looking = new Map<string, Promise<Look>>();

@@ -242,7 +242,7 @@ function held(identifier: string, holder: ListedHolder): Html {
   `;
 }
 
-/** What of a lease is left, and for whom. */
+/** What of a lease is left, and for which holder. */
 function leaseOf({ leaseLeftMs, released, handedOver }: ListedHolder): string {
   const left = lasting(leaseLeftMs);
   if (released) return `released, kept for ${left}`;

@@ -17,7 +17,7 @@ export async function headers(more: Record<string, string> = {}): Promise<Header
     "content-security-policy": await (policy ??= contentPolicy()),
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    // Not "no-referrer": with that, browsers keep the origin of our own form from us.
+    // Not "no-referrer": with that, browsers hide the origin of our form from us.
     "referrer-policy": "same-origin",
     ...more,
   });

@@ -1,6 +1,6 @@
 /**
  * One backend for each client and each setting. An app may make a backend where it needs one, for each request, say: each
- * would open a connection for subscriptions of its own, and none would be closed.
+ * would open another connection for subscriptions, and none would be closed.
  */
 export class Cached<Backend> {
   readonly #byClient = new WeakMap<object, Map<string, Backend>>();

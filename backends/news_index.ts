@@ -1,6 +1,6 @@
 /** The first line of a message about a commit: which changes it announces, as JSON. */
 
-/** What the first line says, and where the rest begins; `undefined` if it is no list. Anybody may have sent it. */
+/** What the first line says, and where the rest begins; `undefined` if it is no list. Any client may have sent it. */
 export function indexIn(
   message: string,
 ): { readonly index: readonly unknown[]; readonly end: number } | undefined {

@@ -10,7 +10,7 @@ export interface Polling {
   /** Reads the record. */
   look(): Promise<Entry>;
   /**
-   * Is told of each look before its entry is yielded: whether it showed something new, as the first one always does,
+   * Called at each look before its entry is yielded: whether it showed something new, as the first one always does,
    * and whether the wakeUp, and not the end of the pause, had asked for it.
    */
   onLook(entry: Entry, how: { readonly news: boolean; readonly woken: boolean }): void;

@@ -17,7 +17,7 @@ const RECONNECT_BACKOFF = { leastMs: 50, mostMs: 2000 };
 /** How a Redis that sentinels watch is named; the password is that of Redis. */
 export const SENTINEL = "redis-sentinel://<host>:<port>[,<host>:<port>…]/<name of the master>";
 
-/** What one client can do beside what the backend uses. */
+/** What one client can do in addition to what the backend uses. */
 interface Connecting {
   connect(): Promise<unknown>;
   on(event: "error", listener: (error: Error) => void): unknown;
@@ -25,7 +25,7 @@ interface Connecting {
 
 type Retry = (times: number) => number | null;
 
-/** How ioredis is told where to connect to; only what is used here. */
+/** Where ioredis is to connect to; only what is used here. */
 interface IoRedisOptions {
   readonly host?: string;
   readonly port?: number;
@@ -46,7 +46,7 @@ interface Unconnected {
   readonly sentinelRetryStrategy: Retry;
 }
 
-/** What is used of the two clients, beside what the backend uses. */
+/** What is used of the two clients, in addition to what the backend uses. */
 interface RedisClients {
   readonly Redis?: {
     new (url: string, options: Unconnected): IoRedis;
@@ -143,7 +143,7 @@ function modeIn(info: unknown): "standalone" | "sentinel" | "cluster" {
   return mode === "sentinel" || mode === "cluster" ? mode : "standalone";
 }
 
-/** A user of an access list who may not ask for it knows what kind of server it is. */
+/** A user whose access list forbids the question knows what kind of server it is. */
 function refusedInfo(error: Error): string {
   if (/^NOPERM/.test(error.message)) return "";
   throw error;

@@ -76,7 +76,7 @@ async function acquire(backend: LockBackend, job: Job, signal: AbortSignal): Pro
   }
 }
 
-/** What people are told about a lock that is taken: who holds it, and times in words. */
+/** What people read about a lock that is taken: its holders, and times in words. */
 function refusal({ identifier, holders, waitedMs }: LockAcquisitionError): string {
   const by = holders.map((holder) => `${nameOf(holder)} for ${span(holder.heldForMs)}`);
   const what = by.length === 0 ? "other processes are queued before this one" : `held by ${by.join(" and ")}`;
@@ -111,7 +111,7 @@ async function hold(held: Lock, job: Job, receive: (to: (signal: Signal) => void
   signal.removeEventListener("abort", lost);
   clearTimeout(killing);
   const terminated = signal.aborted;
-  // Of its own children, none may go on without the lock.
+  // None of its children may go on without the lock.
   if (terminated) command.killRest();
   try {
     if (await held.release()) return code;
@@ -139,7 +139,7 @@ class Command {
   readonly ended: Promise<number>;
   readonly #child: ChildProcess;
   /**
-   * Whether it leads a process group of its own, so that signals reach its children, too. On a terminal it must
+   * Whether it leads its own process group, so that signals reach its children, too. On a terminal it must
    * stay in ours, or could not read from there.
    */
   readonly #leads = process.stdin.isTTY !== true && process.platform !== "win32";

@@ -160,7 +160,7 @@ async function openDatastore(projectId: string, namespace: string | undefined): 
   return await made(() => datastoreBackend(client, { projectId, namespace }), () => client.close());
 }
 
-/** What is used of the clients, beside what the backend uses. */
+/** What is used of the clients, in addition to what the backend uses. */
 interface PostgresClients {
   readonly Pool?: new (
     options: { connectionString: string },

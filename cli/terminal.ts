@@ -1,5 +1,5 @@
 /**
- * What people read: on a terminal, where a text may be drawn anew, or on a pipe. Labels and identifiers come from
+ * What people read: on a terminal, where a text may be drawn again, or on a pipe. Labels and identifiers come from
  * others, so everything leaves by one of the ways here, each of which shows what a terminal would obey as text.
  */
 
@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { printable } from "../core/printable.ts";
 import { cut, widthOf } from "./columns.ts";
 
-/** A part of a line that a terminal shows in a style of its own. */
+/** A part of a line that a terminal shows in its own style. */
 export interface Piece {
   readonly text: string;
   readonly style: "bold" | "red";
@@ -17,7 +17,7 @@ export interface Piece {
 /** A line of output. */
 export type Line = string | readonly (string | Piece)[];
 
-/** How terminals are told where a style begins and ends. */
+/** What marks the beginning and the end of a style on a terminal. */
 const STYLES = { bold: ["\x1b[1m", "\x1b[22m"], red: ["\x1b[31m", "\x1b[39m"] } as const;
 
 /** How the output streams of all runtimes look from here. */

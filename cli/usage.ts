@@ -191,7 +191,7 @@ export function read(args: readonly string[]): CommandLine {
   if (!isCommand(first)) {
     throw new UsageError(`there is no command ${quote(first)}, only ${Object.keys(COMMANDS).join(", ")}`);
   }
-  // The command of run has options of its own, and is not read here.
+  // The command of run has its own options, and is not read here.
   const end = first === "run" ? rest.indexOf("--") : -1;
   const [own, command] = end < 0 ? [rest, []] : [rest.slice(0, end), rest.slice(end + 1)];
   try {

@@ -18,7 +18,7 @@ export function onAbort(signal: AbortSignal, listener: Listener): () => void {
     crowd.listeners.delete(listener);
     if (crowd.listeners.size > 0) return;
     crowds.delete(signal);
-    // A signal of another make may refuse. Whoever stops listening has an outcome to report, which must not hang on that.
+    // A signal of another make may throw. The caller has an outcome to report, and must not fail because of that.
     try {
       signal.removeEventListener("abort", crowd.fire);
     } catch {

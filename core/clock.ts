@@ -45,7 +45,7 @@ const isReal = [Date, Date.now].every((one) => /\[native code\]/.test(Function.p
 
 /**
  * The clock of this machine, and the only place that reads it. Readings and timers are those that were there when this
- * was loaded: tests that replace some of them (`vi.useFakeTimers()`, a `Date.now` of their own) would otherwise stop one
+ * was loaded: tests that replace some of them (`vi.useFakeTimers()`, their own `Date.now`) would otherwise stop one
  * while the others go on, so that a lock expires at once or never.
  */
 export const systemClock: Clock = {

@@ -80,7 +80,7 @@ export function setDefaultBackend(open: () => Promise<LockBackend>): void {
   openDefault = open;
 }
 
-/** What somebody may not know who has configured one backend only. */
+/** What a caller that has configured one backend only may not know. */
 const ONLY_WEAK = 'A weak backend is configured: it serves { kind: "weak" } only';
 
 /** The backend that options select. */

@@ -105,7 +105,7 @@ export class Conversation {
     return true;
   }
 
-  /** Nobody needs the answer that is waited for: what was asked may have been done or not. */
+  /** No caller needs the answer that is waited for: what was asked may have been done or not. */
   abandon(): void {
     const { question } = this;
     if (question === undefined) return;

@@ -104,7 +104,7 @@ export class GroupParts implements Iterable<Part> {
     return this.#parts.map(({ key }) => key);
   }
 
-  /** Somebody asks for all of them, for each as it is to be held. */
+  /** A request asks for all of them, for each as it is to be held. */
   addRequest(request: Request): void {
     this.#parts.forEach(({ members }, i) => members.addRequest(new PartClaim(request, this.locks[i].how)));
   }

@@ -16,7 +16,7 @@ const NEVER_MS = Number.MAX_VALUE;
 
 /** What this process knows of one lock: its records as they were last seen, and what messages have said since. */
 export class Knowledge {
-  /** Who held it when it was last seen. */
+  /** The record when it was last seen. */
   lastSeen: LockRecord = FREE;
   /** When the question was sent whose answer the records are. */
   askedMs = -Infinity;
@@ -109,7 +109,7 @@ export class Knowledge {
   }
 
   /**
-   * Nobody here has to do with the lock for now. Where clocks mean nothing, what was seen is kept: requests that never wait
+   * No caller here has to do with the lock for now. Where clocks mean nothing, what was seen is kept: requests that never wait
    * could otherwise never see that a lease has lapsed.
    */
   forget(): void {
@@ -144,7 +144,7 @@ export class Knowledge {
     const record = recordIn(news);
     const members = this.#members;
     if (isOld || record === undefined || this.#concernsHolds(record, known.record)) this.drop();
-    // Whoever only holds it does not ask how others do: what it writes next is written on what there is by then.
+    // A process that only holds the lock need not read it for this: its next write is planned on a new read.
     else if (members.requests.size === 0) this.#outdatedMs = NEVER_MS;
     else if (record.holders.some((holder) => members.isOfferWanted(holder))) {
       // The queue only as the same commit has left it. An earlier message may name an entry of ours that is no
@@ -171,7 +171,7 @@ export class Knowledge {
     const { key, lock, queue } = this.#snapshot;
     const told = watch.queue(lock.record.queue);
     if (told === undefined) return;
-    // Nor is one that is older than what the store has shown: it may know nothing of our own entry yet.
+    // Nor is one that is older than what the store has shown: it may know nothing of our entry yet.
     if (this.#queueVersion !== null && told.version! < this.#queueVersion) return;
     if (holds.length === 0) {
       const isNew = told.version !== this.#toldVersion && told.version !== queue?.version;

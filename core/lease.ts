@@ -115,7 +115,7 @@ export abstract class RunningLease {
     this.#begin(lease);
   }
 
-  /** Nobody can give it back any more: it is left to lapse. */
+  /** No caller can release it any more: it is left to expire. */
   forget(): void {
     this.#isForgotten = true;
     this.renewAtMs = Infinity;

@@ -31,9 +31,9 @@ export interface GroupingParticipant {
   readonly clock: Clock;
   /** How many answers the store still owes to those that do not wait for them any more. */
   owedAnswers: number;
-  /** Somebody here has to do with the group. */
+  /** A caller here has to do with the group. */
   addGroup(group: LocalGroup): void;
-  /** Nobody here has to do with it any more. */
+  /** No caller here has to do with it any more. */
   dropGroup(group: LocalGroup): void;
   /** The last group before this one that waits here, and asks for one of its locks, too. */
   groupBefore(group: LocalGroup): LocalGroup | undefined;
@@ -44,8 +44,8 @@ export interface GroupingParticipant {
 /**
  * Several locks that one request takes, holds and gives back together: all of them or none, in one commit. It joins their
  * queues in one commit, too, so that of two such requests one is before the other in every queue that both are in, and
- * holds nothing while it waits: so they cannot block each other. Everybody else, here and elsewhere, sees in it a
- * process of its own.
+ * holds nothing while it waits: so they cannot block each other. To every other process, and to other callers here, it
+ * is a separate process.
  */
 export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   readonly clock: Clock;
@@ -381,7 +381,7 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     return isLeft;
   }
 
-  /** There is nothing to write: who may not wait is refused, who may wait looks out for what comes. */
+  /** There is nothing to write: a request that may not wait is refused, another watches for what comes. */
   #rest(plans: readonly Plan[], at: Moment): void {
     this.#onDone();
     this.#dueMs = this.#parts.dueMs(plans, at);

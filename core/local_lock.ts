@@ -69,7 +69,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** Whether a caller here waits for what others do: its watch may then cost something. */
   #waits = false;
   #watch: RecordWatch | undefined;
-  /** When news has told last who is queued. */
+  /** When news of the queue came last. */
   #toldMs = -Infinity;
   /** Before this a watch that has failed is not tried again for a hold that is only looked at. */
   #rewatchMs = -Infinity;
@@ -372,8 +372,8 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   }
 
   /**
-   * Many that join or leave a queue at once refuse each other's writes, over and over. Whoever was refused twice waits for
-   * as long as a few answers take, each for another time, and looks again. Nobody who holds the lock waits for it.
+   * Processes that join or leave a queue at the same time refuse each other's writes, over and over. A process that was
+   * refused twice waits for as long as a few answers take, each for another time, and looks again. A holder never waits.
    */
   #partFromRivals(at: Moment): void {
     const { holds, departures, requests, queuedIn } = this.#members;
@@ -469,14 +469,14 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     // The queue behind a hold must be known when it is given back.
     if (record.queue !== undefined && queue === undefined) return this.#look({ withQueue: true });
     if (holds.length === 1 && record.holders.length === 1) {
-      // A release without knowledge of who has joined the queue is refused.
+      // A release that does not know of a new entry in the queue is refused.
       if (now.monotonic - this.#toldMs < BUSY_MS) this.#startWatch({ isIdle: true });
       return this.arm(now);
     }
     this.run();
   }
 
-  /** Nobody here has to do with the lock: it is as new for the next who wants it. */
+  /** No caller here has to do with the lock: it is as new for the next one. */
   #fallIdle(): void {
     this.#alarm.stop();
     this.#watch?.stop();

@@ -29,7 +29,7 @@ export interface NamingParticipant {
 /** What one request asks of one lock. */
 export interface AskingClaim extends Claim {
   readonly startedMs: number;
-  /** The token of its own entry in the queue, once that is known. */
+  /** The token of its separate entry in the queue, once that is known. */
   entryToken?: string | undefined;
   /** That entry is in the queue. */
   onPlaced?(): void;

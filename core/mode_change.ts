@@ -36,7 +36,7 @@ export function secondUpgrade(
   return new LockAcquisitionError(identifier, waitedMs, lock.others(), { ...UPGRADE, because });
 }
 
-/** Is told what came of a change of mode. */
+/** Receives the outcome of a change of mode. */
 export interface ChangeDone {
   resolve(): void;
   reject(error: unknown): void;

@@ -34,7 +34,7 @@ export class Observations {
   /** Since when a notice has been seen, by its token. */
   #notices = new Map<string, number>();
   /**
-   * The version of the record, since when it has been seen as it is, and whether as another before. That a holder beside the
+   * The version of the record, since when it has been seen as it is, and whether as another before. That a holder next to the
    * room is renewed changes nothing for those that wait.
    */
   #free:

@@ -154,7 +154,7 @@ export type LockCallOptions = LockOptions & {
   /**
    * What to do instead, if the lock is taken and the options do not let the call wait (any longer). What it returns is
    * what `run`, wrapper and decorator then resolve to, so that a caller can tell a function that was skipped from one that
-   * ran and returned nothing. It is called with the error that says who holds the lock. Not for `acquire`. Default: wrapper
+   * ran and returned nothing. It is called with the error that names the holders. Not for `acquire`. Default: wrapper
    * and decorator resolve to `undefined`, `run` rejects with that error.
    */
   onTaken?: ((error: LockAcquisitionError) => unknown) | undefined;
@@ -315,7 +315,7 @@ export function checkOptions(given: LockOptions = {}): CheckedOptions {
   };
 }
 
-/** The same for the function `lock`, which has an option of its own. */
+/** The same for the function `lock`, which has one option more. */
 export function checkCall(
   given: LockCallOptions = {},
 ): { readonly checked: CheckedOptions; readonly onTaken: LockCallOptions["onTaken"] } {

@@ -24,7 +24,7 @@ export class Outage {
     this.#backoff = undefined;
   }
 
-  /** Somebody cannot wait for so long. */
+  /** A caller cannot wait for so long. */
   hasten(retryMs: number): void {
     this.retryMs = Math.min(this.retryMs, retryMs);
   }

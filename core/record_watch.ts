@@ -109,7 +109,7 @@ export class RecordWatch {
     return taken;
   }
 
-  /** The queue with this name, if the news has shown it. Anybody may have sent them: what cannot be read is none. */
+  /** The queue with this name, if the news has shown it. Any client may have sent it: what cannot be read is none. */
   queue(id: string | undefined): Versioned<QueueRecord> | undefined {
     if (this.#beside === undefined || id === undefined) return undefined;
     try {

@@ -26,7 +26,7 @@ const OVERDUE_LOOK_MS = 10;
 
 const acquisitions: { count: number } = shared("acquisitions/1", () => ({ count: 0 }));
 
-/** Is told the outcome: the hold; or without one why, and whether that is only that the lock is taken. */
+/** Receives the outcome: the hold; or without one the reason, and whether that is only that the lock is taken. */
 export type Done = (hold: Hold | undefined, error?: unknown, taken?: boolean) => void;
 
 /** What a request needs to know of the lock that it asks for. */
@@ -53,7 +53,7 @@ export class Request implements Claim {
   readonly identifier: string;
   readonly options: CheckedOptions;
   readonly entry: string | undefined;
-  /** The token of its own entry in the queue, or of the last that it has had. */
+  /** The token of its separate entry in the queue, or of the last that it has had. */
   entryToken: string | undefined;
   readonly turnMs: number | undefined;
   readonly startedMs: number;
@@ -183,7 +183,7 @@ export class Request implements Claim {
     });
   }
 
-  /** Nobody is to wait any more. */
+  /** No caller is to wait any more. */
   cancel(reason: unknown): void {
     this.#end("cancelled", () => reason);
   }

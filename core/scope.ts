@@ -39,7 +39,7 @@ export interface Run {
 export const RUN = "holdfast:run";
 const runs = channel(RUN);
 
-/** Calls `fn` in a scope. Whoever waits for what it returns says when the scope is over. */
+/** Calls `fn` in a scope. The caller that awaits what it returns says when the scope is over. */
 export function callIn<Result>(scope: Scope, fn: () => Result): Result {
   scopes ??= new AsyncLocalStorage();
   if (!runs.hasSubscribers) return scopes.run(scope, fn);

@@ -70,7 +70,7 @@ const OTHER_NAMES: Readonly<Record<string, RegExp>> = {
   mode: /^(shared|exclusive|read|write)$/,
 };
 
-/** The option that somebody probably meant who wrote `name`. */
+/** The option that the caller probably meant by `name`. */
 function meantBy(name: string, names: readonly string[]): string | undefined {
   const bare = (text: string) =>
     text.toLowerCase().replace(/[_-]|(in)?(ms|s|sec|seconds|milliseconds|millis)$/g, "");

@@ -267,7 +267,7 @@ export const holdCases: Cases = {
     await stage.leave(150);
     assert.equal(a.commits, commits);
     assert.equal(held.held, false);
-    // Nobody else wanted it, but it was lost all the same.
+    // No other process wanted it, but it was lost all the same.
     assert.equal(await held.release(), false);
   },
 

@@ -81,7 +81,7 @@ export const operatorCases: Cases = {
     await until("first", 0);
     const waiting = stage.acquire(b, { label: "second" });
     await until("first", 1);
-    // Whoever is not the first to join or leave writes the queue alone.
+    // Only the first to join writes the lock, too: those behind it join and leave by the queue alone.
     const leaving = new AbortController();
     const left = outcomeOf(stage.acquire(stage.another(), { signal: leaving.signal }));
     await until("first", 2);

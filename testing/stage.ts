@@ -189,7 +189,7 @@ export class Stage {
     assert.ok(idle.every(Boolean), "calls or watches were left behind");
   }
 
-  /** Whoever still waits when the case is over, because it went wrong, must not disturb the next one. */
+  /** A waiter that is left when the case is over, because it went wrong, must not disturb the next one. */
   #whileOn<Result>(outcome: Promise<Result>): Promise<Result> {
     return new Promise((resolve, reject) => {
       outcome.then(resolve, (error) => {

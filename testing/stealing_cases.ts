@@ -2,7 +2,7 @@ import { strict as assert } from "node:assert";
 import { setTimeout } from "node:timers/promises";
 import { type Cases, lossOf } from "./stage.ts";
 
-/** What `stealAfterMs` does, and to whom. */
+/** What `stealAfterMs` does, and to which holder. */
 export const stealingCases: Cases = {
   "steal: a waiter evicts a holder that is old enough, not before, and it is notified": async (stage) => {
     const { a, b } = stage;
@@ -35,7 +35,7 @@ export const stealingCases: Cases = {
     const { a, b } = stage;
     const held = await stage.acquire(a);
     const thief = await stage.acquire(b, { stealAfterMs: 0 });
-    // Nobody has told the holder yet: the release finds it out.
+    // The holder has not been notified yet: the release finds it out.
     assert.equal(await held.release(), false);
     assert.equal((await lossOf(held)).reason, "stolen");
     assert.equal(thief.held, true);

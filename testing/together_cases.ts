@@ -61,7 +61,7 @@ export const togetherCases: Cases = {
     await stage.untilWaiting(1, x);
     await stage.untilWaiting(1, y);
     await first.release();
-    // Nobody takes the first away meanwhile.
+    // The first is not evicted meanwhile.
     assert.equal(await stage.tryAcquire(stage.another(), {}, x), null);
     await second.release();
     const held = await waiting;

@@ -134,13 +134,19 @@ const MEANT: Readonly<Record<string, { readonly words: RegExp; readonly why: str
   "CHANGELOG.md": { words: /IN LINE|held by nobody/, why: "quotes what the command line said before" },
 };
 
-Deno.test("texts: pages and messages are written in plain words", async () => {
+Deno.test("texts: pages, messages and comments are written in plain words", async () => {
   assertEquals(forbiddenIn("Whoever is in line is told by somebody of its own.").length, 5);
+  const planted = "/** A store that somebody\n * has. */\nconst url = 'http://nobody'; // Is\n// told so.";
+  assertEquals(commentsIn(planted).flatMap(forbiddenIn).length, 2);
   assertEquals(forbiddenIn("The first process in the queue is notified; a baseline is one line."), []);
   const all = await texts();
   const found: string[] = [];
   for (const [path, text] of all) {
-    const said = isPage(path) ? [text] : isPublished(path, all) ? messagesIn(path, text) : [];
+    const said = isPage(path)
+      ? [text]
+      : isPublished(path, all)
+      ? [...messagesIn(path, text), ...commentsIn(text)]
+      : [];
     for (const words of said.flatMap(forbiddenIn)) {
       if (MEANT[path]?.words.test(words) !== true) found.push(`${path}: ${words}`);
     }
@@ -152,6 +158,12 @@ Deno.test("texts: pages and messages are written in plain words", async () => {
 function isPublished(path: string, all: ReadonlyMap<string, string>): boolean {
   const { publish } = JSON.parse(all.get("deno.json")!) as { publish: { include: string[] } };
   return path.endsWith(".ts") && publish.include.some((part) => path === part || path.startsWith(`${part}/`));
+}
+
+/** The comments in code, each on one line, and neighbours together. */
+function commentsIn(text: string): string[] {
+  const comments = text.matchAll(/\/\*\*[^]*?\*\/|(?<=^|\s)\/\/.*(\n\s*\/\/.*)*/gm);
+  return [...comments].map(([comment]) => comment.replace(/\n\s*(\*|\/\/) ?/g, " "));
 }
 
 /** The texts in code that have several words, such as messages. */

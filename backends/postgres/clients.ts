@@ -212,7 +212,7 @@ class PgPoolAdapter implements ClientAdapter {
       await client.end().catch(events.onTrouble);
       throw error;
     }
-    // Whoever waits keeps the process alive by its own timers.
+    // The timers of a waiter keep the process alive, not this connection.
     client.unref?.();
     return { close: () => client.end() };
   }

@@ -17,7 +17,7 @@ const VERSION = new RegExp(`^\\d{${DIGITS}}$`);
 
 /** What a message says. */
 export interface News {
-  /** The names of the watchers whom it concerns; `null` for all. */
+  /** The names of the watchers that it concerns; `null` for all. */
   readonly concerns: readonly string[] | null;
   /** What was changed, as far as it fits in. */
   readonly entries: readonly Entry[];
@@ -26,7 +26,7 @@ export interface News {
 }
 
 /**
- * What is sent before the version and, if it is `whole`, the records: a line of JSON with the names of those whom it
+ * What is sent before the version and, if it is `whole`, the records: a line of JSON with the names of those that it
  * concerns, or null for all, and the keys, each followed by the length of its record.
  */
 export function newsOf(
@@ -62,7 +62,7 @@ function fits(index: string, changes: readonly Change[]): boolean {
   return bytes <= MAX_BYTES;
 }
 
-/** What a message says; `undefined` if it is none of ours. Anybody may have sent it. */
+/** What a message says; `undefined` if it is none of ours. Any client may have sent it. */
 export function newsIn(message: string): News | undefined {
   const found = indexIn(message);
   if (found === undefined) return undefined;

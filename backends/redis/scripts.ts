@@ -141,7 +141,7 @@ return found
 /**
  * Commits changes to several records, or to one that does not concern all watchers. KEYS: the records, then their
  * buckets' counters. ARGV: the sender's view of the time; the index of the news, see `indexOf`; the names of those
- * whom it concerns, each followed by a comma, or "*" for all; then for each record the version that it must have,
+ * that it concerns, each followed by a comma, or "*" for all; then for each record the version that it must have,
  * after how many milliseconds it may go ("0" never, "-" at once), and its value. Answers as the others do, with
  * all records.
  */

@@ -288,7 +288,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     concerns: readonly string[] | undefined,
     read: Reading<Answer>,
   ): Promise<Answer> {
-    // A server writes to its clients in the opposite order: the first whom it concerns is to hear of it first.
+    // A server writes to its clients in the opposite order: the first name is to be notified first.
     const whom = concerns === undefined ? "*" : concerns.map((name) => `${name},`).reverse().join("");
     const args = [this.#digits(), indexOf(changes), whom];
     const records: string[] = [];

@@ -1,4 +1,4 @@
-/** Whom a commit concerns: the only place that knows who has to hear of what. */
+/** Which watchers a commit concerns: the only place that knows. */
 
 import type { Snapshot, Writes } from "./codec.ts";
 import type { Holder, QueueEntry, QueueRecord } from "./record.ts";
@@ -22,7 +22,7 @@ export function addressOf(token: string): string {
 /**
  * The addresses of the watchers that these writes concern; `undefined` if that is all of them.
  *
- * A commit that joins or leaves the queue concerns the holders, which have to know whom to offer the lock to, and
+ * A commit that joins or leaves the queue concerns the holders, which have to know the process that the lock is to be offered to, and
  * the process that is the first in the queue by it: there may be room for it that the one before it did not want.
  * An offer concerns the process that gets it, the other holders, and the one that is next now, which has to see it
  * expire if the first is dead; that it is taken up concerns the same. All others learn nothing from it. They have
@@ -64,7 +64,7 @@ function headOf(queue: QueueRecord | null | undefined, holders: readonly Holder[
   return queue?.entries.find(({ token }) => holders.every((holder) => holder.token !== token));
 }
 
-/** The holders among `these` whom `others` do not name. */
+/** The holders among `these` that `others` do not name. */
 function missingFrom(others: readonly Holder[], these: readonly Holder[]): readonly Holder[] {
   return these.filter(({ token }) => !others.some((other) => other.token === token));
 }

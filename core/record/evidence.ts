@@ -37,7 +37,7 @@ export function lapsesInMs(holder: Holder, evidence: Evidence): number {
   return expiresAt === null ? watchedMs : Math.min(expiresAt + evidence.skewMs - evidence.now, watchedMs);
 }
 
-/** In how long a notice has surely been read by whom it is for, or is of no use to it any more; 0 or less = it has. */
+/** In how long a notice has surely been read by the evicted holder, or is of no use to it any more; 0 or less = it has. */
 export function noticeLeftMs(
   notice: EvictionNotice,
   evidence: Pick<Evidence, "now" | "skewMs" | "noticeSeenMs">,
@@ -63,10 +63,10 @@ export function freeForMs(record: LockRecord, lapsed: readonly Holder[], evidenc
   // By whichever proves it: where clocks mean nothing, that a lapse has been watched must count.
   for (const holder of lapsed) freeMs = Math.min(freeMs, -lapsesInMs(holder, evidence));
   if (freeMs !== Infinity) return freeMs;
-  // Beside others that hold it, room of which nothing is written has been there as long as it has been seen.
+  // While others hold it, room of which nothing is written has been there as long as it has been seen.
   const { freedAt = record.holders.length > 0 ? null : 0 } = record;
   const seenMs = evidence.freeSeenMs(record);
-  // Whoever frees it says when that was sent. Where it was under way for long, the second in the queue would believe that the
+  // The commit that frees it says when it was sent. Where it was under way for long, the second in the queue would believe that the
   // first has had its grace, and both have just heard of it.
   return freedAt === null || evidence.sawFreed(record)
     ? seenMs

@@ -18,7 +18,7 @@ export interface Claim extends Mode {
   readonly turnMs?: number | undefined;
   /** The token of a hold that was handed over, if it asks for that one, and for nothing else. */
   readonly restores?: string | undefined;
-  /** The name of its own entry in the queue. Without one, it waits in that of its process. */
+  /** The name of its separate entry in the queue. Without one, it waits in that of its process. */
   readonly entry?: string | undefined;
   /** Whether it goes before the queue, which it then does not join. */
   readonly goesFirst?: boolean;

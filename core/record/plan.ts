@@ -3,7 +3,7 @@
  *
  * Nothing here knows a store, a clock or a promise. `plan` looks at the records, at what the members of one process want,
  * and at the evidence, and says what that process is to write. It does not matter what went before: after a lost answer, a
- * theft or a cancellation, the records and the members are all that counts.
+ * eviction or a cancellation, the records and the members are all that counts.
  */
 
 import type { Snapshot, Writes } from "./codec.ts";
@@ -67,7 +67,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   const plain = planPlain(scene);
   if (plain !== undefined) return plain;
 
-  // Our own: who leaves goes, who is due is renewed.
+  // Our holders: one that leaves goes, one that is due is renewed.
   const ours = renewOurs(scene);
   const asking = wantingOf(members.requests, ours.grants);
   const passed = passOn(scene, ours, asking);
@@ -98,13 +98,13 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
     frees: frees || leavesHead,
     scene,
   });
-  // Whoever is next, and is not offered the lock, has its turn from now on.
+  // The next one, if the lock is not offered to it, has its turn from now on.
   const passesOn = leavesHead && granted.length === 0 && staying.length > 0 && admits(standing, staying[0]);
   const waiting = waitingIn(members.staysOut ? [] : wanting.slice(admitted.length), members);
   const holders = [...standing, ...granted];
   const grants = [...ours.grants, ...admitted.map(grantOf)];
 
-  // Who still waits is queued.
+  // Claims that still wait are queued.
   const others = withOurs(staying, waiting, members);
   const changes = frees || stays || passesOn || granted.length > 0;
   const isOurs = (holder: Holder) => !isForeign(holder, members);
@@ -194,7 +194,7 @@ function planWithoutQueue(scene: Scene, ours: Ours, wanting: readonly Claim[]): 
   const { record, members } = scene;
   const { kept, grants, left, renews } = ours;
   const refusesUpgrade = ours.upgrade === "refused";
-  // Whoever leaves hands over to the first in the queue. A renewal has nothing to do with it, and may not wait.
+  // A holder that leaves hands over to the first in the queue. A renewal has nothing to do with it, and may not wait.
   if (left) return NEEDS_QUEUE;
   if (renews) {
     const notices = noticesOf(scene, { grants, evicted: [] });

@@ -60,8 +60,8 @@ export function queueOf(
 }
 
 /**
- * In how long it is our turn: the k-th in the queue may take a lock for which there has been room for k graces. Whoever waits
- * for other locks, too, is given longer.
+ * In how long it is our turn: the k-th in the queue may take a lock for which there has been room for k graces. A process
+ * that waits for other locks, too, is given longer.
  */
 export function turnOf(
   { record, evidence }: Scene,
@@ -143,7 +143,7 @@ export function takeTurns(
       for (const claim of taking) {
         admitted.push(claim);
         const holder = holderOf(claim, evidence);
-        // Whoever takes other locks, too, has one fencing token for all of them: that of the first whom a commit grants.
+        // A claim to several locks has one fencing token for all of them: that of the first holder in the commit.
         if (claim.turnMs === undefined) granted.push(holder);
         else granted.unshift(holder);
       }
@@ -231,7 +231,7 @@ export function queueWrite(
   { queue: seen }: Snapshot,
   { entries, before, id, writesLock, rests }: {
     readonly entries: readonly QueueEntry[];
-    /** Who is in it until then. */
+    /** The entries until then. */
     readonly before: readonly QueueEntry[];
     readonly id: string | undefined;
     readonly writesLock: boolean;
@@ -243,7 +243,7 @@ export function queueWrite(
   if (entries.length > 0) return entries === before && !rests ? undefined : { v: 1, id: id!, entries };
   // What is not there, or what the store itself cannot read, is not cleared away.
   if (!isThere) return undefined;
-  // Whoever joins writes the queue alone. So that it is not overlooked, an empty queue goes with its name, and only then.
+  // A process that joins writes the queue alone. So that it is not overlooked, an empty queue goes with its name, and only then.
   if (writesLock) return null;
   return entries === before ? undefined : { v: 1, id: id!, entries };
 }

@@ -70,7 +70,7 @@ export interface QueueEntry extends Mode {
   readonly participant: string;
   /** Unguessable, fresh per entry: what an offer to this entry must carry, for it to be believed. */
   readonly token: string;
-  /** When the first who waits in it asked, by its view of the store's clock. */
+  /** When the first request that waits in it was made, by its view of the store's clock. */
   readonly since: number;
   readonly label?: string;
   /**

@@ -1,4 +1,4 @@
-/** Which holders stay: what becomes of our own, and which make way for the next one. */
+/** Which holders stay: what becomes of ours, and which make way for the next one. */
 
 import { endOf, evictableInMs, type Evidence, lapsesInMs } from "./evidence.ts";
 import type { Claim, Grant, Members, Remainder } from "./members.ts";
@@ -12,7 +12,7 @@ export interface Scene {
   readonly evidence: Evidence;
 }
 
-/** What has become of our own holders. */
+/** What has become of our holders. */
 export interface Ours {
   /** Those that stay, and all of others. */
   readonly kept: readonly Holder[];
@@ -26,7 +26,7 @@ export interface Ours {
 }
 
 /**
- * Our own holders: who leaves is taken out, or stays for a while without an owner; who is due, or was found, is renewed.
+ * Our holders: one that leaves is taken out, or stays for a while without an owner; one that is due, or was found, is renewed.
  * Others are left alone.
  */
 export function renewOurs(scene: Scene): Ours {
@@ -57,7 +57,7 @@ export function renewOurs(scene: Scene): Ours {
       const next = intent === "remain" ? { holder: remaining(holder, scene) } : nextOf(holder, scene);
       upgrade ??= next.upgrade;
       stays = next.holder;
-      // Whoever shares it, and no longer waits to be the only one, makes room.
+      // A reader that no longer waits to be the only one makes room.
       left ||= stays.mode === "shared" && stays.upgrades === undefined && !isSameMode(holder, stays);
     }
     left ||= stays === undefined;
@@ -132,7 +132,7 @@ function admitReaders(
   }
 }
 
-/** Whom the next one finds in its way, and who has made way for it. */
+/** The holders in the way of the next one, and those that are removed for it. */
 export interface Room {
   readonly standing: readonly Holder[];
   /** Those whose leases were over. */
@@ -142,7 +142,7 @@ export interface Room {
   readonly frees: boolean;
 }
 
-/** Drops who has surely lapsed and, of those that have overstayed, as many as must go to make room for `next`. */
+/** Drops the holders that have surely lapsed and, of those that have overstayed, as many as must go to make room for `next`. */
 export function makeRoom(
   { members, evidence }: Scene,
   { kept, grants, left }: Ours,
@@ -160,7 +160,7 @@ export function makeRoom(
     evicted.push(holder);
     standing = standing.filter((other) => other !== holder);
   }
-  // Nobody is evicted for nothing.
+  // No holder is evicted for nothing.
   const steals = evicted.length > 0 && admits(standing, next!);
   return {
     standing: steals ? standing : alive,
