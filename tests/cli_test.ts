@@ -481,7 +481,9 @@ Deno.test("command line: what a URL with sentinels says", () => {
 });
 
 Deno.test({
-  name: "command line: the URL of one node stands for its cluster, and sentinels for what they watch",
+  name: `command line: the URL of one node stands for its cluster, and sentinels for what they watch${
+    missing === undefined ? "" : ` (${missing})`
+  }`,
   ignore: missing !== undefined,
   // Clients of sentinels and clusters let some timers run out after they were closed.
   sanitizeOps: false,

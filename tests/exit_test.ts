@@ -32,6 +32,7 @@ async function ending(
 const folder = await Deno.makeTempDir({ prefix: "holdfast-" });
 const bundle = join(folder, "exit_child.mjs");
 const bun = await findRuntime("Bun");
+const missing = "missing" in bun ? bun.missing : undefined;
 /** How a child is run, by runtime: under Deno without any permission. */
 const RUNTIMES: Record<string, string[] | undefined> = {
   Deno: [Deno.execPath(), "run", "--quiet", "--no-prompt", CHILD],
@@ -56,7 +57,7 @@ const CASES: [does: string, signals: Deno.Signal[], said: string[], status: stri
 for (const [name, command] of Object.entries(RUNTIMES)) {
   const title = `exit: ${name}: locks are released, and the process ends as it would have`;
   if (command === undefined) {
-    Deno.test.ignore(title, () => {});
+    Deno.test.ignore(`${title} (${missing})`, () => {});
     continue;
   }
   Deno.test(title, async () => {

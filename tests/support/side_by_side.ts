@@ -18,7 +18,7 @@ export class SideBySide {
   /** Takes a test of the name `<store>: <case>`, as `testBackend` registers it. */
   readonly test = (name: string, play: () => Promise<void>): void => this.#add(name, play);
 
-  /** Takes one that is skipped. */
+  /** Takes one that is skipped, and says why behind its name: `(deviates: …)`, `(needs …)`. */
   readonly skip = (name: string): void => this.#add(name);
 
   /** Registers a test for each case; what the cases are called begins with `name`. */
@@ -42,7 +42,7 @@ export class SideBySide {
 
   #add(name: string, play?: Part["play"]): void {
     const [where, ...title] = name.split(": ");
-    const key = title.join(": ").replace(/ \(deviates: .*\)$/, "");
+    const key = title.join(": ").replace(/ \((deviates:|needs) .*\)$/, "");
     const parts = this.#cases.get(key) ?? [];
     parts.push({ where: play === undefined ? name : where, play });
     this.#cases.set(key, parts);
