@@ -43,6 +43,8 @@ export const timeOriginMs: number = performance.timeOrigin;
 /** Whether the platform's own wall clock is here, and not what a test has put in its place before this was loaded. */
 const isReal = [Date, Date.now].every((one) => /\[native code\]/.test(Function.prototype.toString.call(one)));
 
+const replacedNow = Date.now;
+
 /**
  * The clock of this machine, and the only place that reads it. Readings and timers are those that were there when this
  * was loaded: tests that replace some of them (`vi.useFakeTimers()`, their own `Date.now`) would otherwise stop one
@@ -50,7 +52,8 @@ const isReal = [Date, Date.now].every((one) => /\[native code\]/.test(Function.p
  */
 export const systemClock: Clock = {
   monotonicMs,
-  wallMs: isReal ? Date.now : () => timeOriginMs + monotonicMs(),
+  // What a test stops must not stop a lease; what only passes the time on still shows that a machine was suspended.
+  wallMs: isReal ? Date.now : () => Math.max(timeOriginMs + monotonicMs(), replacedNow()),
   after: (ms, fn) => setTimeout(fn, Math.min(Math.max(0, Math.ceil(ms)), MAX_MS)),
   // Not by the timer's own `close`, which not all runtimes have had for long.
   clear: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout>),

@@ -3,6 +3,7 @@
 import { Lock, lock, LockAcquisitionError, peek } from "@holdfast/lock";
 import { memoryBackend, MemoryStore } from "@holdfast/lock/backends/memory";
 import { TestClock } from "@holdfast/lock/testing";
+import type * as Clocks from "../core/clock.ts";
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 
 // deno-lint-ignore no-explicit-any
@@ -111,4 +112,19 @@ Deno.test("clock: bad input is refused", async () => {
     RangeError,
     "'ms' must be a finite number of 0 or more",
   );
+});
+
+Deno.test("clock: a Date.now that was replaced before, and passes the time on, shows that a machine was suspended", async () => {
+  const real = Date.now;
+  let asleepMs = 0;
+  Date.now = () => real() + asleepMs;
+  try {
+    const path = new URL("../core/clock.ts?replaced", import.meta.url).href;
+    const { systemClock }: typeof Clocks = await import(path);
+    const before = systemClock.wallMs();
+    asleepMs = 60_000;
+    assert(systemClock.wallMs() - before > 30_000);
+  } finally {
+    Date.now = real;
+  }
 });
