@@ -137,9 +137,10 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     this.#run();
   }
 
-  /** Whether it waits, and asks for one of these locks. */
+  /** Whether it waits, with a store that answers, and asks for one of these locks. */
   waitsForAny(keys: readonly string[]): boolean {
-    return this.#request?.isWaiting === true && this.keys.some((key) => keys.includes(key));
+    return this.#request?.isWaiting === true && this.failure === undefined &&
+      this.keys.some((key) => keys.includes(key));
   }
 
   /** One that it may have waited for here does not wait any more. */
@@ -188,11 +189,15 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   }
 
   silentMs(sinceMs: number): number | undefined {
+    const first = this.#first;
+    if (first !== undefined) return first.silentMs(sinceMs);
     if (this.#asking === undefined || this.#answeredMs >= sinceMs) return undefined;
     return this.clock.monotonicMs() - this.#asking.monotonic;
   }
 
   taken(): { readonly identifier: string; readonly holders: readonly HolderInfo[] } {
+    const found = this.#first?.taken();
+    if (this.locks.some(({ identifier }) => identifier === found?.identifier)) return found!;
     const { identifier, knowledge } = this.#parts.missing;
     return { identifier, holders: knowledge.holders() };
   }
@@ -271,15 +276,12 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
   async #step(at: Moment): Promise<void> {
     void this.#hold?.held;
     const request = this.#request!;
-    if (this.#isNew && request.isWaiting && request.mayWait) {
-      // Each would take a place in all their queues, and refuse the writes of the others.
-      this.#behind = this.#participant.groupBefore(this);
-      if (this.#behind !== undefined) {
-        // The locks are then held here.
-        this.#isFresh = false;
-        this.#dueMs = Infinity;
-        return;
-      }
+    this.#behind = this.#isNew && this.#leavesOthersFirst ? this.#participant.groupBefore(this) : undefined;
+    if (this.#behind !== undefined) {
+      // The locks are then held here.
+      this.#isFresh = false;
+      this.#dueMs = Infinity;
+      return;
     }
     this.#isNew = false;
     const isBet = this.#isFresh && request.isWaiting && request.restores === undefined;
@@ -293,6 +295,22 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
       return await this.#commit(snapshots, writes, at);
     }
     this.#rest(writes, at);
+  }
+
+  /** The group that asks the store while this one waits for its turn here. */
+  get #first(): LocalGroup | undefined {
+    let first = this.#behind;
+    while (first !== undefined && first.#behind !== undefined) first = first.#behind;
+    return first;
+  }
+
+  /**
+   * Whether it waits for the turns of other groups here. Each would take a place in all their queues, and refuse the writes
+   * of the others. One that wants to know at once, or is less patient, asks for itself.
+   */
+  get #leavesOthersFirst(): boolean {
+    const { isWaiting, mayWait, options } = this.#request!;
+    return isWaiting && mayWait && options.stealAfterMs === undefined;
   }
 
   async #read(at: Moment): Promise<void> {
@@ -445,6 +463,8 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     const isFatal = !isTransient(error);
     this.#parts.drop();
     this.#outage.begin(error, now);
+    // They ask for themselves: a store that fails is reported as that to each.
+    this.#participant.wakeBehind(this);
     const hold = this.#hold;
     if (hold !== undefined && hold.renewAtMs <= now) {
       // Nothing is lost yet: it is tried again until the lease has run out.

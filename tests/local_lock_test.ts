@@ -11,7 +11,7 @@ import { snapshotOf } from "../core/record/codec.ts";
 import { type Holder, MAX_NOTICES } from "../core/record/record.ts";
 import { Request } from "../core/request.ts";
 import { memoryBackend } from "../backends/memory.ts";
-import { Lock, lock, type LockEvents } from "../mod.ts";
+import { Lock, lock, type LockEvents, type LockOptions } from "../mod.ts";
 import { fate, KEY, type Player, Scene } from "./simulation/scene.ts";
 
 /** How long an offer runs, at the scene's grace. */
@@ -808,6 +808,66 @@ Deno.test("queue: one that has room next to others gets it, if the first leaves 
     assertEquals([await two.release(), await leaving], [true, "enough"]);
     await d.process.pause(300);
     assert(isGranted);
+  });
+});
+
+/** Two callers of `a` that want the same two locks, one a moment after the other: the second comes after the first. */
+async function twice(a: Player, ...each: LockOptions[]): Promise<Promise<unknown>[]> {
+  const outcomes: Promise<unknown>[] = [];
+  for (const options of each) {
+    outcomes.push(
+      lock([KEY, "another"], { backend: a.backend, ...options }).acquire().catch((error) => error),
+    );
+    await a.process.pause(1);
+  }
+  return outcomes;
+}
+
+for (
+  const [how, commit] of [["fails", () => Promise.reject(lost())], [
+    "is silent",
+    () => new Promise(() => {}),
+  ]] as const
+) {
+  Deno.test(`several locks: a store that ${how} is reported as that to a caller that waits for another's turn`, async () => {
+    const scene = new Scene();
+    const a = scene.enter();
+    a.backend.commit = commit as typeof a.backend.commit;
+    a.backend.read = commit as typeof a.backend.read;
+    await scene.play(async () => {
+      const [first, second] = await twice(a, {}, { waitForMs: 700 });
+      assertInstanceOf(await second, LockBackendError);
+      assertInstanceOf(await first, LockBackendError);
+    });
+  });
+}
+
+Deno.test("several locks: a caller that waits for another's turn is refused with the lock and the holder that both miss", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const held = await b.acquire({ label: "b" });
+    const [first, second] = await twice(a, {}, { waitForMs: 500 });
+    const { identifier, holders } = await second as LockAcquisitionError;
+    assertEquals([identifier, holders.map(({ label }) => label)], [KEY, ["b"]]);
+    await held.release();
+    await (await first as Lock).release();
+  });
+});
+
+Deno.test("several locks: a caller that evicts does not wait for the turn of one that does not", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  await scene.play(async () => {
+    const held = await b.acquire();
+    const outcomes = await twice(a, {}, { stealAfterMs: 500 });
+    const locks = await Promise.race(outcomes) as Lock;
+    // That of the holder, which is evicted, would have been renewed for ever.
+    assert(scene.world.now < 5000, `${scene.world.now} ms`);
+    assertEquals([locks.held, await held.release()], [true, false]);
+    await locks.release();
+    const all = await Promise.all(outcomes) as Lock[];
+    await Promise.all(all.map((lock) => lock.release()));
   });
 });
 
