@@ -30,7 +30,7 @@ function counted(client: DatastoreApi): { api: DatastoreApi; calls: () => number
   return { api: api as unknown as DatastoreApi, calls: () => calls };
 }
 
-/** The other algorithm, without its back-off: nobody contends here. */
+/** The other algorithm, without its back-off: there is no contention here. */
 class Published {
   readonly #client: DatastoreApi;
   readonly #owner = crypto.randomUUID();

@@ -101,7 +101,7 @@ async function pairs(server: PostgresServer, sync: string): Promise<void> {
   const rates = new Map(names.map((name) => [name, [] as number[]]));
   for (let round = -3; round < ROUNDS; round++) {
     for (const i of names.keys()) {
-      // Whoever goes first in one round goes last in another.
+      // The first in one round is the last in another.
       const name = names[(i + round + names.length) % names.length];
       const started = performance.now();
       let count = 0;

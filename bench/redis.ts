@@ -91,7 +91,7 @@ async function ratio(width: number): Promise<string> {
   for (const pair of [...pairs, ...pairs]) await rate(pair, width);
   const rates = pairs.map((): number[] => []);
   for (let i = 0; i < ROUNDS; i++) {
-    // Whoever goes first in one round goes last in another.
+    // The first in one round is the last in another.
     for (const k of pairs.keys()) {
       const turn = (k + i) % pairs.length;
       rates[turn].push(await rate(pairs[turn], width));

@@ -1,6 +1,6 @@
 /**
  * When two states are the same: if they differ only in the names of versions, of which only the order counts, and in the
- * moment, of which only the distance to all that is remembered counts. States are told apart by 53 bits.
+ * moment, of which only the distance to all that is remembered counts. States are distinguished by 53 bits.
  */
 
 import { EPOCH, type World } from "./world.ts";

@@ -13,7 +13,7 @@ export class Violation extends Error {
   }
 }
 
-/** Law 1: those that believe that they hold the lock leave room for each other. Whoever was evicted may not know it yet. */
+/** Law 1: those that believe that they hold the lock leave room for each other. An evicted holder may not know it yet. */
 export function checkBeliefs({ processes, now, evicted }: World, { how }: Setup): void {
   const believing = processes.flatMap((process) =>
     process.alive
@@ -70,7 +70,7 @@ function checkOthers(
   );
 }
 
-/** Law 5: nobody goes past one that is queued, lives and waits, before that one has had its grace. */
+/** Law 5: no process goes past one that is queued, lives and waits, before that one has had its grace. */
 function checkOrder({ before, flight, by, world }: Applied, holder: Holder): void {
   const { lock: { record }, queue } = before;
   if (record.queue === undefined || queue?.record.id !== record.queue || by === undefined) return;

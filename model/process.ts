@@ -45,7 +45,7 @@ export function shown(process: Process, snapshot: Snapshot, now: number): Proces
     ahead: isOut && process.requests.length > 0
       ? process.ahead ?? entries.map(({ participant }) => participant)
       : undefined,
-    // What of ours is not named any more is over; nobody waits for an answer that is there.
+    // What of ours is not named any more is over; no caller waits for an answer that is there.
     holds: named(process.holds, record),
     departures: named(process.departures, record),
   };

@@ -86,7 +86,7 @@ export function settle(start: World, { setup, rules, settled }: SettleOptions): 
   throw new Violation(5, `${waiting.map(({ token }) => token)} never get the lock`);
 }
 
-/** Nobody who lives has left a hold or a place. */
+/** No live process has left a hold or a place. */
 function checkRest(world: World): void {
   const { lock: { record }, queue } = snapshotIn(world);
   const living = world.processes.filter(({ alive }) => alive).map(({ name }) => name);

@@ -10,7 +10,7 @@ import type { Claim, Grant } from "../core/record/members.ts";
 /** The lock's name. */
 export const KEY = "lock";
 export const QUEUE_KEY = "lock#queue";
-/** Where time begins: so large that times are told from all other numbers. */
+/** Where time begins: so large that times differ from all other numbers. */
 export const EPOCH = 1_000_000_000;
 /** The smallest step of time. It is longer than what passes between two actions, and shorter than a lease. */
 export const TICK_MS = 50;
@@ -100,18 +100,18 @@ export interface World {
   readonly queue: Entry;
   readonly version: number;
   readonly processes: readonly Process[];
-  /** Commits that nobody waits for any more, and that may still land. */
+  /** Commits that no process waits for any more, and that may still land. */
   readonly ghosts: readonly Flight[];
   readonly budget: Budget;
   /** When, by the one true clock, the lease of each hold in the record is over, by token. */
   readonly ends: Readonly<Record<string, number>>;
-  /** What came to the store when nobody looked for it any more: it lapses, or is passed, in its time. */
+  /** What came to the store when no process looked for it any more: it lapses, or is passed, in its time. */
   readonly strays: readonly string[];
-  /** Holds that were taken from their owners, who may not know it yet. */
+  /** Holds that were taken from their owners, which may not know it yet. */
   readonly evicted: readonly string[];
   /** The highest fencing token that was ever granted. */
   readonly highest: string;
-  /** Since when nobody holds it; `null` while somebody does. */
+  /** Since when it has no holder; `null` while it has one. */
   readonly freeMs: number | null;
 }
 
@@ -131,7 +131,7 @@ export interface Setup {
 
 const NOTHING = { value: null, version: null } as const;
 
-/** Where it begins: nothing is stored, nobody has asked. */
+/** Where it begins: nothing is stored, no process has asked. */
 export function beginning({ kinds, budget }: Setup): World {
   return {
     now: EPOCH,

@@ -5,6 +5,7 @@ import { RULES, type Rules } from "../model/actions.ts";
 import { explore, type Explored } from "../model/explore.ts";
 import { SETUPS } from "../model/setups.ts";
 import type { Setup } from "../model/world.ts";
+import type { Evidence } from "../core/record/evidence.ts";
 
 /** Of how many states one is followed to its end. */
 const SETTLE_EVERY = 20;
@@ -19,21 +20,22 @@ for (const setup of SETUPS) {
 
 const { plan, sweep, evict } = RULES;
 
-/** Rules that are broken, the law that they break, and who must take part for that. */
+/** The rules, by evidence that is wrong in this. */
+function misled(by: (evidence: Evidence) => Partial<Evidence>): Partial<Rules> {
+  return {
+    plan: (snapshot, members, evidence) => plan(snapshot, members, { ...evidence, ...by(evidence) }),
+  };
+}
+
+/** Rules that are broken, the law that they break, and the setup that shows it. */
 const BROKEN: Record<string, { rules: Partial<Rules>; breaks: number; setup: string }> = {
   "it takes another's clock for its own": {
-    rules: { plan: (snapshot, members, evidence) => plan(snapshot, members, { ...evidence, skewMs: 0 }) },
+    rules: misled(() => ({ skewMs: 0 })),
     breaks: 4,
     setup: "two, an answer lost, a crash",
   },
   "it takes a lease for over when it has seen a third of it": {
-    rules: {
-      plan: (snapshot, members, evidence) =>
-        plan(snapshot, members, {
-          ...evidence,
-          leaseSeenMs: (holder) => 3 * evidence.leaseSeenMs(holder),
-        }),
-    },
+    rules: misled(({ leaseSeenMs }) => ({ leaseSeenMs: (holder) => 3 * leaseSeenMs(holder) })),
     breaks: 4,
     setup: "two whose clocks mean nothing",
   },
@@ -53,8 +55,8 @@ const BROKEN: Record<string, { rules: Partial<Rules>; breaks: number; setup: str
     breaks: 1,
     setup: "two, an answer lost, a crash",
   },
-  "nobody has a grace": {
-    rules: { plan: (snapshot, members, evidence) => plan(snapshot, members, { ...evidence, graceMs: 0 }) },
+  "no process has a grace": {
+    rules: misled(() => ({ graceMs: 0 })),
     breaks: 5,
     setup: "three, a crash",
   },

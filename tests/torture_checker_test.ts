@@ -83,7 +83,7 @@ Deno.test("and finds what a lock may not do", () => {
   for (const [title, [history, where]] of Object.entries(bad)) assertEquals(found(history), where, title);
 });
 
-Deno.test("who holds a lock is let through under the same token, and nobody else", () => {
+Deno.test("a holder of a lock is let through under the same token, and no other caller", () => {
   const options = { fenced: true, reentrant: true };
   const inner = holds("a@x 0-1 #1 10-11", "b@x 2-3 #1 !4-5 6-7", "c@y 8-13 #2 14-15");
   assertEquals(found(inner, options), undefined);

@@ -9,7 +9,7 @@ import type { Acquire, TestedHold } from "./tested_lock.ts";
 
 /** What is wrong with each, and how it shows. */
 export const FAULTS = {
-  "unconditional release": "djangae: whoever releases deletes, whosever lock it is by then",
+  "unconditional release": "djangae: a release deletes the record, of whichever holder it is by then",
   "compare then delete": "it reads whose lock it is, and deletes it a moment later",
   "no fence": "its fencing tokens are random, and nothing refuses a stale write",
   "client clock": "when a lease ends is written and judged by the clocks of clients",

@@ -161,7 +161,7 @@ export function historyOf(logs: ReadonlyMap<string, readonly Line[]>): History {
       } else {
         const hold = open.get(line.id)!;
         if (line.do === "holds") hold.proofs = [...hold.proofs, { from: line.from, to: line.at }];
-        // Until it is answered nobody knows whether it has been given back, nor when.
+        // Until the answer it is not known whether the lock was released, nor when.
         else if (line.do === "leave") hold.left = { from: line.at, to: Infinity, ours: null };
         else hold.left = { from: hold.left!.from, to: line.at, ours: line.ours };
       }

@@ -8,7 +8,7 @@ export type Weather =
   | "passes"
   /** Every message takes its time. */
   | "slow"
-  /** Nothing comes through, in either direction, and nobody hears of it: connections stay open. */
+  /** Nothing comes through, in either direction, and neither side notices: connections stay open. */
   | "half-open";
 
 export class Line {

@@ -6,7 +6,7 @@ import { now } from "../support/child.ts";
 
 type Unstamped<L> = L extends Line ? Omit<L, "at"> & { readonly at?: number } : never;
 
-/** The log of one process. A process that is killed in the middle of a line leaves half a line, which nobody reads. */
+/** The log of one process. A process that is killed in the middle of a line leaves half a line, which is not read. */
 export class Log {
   readonly #file: number;
 

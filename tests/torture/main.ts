@@ -59,7 +59,7 @@ async function played(): Promise<string> {
     }, ${values.minutes} min, evidence in ${folder}`,
   );
   const interrupted = new AbortController();
-  // Whoever stops it gets a verdict on what there is, and no server is left behind.
+  // If it is stopped, there is a verdict on what there is, and no server is left behind.
   for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, () => interrupted.abort());
   await torture({
     signal: interrupted.signal,

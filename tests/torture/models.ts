@@ -13,7 +13,7 @@ export type Does =
     readonly id: string;
     readonly owner: string;
     readonly token: string;
-    /** Whether nothing more shows that it is held, and nobody gives it back: it may lapse from here on. */
+    /** Whether nothing more shows that it is held, and no process releases it: it may lapse from here on. */
     readonly lapses: boolean;
   })
   | { readonly kind: "holds"; readonly id: string; readonly lapses: boolean }
@@ -38,7 +38,7 @@ export interface LockModelOptions {
   readonly reentrant: boolean;
 }
 
-/** A lock: a mutex, one with permits, or one that readers share. Who holds it, and nobody else, gives it back. */
+/** A lock: a mutex, one with permits, or one that readers share. Its holder, and no other process, releases it. */
 export function lockModel({ fenced, reentrant }: LockModelOptions): Model<LockState, Does> {
   return {
     initial: { holders: [], token: "" },
@@ -106,7 +106,7 @@ export function operationsOn(holds: readonly Hold[]): readonly Operation<Does>[]
   });
 }
 
-/** Whoever is let through under a hold shows that it is held: when it is let through, and whenever it sees that itself. */
+/** A caller that is let through under a hold shows that it is held: when it is let through, and whenever it sees that itself. */
 function insideOf(outer: Hold, ofOwner: readonly Hold[]): Hold["proofs"] {
   return ofOwner.flatMap(({ id, askedAt, gotAt, proofs }) => {
     if (id === outer.id || askedAt < outer.gotAt || askedAt > (outer.left?.from ?? Infinity)) return [];

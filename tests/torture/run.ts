@@ -32,7 +32,7 @@ export interface RunOptions {
   readonly processes?: number;
   /** Ends it before its time: what has happened until then is judged. */
   readonly signal?: AbortSignal;
-  /** Is told how it goes, every second. */
+  /** Called with how it goes, every second. */
   readonly onProgress?: (progress: Progress) => void;
 }
 

@@ -79,7 +79,7 @@ async function smallDisk(folder: string): Promise<string | undefined> {
     await run(folder, "mount", "-t", "tmpfs", "-o", `size=${DISK_MIB}m`, "tmpfs", disk);
     return disk;
   } catch {
-    // Not everybody may mount: the fault is then left out, and the report says so.
+    // Not every user may mount: the fault is then left out, and the report says so.
     return undefined;
   }
 }

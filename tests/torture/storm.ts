@@ -170,7 +170,7 @@ export class Storm {
         line!.weather = "half-open";
         await sleep(ms);
         line!.weather = "passes";
-        // Sooner or later somebody finds out.
+        // Sooner or later the broken line is noticed.
         await sleep(between(0, 1000));
         return line!.cut();
       case "clock set": {

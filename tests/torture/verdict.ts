@@ -10,7 +10,7 @@ import { countSets, type SetCounts } from "./sets.ts";
 export interface Remains {
   /** The sets, as the store has them. */
   readonly sets: Readonly<Record<string, readonly string[]>>;
-  /** Records of locks that somebody holds or is queued for. */
+  /** Records of locks with a holder or a queue. */
   readonly records: readonly string[];
   /** Ends of connections that are open. */
   readonly connections: number;
@@ -75,7 +75,7 @@ export function leaksOf({ remains: { records, connections, late } }: Verdict): s
   ];
 }
 
-/** The verdict on a run. Law (a) is not asked of the lock that is stolen: whoever lost it may believe a while that it has it. */
+/** The verdict on a run. Law (a) is not asked of the lock that is stolen: the holder that lost it may believe a while that it has it. */
 export function judge(
   history: History,
   { faults, remains, stolen, expectsTokens = () => true }: {
@@ -156,7 +156,7 @@ function handOffsOf(holds: readonly Hold[]): number[] {
   });
 }
 
-/** From the kill of a process that held the lock to the next grant, where nothing else went wrong and somebody waited. */
+/** From the kill of a process that held the lock to the next grant, where nothing else went wrong and a process waited. */
 function recoveriesOf(holds: readonly Hold[], faults: readonly FaultLine[]): number[] {
   const inOrder = holds.toSorted((one, other) => one.gotAt - other.gotAt);
   return faults.flatMap((kill) => {

@@ -57,7 +57,7 @@ export class Witness {
     if (other !== undefined) this.#log.write({ do: "met", id, other, kind: "token" });
   }
 
-  /** Somebody who believes that it holds the lock alone. Whoever was here before is noted, and its mark replaced. */
+  /** A process that believes that it holds the lock alone. One that was here before is noted, and its mark replaced. */
   enter(lock: string, id: string): void {
     const path = this.#path(lock);
     for (let other = make(path, id); other !== undefined; other = make(path, id)) {
