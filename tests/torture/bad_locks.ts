@@ -19,11 +19,15 @@ export const FAULTS = {
 /** The name of a bad lock. */
 export type BadLock = keyof typeof FAULTS;
 
+export const BAD_LOCKS = Object.keys(FAULTS) as BadLock[];
+
 /** How often one that waits looks again. */
 const POLL_MS = 20;
 
-/** How long one takes from the look at the lock to its deletion: a pause of the collector, a slow network. */
+/** How long one takes from the look at the lock to its deletion: a slow network. */
 const GAP_MS = 50;
+/** How often it takes longer than its lease for it: a pause of the collector. */
+const PAUSES = 0.2;
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
@@ -69,20 +73,21 @@ export function badLock(fault: BadLock, client: Redis): Acquire {
           value,
         );
         if (swapped !== 1) return null;
-        return await hold({ client, key, mine: value, fault, untilMs: askedMs + leaseMs });
+        return await hold({ client, key, mine: value, fault, leaseMs, untilMs: askedMs + leaseMs });
       }
       if (await client.set(key, mine, "PX", leaseMs, "NX") === null) return null;
-      return await hold({ client, key, mine, fault, untilMs: askedMs + leaseMs });
+      return await hold({ client, key, mine, fault, leaseMs, untilMs: askedMs + leaseMs });
     });
   };
 }
 
 async function hold(
-  { client, key, mine, fault, untilMs }: {
+  { client, key, mine, fault, leaseMs, untilMs }: {
     readonly client: Redis;
     readonly key: string;
     readonly mine: string;
     readonly fault: BadLock;
+    readonly leaseMs: number;
     /** When the lease ends, on the monotonic clock. */
     readonly untilMs: number;
   },
@@ -101,7 +106,7 @@ async function hold(
       if (fault === "unconditional release") return await client.del(key) === 1;
       if (fault === "compare then delete") {
         if (await client.get(key) !== mine) return false;
-        await sleep(GAP_MS);
+        await sleep(Math.random() < PAUSES ? 1.2 * leaseMs : GAP_MS);
         return await client.del(key) === 1;
       }
       return await client.eval(DELETE_IF, 1, key, mine) === 1;

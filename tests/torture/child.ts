@@ -8,7 +8,7 @@ import process from "node:process";
 import { join } from "node:path";
 import { openStore } from "../processes/stores.ts";
 import { say, told } from "../support/child.ts";
-import { type BadLock, badLock, FAULTS } from "./bad_locks.ts";
+import { type BadLock, badLock } from "./bad_locks.ts";
 import { type Lanes, playAll, playEach } from "./lanes.ts";
 import { Log } from "./log.ts";
 import { type Acquire, holdfast } from "./tested_lock.ts";
@@ -26,8 +26,8 @@ export interface Role {
   readonly leaseMs: number;
   /** How far the clocks of the processes may differ, where no server tells the time. */
   readonly skewMs: number;
-  /** Whether it plays the locks that are known to be bad, beside Holdfast. */
-  readonly bad: boolean;
+  /** The locks that are known to be bad that it plays, beside Holdfast; if there is none, it plays all lanes. */
+  readonly bad: readonly BadLock[];
 }
 
 const SIZE_EVERY_MS = 5000;
@@ -46,13 +46,13 @@ const lanes: Lanes = {
   leaseMs: role.leaseMs,
   isOver: () => isOver,
 };
-const client = role.bad ? new Redis(role.address) : undefined;
+const client = role.bad.length > 0 ? new Redis(role.address) : undefined;
 client?.on("error", () => {});
 
 function play(): Promise<void> {
   if (client === undefined) return playAll(lanes);
   const locks = new Map<string, Acquire>([["holdfast", lanes.acquire]]);
-  for (const fault of Object.keys(FAULTS) as BadLock[]) locks.set(fault, badLock(fault, client));
+  for (const fault of role.bad) locks.set(fault, badLock(fault, client));
   return playEach(lanes, locks);
 }
 

@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url";
 import { Child } from "../support/child.ts";
 import { bundle } from "../support/bundle.ts";
 import { findRuntime, folderWith } from "../support/runtimes.ts";
+import type { BadLock } from "./bad_locks.ts";
 import type { Role } from "./child.ts";
 import { Line } from "./line.ts";
 import type { TorturedStore } from "./stores.ts";
@@ -37,7 +38,7 @@ export interface CrewOptions {
   readonly folder: string;
   readonly count: number;
   readonly leaseMs: number;
-  readonly bad: boolean;
+  readonly bad: readonly BadLock[];
   /** The library that sets wall clocks, if there is one. */
   readonly clockLibrary: string | undefined;
 }

@@ -7,7 +7,7 @@
 
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { FAULTS as BAD } from "./bad_locks.ts";
+import { BAD_LOCKS, FAULTS as BAD } from "./bad_locks.ts";
 import { html } from "./report.ts";
 import { type Judged, judgeFolder, type Progress, torture } from "./run.ts";
 import { STORES } from "./stores.ts";
@@ -68,7 +68,7 @@ async function played(): Promise<string> {
     leaseMs: Number(values["lease-ms"] ?? (bad ? 400 : 1500)),
     processes: Number(values.processes),
     folder,
-    bad,
+    bad: bad ? BAD_LOCKS : [],
     onProgress: show,
   });
   if (isTerminal) console.log();

@@ -5,7 +5,7 @@ import { cleanup } from "../../cron.ts";
 import { lock, locks } from "../../mod.ts";
 import { openStore } from "../processes/stores.ts";
 import { now } from "../support/child.ts";
-import { FAULTS as BAD } from "./bad_locks.ts";
+import type { BadLock } from "./bad_locks.ts";
 import { Crew } from "./crew.ts";
 import { type FaultLine, type History, historyOf, type Line as LogLine } from "./history.ts";
 import { type StoreKind, STORES, type TorturedStore } from "./stores.ts";
@@ -27,8 +27,8 @@ export interface RunOptions {
   /** Where the evidence is kept. */
   readonly folder: string;
   readonly faults?: readonly Fault[];
-  /** Whether the locks that are known to be bad are played, instead of all lanes. */
-  readonly bad?: boolean;
+  /** The locks that are known to be bad that are played, instead of all lanes. */
+  readonly bad?: readonly BadLock[];
   readonly processes?: number;
   /** Ends it before its time: what has happened until then is judged. */
   readonly signal?: AbortSignal;
@@ -66,8 +66,9 @@ export interface Judged {
 
 /** Plays a run, and leaves its evidence in the folder. */
 export async function torture(options: RunOptions): Promise<void> {
-  const { folder, leaseMs, bad = false, processes = PROCESSES } = options;
+  const { folder, leaseMs, bad = [], processes = PROCESSES } = options;
   const kind = STORES[options.store];
+  const isBad = bad.length > 0;
   for (const name of ["logs", "marks", "clocks", "errors"]) {
     await Deno.mkdir(join(folder, name), { recursive: true });
   }
@@ -82,15 +83,15 @@ export async function torture(options: RunOptions): Promise<void> {
     await Crew.start({ store, folder, count: processes, leaseMs, bad, clockLibrary }),
   );
   for (const missing of crew.missing) Object.assign(spared, { [missing]: "this runtime is not played" });
-  const faults = options.faults ?? (bad ? BAD_FOR_LOCKS : FAULTS);
+  const faults = options.faults ?? (isBad ? BAD_FOR_LOCKS : FAULTS);
   const isWanted = (fault: Fault) => faults.includes(fault);
   const storm = new Storm({
     crew,
     store,
     folder,
     leaseMs,
-    aims: bad ? ["holdfast", ...Object.keys(BAD)] : ["mutex"],
-    isCruel: bad,
+    aims: isBad ? ["holdfast", ...bad] : ["mutex"],
+    isCruel: isBad,
     signal: options.signal ?? new AbortController().signal,
     allows: (fault) => isWanted(fault) && !(fault in spared),
   });
@@ -107,7 +108,7 @@ export async function torture(options: RunOptions): Promise<void> {
   const remains = await remainsOf(store, { folder, late, connections });
   await write(folder, "remains.json", remains);
   const { title, pushes } = kind;
-  const setting: Setting = { store: options.store, title, leaseMs, pushes, from, to, spared, bad };
+  const setting: Setting = { store: options.store, title, leaseMs, pushes, from, to, spared, bad: isBad };
   await write(folder, "setting.json", setting);
 }
 
