@@ -29,6 +29,7 @@ import { causeOf } from "./causes.ts";
 import type { KvAtomic, KvCommit, KvDatabase, KvKeyPart, KvSelectorKey } from "./kv/api.ts";
 import { defaultSkewMs, denoGlobal, MACHINES_SKEW_MS } from "./kv/clients.ts";
 import { commitUnder, Draft } from "./kv/guarded.ts";
+import { warnOfOwnDatabase } from "./kv/own_database.ts";
 import { KvStore } from "./kv/store.ts";
 
 export type {
@@ -138,6 +139,8 @@ export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): KvBac
  * Opens the default database of this app: the one that `lock` uses when none is configured. Outside Deno Deploy it
  * is a file of this machine, whose processes share a clock: `skewMs` is 0 then (50 on Windows), if the environment
  * may be read; a database that could be on a server counts as one. Closing the backend closes the database.
+ * A process warning (`process.emitWarning`, once) says if the database belongs to this program alone, as far as that
+ * can be known.
  *
  * @returns The backend.
  * @throws {TypeError} Outside Deno, or if Deno KV is not enabled.
@@ -167,6 +170,7 @@ export async function openDefaultKvBackend(): Promise<KvBackend> {
       cause: causeOf(cause),
     });
   }
+  await warnOfOwnDatabase();
   return new KvStore(kv, {
     prefix: DEFAULT_PREFIX,
     skewMs: defaultSkewMs(),
