@@ -3,8 +3,8 @@
 import { messageOf } from "../core/errors.ts";
 
 /**
- * Loads a module. What is loaded is not known to bundlers, which are told to leave the call as it is: some would put in
- * its place what finds none of the packages that are installed.
+ * Loads a module. Bundlers cannot know which, and leave the call as it is because of its comments: some would put in its
+ * place what finds none of the packages that are installed.
  */
 export function load(specifier: string): Promise<Record<string, unknown>> {
   return import(/* webpackIgnore: true */ /* @vite-ignore */ specifier);
