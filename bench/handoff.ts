@@ -71,7 +71,7 @@ async function handOffs(
 async function idleShare(): Promise<number> {
   return await withPlayers(2, async ([holder, waiter]) => {
     await holder.ask({ do: "hold" }, "held");
-    waiter.tell({ do: "wait" });
+    waiter.send({ do: "wait" });
     await sleep(SETTLE_MS);
     const before = await waiter.ask({ do: "cpu" }, "used");
     await sleep(IDLE_MS);

@@ -3,7 +3,7 @@
 import { cpuUsage } from "node:process";
 import { kvBackend } from "../backends/kv.ts";
 import { Lock } from "../mod.ts";
-import { now, say, told } from "../tests/support/child.ts";
+import { commands, now, say } from "../tests/support/child.ts";
 
 type Command =
   /** Holds for `holdMs` and hands on, `times` over. */
@@ -49,7 +49,7 @@ async function obey(command: Command): Promise<void> {
 }
 
 say("started");
-for await (const command of told<Command>()) {
+for await (const command of commands<Command>()) {
   obey(command).catch((error) => say("failed", { error: error.stack }));
 }
 Deno.exit();

@@ -142,7 +142,7 @@ export class Show implements AsyncDisposable {
   }
 
   #tell(name: Name, what: Command["do"]): void {
-    this.#workers[name].tell({ do: what });
+    this.#workers[name].send({ do: what });
   }
 
   #hear(name: Name, message: Message): void {

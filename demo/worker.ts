@@ -5,7 +5,7 @@
 
 import { commitIfHeld, type KvAtomic, kvBackend } from "../backends/kv.ts";
 import { Lock, LockLostError } from "../mod.ts";
-import { now, say, told } from "../tests/support/child.ts";
+import { commands, now, say } from "../tests/support/child.ts";
 
 /** What the conductor tells: how the next round goes wrong, or that it is time to end. */
 export type Command = { do: "start" | "linger" | "stall" | "rob" | "spare" | "go" | "finish" };
@@ -83,7 +83,7 @@ if (import.meta.main) {
 
   work().catch((error) => say("failed", { error: error.stack }));
   say("ready");
-  for await (const command of told<Command>()) {
+  for await (const command of commands<Command>()) {
     if (command.do === "start") start();
     else if (command.do === "go") go();
     else if (command.do === "spare") orders.delete("rob");

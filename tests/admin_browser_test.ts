@@ -12,7 +12,7 @@ const SECRET = "a-secret-of-these-tests";
 const SCRIPT = "<script>document.title = 'broken in'</script>";
 const login = { username: "ada", password: SECRET };
 
-/** A server with the page under a path of its own, and a store of its own. */
+/** A server with the page under a separate path, and a separate store. */
 class Scene implements AsyncDisposable {
   readonly store = new MemoryStore();
   readonly url: string;
@@ -46,7 +46,7 @@ class Scene implements AsyncDisposable {
     return (await Lock.acquire(identifier, { backend: this.participant(), label, leaseMs }))!;
   }
 
-  /** A browser of its own on the page, logged in. */
+  /** A separate browser on the page, logged in. */
   async open(options: BrowserContextOptions = {}): Promise<Page> {
     const context = await this.#browser.newContext({ httpCredentials: login, ...options });
     this.#closings.push(() => context.close());
@@ -61,7 +61,7 @@ class Scene implements AsyncDisposable {
     return page;
   }
 
-  /** A browser of its own that has not been anywhere. */
+  /** A separate browser that has not been anywhere. */
   stranger(httpCredentials?: { username: string; password: string }): Promise<BrowserContext> {
     return this.#browser.newContext({ httpCredentials });
   }
@@ -93,7 +93,7 @@ async function barriers(page: Page): Promise<string[]> {
 }
 
 const CASES: Record<string, (scene: Scene) => Promise<void>> = {
-  "lists what is held and who waits, and stays live": async (scene) => {
+  "lists what is held and which processes wait, and stays live": async (scene) => {
     const page = await scene.open();
     await live(page);
     assertEquals(await page.title(), "Locks");
@@ -222,7 +222,7 @@ const CASES: Record<string, (scene: Scene) => Promise<void>> = {
         const response = await context.request.get(scene.url + query);
         assertEquals([response.status(), (await response.text()).includes("worker 3")], [401, false]);
       }
-      // Chromium shows what is refused as an error of its own, or as the answer that it is.
+      // Chromium shows what is refused as a separate error, or as the answer that it is.
       const page = await context.newPage();
       const response = await page.goto(scene.url).catch(() => null);
       assert(response === null || response.status() === 401);

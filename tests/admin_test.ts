@@ -1,4 +1,4 @@
-// The admin page's handler, without a browser: who comes in, what is answered, and what is kept out.
+// The admin page's handler, without a browser: which requests come in, what is answered, and what is kept out.
 import { assert, assertEquals, assertFalse, assertStringIncludes, assertThrows } from "@std/assert";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { adminHandler, type AdminOptions, basicSecret, bearerSecret } from "../admin.ts";
@@ -28,7 +28,7 @@ function page(options: AdminOptions = {}) {
   return { store, backend, admin, get, acquire };
 }
 
-/** What a browser sends when somebody confirms a release. */
+/** What a browser sends when an operator confirms a release. */
 function confirmation(
   release: string,
   fencingToken: string,
@@ -64,7 +64,7 @@ async function* frames(response: Response): AsyncGenerator<string> {
   }
 }
 
-Deno.test("admin: nobody comes in unless authorize says true", async () => {
+Deno.test("admin: no request comes in unless authorize says true", async () => {
   const { backend } = page();
   const asked = [() => false, () => undefined, () => "yes", () => 1, () => Promise.resolve(false)];
   for (const authorize of [undefined, ...asked as Anything[]]) {
@@ -202,7 +202,7 @@ Deno.test("admin: whatever text others give is shown as text", async () => {
   for (const lock of held) assertEquals(await lock.release(), false);
 });
 
-Deno.test("admin: it shows all who hold a lock, and how each does or wants to", async () => {
+Deno.test("admin: it shows all holders of a lock, and how each holds or wants it", async () => {
   const { store, get } = page();
   const on = (label: string) => ({ backend: memoryBackend({ store }), label });
   const one = await Lock.acquire("report", { ...on("one"), mode: "shared" });
@@ -261,7 +261,7 @@ Deno.test("admin: a release is asked for first, and done once", async () => {
   const text = await asked.text();
   assertEquals(asked.status, 200);
   assertStringIncludes(text, "<bdi>worker 3</bdi>");
-  // One read, however much there is beside it.
+  // One read, however much there is next to it.
   const forbidden = () => {
     throw new Error("it goes through all that is stored");
   };
@@ -333,7 +333,7 @@ Deno.test("admin: a form that is not of this page and browser releases nothing",
   assertEquals(await held.release(), false);
 });
 
-Deno.test("admin: what a browser asks for another site is refused before anybody is asked who it is", async () => {
+Deno.test("admin: what a browser asks for another site is refused before it is authorized", async () => {
   let asked = 0;
   const { get, acquire } = page({ authorize: () => (asked++, true) });
   const held = await acquire("import", "worker 3");
@@ -353,7 +353,7 @@ Deno.test("admin: what a browser asks for another site is refused before anybody
       const { status } = await get(path, init);
       assertEquals([path, init, status, asked], [path, init, 403, 0]);
     }
-    // A link that somebody follows.
+    // A link that a user follows.
     for (const path of ["", release]) {
       assertEquals((await get(path, { headers: { ...from, ...visit } })).status, 200);
     }
@@ -449,7 +449,7 @@ Deno.test("admin: a viewer that fails is forgotten; the others see on, and the p
   failing();
   leave();
   // Alone, it ends what it has begun: the sanitizers see whether a timer goes on.
-  const told = new Promise<LockEvents["holdfast:backend-error"]>((resolve) => {
+  const published = new Promise<LockEvents["holdfast:backend-error"]>((resolve) => {
     subscribe("holdfast:backend-error", function listener(message) {
       unsubscribe("holdfast:backend-error", listener);
       resolve(message as LockEvents["holdfast:backend-error"]);
@@ -458,7 +458,7 @@ Deno.test("admin: a viewer that fails is forgotten; the others see on, and the p
   observer.follow(() => {
     throw new Error("cannot draw");
   });
-  assertStringIncludes(`${(await told).error}`, "cannot draw");
+  assertStringIncludes(`${(await published).error}`, "cannot draw");
 });
 
 Deno.test("admin: no more browsers than a hundred are kept live", async () => {
@@ -487,7 +487,7 @@ Deno.test("admin: a stream shows what is new, and ends with its browser", async 
   await shown.return(undefined);
 });
 
-Deno.test("admin: a store that fails is told, and shown again when it is back", async () => {
+Deno.test("admin: the failure of a store is shown, and the store again when it is back", async () => {
   const { backend } = page();
   const { list, read } = backend;
   const admin = adminHandler({ backend, authorize: () => true, refreshMs: 100 });
@@ -511,7 +511,7 @@ Deno.test("admin: a store that fails is told, and shown again when it is back", 
   await shown.return(undefined);
 });
 
-Deno.test("admin: a store that is silent does not keep those who look", async () => {
+Deno.test("admin: a store that is silent does not keep viewers", async () => {
   let ended = false;
   const silent: AsyncIterableIterator<ListedLock> = {
     next: () => new Promise(() => {}),
@@ -601,7 +601,7 @@ Deno.test("admin: of very many locks, some are listed and the others counted", a
   await Promise.all([...held, ...more].map((lock) => lock.release()));
 });
 
-Deno.test("admin: what this process loses while nobody looks is remembered", async () => {
+Deno.test("admin: what this process loses while no page is open is remembered", async () => {
   const { backend, get, acquire } = page();
   const held = await acquire("report:lost", "night shift");
   await forceRelease("report:lost", { backend });
@@ -684,31 +684,31 @@ function listed(identifier: string, heldForMs: number | undefined, waitingForMs:
   };
 }
 
-Deno.test("admin: the past is what looks have shown, and what holders have told", () => {
+Deno.test("admin: the past is what looks have shown, and what holders have published", () => {
   const history = new History();
-  const told = () =>
+  const past = () =>
     [...history.spans].map(({ what, from, to, how }) => [what, from - T0, to && to - T0, how]);
   history.see([listed("x", 3000, [1000])], T0, 2000);
   history.see([listed("x", 4000, [])], T0 + 1000, 2000);
-  assertEquals(told(), [["hold", -3000, undefined, undefined], ["wait", -1000, 1000, "gone"]]);
+  assertEquals(past(), [["hold", -3000, undefined, undefined], ["wait", -1000, 1000, "gone"]]);
   history.see([], T0 + 2000, 2000);
-  assertEquals(told()[0], ["hold", -3000, 2000, "gone"]);
+  assertEquals(past()[0], ["hold", -3000, 2000, "gone"]);
   history.end("x", "7", "stolen", T0 + 1500);
   history.end("x", "7", "released", T0 + 1800);
   history.end("y", "7", "forced", T0 + 1800);
-  assertEquals(told()[0], ["hold", -3000, 1500, "stolen"], "the first word of the holder counts");
+  assertEquals(past()[0], ["hold", -3000, 1500, "stolen"], "the first word of the holder counts");
   history.see([listed("x", 6000)], T0 + 3000, 2000);
-  assertEquals(told()[0], ["hold", -3000, 1500, "stolen"], "a look that was under way is late news");
+  assertEquals(past()[0], ["hold", -3000, 1500, "stolen"], "a look that was under way is late news");
   assertEquals(history.looked, [{ from: T0, to: T0 + 3000 }]);
   history.see([listed("z", 1)], T0 + 4000, 2000);
   history.see([], T0 + 9000, 2000);
-  assertEquals(history.looked.length, 2, "nobody looked meanwhile");
-  assertEquals(told().at(-1), ["hold", 3999, 4000, "gone"], "it was there when somebody looked last");
+  assertEquals(history.looked.length, 2, "there was no look meanwhile");
+  assertEquals(past().at(-1), ["hold", 3999, 4000, "gone"], "it was there at the last look");
   history.see([], T0 + 9001 + WINDOW_MS, 2000);
-  assertEquals([told().length, history.looked.length], [0, 1], "what is long past is forgotten");
+  assertEquals([past().length, history.looked.length], [0, 1], "what is long past is forgotten");
 });
 
-Deno.test("admin: a hold that crashed is expired, as far as looks can tell, and no release is", () => {
+Deno.test("admin: a hold that crashed is expired, as far as looks can show, and no release is", () => {
   const holder = (fencingToken: string, leaseLeftMs: number, released = false) => {
     const lock = listed("x", 30_000);
     return [{ ...lock, holders: [{ ...lock.holders[0], fencingToken, leaseLeftMs, released }] }];

@@ -34,7 +34,7 @@ const WAYS: Record<string, (folder: string) => readonly string[]> = {
 
 const missing = missingRedis();
 
-/** Why no process can be the first of its own namespace here. */
+/** Why no process can be the first of a separate namespace here. */
 function missingNamespaces(): string | undefined {
   const { status } = spawnSync("unshare", ["--pid", "--fork", "true"]);
   return status === 0 ? undefined : "needs Linux and the right to make namespaces of processes";

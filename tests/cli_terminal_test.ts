@@ -109,7 +109,7 @@ async function holding(place: Place, ...args: string[]): Promise<Program> {
   return await new Program(place, "run", ...options, "--label", "the first", ...command).says("held");
 }
 
-test("ls --watch is drawn anew in its place, until Ctrl-C", async (terminal, place) => {
+test("ls --watch is drawn again in its place, until Ctrl-C", async (terminal, place) => {
   await terminal.types("./holdfast ls --watch");
   await terminal.shows("LOCK  HOLDER  HELD FOR");
   await using holder = await holding(place);
@@ -129,14 +129,17 @@ test("ls --watch is drawn anew in its place, until Ctrl-C", async (terminal, pla
   await terminal.shows("rc=130");
 });
 
-test("who waits is told for whom, and the line goes when it is over", async (terminal, place) => {
-  await using holder = await holding(place);
-  await terminal.types("./holdfast run x -- sh -c 'echo m''ine'; echo rc=$?");
-  await terminal.shows(`holdfast: waiting for "x", held by "the first" for `);
-  assertEquals((await holder.hears().outcome()).code, 0);
-  await terminal.shows("mine");
-  assert(!(await terminal.shows("rc=0")).includes("waiting for"));
-});
+test(
+  "while it waits it shows which holder it waits for, and the line goes when it is over",
+  async (terminal, place) => {
+    await using holder = await holding(place);
+    await terminal.types("./holdfast run x -- sh -c 'echo m''ine'; echo rc=$?");
+    await terminal.shows(`holdfast: waiting for "x", held by "the first" for `);
+    assertEquals((await holder.hears().outcome()).code, 0);
+    await terminal.shows("mine");
+    assert(!(await terminal.shows("rc=0")).includes("waiting for"));
+  },
+);
 
 test("ls --watch has room for all columns, and shows what has expired in red", async (terminal, place) => {
   const identifier = "invoice:".repeat(20);
@@ -151,7 +154,7 @@ test("ls --watch has room for all columns, and shows what has expired in red", a
   assertEquals((await holder.hears().outcome()).code, 0);
 });
 
-test("a lock that stays taken: the line that waits goes, and says who has it", async (terminal, place) => {
+test("a lock that stays taken: the line that waits goes, and names the holder", async (terminal, place) => {
   await using holder = await holding(place);
   await terminal.types("./holdfast run x --wait-for 1s -- true; echo rc=$?");
   await terminal.shows(`waiting for "x"`);

@@ -1,4 +1,4 @@
-/** The command line in processes of its own: on Deno with Deno KV, and on Node with Redis. */
+/** The command line in separate processes: on Deno with Deno KV, and on Node with Redis. */
 
 import { Redis } from "ioredis6";
 import { forceRelease, type ListedLock, Lock, locks } from "@holdfast/lock";
@@ -22,10 +22,10 @@ import { onNode } from "./support/cli_on_node.ts";
 import { withEnvironment } from "./support/environment.ts";
 import { missingRedis, RedisServer, type RedisServerOptions } from "./support/redis_server.ts";
 
-/** Where a test plays, with a view of the store of its own. */
+/** Where a test plays, with a separate view of the store. */
 interface Stage extends Place {
   readonly backend: LockBackend;
-  /** A folder of its own. */
+  /** A separate folder. */
   readonly folder: string;
 }
 
@@ -104,7 +104,7 @@ test("the command gets standard input and a fencing token, and its exit code is 
   for await (const lock of locks({ backend: stage.backend })) throw new Error(`${lock.identifier} is left`);
 });
 
-test("a lock that is taken: 75, and who has it", async (stage) => {
+test("a lock that is taken: 75, and its holder", async (stage) => {
   await using holder = await holding(stage, "--label", "the first");
   const refused = await finish(stage, ["run", "x", "--no-wait", "--", "echo", "never"]);
   assertEquals([refused.code, refused.out], [75, ""]);
@@ -174,17 +174,17 @@ test("a signal while the command runs is the command's", async (stage) => {
 });
 
 test("the lock is lost: 76; the command is terminated, and then killed", async (stage) => {
-  // A lease so short that the holder learns of it at its renewal where it is not told by push.
-  const options = ["--lease", "1s", "--kill-after", "100ms", "--label", "robbed"];
+  // A lease so short that the holder learns of it at its renewal where it is not notified by push.
+  const options = ["--lease", "1s", "--kill-after", "100ms", "--label", "evicted"];
   // The outcome is there only when all that hold its output are dead: also a child that does not obey.
   const obeys =
     `trap 'echo asked; exit 0' TERM; (trap '' TERM; sleep 600) & echo ready; while :; do sleep 0.05; done`;
   await using first = await new Program(stage, "run", "x", ...options, "--", "sh", "-c", obeys).says("ready");
   assert(await forceRelease("x", { backend: stage.backend }));
-  const told = await first.outcome();
-  assertEquals([told.code, told.out], [76, "ready\nasked\n"]);
+  const ended = await first.outcome();
+  assertEquals([ended.code, ended.out], [76, "ready\nasked\n"]);
   assertStringIncludes(
-    told.err,
+    ended.err,
     `holdfast: Lost lock "x": an operator evicted it; the command is terminated`,
   );
 
@@ -202,7 +202,7 @@ test("the lock is lost: 76; the command is terminated, and then killed", async (
 });
 
 test("a lock that was lost at the very end of the command: 76", async (stage) => {
-  // The lease is so long that the holder is not told before it releases.
+  // The lease is so long that the holder is not notified before it releases.
   const script = "echo ready; cat";
   await using program = new Program(stage, "run", "x", "--lease", "2h", "--", "sh", "-c", script);
   await program.says("ready");
@@ -390,7 +390,7 @@ Deno.test("command line: what is unreadable is shown as such", async () => {
 Deno.test("command line: an unreadable lock is neither free nor held: 69, whatever is asked of it", async () => {
   const folder = await Deno.makeTempDir();
   const kv = await Deno.openKv(`${folder}/locks.sqlite`);
-  await kv.set(["holdfast", "foreign"], "a value of somebody else's");
+  await kv.set(["holdfast", "foreign"], "a foreign value");
   await kv.set(["holdfast", "broken"], new TextEncoder().encode('{"v":1,'));
   kv.close();
   const store = ["--backend", `kv:${folder}/locks.sqlite`];
@@ -417,7 +417,7 @@ test("ls --watch, on a pipe: again whenever it has changed", async (stage) => {
   assert([130, "SIGINT"].includes((await watcher.outcome()).code));
 });
 
-Deno.test("command line: a store that cannot be opened is told, with 69, and without its password", async () => {
+Deno.test("command line: a store that cannot be opened is reported, with 69, and without its password", async () => {
   const closed = { program: ON_DENO, store: "redis://me:secret@127.0.0.1:1" };
   const refused = await finish(closed, ["ls"]);
   assertEquals(refused, {
@@ -502,7 +502,7 @@ Deno.test({
     }
     const url = (port: number) => `redis://127.0.0.1:${port}`;
     const run = (store: string, name = "x") => main(["run", name, "--backend", store, "--", "true"]);
-    // Each in a slot of its own: some of them on the other node.
+    // Each in a separate slot: some of them on the other node.
     for (const name of ["1", "2", "3", "4", "5", "6"]) assertEquals(await run(url(a.port), name), 0);
 
     const master = await start({});
@@ -536,7 +536,7 @@ Deno.test("command line: whatever a client says, the URL of the store is not in 
 });
 
 Deno.test("command line: a token goes over plain http only if --insecure says so", async () => {
-  // Nobody listens there, so what is not refused is not opened either.
+  // Nothing listens there, so what is not refused is not opened either.
   const refusing = "http://127.0.0.1:1";
   await withEnvironment({ DENO_KV_ACCESS_TOKEN: "a-token-of-this-test" }, async () => {
     assertThrows(

@@ -10,7 +10,7 @@ import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } f
 type Anything = any;
 
 let day = 0;
-/** A wall clock that is set a day forward whenever somebody looks. */
+/** A wall clock that is set a day forward at every look. */
 const leaping = () => 86_400_000 * ++day;
 
 /** What tests replace, by hand or with a library: clocks that stand still or leap, and timers that never ring. */

@@ -28,7 +28,7 @@ Deno.test("closing: memory with a clock for tests, which need not be advanced fo
   await held.release();
 });
 
-Deno.test("closing: a caller that waits for a hold of its own process gets the lock when that is released", async () => {
+Deno.test("closing: a caller that waits for a hold of the same process gets the lock when that is released", async () => {
   const backend = memoryBackend();
   const held = await lock("x", { backend }).acquire();
   const waiting = lock("x", { backend }).acquire();

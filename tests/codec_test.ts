@@ -404,12 +404,12 @@ Deno.test("codec: a commit names only the records that it changes", () => {
     { key: "job", version: "7", ...deleted, isOwn: undefined },
     { key: "job#queue", version: "8", ...deleted },
   ]);
-  // Whoever takes back its own says so, of the lock: that no clock had a say in it.
+  // A process that takes back its own says so, of the lock: that no clock had a say in it.
   assertEquals(changesOf(SEEN, { lock: null, queue: null, isOwn: true }, 10).map(({ isOwn }) => isOwn), [
     true,
     undefined,
   ]);
-  // Of a queue that nobody has looked at nothing is known: whoever writes it takes it for new.
+  // Of a queue that was not looked at nothing is known: a process that writes it takes it for new.
   const [{ version }] = changesOf({ ...SEEN, queue: undefined }, { queue: QUEUE }, 10);
   assertEquals(version, null);
 });

@@ -12,7 +12,7 @@ import { now } from "./support/child.ts";
 
 const TIMES = process.env.HOLDFAST_CONTENTION === "long" ? 10 : 1;
 
-/** A Deno KV server behaves as the file of its own. */
+/** A Deno KV server behaves as its own file. */
 const on = ({ name }: { readonly name: string }) => name !== "KV Connect";
 
 /** Lets all of them contend, and answers when each held what. */
@@ -43,13 +43,13 @@ function mostAtOnce(spans: readonly Span[], name: string): number {
   return most;
 }
 
-/** Of those whom one commit has granted, all but the first have an index behind its version. */
+/** Of those that one commit has granted, all but the first have an index behind its version. */
 function commitOf(token: string): string {
   return token.split("+")[0];
 }
 
 /** How long they waited, and how the longest and the usual wait of the processes compare. */
-function tell({ name }: Processes, what: string, each: readonly (readonly Span[])[]): void {
+function print({ name }: Processes, what: string, each: readonly (readonly Span[])[]): void {
   const waits = each.map((spans) => spans.map(({ asked, from }) => from - asked).sort((a, b) => a - b));
   const median = waits.map((ms) => Math.round(ms[ms.length >> 1]));
   const longest = waits.map((ms) => Math.round(ms.at(-1)!));
@@ -68,7 +68,7 @@ async function dine(processes: Processes): Promise<void> {
     assertEquals(mostAtOnce(each.flat(), name), 1);
     assertEquals(await processes.record(name), null);
   }
-  tell(processes, "philosophers", each);
+  print(processes, "philosophers", each);
 }
 
 /** Fifty contenders for a limit of five: never more, and as many as that. */
@@ -81,16 +81,16 @@ async function fill(processes: Processes): Promise<void> {
   assertEquals(each.flat().length, 50 * times);
   assertEquals(mostAtOnce(each.flat(), "pool"), 5);
   assertEquals(await processes.record("pool"), null);
-  tell(processes, "limit of five", each);
+  print(processes, "limit of five", each);
 }
 
-/** A hundred readers a second: a writer waits for those before it, and for none who comes later. */
+/** A hundred readers a second: a writer waits for those before it, and for none that comes later. */
 async function read(processes: Processes): Promise<void> {
   const [writer, ...readers] = processes.children;
-  for (const reader of readers) reader.tell({ do: "share", everyMs: 40, forMs: 60 });
+  for (const reader of readers) reader.send({ do: "share", everyMs: 40, forMs: 60 });
   const writes: { readonly queuedMs: number; readonly token: string }[] = [];
   while (writes.length < 4 * TIMES) {
-    writer.tell({ do: "acquire" });
+    writer.send({ do: "acquire" });
     const granted = writer.next("acquired");
     let isGranted = false;
     let queuedMs = Infinity;
@@ -110,7 +110,7 @@ async function read(processes: Processes): Promise<void> {
   for (const { queuedMs, token } of writes) {
     for (const { spans } of each as unknown as { spans: Span[] }[]) {
       const before = spans.filter((span) => span.token < token);
-      // One place in the queue is that of all readers of a process: whoever has come later goes with one that was before.
+      // One place in the queue is that of all readers of a process: one that has come later goes with one that was before.
       const turns = new Set(
         before.filter(({ asked }) => asked <= queuedMs).map(({ token }) => commitOf(token)),
       );

@@ -21,7 +21,7 @@ const there = await fromCopy<typeof here>("mod.ts");
 const kvThere = await fromCopy<typeof kvHere>("backends/kv.ts");
 const memoryThere = await fromCopy<typeof import("../backends/memory.ts")>("backends/memory.ts");
 
-/** A backend of the other copy that fails `count` commits in a row, once it is told to. */
+/** A backend of the other copy that fails `count` commits in a row, once it is asked to. */
 function failing(): LockBackend & { fail(count: number): void } {
   let left = 0;
   const backend = memoryThere.memoryBackend();
@@ -39,7 +39,7 @@ Deno.test("copies: the copy is another one", () => {
   assert(there.Lock !== here.Lock && memoryThere.MemoryStore !== MemoryStore);
 });
 
-Deno.test("copies: an outage that passes is waited for, whichever copy tells of it", async () => {
+Deno.test("copies: an outage that passes is waited for, whichever copy reports it", async () => {
   const backend = failing();
   backend.fail(2);
   const held = await here.lock("job", { backend }).acquire();

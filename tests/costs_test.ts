@@ -17,8 +17,8 @@ const acquire = (backend: Probe, options: LockOptions = {}, targets: LockTargets
 async function counted(probe: Probe, fn: () => Promise<unknown>): Promise<string> {
   const { commits, reads } = probe;
   await fn();
-  const told = [[probe.commits - commits, "commit"], [probe.reads - reads, "read"]] as const;
-  const some = told.filter(([count]) => count > 0);
+  const counted = [[probe.commits - commits, "commit"], [probe.reads - reads, "read"]] as const;
+  const some = counted.filter(([count]) => count > 0);
   if (some.length === 0) return "nothing";
   return some.map(([count, what]) => `${count} ${what}${count > 1 ? "s" : ""}`).join(", ");
 }
@@ -109,10 +109,10 @@ Deno.test("costs: docs/features.md says what is counted", async () => {
   for (const [what, count] of Object.entries(COSTS)) rows.push(`${what} | ${await count()}`);
   await releaseAll();
   const docs = await Deno.readTextFile(new URL("../docs/features.md", import.meta.url));
-  const told = docs.split("\n").filter((line) => line.startsWith("|")).map((line) =>
+  const written = docs.split("\n").filter((line) => line.startsWith("|")).map((line) =>
     line.split("|").slice(1, 3).map((cell) => cell.trim()).join(" | ")
   );
-  for (const row of rows) assertEquals(told.filter((line) => line === row), [row]);
+  for (const row of rows) assertEquals(written.filter((line) => line === row), [row]);
   assertStringIncludes(docs, "## What each costs");
 });
 

@@ -4,7 +4,7 @@ import { kvBackend } from "../backends/kv.ts";
 import { cleanup, registerCleanup } from "../cron.ts";
 import type { LockEvents } from "../mod.ts";
 import { subscribe } from "node:diagnostics_channel";
-import { say, told } from "./support/child.ts";
+import { commands, say } from "./support/child.ts";
 
 const [does, path] = Deno.args;
 const kv = await Deno.openKv(path);
@@ -24,7 +24,7 @@ if (does === "clean") {
   const { signal } = ending;
   const registered = registerCleanup({ backend, signal, onProgress: (counts) => say("cleaned", { counts }) });
   say("registered");
-  for await (const _ of told()) {
+  for await (const _ of commands()) {
     ending.abort();
     await registered;
     break;

@@ -1,4 +1,4 @@
-// Cleaning up, by real cron jobs in real processes, by requests, and at a size where memory and time would tell.
+// Cleaning up, by real cron jobs in real processes, by requests, and at a size where memory and time would show.
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { kvBackend } from "../backends/kv.ts";
 import { memoryBackend } from "../backends/memory.ts";
@@ -110,10 +110,10 @@ Deno.test("registerCleanup: of two processes one cleans up, by Deno.cron", async
   await Promise.all([one.next("registered"), two.next("registered")]);
   const children = [one, two];
   const cleaned = children.map((child) => child.next("cleaned"));
-  const winner = await Promise.race(cleaned.map((told, i) => told.then(() => i)));
+  const winner = await Promise.race(cleaned.map((done, i) => done.then(() => i)));
   const [child, other] = [children[winner], children[1 - winner]];
   assertEquals((await cleaned[winner]).counts, { ...NONE, seen: 51, live: 1, removed: 50 });
-  // The other one has found it taken, again and again, and the first has not begun anew.
+  // The other one has found it taken, again and again, and the first has not begun again.
   for (let i = 0; i < 5; i++) assertEquals((await other.next("skipped")).outcome, "taken");
   assertEquals(turns, 1);
   // It ends at once, although its lock is kept; when that is over, here by force, the other one's turn comes.
@@ -230,12 +230,12 @@ Deno.test("cleanup: cancelled in the midst, it stops, and the next one ends the 
   const backend = await deadBackend(1000);
   const ending = new AbortController();
   const reason = new Error("enough");
-  let told = 0;
+  let seen = 0;
   const cleaning = cleanup({
     backend,
     signal: ending.signal,
     onProgress() {
-      if (++told === 3) ending.abort(reason);
+      if (++seen === 3) ending.abort(reason);
     },
   });
   assertEquals(await cleaning.catch((error) => error), reason);

@@ -10,10 +10,10 @@ import { KEY, type Player, Scene } from "./simulation/scene.ts";
 import type { Telling } from "./simulation/schedule.ts";
 import { randomFrom } from "./simulation/world.ts";
 
-/** A store that tells everybody of everything, as Deno KV; and one that tells those whom it concerns, as Redis. */
+/** A store that notifies all of everything, as Deno KV; and one that notifies those that it concerns, as Redis. */
 const TELLING: Record<string, Telling> = {
-  everybody: { drop: 0, late: 0, beside: 0, queueAlone: 0, refusedWithBoth: 0, oldQueue: 0 },
-  "those whom it concerns": { drop: 1, late: 0, beside: 1, queueAlone: 1, refusedWithBoth: 1, oldQueue: 0 },
+  all: { drop: 0, late: 0, beside: 0, queueAlone: 0, refusedWithBoth: 0, oldQueue: 0 },
+  "those that it concerns": { drop: 1, late: 0, beside: 1, queueAlone: 1, refusedWithBoth: 1, oldQueue: 0 },
 };
 
 /** What a crowd has cost the store. */
@@ -26,12 +26,12 @@ interface Cost {
 }
 
 /** Plays a story in which chance is the same every time. */
-async function play(tell: (scene: Scene) => Promise<void>): Promise<void> {
+async function play(story: (scene: Scene) => Promise<void>): Promise<void> {
   const { random } = Math;
   Math.random = randomFrom(1);
   try {
     const scene = new Scene({ random: randomFrom(2) });
-    await scene.play(() => tell(scene));
+    await scene.play(() => story(scene));
   } finally {
     Math.random = random;
   }
@@ -93,8 +93,8 @@ async function crowd(count: number, telling: Telling, everyMs = 5) {
   return { joining, cost, queued, served };
 }
 
-for (const [who, telling] of Object.entries(TELLING)) {
-  Deno.test(`crowd: 60 that ask one after another are queued and served in that order, with two commits a hand-over, on a store that tells ${who}`, async () => {
+for (const [which, telling] of Object.entries(TELLING)) {
+  Deno.test(`crowd: 60 that ask one after another are queued and served in that order, with two commits a hand-over, on a store that notifies ${which}`, async () => {
     const { cost: { joins, others, refused, reads }, queued, served } = await crowd(60, telling);
     const order = Array.from({ length: 60 }, (_, i) => i);
     assertEquals([queued, served], [order, order]);
@@ -107,7 +107,7 @@ for (const [who, telling] of Object.entries(TELLING)) {
 }
 
 Deno.test("crowd: 60 that ask at once part from each other", async () => {
-  const { joining: { joins, others, refused } } = await crowd(60, TELLING["those whom it concerns"], 0);
+  const { joining: { joins, others, refused } } = await crowd(60, TELLING["those that it concerns"], 0);
   // Each tries whether the lock is free, and is refused; and joins the queue. The rest is in each other's way.
   assertEquals(joins + others, 61);
   assertAtMost(refused - 60, 4 * 60);
@@ -115,16 +115,16 @@ Deno.test("crowd: 60 that ask at once part from each other", async () => {
 
 // How many are in it, how much may be refused a hand-over, and how many reads there may be.
 for (
-  const [count, who, most] of [
-    [100, "everybody", { refused: 0.6, reads: 10 }],
-    [100, "those whom it concerns", { refused: 0.8, reads: 2 }],
-    [300, "those whom it concerns", { refused: 2, reads: 4 }],
+  const [count, which, most] of [
+    [100, "all", { refused: 0.6, reads: 10 }],
+    [100, "those that it concerns", { refused: 0.8, reads: 2 }],
+    [300, "those that it concerns", { refused: 2, reads: 4 }],
   ] as const
 ) {
-  Deno.test(`crowd: of ${count} those that are queued are served in their order, and those outside the queue cost little, on a store that tells ${who}`, async () => {
-    const { cost, queued, served } = await crowd(count, TELLING[who]);
+  Deno.test(`crowd: of ${count} those that are queued are served in their order, and those outside the queue cost little, on a store that notifies ${which}`, async () => {
+    const { cost, queued, served } = await crowd(count, TELLING[which]);
     assertEquals([queued.length, served.length], [MAX_QUEUE, count]);
-    // The order in which they asked; and nobody who has come later goes before them.
+    // The order in which they asked; and none that has come later goes before them.
     assertEquals(queued, queued.toSorted((a, b) => a - b));
     assertEquals(served.filter((i) => queued.includes(i)), queued);
     // Two commits a hand-over, and one for each that joins the queue by itself, or names a new one.

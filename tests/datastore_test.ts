@@ -1,4 +1,4 @@
-/** The Datastore backend: against the official emulators where they are installed, and a server of our own. */
+/** The Datastore backend: against the official emulators where they are installed, and our own server. */
 
 import { CASES } from "@holdfast/lock/testing";
 import type { Child } from "./support/child.ts";
@@ -29,9 +29,9 @@ globalThis.addEventListener("unload", () => {
 
 /** What the backend cannot do on this server, and why. */
 function deviations({ tellsTime }: Server): Record<string, string> {
-  const noPush = "there is no push: the holder is told at its next renewal";
+  const noPush = "there is no push: the holder is notified at its next renewal";
   const polls = "70 processes that poll cannot hand a lock on 70 times in the few seconds of a case";
-  const noClock = "this server tells no time: others' leases are judged by watching only";
+  const noClock = "this server gives no time: others' leases are judged by watching only";
   return {
     "steal: the holder is notified without asking the store for anything else": noPush,
     "wait: many processes wait, more than have a place in the queue": polls,
@@ -41,7 +41,7 @@ function deviations({ tellsTime }: Server): Record<string, string> {
   };
 }
 
-/** The conformance suite on one server, played by a process of its own. */
+/** The conformance suite on one server, played by a separate process. */
 class Conformance {
   readonly name: string;
   readonly skipped: Record<string, string>;

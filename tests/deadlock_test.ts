@@ -1,4 +1,4 @@
-// Code that runs under a lock and asks for it again is told at once; nobody else ever is.
+// Code that runs under a lock and asks for it again is refused at once; no other caller ever is.
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { memoryBackend } from "../backends/memory.ts";
@@ -71,8 +71,8 @@ Deno.test("deadlock: another identifier, another backend, and a wait that can en
     assertEquals(await lock("b", { backend }).run(() => "ran"), "ran");
     assertEquals(await lock("a", { backend: memoryBackend() }).run(() => "ran"), "ran");
   });
-  const robbed = lock("a", { backend }).run(() => lock("a", { backend, stealAfterMs: 0 }).run(() => {}));
-  await assertRejects(() => robbed, LockLostError);
+  const evicted = lock("a", { backend }).run(() => lock("a", { backend, stealAfterMs: 0 }).run(() => {}));
+  await assertRejects(() => evicted, LockLostError);
   const lapsed = lock("a", { backend, renew: false, leaseMs: 100 }).run(() =>
     lock("a", { backend }).run(() => {})
   );
@@ -198,7 +198,7 @@ Deno.test("deadlock: of several locks each counts, and the error names the one t
   await lock("b", { backend }).run(() =>
     assertRejects(() => lock(["a", "b"], { backend }).acquire(), LockDeadlockError)
   );
-  // Nobody has been left in a queue.
+  // No caller has been left in a queue.
   for await (const _ of backend.list("")) throw new Error("left");
 });
 
@@ -309,7 +309,7 @@ Deno.test("deadlock: reentrant allows no more than the hold around it does", asy
       [limited, { limit: 4, permits: 2 }],
     ] as const
   ) assertEquals(await within(outer, inner), true);
-  // It is a hold of its own beside that.
+  // It is a separate hold next to that.
   assertEquals(await within({ limit: 3 }, { limit: 3, permits: 2 }), false);
   for (
     const [outer, inner] of [[shared, {}], [limited, {}], [limited, { limit: 2 }], [limited, shared]] as const

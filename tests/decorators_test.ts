@@ -167,7 +167,7 @@ Deno.test("a forgotten await: what can be named is named, and the rejection of a
   assertEquals(await (await asked).release(), true);
 });
 
-Deno.test("onTaken: a function that was skipped can be told from one that returned nothing", async () => {
+Deno.test("onTaken: a function that was skipped can be distinguished from one that returned nothing", async () => {
   const backend = memoryBackend();
   const taken = (error: LockAcquisitionError) => `taken by ${error.holders[0].label}`;
   let runs = 0;

@@ -79,7 +79,7 @@ function runs({ page, code }: Example): boolean {
     imports.every((name) => name.startsWith("@holdfast/lock") && !/backends\/(?!memory)/.test(name));
 }
 
-/** Writes the examples as modules of a program of their own, whose `main.ts` runs those that can run. */
+/** Writes the examples as modules of a separate program, whose `main.ts` runs those that can run. */
 async function write(directory: string, examples: readonly Example[]): Promise<void> {
   const { exports, imports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
   const own = Object.entries<string>(exports).map((

@@ -9,12 +9,12 @@ import { forceRelease, Lock } from "../mod.ts";
 import { SimBackend } from "./simulation/backend.ts";
 import { fate, KEY, Scene } from "./simulation/scene.ts";
 
-/** It is applied, and told of as refused. */
+/** It is applied, and reported as refused. */
 const echo = async (apply: () => Promise<unknown>) => {
   await apply();
   return { ok: false, mayBeEcho: true } as const;
 };
-/** It is not applied, and nobody can be sure of that. */
+/** It is not applied, and no process can be sure of that. */
 const lost = () => Promise.resolve({ ok: false, mayBeEcho: true } as const);
 
 /** Plays a story in which no failure may be published. */
@@ -106,7 +106,7 @@ Deno.test("echo: an operator learns what came of it: a lock that was forced, a r
       return await apply();
     });
     assertEquals(await forceRelease(KEY, { backend: operator.backend }), false);
-    // Nobody needs to be told of a loss any more.
+    // No process needs to hear of a loss any more.
     await a.process.pause(100_000);
     for (const way of [echo, lost]) {
       const dead = scene.enter();

@@ -1,4 +1,4 @@
-// What is told on the diagnostics channels, and when.
+// What is published on the diagnostics channels, and when.
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
@@ -28,7 +28,7 @@ const NAMES: readonly (keyof LockEvents)[] = [
 // deno-lint-ignore no-explicit-any
 type Message = { event: string } & Record<string, any>;
 
-/** All that is told of one identifier, in its order. */
+/** All that is published of one identifier, in its order. */
 class Listener implements Disposable {
   readonly messages: Message[] = [];
   readonly #stops: (() => void)[] = [];
@@ -37,9 +37,9 @@ class Listener implements Disposable {
   constructor(identifier: string) {
     for (const name of NAMES) {
       const hear = (message: unknown) => {
-        const told = { event: name.slice("holdfast:".length), ...message as object } as Message;
-        if (told.identifier === identifier) this.messages.push(told);
-        this.#wake(told);
+        const published = { event: name.slice("holdfast:".length), ...message as object } as Message;
+        if (published.identifier === identifier) this.messages.push(published);
+        this.#wake(published);
       };
       subscribe(name, hear);
       this.#stops.push(() => unsubscribe(name, hear));
@@ -62,7 +62,7 @@ class Listener implements Disposable {
       await new Promise<unknown>((resolve) => this.#wake = resolve);
     }
     clearTimeout(limit);
-    assert(!late, `nobody has told of ${event}`);
+    assert(!late, `${event} was not published`);
   }
 
   [Symbol.dispose](): void {
@@ -140,11 +140,11 @@ Deno.test("events: a loss, once, with its reason", async () => {
   const [a, b] = [participant(), participant()];
   const held = await forms(a).acquire();
   await forceRelease(identifier, { backend: b });
-  assertEquals(heard.names.includes("lost"), false, "nobody has told it yet");
+  assertEquals(heard.names.includes("lost"), false, "it has not been published yet");
   assertEquals(await held.release(), false);
   assertEquals(await held.release(), false);
-  const told = heard.messages.filter(({ event }) => event === "lost" || event === "released");
-  assertEquals(told.map(({ event, reason }) => [event, reason]), [["lost", "forced"]]);
+  const ends = heard.messages.filter(({ event }) => event === "lost" || event === "released");
+  assertEquals(ends.map(({ event, reason }) => [event, reason]), [["lost", "forced"]]);
 });
 
 Deno.test("events: a lease that ran out", async () => {
@@ -197,8 +197,8 @@ Deno.test("events: what listens to a loss runs in the context of the code that a
   const backend = participant();
   const context = new AsyncLocalStorage<string>();
   const heard: (string | undefined)[] = [];
-  const listen = (held: Lock, who: string) =>
-    context.run(who, () => held.signal.addEventListener("abort", () => heard.push(context.getStore())));
+  const listen = (held: Lock, name: string) =>
+    context.run(name, () => held.signal.addEventListener("abort", () => heard.push(context.getStore())));
   const evict = () => context.run("operator", () => forceRelease(identifier, { backend }));
 
   const first = await context.run("first", () => forms(backend).acquire());
@@ -210,6 +210,6 @@ Deno.test("events: what listens to a loss runs in the context of the code that a
   listen(second, "another listener");
   const last = context.run("last", () => forms(backend).acquire());
   await evict();
-  await context.run("somebody", async () => void await (await last).release());
+  await context.run("another caller", async () => void await (await last).release());
   assertEquals(heard, ["a listener", "another listener"]);
 });

@@ -7,7 +7,7 @@ import { delay } from "@std/async";
 const SECRETS = { ADMIN_SECRET: "the-secret-of-operators", CLEANUP_SECRET: "the-secret-of-the-cleanup" };
 const ROOT = new URL("..", import.meta.url);
 
-/** A folder with the app as somebody would copy it; JSR's library is the one of this clone. */
+/** A folder with the app as a user would copy it; JSR's library is the one of this clone. */
 async function copyOut(): Promise<string> {
   const folder = await Deno.makeTempDir({ prefix: "holdfast-example-" });
   const app = new URL("examples/deploy/", ROOT);

@@ -1,4 +1,4 @@
-// A process that is told to end releases its locks, and ends as it would have: real processes, real signals.
+// A process that is asked to end releases its locks, and ends as it would have: real processes, real signals.
 import { assertEquals } from "@std/assert";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";

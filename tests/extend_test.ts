@@ -106,9 +106,9 @@ for (const identifier of [KEY, [KEY, "other"]]) {
       await a.process.pause(101);
       await assertRejects(() => expired.extend(), LockLostError, "ran out");
       const stolen = await acquire(a, { renew: false }, identifier);
-      const thief = await acquire(scene.enter(), { stealAfterMs: 0 }, KEY);
+      const stealer = await acquire(scene.enter(), { stealAfterMs: 0 }, KEY);
       await assertRejects(() => stolen.extend(), LockLostError, "stealAfterMs");
-      await thief.release();
+      await stealer.release();
       const released = await acquire(a, { renew: false }, identifier);
       const extending = assertRejects(() => released.extend(), LockLostError, "released");
       await released.release();
@@ -159,7 +159,7 @@ for (const identifier of [KEY, [KEY, "other"]]) {
       assertEquals([warned.length, late.messages.length], [1, 1]);
       assert(warned[0] > 190 && warned[0] <= 200, `${warned[0]}`);
       assertEquals([late.messages[0].fencingToken, late.messages[0].leftMs], [held.fencingToken, warned[0]]);
-      // Who comes later hears of it at once, and all again if it happens again.
+      // A callback that comes later hears of it at once, and all again if it happens again.
       held.onLate(() => warned.push(-1));
       await a.process.pause(1);
       assertEquals(warned.length, 2);

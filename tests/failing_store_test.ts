@@ -1,4 +1,4 @@
-// A store that is silent, throws, or fails: what callers of a lock are told.
+// A store that is silent, throws, or fails: what callers of a lock learn.
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { delay } from "@std/async";

@@ -1,4 +1,4 @@
-// Records that nobody has written on purpose: no lock may be taken for a free one, no queue may keep anybody from its
+// Records that were not written on purpose: no lock may be taken for a free one, no queue may keep a process from its
 // lock, and none of them may keep a caller waiting, or end the process. `deno task fuzz` plays 100 000; a failure prints the seed that repeats it.
 import fc from "fast-check";
 import process from "node:process";

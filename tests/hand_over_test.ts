@@ -140,10 +140,10 @@ Deno.test("hand over: called again it repeats the claim; after a release, or a l
     await assertRejects(() => expired.handOver(), LockLostError, "ran out");
     // The process that it was stolen from learns of it when it hands over.
     const stolen = await acquire(a);
-    const thief = await acquire(scene.enter(), { stealAfterMs: 0 });
+    const stealer = await acquire(scene.enter(), { stealAfterMs: 0 });
     await assertRejects(() => stolen.handOver(), LockLostError, "stealAfterMs");
     assertEquals([stolen.signal.aborted, await stolen.release()], [true, false]);
-    await thief.release();
+    await stealer.release();
   });
 });
 
@@ -165,10 +165,10 @@ Deno.test("hand over: of several locks all go, in one claim, or none", async () 
     assertEquals([second!.held, await restore(c, claim)], [true, null]);
     // One of them is stolen on its way: the claim is to both.
     const again = await second!.handOver();
-    const thief = await acquire(c, { stealAfterMs: 0 }, "other");
+    const stealer = await acquire(c, { stealAfterMs: 0 }, "other");
     assertEquals(await restore(b, again), null);
     assertEquals(scene.record.holders.map(isInTransit), [true]);
-    assertEquals(await thief.release(), true);
+    assertEquals(await stealer.release(), true);
   });
 });
 

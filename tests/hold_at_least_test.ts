@@ -175,7 +175,7 @@ Deno.test("hold at least: one that shares the lock is kept as a reader, and give
       [true, "shared", undefined],
       [false, "shared", undefined],
     ]);
-    // Readers go on beside it, and nobody alone.
+    // Readers go on next to it, and no process alone.
     await (await b.acquire({ mode: "shared" })).release();
     assertEquals(await isFree(b), false);
     await other.release();
@@ -190,8 +190,8 @@ Deno.test("hold at least: what is kept can be stolen and forced like any hold", 
   const [a, b] = [scene.enter(), scene.enter()];
   await scene.play(async () => {
     await (await a.acquire({ holdAtLeastMs: LEAST_MS })).release();
-    const thief = await b.acquire({ stealAfterMs: 10 });
-    await thief.release();
+    const stealer = await b.acquire({ stealAfterMs: 10 });
+    await stealer.release();
     await (await a.acquire({ holdAtLeastMs: LEAST_MS })).release();
     assertEquals(await forceRelease(KEY, { backend: b.backend }), true);
     assertEquals(await isFree(b), true);

@@ -274,7 +274,7 @@ Deno.test("input: no option is obeyed that an object only inherits", async () =>
   }
   for (const made of await Promise.all(pending)) if (made instanceof Lock) await made.release();
   assertEquals(obeyed, []);
-  // A thief that nobody asked for, and a caller who meant to wait: both would bail or steal.
+  // An eviction that no caller asked for, and a caller that meant to wait: both would bail or steal.
   const held = await lock("y", { backend }).acquire();
   const bare = Object.assign(Object.create({ stealAfterMs: 0, wait: false, signal: AbortSignal.abort() }), {
     backend,

@@ -36,7 +36,7 @@ interface Scene {
 
 function faultTests(name: string, open: (url: string) => Promise<Database>): void {
   function test(title: string, play: (scene: Scene) => Promise<void>): void {
-    // The clients keep connections and timers of their own for a while after they are closed.
+    // The clients keep their own connections and timers for a while after they are closed.
     Deno.test(
       { name: `KV Connect, ${name}: ${title}`, sanitizeOps: false, sanitizeResources: false },
       async () => {
@@ -87,14 +87,14 @@ function faultTests(name: string, open: (url: string) => Promise<Database>): voi
       proxy.calls.watch = 0;
       // Its next renewal is a week away.
       const held = await lock("x", { backend: a, leaseMs: 2 ** 31 - 1 }).acquire();
-      const told = new Promise((resolve) => held.signal.addEventListener("abort", resolve));
+      const aborted = new Promise((resolve) => held.signal.addEventListener("abort", resolve));
       await opened(proxy, 1);
       if (cut) {
         proxy.cutStreams();
         await opened(proxy, 2);
       }
       const stealer = await lock("x", { backend: b, stealAfterMs: 0 }).acquire();
-      await told;
+      await aborted;
       assertEquals(held.signal.reason.reason, "stolen");
       assertEquals(await stealer.release(), true);
       await held.release();
@@ -115,7 +115,7 @@ function faultTests(name: string, open: (url: string) => Promise<Database>): voi
     const names = ["one", "another"];
     const held = await Promise.all(names.map((name) => lock(name, { backend: a }).acquire()));
     const waiting = names.map((name) => lock(name, { backend: b }).acquire());
-    // That the server announces what others commit is known from here on: who is idle hears of it in no other way.
+    // That the server announces what others commit is known from here on: an idle watch hears of it in no other way.
     const ending = new AbortController();
     const announced = b.watch("a record", { signal: ending.signal, idle: true })[Symbol.asyncIterator]();
     await announced.next();
@@ -127,7 +127,7 @@ function faultTests(name: string, open: (url: string) => Promise<Database>): voi
     proxy.deafen();
     await held[0].release();
     await (await waiting[0]).release();
-    // The one on which nothing has been missed, too: what is told next comes on another.
+    // The one on which nothing has been missed, too: what is announced next comes on another.
     await opened(proxy, before + 1);
     await held[1].release();
     await (await waiting[1]).release();
@@ -163,7 +163,7 @@ function faultTests(name: string, open: (url: string) => Promise<Database>): voi
   });
 }
 
-/** Until this many watches have been opened and have told the current state. */
+/** Until this many watches have been opened and have shown the current state. */
 async function opened(proxy: Proxy, count: number): Promise<void> {
   const deadline = performance.now() + LIMIT_MS;
   while ((proxy.calls.watch ?? 0) < count && performance.now() < deadline) await delay(5);

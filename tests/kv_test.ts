@@ -107,7 +107,7 @@ Deno.test(
 );
 
 Deno.test(
-  "kv: values of somebody else's among the locks: listings and cleanups tell what they are, and go on",
+  "kv: foreign values among the locks: listings and cleanups say what they are, and go on",
   withKv(async (kv) => {
     const backend = kvBackend(kv);
     const held = await lock("job", { backend }).acquire();
@@ -202,7 +202,7 @@ Deno.test("kv: what a store may collect is collected", async () => {
 });
 
 Deno.test(
-  "kv: a holder does not poll where the database has no watch of its own",
+  "kv: a holder does not poll where the database itself has no watch",
   withKv(async (kv) => {
     let polls = 0;
     const backend = kvBackend(like(kv, { get: (key) => (polls++, kv.get(key as Deno.KvKey)) }));
@@ -218,7 +218,7 @@ Deno.test(
 );
 
 Deno.test(
-  "kv: a watch of the database's own tells of what other processes do",
+  "kv: a watch of the database's own shows what other processes do",
   withKv(async (kv) => {
     let polls = 0;
     const counting = like(kv, { get: (key) => (polls++, kv.get(key as Deno.KvKey)) });
@@ -280,15 +280,15 @@ Deno.test(
     for (const stolen of ["x", "y"]) {
       const held = await lock(["x", "y"], { backend }).acquire();
       assert((await commitIfHeld(held, (atomic) => atomic.set(["n"], stolen))).ok);
-      let thief: Lock | undefined;
+      let stealer: Lock | undefined;
       const stale = async (atomic: KvAtomic) => {
-        // Between the look at the records and the commit, where only the store can tell.
-        thief ??= await lock(stolen, { backend: kvBackend(kv), stealAfterMs: 0 }).acquire();
+        // Between the look at the records and the commit, where only the store can know.
+        stealer ??= await lock(stolen, { backend: kvBackend(kv), stealAfterMs: 0 }).acquire();
         atomic.set(["n"], "stale");
       };
       await assertRejects(() => commitIfHeld(held, stale), LockLostError);
       assertEquals([(await kv.get(["n"])).value, await held.release()], [stolen, false]);
-      assert(await thief?.release());
+      assert(await stealer?.release());
     }
   }),
 );
@@ -373,7 +373,7 @@ Deno.test(
     let builds = 0;
     const { ok } = await commitIfHeld(held, async (atomic) => {
       atomic.set(["done"], ++builds).sum(["times"], 1n);
-      // For longer than it takes until the lock is renewed, and somebody is queued.
+      // For longer than it takes until the lock is renewed, and a process is queued.
       waiting = lock("x", { backend: kvBackend(kv), signal: ending.signal }).acquire();
       while ((await record()).queue === undefined);
       await untilRenewed();
@@ -408,7 +408,7 @@ Deno.test(
 );
 
 Deno.test(
-  "kv: far away, a refusal may be an echo: it is no failure, and all who ask at once get the lock",
+  "kv: far away, a refusal may be an echo: it is no failure, and all that ask at once get the lock",
   withKv(async (kv) => {
     const failures: unknown[] = [];
     const note = (event: unknown) => void failures.push(event);
@@ -437,7 +437,7 @@ Deno.test(
       assertEquals(await kvBackend(away(200)).commit(change), { ok: false, mayBeEcho: true });
       assertEquals(await kvBackend(away(0)).commit(change), { ok: false });
       refused = 0;
-      // Each in a process of its own, as far as they know.
+      // Each in a separate process, as far as they know.
       await Promise.all(Array.from({ length: 6 }, async () => {
         const held = await lock("x", { backend: kvBackend(away(200)), leaseMs: 10_000 }).acquire();
         await held.release();
@@ -451,7 +451,7 @@ Deno.test(
 );
 
 Deno.test(
-  "kv: commitIfHeld writes nothing for one who has lost, released, or whose build throws",
+  "kv: commitIfHeld writes nothing for a holder that has lost or released the lock, or whose build throws",
   withKv(async (kv) => {
     const backend = kvBackend(kv);
     const write = (held: Lock) => commitIfHeld(held, (atomic) => atomic.set(["a"], 1));

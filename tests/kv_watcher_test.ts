@@ -1,4 +1,4 @@
-// How one process watches many records of a Deno KV that announces nothing: in virtual time, on a database of our own.
+// How one process watches many records of a Deno KV that announces nothing: in virtual time, on our own database.
 import { assert, assertEquals } from "@std/assert";
 import { Closing } from "../backends/closing.ts";
 import { Poller } from "../backends/kv/poller.ts";
@@ -149,11 +149,11 @@ Deno.test("kv watcher: what is woken while it is looked at is looked at once mor
       answers.push(() => resolve(keys.map((key) => ({ key, value: null, version: null }))))
     );
   const poller = new Poller({ clock: scene.process.clock, read, pauseMs: () => 1000 });
-  const told: boolean[] = [];
+  const looks: boolean[] = [];
   const polled = {
     key: "a lock",
     isIdle: true,
-    onLook: (_: Entry, isWoken: boolean) => void told.push(isWoken),
+    onLook: (_: Entry, isWoken: boolean) => void looks.push(isWoken),
     onFailure: () => {},
   };
   poller.add(polled);
@@ -165,11 +165,11 @@ Deno.test("kv watcher: what is woken while it is looked at is looked at once mor
   await scene.wait(1);
   answers.shift()!();
   await scene.wait(5000);
-  assertEquals([told, answers.length], [[false, true], 0]);
+  assertEquals([looks, answers.length], [[false, true], 0]);
   poller.wake(polled);
   await scene.wait(1);
   poller.remove(polled);
   answers.shift()!();
   await scene.wait(1);
-  assertEquals(told.length, 2);
+  assertEquals(looks.length, 2);
 });

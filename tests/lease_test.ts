@@ -43,14 +43,14 @@ Deno.test("lease: a renewal that hangs does not keep the holder from being notif
     ...store,
     commit: (changes) => hangs ? hanging.promise : store.commit(changes),
   };
-  const told: string[] = [];
-  const onFailure = (message: unknown) => told.push((message as { error: Error }).error.message);
+  const heard: string[] = [];
+  const onFailure = (message: unknown) => heard.push((message as { error: Error }).error.message);
   subscribe("holdfast:backend-error", onFailure);
   const held = await lock("x", { backend: silent, leaseMs: 100 }).acquire();
   hangs = true;
   const lost = new Promise<void>((resolve) =>
     held.signal.addEventListener("abort", () => {
-      told.push("lost");
+      heard.push("lost");
       resolve();
     })
   );
@@ -59,7 +59,7 @@ Deno.test("lease: a renewal that hangs does not keep the holder from being notif
   hanging.reject(new LockBackendError("the test is over"));
   await delay(0);
   unsubscribe("holdfast:backend-error", onFailure);
-  const [loss, why, ...more] = told;
+  const [loss, why, ...more] = heard;
   assertEquals([loss, more], ["lost", []]);
   assertStringIncludes(why, `Cannot renew lock "x": the store did not answer within`);
 });
@@ -107,7 +107,7 @@ Deno.test("lease: JSON and text of a lock say what it is, and to look at them so
     fencingToken,
   });
   assertEquals(JSON.parse(JSON.stringify(held)), shown("held"));
-  // Its lease is over, and no timer has run yet: whoever only prints it has not looked.
+  // Its lease is over, and no timer has run yet: code that only prints it has not looked.
   freeze(101);
   assertEquals(JSON.parse(JSON.stringify({ held })), { held: shown("expired") });
   assertStringIncludes(String(held), "lost, expired");

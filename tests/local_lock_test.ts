@@ -1,4 +1,4 @@
-// One lock as a process sees it: who holds it for how long, and what is left behind; in virtual time.
+// One lock as a process sees it: what holds it for how long, and what is left behind; in virtual time.
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncludes } from "@std/assert";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { Entry } from "../core/backend.ts";
@@ -408,9 +408,9 @@ for (const names of [KEY, [KEY, "other"]]) {
   Deno.test(`local lock: a place in a queue that cannot be given back is published (${which})`, async () => {
     const scene = new Scene();
     const [a, b] = [scene.enter(), scene.enter()];
-    const told: string[] = [];
+    const heard: string[] = [];
     const hear = (message: unknown) =>
-      told.push(String((message as LockEvents["holdfast:backend-error"]).error));
+      heard.push(String((message as LockEvents["holdfast:backend-error"]).error));
     subscribe("holdfast:backend-error", hear);
     await scene.play(async () => {
       const held = await a.acquire();
@@ -427,7 +427,11 @@ for (const names of [KEY, [KEY, "other"]]) {
       await held.release();
     });
     unsubscribe("holdfast:backend-error", hear);
-    assertEquals(told.filter((text) => text.includes("Cannot stop waiting for")).length, 1, told.join("\n"));
+    assertEquals(
+      heard.filter((text) => text.includes("Cannot stop waiting for")).length,
+      1,
+      heard.join("\n"),
+    );
   });
 }
 
@@ -442,7 +446,7 @@ Deno.test("local lock: a process that has had its turn queues behind the others,
     await hold.release();
   };
   await scene.play(async () => {
-    // It looks at the records while nobody is queued yet, to renew its lease.
+    // It looks at the records while no process is queued yet, to renew its lease.
     const held = await a.acquire({ leaseMs: 300 });
     held.keep();
     const turns = [take("a", a)];
@@ -534,12 +538,12 @@ Deno.test("local lock: however long a release without an offer is under way, the
 // A release whose first answer was lost, and that never landed: the lock is stolen before it is repeated.
 
 /** What a release says whose first try is lost while `b` steals the lock and `meanwhile` happens. */
-async function robbed(
+async function evicted(
   scene: Scene,
   { a, b, meanwhile }: {
     readonly a: Player;
     readonly b: Player;
-    readonly meanwhile: (thief: Hold) => Promise<unknown>;
+    readonly meanwhile: (stealer: Hold) => Promise<unknown>;
   },
 ): Promise<unknown> {
   const held = await a.acquire({ leaseMs: 60_000 });
@@ -558,11 +562,11 @@ Deno.test("local lock: a release that was never done is none, however wrong the 
   const [a, b, c] = [enter(), enter(), enter()];
   c.process.step(24 * 3_600_000);
   await scene.play(async () => {
-    const meanwhile = async (thief: Hold) => {
-      await thief.release();
+    const meanwhile = async (stealer: Hold) => {
+      await stealer.release();
       await (await c.acquire()).release();
     };
-    assertEquals(await robbed(scene, { a, b, meanwhile }), false);
+    assertEquals(await evicted(scene, { a, b, meanwhile }), false);
   });
 });
 
@@ -573,7 +577,7 @@ Deno.test("local lock: whether a release was done is not known when too many wer
     const meanwhile = async () => {
       for (let i = 0; i < MAX_NOTICES; i++) await b.acquire({ leaseMs: 60_000, stealAfterMs: 0 });
     };
-    const outcome = await robbed(scene, { a, b, meanwhile });
+    const outcome = await evicted(scene, { a, b, meanwhile });
     assertInstanceOf(outcome, LockBackendError);
     assertEquals(
       outcome.message,
@@ -587,8 +591,8 @@ Deno.test("local lock: notices go when they have been watched for two leases, al
   const [a, b] = [scene.enter({ clock: "watching" }), scene.enter({ clock: "watching" })];
   await scene.play(async () => {
     await a.acquire({ leaseMs: 1000 });
-    const thief = await b.acquire({ leaseMs: 1000, stealAfterMs: 0 });
-    await thief.release();
+    const stealer = await b.acquire({ leaseMs: 1000, stealAfterMs: 0 });
+    await stealer.release();
     assertEquals(scene.record.notices?.length, 1);
     await b.process.pause(1500);
     await (await b.acquire()).release();
@@ -873,7 +877,7 @@ Deno.test("several locks: a caller that evicts does not wait for the turn of one
 
 // News.
 
-/** A watch that shows what it is told to instead of the store's news. */
+/** A watch that shows what the test says instead of the store's news. */
 function forging({ backend }: Player): (value: unknown, version: string, key?: string) => void {
   let wake = () => {};
   const forged: { key: string; value: string; version: string }[] = [];

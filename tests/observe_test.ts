@@ -1,4 +1,4 @@
-// Who looks at one lock from outside: what a store that fails makes of it, what is no record, and bad input.
+// A look at one lock from outside: what a store that fails makes of it, what is no record, and bad input.
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { memoryBackend, MemoryStore } from "../backends/memory.ts";
@@ -8,15 +8,15 @@ import { Probe } from "../testing/probe.ts";
 Deno.test("observe: a store that fails for a while is asked again, one that fails for good ends it", async () => {
   const backend = new Probe(memoryBackend());
   const held = await lock("x", { backend }).acquire();
-  const told: unknown[] = [];
-  const hear = (message: unknown) => told.push(message);
+  const heard: unknown[] = [];
+  const hear = (message: unknown) => heard.push(message);
   subscribe("holdfast:backend-error", hear);
   const read = backend.read.bind(backend);
   const failures = [new LockBackendError("away", { transient: true }), new LockBackendError("gone")];
   backend.read = () => Promise.reject(failures[0]);
   const observed = observe("x", { backend });
   const first = observed.next();
-  while (told.length === 0) await new Promise((resolve) => setTimeout(resolve));
+  while (heard.length === 0) await new Promise((resolve) => setTimeout(resolve));
   backend.read = read;
   assertEquals((await first).value.holders.length, 1);
   backend.read = () => Promise.reject(failures[1]);

@@ -35,7 +35,7 @@ function scene(options: InstrumentOptions = {}) {
   const spans = new InMemorySpanExporter();
   const provider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(spans)] });
   const exporter = new InMemoryMetricExporter(AggregationTemporality.CUMULATIVE);
-  // Flushed by hand: no timer is to tell.
+  // Flushed by hand: no timer is to decide.
   const reader = new PeriodicExportingMetricReader({ exporter, exportIntervalMillis: 2 ** 30 });
   const meters = new MeterProvider({ readers: [reader] });
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
@@ -129,7 +129,7 @@ Deno.test("otel: a contended run, with its parents and values", async () => {
     "holdfast.lock.identifier": s.identifier,
   };
   const outcome = { "holdfast.wait.outcome": "acquired" };
-  const told = own.map((span) => ({ name: span.name, parent: parentOf(span), attributes: span.attributes }));
+  const shown = own.map((span) => ({ name: span.name, parent: parentOf(span), attributes: span.attributes }));
   const fence = (held: Lock, i: number) => ({
     "holdfast.lock.fencing_token": held.fencingToken,
     "holdfast.wait.duration": times.waited[i] / 1000,
@@ -139,7 +139,7 @@ Deno.test("otel: a contended run, with its parents and values", async () => {
   const ofProcess = { "holdfast.lock.label": processLabel() };
   // The first found the lock free: that it asked is no span, unless the machine was so slow.
   const slowly = { name: "holdfast wait", parent: first.id, attributes: { ...lock, ...label, ...outcome } };
-  assertEquals(told, [
+  assertEquals(shown, [
     ...(times.waited[0] < 100 ? [] : [slowly]),
     { name: "holdfast hold", parent: first.id, attributes: { ...lock, ...fence(first.held, 0), ...label } },
     { name: "holdfast wait", parent: second!.id, attributes: { ...lock, ...outcome, ...ofProcess } },
@@ -265,12 +265,12 @@ Deno.test("otel: callers that bail, and which of them are errors", async () => {
   s.b.fail(new Error("the store is out"));
   await s.forms(s.b).acquire().catch(() => {});
   const waits = s.spans().filter(({ name }) => name === "holdfast wait");
-  const told = waits.map(({ attributes, status }) => [
+  const shown = waits.map(({ attributes, status }) => [
     attributes["holdfast.wait.outcome"],
     attributes["error.type"],
     status.code,
   ]);
-  assertEquals(told, [
+  assertEquals(shown, [
     ["taken", undefined, 0],
     ["cancelled", undefined, 0],
     ["failed", "LockBackendError", 2],
@@ -301,10 +301,10 @@ Deno.test("otel: where identifiers are shown", async () => {
     await s.forms(s.a, { label: "a person's name" }).run(() => {});
     s.a.fail(new Error("the store is out"));
     await s.forms(s.a).acquire().catch(() => {});
-    const told = s.spans().map(({ attributes, status }) => JSON.stringify([attributes, status]));
-    assert(told.length >= 2);
-    for (const text of told) assertEquals(text.includes(s.identifier), identifiers !== "none", text);
-    assertEquals(told.some((text) => text.includes("person")), identifiers !== "none");
+    const shown = s.spans().map(({ attributes, status }) => JSON.stringify([attributes, status]));
+    assert(shown.length >= 2);
+    for (const text of shown) assertEquals(text.includes(s.identifier), identifiers !== "none", text);
+    assertEquals(shown.some((text) => text.includes("person")), identifiers !== "none");
     const measured = await Promise.all(
       ["wait.duration", "hold.duration", "waiter.count", "hold.count"].map((name) =>
         s.points(`holdfast.lock.${name}`)
@@ -327,7 +327,7 @@ Deno.test("otel: stopped, it ends what is open and hears no more", async () => {
   assertEquals(s.holds().length, 1);
 });
 
-Deno.test("otel: begun in the midst, it tells of what begins from then on", async () => {
+Deno.test("otel: begun in the midst, it shows what begins from then on", async () => {
   const backend = memoryBackend();
   const held = await lock("early", { backend }).acquire();
   await using s = scene();

@@ -33,9 +33,9 @@ test(
     const options = { leaseMs: 600 };
     const times = 20;
     const increment = (child: Child, name: string, times: number | null) =>
-      child.tell({ do: "increment", name, times, options });
+      child.send({ do: "increment", name, times, options });
     await frozen.ask({ do: "acquire", options: { ...options, renew: false } }, "acquired");
-    // Not in the middle of a commit: a process that is stopped there keeps SQLite from everybody.
+    // Not in the middle of a commit: a process that is stopped there keeps SQLite from all others.
     await frozen.ask({ do: "commit", value: "stale", pause: true }, "ready");
     frozen.signal("SIGSTOP");
     increment(one, "one", times);
@@ -65,7 +65,7 @@ test("a killed holder: a waiter follows when the lease has expired", { count: 2 
   const [victim, waiter] = processes.children;
   const leaseMs = 1500;
   const first = await victim.ask({ do: "acquire", options: { leaseMs } }, "acquired");
-  waiter.tell({ do: "acquire" });
+  waiter.send({ do: "acquire" });
   await processes.queued(1);
   victim.signal("SIGKILL");
   const killed = now();
@@ -82,10 +82,10 @@ for (const [first, { name }] of runtimes.entries()) {
   test(title, { count: 2, first }, async (processes) => {
     const [frozen, successor] = processes.children;
     const leaseMs = 1500;
-    // Without renewals it is not stopped in the middle of a commit, which would keep SQLite from everybody.
+    // Without renewals it is not stopped in the middle of a commit, which would keep SQLite from all others.
     const granted = await frozen.ask({ do: "acquire", options: { leaseMs, renew: false } }, "acquired");
-    frozen.tell({ do: "tick", gapMs: leaseMs });
-    successor.tell({ do: "acquire" });
+    frozen.send({ do: "tick", gapMs: leaseMs });
+    successor.send({ do: "acquire" });
     await processes.queued(1);
     frozen.signal("SIGSTOP");
     const stopped = now();
@@ -115,9 +115,9 @@ test(
   async (processes) => {
     const [holder, head, next] = processes.children;
     await holder.ask({ do: "acquire" }, "acquired");
-    head.tell({ do: "acquire" });
+    head.send({ do: "acquire" });
     await processes.queued(1);
-    next.tell({ do: "acquire" });
+    next.send({ do: "acquire" });
     await processes.queued(2);
     head.signal("SIGKILL");
     const released = await holder.ask({ do: "release" }, "released");
@@ -132,7 +132,7 @@ test("the queue holds: first come, first served", { count: 5 }, async (processes
   const [holder, ...waiters] = processes.children;
   await holder.ask({ do: "acquire" }, "acquired");
   for (const [i, waiter] of waiters.entries()) {
-    waiter.tell({ do: "acquire" });
+    waiter.send({ do: "acquire" });
     await processes.queued(i + 1);
   }
   await holder.ask({ do: "release" }, "released");
@@ -146,14 +146,14 @@ test("the queue holds: first come, first served", { count: 5 }, async (processes
 });
 
 test(
-  "an evicted holder is told 'stolen', in another process than the stealer's",
+  "an evicted holder learns 'stolen', in another process than the stealer's",
   { count: 2, first: 1 },
   async (processes) => {
     const [evicted, stealer] = processes.children;
     // Where there is push, the next renewal is a week away.
     const leaseMs = processes.pushes ? 2 ** 31 - 1 : 1500;
     await evicted.ask({ do: "acquire", options: { leaseMs } }, "acquired");
-    // It watches after one second; a theft before that would be told at its renewal only.
+    // It watches after one second; it would learn of an eviction before that at its renewal only.
     if (processes.pushes) await delay(2500);
     await stealer.ask({ do: "acquire", options: { stealAfterMs: 0 } }, "acquired");
     assertEquals((await evicted.next("lost")).reason, "stolen");
@@ -176,7 +176,7 @@ test(
     await stealer.ask({ do: "commit", value: "fresh" }, "committed");
     const { heldWhenSent, reason } = await evicted.ask({ do: "go" }, "refused");
     assertEquals(reason, "stolen");
-    // Whoever is told by push may have heard of it by now.
+    // A holder that is notified by push may have heard of it by now.
     if (!processes.pushes) assertEquals(heldWhenSent, true);
     assertEquals(await processes.read("value"), ["fresh"]);
     assertEquals((await stealer.ask({ do: "release" }, "released")).ours, true);

@@ -1,4 +1,4 @@
-// Whole programs in processes of their own: what happens without configuration, and what keeps them alive.
+// Whole programs in separate processes: what happens without configuration, and what keeps them alive.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 
 /** How long a program may run that is to end by itself. */
@@ -104,7 +104,7 @@ Deno.test("program: the clocks of a default database's processes are one, if tha
   for (const name of ["DENO_DEPLOYMENT_ID", "DENO_DEPLOY"]) {
     assertEquals(await skewMs("--allow-env", { [name]: "1" }), 1000);
   }
-  // Nobody is asked for a permission: what is not known counts as a server.
+  // No user is asked for a permission: what is not known counts as a server.
   for (const allowed of ["--allow-env=DENO_KV_DEFAULT_PATH", "--allow-read=/nowhere"]) {
     assertEquals(await skewMs(allowed), 1000);
   }

@@ -76,7 +76,7 @@ async function documentationOf(...paths: string[]): Promise<{ modules: string[];
     if (module_doc?.doc !== undefined) modules.push(module_doc.doc);
     for (const { name, declarations } of symbols) {
       for (const { kind, location, jsDoc, def } of declarations) {
-        // The implementation behind overloads says nothing of its own.
+        // The implementation behind overloads says nothing itself.
         if (jsDoc === undefined) continue;
         const at = `${location.filename}:${location.line}`;
         all.set(at, { name, jsDoc, ...(kind === "function" && { signature: def }) });

@@ -55,9 +55,9 @@ Deno.test("releaseAll: several locks together are one, held or waited for", asyn
 Deno.test("releaseAll: code that runs under a lock is notified, and its caller too", async () => {
   const backend = memoryBackend();
   const aborted = lock("a", { backend }).run(async ({ signal }) => {
-    const told = new Promise((resolve) => signal.addEventListener("abort", resolve));
+    const aborted = new Promise((resolve) => signal.addEventListener("abort", resolve));
     await releaseAll();
-    await told;
+    await aborted;
     return "done";
   });
   const error = await assertRejects(() => aborted, LockLostError);

@@ -15,7 +15,7 @@ const AT_A_TIME = 5;
 /** How long a suite may take, and how long its process may take to end after that. */
 const LIMIT_MS = 240_000;
 
-const polls = "nobody pushes: who holds is told at the next renewal";
+const polls = "there is no push: the holder is notified at its next renewal";
 const many = "70 processes in one process that poll, or go by HTTP, take longer than a case may";
 const slow = "a hand-off takes tens of milliseconds by polling or HTTP, and the case is full of them";
 
@@ -67,12 +67,12 @@ const stores: Store[] = [{ name: "memory", kind: "memory", address: "", deviatio
 const hundred = "hold: a hundred callers in two processes are never two at a time";
 const crowd = "wait: many processes wait, more than have a place in the queue";
 const random = "hold: two locks taken at random lose no update of the data that they guard";
-const told = "steal: the holder is notified without asking the store for anything else";
+const notified = "steal: the holder is notified without asking the store for anything else";
 stores.push({
   name: "@deno/kv on a file",
   kind: "kv",
   address: join(folder, "kv.sqlite"),
-  deviations: { [told]: polls, [crowd]: many },
+  deviations: { [notified]: polls, [crowd]: many },
 });
 
 const redis = missingRedis();
@@ -110,7 +110,7 @@ if (denokv === undefined) {
     name: "Datastore",
     kind: "datastore",
     address: grpc,
-    deviations: { [told]: polls, [crowd]: many, [hundred]: slow, [random]: slow },
+    deviations: { [notified]: polls, [crowd]: many, [hundred]: slow, [random]: slow },
   });
 }
 
@@ -160,7 +160,7 @@ for (const store of stores) {
   }
 }
 
-/** What runs here runs in processes of their own, and outlives the test that started it. */
+/** What runs here runs in separate processes, and outlives the test that started it. */
 function test(name: string, play: () => Promise<void>): void {
   Deno.test({ name: `npm: ${name}`, sanitizeOps: false, sanitizeResources: false, fn: play });
 }

@@ -1,4 +1,4 @@
-/** No error of ours shows a secret: whoever prints, logs or sends one on would give a lock or a server away. */
+/** No error of ours shows a secret: a program that prints, logs or sends one on would give a lock or a server away. */
 
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { inspect } from "node:util";
@@ -124,7 +124,7 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
     await ears.failure(acquire(backend));
     await server.kill();
     await ears.failure(acquire(backend, "another"));
-    // An ioredis client that is about to connect again tells of no end when it is closed.
+    // An ioredis client that is about to connect again publishes no end when it is closed.
     await server.start();
     let back: Lock | null = null;
     while (back === null) back = await acquire(backend, "back").catch(() => null);

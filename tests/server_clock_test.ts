@@ -6,7 +6,7 @@ import type { Clock } from "../core/clock.ts";
 const START_MS = 1000;
 const EPOCH_MS = 1_700_000_000_000;
 
-/** A process, its clocks, and a server whose clock does as it is told. Time passes only when told. */
+/** A process, its clocks, and a server whose clock shows what it is set to. Time passes only on demand. */
 class Scene {
   readonly server: ServerClock;
   #nowMs = START_MS;
@@ -142,7 +142,7 @@ const ROWS: Record<string, Row> = {
     uncertaintyMs: 1500,
     skewMs: Infinity,
   },
-  "slow there once and back once: together they tell what neither does": {
+  "slow there once and back once: together they show what neither does": {
     play(scene) {
       scene.exchange(0, 3000);
       scene.exchange(3000, 0);
@@ -287,7 +287,7 @@ const ROWS: Record<string, Row> = {
     uncertaintyMs: 5.2,
     skewMs: 1000,
   },
-  "an answer from before a step comes after one from behind it: nobody knows which is later": {
+  "an answer from before a step comes after one from behind it: it is not known which is later": {
     play(scene) {
       const old = scene.ask();
       old.read();
@@ -316,7 +316,7 @@ const ROWS: Record<string, Row> = {
     uncertaintyMs: 1_800_007,
     skewMs: Infinity,
   },
-  "after answers that contradict each other, the next one tells": {
+  "after answers that contradict each other, the next one decides": {
     play(scene) {
       const old = scene.ask();
       old.read();
@@ -329,7 +329,7 @@ const ROWS: Record<string, Row> = {
     uncertaintyMs: 5,
     skewMs: 1000,
   },
-  "answers told in another order than they came": {
+  "answers that are learnt in another order than they came": {
     play(scene) {
       const [first, second] = [scene.ask(), scene.ask()];
       scene.pass(10);
@@ -428,7 +428,7 @@ for (const [title, { options, play, ...expected }] of Object.entries(ROWS)) {
 }
 
 Deno.test("server clock: whatever the ways, drift and order, it is never more wrong than it says", () => {
-  // A generator of its own: every run plays the same thousand lives.
+  // A separate generator: every run plays the same thousand lives.
   let seed = 1;
   const random = () => (seed = seed * 48_271 % 2_147_483_647) / 2_147_483_647;
   for (let life = 0; life < 1000; life++) {

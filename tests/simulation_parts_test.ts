@@ -9,7 +9,7 @@ import { SimProcess, type Standstill } from "./simulation/process.ts";
 import { SimStore } from "./simulation/store.ts";
 import { randomFrom, World } from "./simulation/world.ts";
 
-/** A process that stands still for up to a second in the first clock read that it makes in a turn of its own. */
+/** A process that stands still for up to a second in the first clock read that it makes in a separate turn. */
 function stalling(world: World, kind: Standstill): SimProcess {
   const stall = { share: 1, maxMs: 1000, kinds: [kind] };
   const process = new SimProcess(world, { name: "a", stall, random: randomFrom(1) });
@@ -22,7 +22,7 @@ Deno.test("parts: a process that stands still in a clock read sends later, and h
   const network = new SimNetwork(world, FAIR, () => 0.5);
   const a = stalling(world, "freeze");
   const b = new SimProcess(world, { name: "b" });
-  const arrived: [who: string, atMs: number][] = [];
+  const arrived: [name: string, atMs: number][] = [];
   const ask = (process: SimProcess) =>
     network.ask(process, { thereMs: 1, backMs: 1 }, () => arrived.push([process.name, world.now]), {
       heard: () => {},
@@ -34,13 +34,13 @@ Deno.test("parts: a process that stands still in a clock read sends later, and h
       const before = world.now;
       a.clock.monotonicMs();
       assert(a.now > before + 20, "it has run ahead");
-      assert(!a.runs, "nobody may ask what it believes before the world has caught up");
+      assert(!a.runs, "it may not be asked what it believes before the world has caught up");
       void ask(a);
     }));
   world.schedule(20, () => a.deliver(() => heardMs = world.now));
   world.schedule(20, () => b.deliver(() => void ask(b)));
   await world.run(10_000, () => {});
-  assertEquals(arrived.map(([who]) => who), ["b", "a"]);
+  assertEquals(arrived.map(([name]) => name), ["b", "a"]);
   assert(arrived[1][1] >= heardMs && heardMs > 20);
 });
 
@@ -134,7 +134,7 @@ Deno.test("parts: a commit changes the lock's record and its queue's or neither,
     ["job", { lock: true, queue: false }],
   ]);
   assertEquals(applied[0].after.entries.map(({ participant }) => participant), ["a"]);
-  // Nobody names the queue any more: what it says is void.
+  // No record names the queue any more: what it says is void.
   assertEquals([applied[1].after.entries, applied[1].after.isVoid], [[], true]);
 });
 

@@ -1,5 +1,5 @@
-// The core on a virtual clock and a simulated store. One run is one schedule: who asks when, what is lost, late
-// or repeated, who dies or stands still, whose clock is wrong. A failure prints the command that repeats it.
+// The core on a virtual clock and a simulated store. One run is one schedule: which process asks when, what is lost, late
+// or repeated, which one dies or stands still, whose clock is wrong. A failure prints the command that repeats it.
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import process from "node:process";

@@ -21,7 +21,7 @@ function published(): string[] {
   return found;
 }
 
-/** The sources with their types; a planted one stands beside them. */
+/** The sources with their types; a planted one stands next to them. */
 function programOf(files: readonly string[], planted?: string): ts.Program {
   const options: ts.CompilerOptions = {
     target: ts.ScriptTarget.ESNext,
@@ -61,7 +61,7 @@ function scan(
   return found;
 }
 
-/** What calls a function later, when nobody is left who could catch what its promise says. */
+/** What calls a function later, when no caller is left that could catch what its promise says. */
 const LATER = new Set([
   ...[
     "setTimeout",
@@ -111,12 +111,13 @@ function isCaught(node: ts.Expression, checker: ts.TypeChecker): boolean {
 const EXEMPT: Record<string, string> = {
   "backends/redis/subscriptions.ts ask": "a try with a catch, after noting that it asks",
   "backends/redis/subscriptions.ts #test": "a try with a catch, after noting that it tests",
-  "backends/redis/subscriptions.ts #subscribe": "each turn of its loop has a catch, which tells the channels",
+  "backends/redis/subscriptions.ts #subscribe":
+    "each turn of its loop has a catch, which publishes on the channels",
   "backends/watched.ts ask": "both subscriptions have a try with a catch, see above and below",
   "backends/postgres/subscriptions.ts ask": "a try with a catch, after noting that it asks",
   "backends/postgres/subscriptions.ts #test": "a try with a catch, after noting that it tests",
   "backends/postgres/subscriptions.ts #connect":
-    "each turn of its loop has a catch, which tells the channels",
+    "each turn of its loop has a catch, which publishes on the channels",
   "backends/postgres/subscriptions.ts #release": "what closes is called with a catch",
   "backends/postgres/subscriptions.ts #lose": "it waits for #release alone",
   "backends/redis/adapters.ts close": "what both clients make is made with a catch",
@@ -177,7 +178,7 @@ function isLost(node: ts.Expression, checker: ts.TypeChecker): boolean {
   return isPromise(checker.getTypeAtLocation(node), checker) && !isCaught(node, checker);
 }
 
-/** A function for later whose promise nobody will have. */
+/** A function for later whose promise no caller will have. */
 function isLostLater(fn: ts.Expression, checker: ts.TypeChecker): boolean {
   if (ts.isArrowFunction(fn) && !ts.isBlock(fn.body) && isLost(fn.body, checker)) return true;
   return checker.getTypeAtLocation(fn).getCallSignatures().some((signature) => {
@@ -187,7 +188,7 @@ function isLostLater(fn: ts.Expression, checker: ts.TypeChecker): boolean {
   });
 }
 
-/** A promise that nobody catches: one that is called and left alone, or that a timer or a handler makes. */
+/** A promise without a catch: one that is called and left alone, or that a timer or a handler makes. */
 function isUncaught(node: ts.Node, checker: ts.TypeChecker): boolean {
   if (ts.isExpressionStatement(node)) return isLost(node.expression, checker);
   if (ts.isCallExpression(node) && LATER.has(nameOf(node.expression) ?? "")) {
@@ -224,7 +225,7 @@ const files = published();
 Deno.test("sources: no timer, handler or call leaves a promise uncaught", () => {
   const planted = `
     declare const emitter: { on(name: string, fn: () => void): void; onmessage: () => void };
-    async function fails(): Promise<void> { throw new Error("nobody hears"); }
+    async function fails(): Promise<void> { throw new Error("unheard"); }
     async function quiet(): Promise<void> { try { await fails(); } catch { /* heard */ } }
     class Observer {
       #tick = async () => { await fails(); };
@@ -327,19 +328,19 @@ Deno.test("sources: the core names no runtime and no store", () => {
   assertEquals(scan(programOf(core), core, isOfARuntime), []);
 });
 
-/** Rejections that are dropped for a reason, which stands beside each of them. */
+/** Rejections that are dropped for a reason, which stands next to each of them. */
 const DROPPED: Record<string, string> = {
-  "admin/observer.ts: late.catch(() => {})": "whoever still waits for it gets it",
+  "admin/observer.ts: late.catch(() => {})": "a caller that still waits for it gets it",
   "admin/observer.ts: listing.return?.().catch(() => {})":
     "the listing is given up because the store is silent",
   "cli/run.ts: this.#say().catch(() => {})": "a line about waiting, which is said again",
-  "http/answers.ts: answer.body.cancel().catch(() => {})": "a body that nobody reads any more",
+  "http/answers.ts: answer.body.cancel().catch(() => {})": "a body that is not read any more",
   "testing/failure_cases.ts: waiting.then(() => granted = true).catch(() => {})":
     "the case looks at what became of it",
   "testing/web_lock_cases.ts: outcome.catch(() => {})": "the case looks at it when it has released the lock",
 };
 
-/** A rejection that nobody hears of. */
+/** A rejection that no caller hears of. */
 function isDropped(node: ts.Node): boolean {
   if (!ts.isCallExpression(node) || !ts.isPropertyAccessExpression(node.expression)) return false;
   const [handler] = node.arguments;

@@ -13,7 +13,7 @@ function blocksIn(heading: string): string[] {
   return [...section.matchAll(/^```js ignore\n([^]*?)^```$/gm)].map(([, code]) => code);
 }
 
-/** What stands in package.json, and the command, beside what the page says. */
+/** What stands in package.json, and the command, next to what the page says. */
 const RUNNERS: Record<
   string,
   { files: Record<string, string>; args: string[]; env: Record<string, string> }

@@ -146,6 +146,8 @@ Deno.test("texts: pages, messages and comments are written in plain words", asyn
       ? [text]
       : isPublished(path, all)
       ? [...messagesIn(path, text), ...commentsIn(text)]
+      : isTest(path)
+      ? commentsIn(text)
       : [];
     for (const words of said.flatMap(forbiddenIn)) {
       if (MEANT[path]?.words.test(words) !== true) found.push(`${path}: ${words}`);
@@ -153,6 +155,11 @@ Deno.test("texts: pages, messages and comments are written in plain words", asyn
   }
   assertEquals(found, []);
 });
+
+/** The tests, except for these words themselves, and for the simulation. */
+function isTest(path: string): boolean {
+  return /^tests\/(?!simulation\/|texts_test|support\/words)[\w/.]+\.(ts|mjs)$/.test(path);
+}
 
 /** Whether it is published code. */
 function isPublished(path: string, all: ReadonlyMap<string, string>): boolean {

@@ -49,7 +49,7 @@ function found(history: Hold[], options = PLAIN): string | undefined {
 Deno.test("the checker passes what a lock may do", () => {
   const good: Record<string, Hold[]> = {
     "one after the other": holds("a 0-1 #1 !2-3 4-5", "b 6-7 #2 !8-9 10-11"),
-    "who waits is granted while the other gives it back": holds("a 0-1 #1 4-9", "b 2-7 #2 10-11"),
+    "a waiter is granted while the other gives it back": holds("a 0-1 #1 4-9", "b 2-7 #2 10-11"),
     "the answer to a release comes late": holds("a 0-1 #1 2-20", "b 3-4 #2 5-6", "c 7-8 #3 9-10"),
     "one that is never given back lapses": holds("a 0-1 #1", "b 2-3 #2 4-5"),
     "also behind its last proof": holds("a 0-1 #1 !4-6", "b 2-6 #2 7-8"),

@@ -15,7 +15,7 @@ const why = skip ? ` (${missing})` : "";
 /** Why the bad locks are not played: they are written for one store. */
 const onRedis = STORE === "redis" ? "" : " (they are locks on Redis)";
 
-/** Plays a run in a folder of its own, which stays for a look if the test fails. */
+/** Plays a run in a separate folder, which stays for a look if the test fails. */
 async function played(options: Omit<RunOptions, "folder">, check: (judged: Judged) => void): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "holdfast-torture-" });
   await torture({ ...options, folder });

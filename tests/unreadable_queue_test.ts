@@ -1,4 +1,4 @@
-// A queue is advice: what cannot be read in its place keeps nobody from the lock for ever, and no holder from anything.
+// A queue is advice: what cannot be read in its place keeps no process from the lock for ever, and no holder from anything.
 import { memoryBackend, MemoryStore } from "../backends/memory.ts";
 import type { Change } from "../core/backend.ts";
 import { UnreadableRecordError } from "../core/errors.ts";
@@ -10,7 +10,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 
 const QUEUE = queueKeyOf("job");
 
-/** A store in which something is in the way under the key of the queue, so that it fails whoever touches it. */
+/** A store in which something is in the way under the key of the queue, so that all that touches it fails. */
 function blocked(store: MemoryStore): LockBackend {
   const backend = memoryBackend({ store });
   const [read, commit] = [backend.read.bind(backend), backend.commit.bind(backend)];
@@ -31,17 +31,17 @@ function blocked(store: MemoryStore): LockBackend {
   });
 }
 
-/** What listeners are told of the store's failures meanwhile. */
+/** What listeners hear of the store's failures meanwhile. */
 async function failuresDuring(play: () => Promise<unknown>): Promise<unknown[]> {
-  const told: unknown[] = [];
-  const hear = (message: unknown) => told.push(message);
+  const heard: unknown[] = [];
+  const hear = (message: unknown) => heard.push(message);
   subscribe("holdfast:backend-error", hear);
   try {
     await play();
   } finally {
     unsubscribe("holdfast:backend-error", hear);
   }
-  return told;
+  return heard;
 }
 
 Deno.test("unreadable queue: where the store itself cannot read it, only callers that would join it fail", async () => {
@@ -94,11 +94,11 @@ Deno.test("unreadable queue: it is published, by its own key", async () => {
   const held = await lock("job", { backend: a }).acquire();
   assert((await b.commit([{ key: QUEUE, version: null, value: "{" }])).ok);
   let waiting: Promise<Lock> | undefined;
-  const told = await failuresDuring(async () => {
+  const heard = await failuresDuring(async () => {
     waiting = lock("job", { backend: b }).acquire();
     while ((await a.read([QUEUE]))[0].value === "{");
   });
-  const tellings = told.map((message) => {
+  const tellings = heard.map((message) => {
     const { identifier, error } = message as { identifier: string; error: Error };
     return `${identifier}: ${error.message}`;
   });

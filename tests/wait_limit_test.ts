@@ -1,4 +1,4 @@
-// How long one who set a limit waits, in virtual time.
+// How long a caller that set a limit waits, in virtual time.
 import { assert, assertInstanceOf } from "@std/assert";
 import { LockAcquisitionError } from "../core/errors.ts";
 import type { Hold } from "../core/hold.ts";

@@ -356,7 +356,7 @@ Deno.test("web locks, cost: one question where the lock is not available", async
   await holder.release();
 });
 
-Deno.test("web locks, cost: a theft is a bet, and a commit on what that has found", async () => {
+Deno.test("web locks, cost: an eviction is a bet, and a commit on what that has found", async () => {
   const [one, two] = processes();
   const holder = await hold(webLocks(one));
   const asked = recorded(two);

@@ -12,7 +12,7 @@ import { SideBySide } from "./support/side_by_side.ts";
 import { play } from "./web_locks/stage.ts";
 import { casesOf } from "./web_locks/suite.ts";
 
-/** For how long what a case has begun may go on when it is over: more than a store takes to be told. */
+/** For how long what a case has begun may go on when it is over: more than a store takes to answer. */
 const IDLE_MS = 5000;
 
 /** One process that shares the store of a case. */

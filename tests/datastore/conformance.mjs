@@ -1,5 +1,5 @@
 /**
- * The conformance suite in a process of its own, under Node or Deno. Arguments: the server's `host:port`, and
+ * The conformance suite in a separate process, under Node or Deno. Arguments: the server's `host:port`, and
  * the names of the cases to play, as JSON. Says how each has ended.
  */
 
@@ -23,7 +23,7 @@ testBackend({
   limitMs: LIMIT_MS,
 });
 
-/** What was rejected and caught by nobody, while the case was played. */
+/** What was rejected and not caught, while the case was played. */
 let stray;
 process.on("unhandledRejection", (reason) => stray ??= reason);
 

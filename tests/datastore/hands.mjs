@@ -1,5 +1,5 @@
 /**
- * Takes, holds and gives back locks as it is told, in this process or, run as a program, in one of its own, by
+ * Takes, holds and gives back locks on command, in this process or, run as a program, in a separate one, by
  * lines of JSON: `{ do, id, … }`. Argument: the server's `host:port`.
  */
 

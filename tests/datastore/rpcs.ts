@@ -118,7 +118,7 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     assertEquals(error.transient, true);
   },
 
-  "a refusal that is no conflict is told, and ends": async (scene) => {
+  "a refusal that is no conflict is reported, and ends": async (scene) => {
     const held = (await Lock.acquire(scene.id, { backend: scene.backend() }))!;
     await scene.server.plan(
       ...Array.from({ length: 100 }, () => ({ kind: "no index", method: "commit" } as const)),
@@ -133,7 +133,7 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     assertEquals((await scene.calls()).filter((call) => call !== "lookup"), ["commit:insert"]);
   },
 
-  "a conflict is told with what is there now": async (scene) => {
+  "a conflict is reported with what is there now": async (scene) => {
     const backend = scene.backend();
     const first = await backend.commit([{ key: scene.id, version: null, value: '"1"' }]);
     assert(first.ok);
@@ -150,7 +150,7 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
       const id = `${scene.id} ${hours}`;
       await scene.calls();
       const held = await Lock.acquire(id, { backend, leaseMs });
-      // The first commit tells the server's time; the lease is then written anew before anybody holds.
+      // The first commit contains the server's time; the lease is then written again before any caller holds.
       assertEquals(await scene.calls(), ["commit:insert", "lookup", "commit:upsert"]);
       const [entry] = await backend.read([id]);
       const [{ expiresAt }] = decodeLock(id, entry.value!).holders;
@@ -195,7 +195,7 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     await held.release();
   },
 
-  "entities of somebody else's among the locks: listings tell what they are, and go on": async (scene) => {
+  "foreign entities among the locks: listings say what they are, and go on": async (scene) => {
     const backend = scene.backend({ namespace: scene.id });
     const held = (await Lock.acquire("job", { backend }))!;
     const partitionId = { projectId, databaseId: "", namespaceId: scene.id };
@@ -262,46 +262,50 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     assertEquals(error.reason, "released");
   },
 
-  "a guarded commit of a robbed holder writes nothing": async (scene) => {
+  "a guarded commit of an evicted holder writes nothing": async (scene) => {
     const held = (await Lock.acquire(scene.id, { backend: scene.backend() }))!;
-    const key = scene.key("robbed");
-    let thief: Lock | null = null;
-    // Robbed after it has proven to hold, and before it commits: only the server can refuse it.
+    const key = scene.key("evicted");
+    let stealer: Lock | null = null;
+    // Evicted after it has proven that it holds, and before it commits: only the server can refuse it.
     const late = commitIfHeld(held, async (tx) => {
-      thief ??= await Lock.acquire(scene.id, { backend: scene.backend(), stealAfterMs: 0 });
+      stealer ??= await Lock.acquire(scene.id, { backend: scene.backend(), stealAfterMs: 0 });
       tx.upsert({ key });
     });
     const error = await assertRejects(() => late, LockLostError);
     assertEquals(error.reason, "stolen");
-    const after = (await thief!) as Lock;
+    const after = (await stealer!) as Lock;
     await commitIfHeld(after, async (tx) => assertEquals(await tx.lookup(key), [undefined]));
     assertEquals(await after.release(), true);
   },
 
-  "a guarded commit of one who is robbed just before its transaction, or its commit, writes nothing": async (
-    scene,
-  ) => {
-    for (const method of ["beginTransaction", "commit"] as const) {
-      let rob = async () => {};
-      const client = Object.assign(Object.create(scene.client), {
-        async [method](request: { transaction?: unknown }, options: object) {
-          if (method !== "commit" || request.transaction !== undefined) await rob();
-          return await scene.client[method](request, options);
-        },
-      });
-      const held = (await Lock.acquire(scene.id, { backend: datastoreBackend(client, { projectId }) }))!;
-      const thieves: (Lock | null)[] = [];
-      rob = async () => {
-        if (thieves.length > 0) return;
-        thieves.push(await Lock.acquire(scene.id, { backend: scene.backend(), stealAfterMs: 0 }));
-      };
-      const key = scene.key(`robbed before ${method}`);
-      const error = await assertRejects(() => commitIfHeld(held, (tx) => tx.upsert({ key })), LockLostError);
-      assertEquals(error.reason, "stolen");
-      await commitIfHeld(thieves[0]!, async (tx) => assertEquals(await tx.lookup(key), [undefined]));
-      await thieves[0]!.release();
-    }
-  },
+  "a guarded commit of one that is evicted just before its transaction, or its commit, writes nothing":
+    async (
+      scene,
+    ) => {
+      for (const method of ["beginTransaction", "commit"] as const) {
+        let rob = async () => {};
+        const client = Object.assign(Object.create(scene.client), {
+          async [method](request: { transaction?: unknown }, options: object) {
+            if (method !== "commit" || request.transaction !== undefined) await rob();
+            return await scene.client[method](request, options);
+          },
+        });
+        const held = (await Lock.acquire(scene.id, { backend: datastoreBackend(client, { projectId }) }))!;
+        const stealers: (Lock | null)[] = [];
+        rob = async () => {
+          if (stealers.length > 0) return;
+          stealers.push(await Lock.acquire(scene.id, { backend: scene.backend(), stealAfterMs: 0 }));
+        };
+        const key = scene.key(`evicted before ${method}`);
+        const error = await assertRejects(
+          () => commitIfHeld(held, (tx) => tx.upsert({ key })),
+          LockLostError,
+        );
+        assertEquals(error.reason, "stolen");
+        await commitIfHeld(stealers[0]!, async (tx) => assertEquals(await tx.lookup(key), [undefined]));
+        await stealers[0]!.release();
+      }
+    },
 
   "a guarded commit that takes long: the lock is renewed meanwhile, and it is built once": async (scene) => {
     const backend = scene.backend();
@@ -324,13 +328,15 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     const held = (await Lock.acquire([one, other], { backend: scene.backend() }))!;
     const key = scene.key("several");
     await commitIfHeld(held, (tx) => tx.upsert({ key }));
-    const thief = (await Lock.acquire(other, { backend: scene.backend(), stealAfterMs: 0 }))!;
+    const stealer = (await Lock.acquire(other, { backend: scene.backend(), stealAfterMs: 0 }))!;
     await assertRejects(() => commitIfHeld(held, (tx) => tx.delete(key)), LockLostError);
-    await commitIfHeld(thief, async (tx) => assertEquals((await tx.lookup(key)).length, 1));
-    await thief.release();
+    await commitIfHeld(stealer, async (tx) => assertEquals((await tx.lookup(key)).length, 1));
+    await stealer.release();
   },
 
-  "a guarded commit is tried anew when the server aborts it, not when nobody knows": async (scene) => {
+  "a guarded commit is tried again when the server aborts it, not when its outcome is unknown": async (
+    scene,
+  ) => {
     const held = (await Lock.acquire(scene.id, { backend: scene.backend() }))!;
     const key = scene.key("aborted");
     let built = 0;
@@ -465,7 +471,7 @@ function deadRecord({ leaseMs, endsMs }: { leaseMs: number; endsMs: number }): s
   return encodeLock({ v: 1, holders: [{ token: "dead", mode: "exclusive", limit: 1, ...times }] });
 }
 
-/** The fencing tokens of those who hold a lock, by what the server holds. */
+/** The fencing tokens of a lock's holders, by what the server holds. */
 async function fencesOf(server: TestServer, id: string): Promise<string[]> {
   const client = await datastoreClient({ projectId, emulatorHost: server.host });
   try {

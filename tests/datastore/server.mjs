@@ -11,7 +11,7 @@
  * - `{ do: "log" }`: the calls since the last time.
  *
  * Faults: "unavailable before" and "unavailable after" the call is applied, "lost" (applied, never answered),
- * "delay" (`ms` before it is applied), "aborted", "goaway" (applied and answered; the connection is told to
+ * "delay" (`ms` before it is applied), "aborted", "goaway" (applied and answered; the connection is asked to
  * go), "reset" (applied; the connection breaks), "denied", "no index".
  */
 
@@ -262,7 +262,7 @@ function dice(seed) {
   };
 }
 
-/** Answers a call; `undefined` where no answer is to be given. `line` can be told to go away, or break. */
+/** Answers a call; `undefined` where no answer is to be given. `line` can be asked to go away, or break. */
 async function serve(method, request, line) {
   const { kind, ms = 0 } = fault(method, request);
   const mutations = request.mutations?.map((mutation) => Object.keys(mutation).find((name) => name in KINDS));
@@ -279,7 +279,7 @@ async function serve(method, request, line) {
     if (kind === "no index") throw new Refusal("FAILED_PRECONDITION", "no matching index found.");
     if (methods[method] === undefined) throw new Refusal("UNIMPLEMENTED", `there is no ${method} here`);
     const answer = methods[method](request);
-    if (kind === "unavailable after") throw new Refusal("UNAVAILABLE", "out, and nobody knows");
+    if (kind === "unavailable after") throw new Refusal("UNAVAILABLE", "out, after it was applied");
     if (kind === "goaway") line.leave();
     if (kind === "reset") line.cut();
     return kind === "lost" || kind === "reset" ? undefined : answer;

@@ -33,7 +33,7 @@ interface Span {
 /** Registers the runs. */
 export function workTests(own: TestServer, emulators: readonly Server[], workspace: Workspace): void {
   const servers = [own, ...emulators];
-  // All at once: most of it is waiting for the leases of the dead.
+  // All at once: most of it is waiting for the leases of crashed processes.
   let runs: Promise<string>[] | undefined;
   servers.forEach((server, i) => {
     Deno.test({

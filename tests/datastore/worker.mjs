@@ -50,7 +50,7 @@ async function write(held) {
 }
 
 async function work(number) {
-  // Some stand in one local line, as in a server; some come as if from a process of their own.
+  // Some stand in one local line, as in a server; some come as if from a separate process.
   const mine = number % 2 === 0 ? shared : backend();
   for (let round = 0; round < rounds; round++) {
     const dies = Math.random() < 0.4;

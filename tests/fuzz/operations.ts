@@ -123,7 +123,7 @@ async function listAndClean(text: string): Promise<void> {
   await assertStands(other, text);
 }
 
-/** The record turns bad while somebody waits for the lock. */
+/** The record turns bad while a process waits for the lock. */
 async function turnsUnderWaiter(text: string): Promise<void> {
   const { backend, other } = scene();
   const held = await lock(KEY, { backend: other }).acquire();
@@ -134,7 +134,7 @@ async function turnsUnderWaiter(text: string): Promise<void> {
   await held[Symbol.asyncDispose]();
 }
 
-/** The record turns bad while somebody holds the lock. */
+/** The record turns bad while a process holds the lock. */
 async function turnsUnderHolder(text: string): Promise<void> {
   const { backend, other } = scene();
   const held = await lock(KEY, { backend }).acquire();
@@ -174,7 +174,7 @@ function outcomeOf(asked: Promise<unknown>): Promise<Outcome> {
   return within(asked, HANGS_MS, { clock: systemClock, late }).catch((error) => error);
 }
 
-/** What was written over odd records are records: nobody is locked out by what others did. */
+/** What was written over odd records are records: no process is locked out by what others did. */
 async function assertReadable(store: LockBackend): Promise<void> {
   const lock = await entryAt(store, KEY);
   if (lock.value !== null) decodeLock(KEY, lock.value);

@@ -1,4 +1,4 @@
-// Records of locks and queues as a store may hold them, and what is wrong with those that nobody has written on purpose.
+// Records of locks and queues as a store may hold them, and what is wrong with those that were not written on purpose.
 import fc from "fast-check";
 
 /** Something that JSON can say. */

@@ -161,7 +161,7 @@ export const POSTGRES: readonly Mutant[] = [
     from: "if (fits(index, changes)) return { index, extent: WHOLE };",
     to: "",
     test: "tests/postgres/promises_test.ts",
-    filter: "no process reads",
+    filter: "and no read",
   },
   {
     law: "Postgres: news fits into a notification",

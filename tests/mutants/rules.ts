@@ -1,6 +1,6 @@
 /**
  * Breaks the pure rules in every way that the operators know, and shows what no test notices. The tests of the
- * rules are pure as well, so each mutant is played in a worker of its own, in milliseconds.
+ * rules are pure as well, so each mutant is played in a separate worker, in milliseconds.
  */
 
 import { join } from "node:path";

@@ -45,5 +45,5 @@ export function testPostgres(
 /** What waiters cannot do that poll. */
 export const POLLING: Record<string, string> = {
   "steal: the holder is notified without asking the store for anything else":
-    "nobody pushes: who holds is told at the next renewal",
+    "there is no push: the holder is notified at its next renewal",
 };

@@ -1,6 +1,6 @@
 /**
  * The conformance suite on a real Postgres server with every client, under Deno and Node, and on PGlite under Node. For
- * its time, one client plays all of it under Deno, one under Node, and the rest a slice beside the first; with
+ * its time, one client plays all of it under Deno, one under Node, and the rest a slice next to the first; with
  * `HOLDFAST_POSTGRES=all`, as `deno task conformance:postgres` sets it, each plays all of it under both.
  */
 

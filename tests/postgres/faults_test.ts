@@ -135,14 +135,14 @@ test("failover: what a synchronous replica was needed for is held; what it lacks
   await beside.query("SELECT pg_reload_conf()");
   while ((await beside.query("SELECT 1 FROM pg_stat_wal_receiver")).rows.length > 0) await delay(20);
   const lost = await acquire(a.backend, "lost", { leaseMs: 8000 });
-  const told = lossOf(lost);
+  const loss = lossOf(lost);
   await world.server.crash();
   replica.promote();
   world.switchTo(replica.port);
   assertEquals(await held.release(), true);
   const next = await acquire(b.backend, "lost");
   assert(next.fencingToken > lost.fencingToken);
-  assertEquals((await told).reason, "expired");
+  assertEquals((await loss).reason, "expired");
   assertEquals(await next.release(), true);
 });
 

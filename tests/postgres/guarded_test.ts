@@ -53,23 +53,23 @@ test("commitIfHeld: a holder that was evicted after its last look writes nothing
   const { name, value } = await tableOf(a);
   const id = fresh();
   const held = await acquire(a.backend, id);
-  let thief: Lock | undefined;
+  let stealer: Lock | undefined;
   const { connect } = a.pool;
-  // Between the look at the record and the transaction, where only the server can tell.
-  const robbed = async () => {
-    thief ??= await acquire(b.backend, id, { stealAfterMs: 0 });
+  // Between the look at the record and the transaction, where only the server can know.
+  const evicted = async () => {
+    stealer ??= await acquire(b.backend, id, { stealAfterMs: 0 });
     return await connect.call(a.pool);
   };
   // The pool itself connects with a callback.
   a.pool.connect =
-    ((...args: []) => args.length > 0 ? connect.apply(a.pool, args) : robbed()) as typeof connect;
+    ((...args: []) => args.length > 0 ? connect.apply(a.pool, args) : evicted()) as typeof connect;
   const error = await assertRejects(
     () => commitIfHeld(held, (query) => query(`UPDATE ${name} SET value = 1`)),
     LockLostError,
   );
   assertEquals(error.reason, "stolen");
   assertEquals(await value(), 0);
-  assert(await thief?.release());
+  assert(await stealer?.release());
 });
 
 for (const client of ["pg Pool", "pg Client", "postgres.js"]) {
@@ -103,11 +103,11 @@ test("commitIfHeld: under several locks nothing is written when any of them is l
     await commitIfHeld(held, (query) => query(add));
     const { text, values } = heldGuard(held);
     assertEquals((await a.pool.query(text, values)).rows, [{ held: true }]);
-    const thief = await acquire(b.backend, stolen, { stealAfterMs: 0 });
+    const stealer = await acquire(b.backend, stolen, { stealAfterMs: 0 });
     await assertRejects(() => commitIfHeld(held, (query) => query(add)), LockLostError);
     await assertRejects(() => a.pool.query(text, values), Error, "Lost lock");
     assertEquals(await value(), before + 1);
-    assertEquals([await held.release(), await thief.release()], [false, true]);
+    assertEquals([await held.release(), await stealer.release()], [false, true]);
   }
 });
 
@@ -133,7 +133,7 @@ test("commitIfHeld: a process that evicts waits until the transaction is over", 
   const id = fresh();
   const held = await acquire(a.backend, id);
   let stolen = false;
-  const thief = commitIfHeld(held, async (query) => {
+  const stealer = commitIfHeld(held, async (query) => {
     const stealing = acquire(b.backend, id, { stealAfterMs: 0 }).finally(() => stolen = true);
     for (;;) {
       const [{ count }] = await a.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'");
@@ -143,7 +143,7 @@ test("commitIfHeld: a process that evicts waits until the transaction is over", 
     assertEquals(stolen, false);
     return { stealing };
   });
-  const lock = await (await thief).stealing;
+  const lock = await (await stealer).stealing;
   assertEquals(await value(), 1);
   assertEquals(await held.release(), false);
   assert(await lock.release());
@@ -177,11 +177,11 @@ test("heldGuard: Kysely's transaction is committed while the lock is held, and f
     });
   await write(1);
   assertEquals(await value(), 1);
-  const thief = await acquire(b.backend, id, { stealAfterMs: 0 });
+  const stealer = await acquire(b.backend, id, { stealAfterMs: 0 });
   const error = await assertRejects(() => write(2), Error, `Lost lock "${id}"`);
   assertEquals((error as { code?: string }).code, "22P02");
   assertEquals(await value(), 1);
-  await thief.release();
+  await stealer.release();
   await assertRejects(() => write(3), Error, "Lost lock");
   // Acquired again by the same process, it is another hold.
   const again = await acquire(a.backend, id);

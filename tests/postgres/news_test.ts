@@ -1,4 +1,4 @@
-/** The messages that tell of commits: that they fit, and what becomes of forged ones. */
+/** The messages that announce commits: that they fit, and what becomes of forged ones. */
 
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async";
@@ -32,14 +32,14 @@ Deno.test("Postgres: news of every length fits into a notification, and says as 
       assert(bytesOf(message) <= MOST_BYTES, `${bytesOf(message)} bytes`);
       const news = newsIn(message)!;
       assertEquals(news.concerns, ["a", "b"]);
-      const told = news.entries.some(({ value }) => value !== null);
-      assertEquals(told ? [] : ["job"], news.untold);
-      if (told) assertEquals(news.entries[0], { key: "job", value, version: VERSION });
+      const isWhole = news.entries.some(({ value }) => value !== null);
+      assertEquals(isWhole ? [] : ["job"], news.untold);
+      if (isWhole) assertEquals(news.entries[0], { key: "job", value, version: VERSION });
       assertEquals(news.entries.at(-1), { key: "job#queue", value: null, version: null });
       const whole = `${
         JSON.stringify([["a", "b"], "job", value.length, "job#queue", -1])
       }\n${VERSION}${value}`;
-      assertEquals(told, bytesOf(whole) <= MOST_BYTES);
+      assertEquals(isWhole, bytesOf(whole) <= MOST_BYTES);
     }
   }
 });
@@ -57,11 +57,11 @@ Deno.test("Postgres: keys and names that fill a message by themselves: every wat
 /** A version that is higher than any that the server will give. */
 const LATE = "9".repeat(16);
 
-/** A record in which somebody else holds the lock for years. */
+/** A record in which another process holds the lock for years. */
 const HELD = JSON.stringify({
   v: 1,
   holders: [{
-    token: "nobody/1",
+    token: "no process/1",
     mode: "exclusive",
     limit: 1,
     since: 0,
@@ -96,14 +96,14 @@ const FORGED: Readonly<Record<string, (id: string) => string>> = {
   "an answer to a probe": () => "probe:guessed",
 };
 
-function said(told: readonly unknown[], records = "", version = LATE): string {
-  return `${JSON.stringify([null, ...told])}\n${version}${records}`;
+function said(keys: readonly unknown[], records = "", version = LATE): string {
+  return `${JSON.stringify([null, ...keys])}\n${version}${records}`;
 }
 
 test("forged notifications, of any role that may connect: the holder holds, the waiter waits, and is granted", async () => {
   await using world = new World();
   const [a, b] = [world.peer(), world.peer()];
-  // Somebody without any right to the table.
+  // A role without any right to the table.
   await a.sql("CREATE ROLE stranger LOGIN");
   const stranger = await world.session({ user: "stranger", database: "postgres" });
   await (await acquire(a.backend, fresh())).release();

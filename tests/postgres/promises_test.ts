@@ -103,7 +103,7 @@ test("of commits of several records that cross each other, each is whole or noth
   let done = 0;
   await Promise.all(peers.map(async ({ backend }, turn) => {
     for (let i = 0; i < 40; i++) {
-      // In any order, and now and then one of them goes: it is made again by whoever comes next.
+      // In any order, and now and then one of them goes: it is made again by the one that comes next.
       const mine = keys.map((_, k) => keys[(k + turn + i) % 3]).slice(0, 2);
       const entries = await backend.read(mine);
       const changes = entries.map(({ key, version, value }) => ({
@@ -115,7 +115,7 @@ test("of commits of several records that cross each other, each is whole or noth
       const after = await backend.read(mine);
       if (!result.ok) continue;
       done++;
-      // Nobody can have changed one without a higher version.
+      // No process can have changed one without a higher version.
       for (const [k, { version }] of after.entries()) {
         assert(version === null || version >= result.version, `${k} is older than its commit`);
       }
@@ -194,7 +194,7 @@ test("a hand-over between processes costs one statement, and no read: the news c
   assert(reads < 0.2 * turns, `${reads} looks for ${turns} turns`);
 });
 
-/** Begins to count the statements on the table, and answers what tells how many there have been. */
+/** Begins to count the statements on the table, and answers what counts how many there have been. */
 async function counted({ sql }: TestPeer): Promise<() => Promise<{ all: number; reads: number }>> {
   await sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
   await sql("SELECT pg_stat_statements_reset()");

@@ -112,7 +112,7 @@ test("idle_session_timeout: connections come and go, also the one that listens, 
 
 test("a deadlock: the commit that is chosen is refused, and has written nothing", async () => {
   await using world = new World();
-  // Whoever begins to wait first, and looks when the other waits, too, is the one that is chosen.
+  // The session that begins to wait first, and looks when the other waits, too, is the one that is chosen.
   const a = world.peer({ config: { options: "-c deadlock_timeout=1500" } });
   const other = await world.session({ options: "-c deadlock_timeout=60000" });
   const watching = await world.session();

@@ -34,7 +34,7 @@ export class World implements AsyncDisposable {
     this.#owns = own !== undefined;
   }
 
-  /** A process with a pool of its own. */
+  /** A process with a separate pool. */
   peer(
     { port = this.server.port, options, config }: {
       port?: number;
@@ -54,7 +54,7 @@ export class World implements AsyncDisposable {
     return peer;
   }
 
-  /** A session of somebody else. */
+  /** A session of another program. */
   async session(config: pg.ClientConfig = {}): Promise<pg.Client> {
     const client = new pg.Client({ host: "127.0.0.1", port: this.server.port, user: "postgres", ...config });
     client.on("error", () => {});
@@ -76,7 +76,7 @@ export class World implements AsyncDisposable {
     return line.port;
   }
 
-  /** What the lines lead to from now on, for those who connect anew. */
+  /** What the lines lead to from now on, for clients that connect again. */
   switchTo(port: number): void {
     for (const line of this.#lines) line.switchTo(port);
   }
@@ -122,7 +122,7 @@ export function lossOf({ signal }: Lock): Promise<LockLostError> {
   });
 }
 
-/** Until somebody is queued for this lock, and listens. */
+/** Until a process is queued for this lock, and listens. */
 export async function untilQueued({ sql }: TestPeer, id: string, table = "holdfast_lock"): Promise<void> {
   for (;;) {
     const rows = await sql(
@@ -133,7 +133,7 @@ export async function untilQueued({ sql }: TestPeer, id: string, table = "holdfa
   }
 }
 
-/** Until the watchers of this lock are told of its changes. */
+/** Until the watchers of this lock are notified of its changes. */
 export async function untilWatched({ sql }: TestPeer, id: string): Promise<void> {
   for (;;) {
     const rows = await sql(

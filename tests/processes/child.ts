@@ -1,8 +1,8 @@
-/** One process of `processes_test.ts`, under any runtime: does what it is told. Arguments: the store and its address. */
+/** One process of `processes_test.ts`, under any runtime: does what it is asked for. Arguments: the store and its address. */
 
 import process from "node:process";
 import { Lock, LockLostError, type LockOptions } from "../../mod.ts";
-import { now, say, told } from "../support/child.ts";
+import { commands, now, say } from "../support/child.ts";
 import { openStore } from "./stores.ts";
 
 type Command =
@@ -28,11 +28,11 @@ type Command =
     holdMs?: number;
     options?: LockOptions;
   }
-  /** Share a lock again and again, one every `everyMs`, each for `forMs`, until told to stop. */
+  /** Share a lock again and again, one every `everyMs`, each for `forMs`, until asked to stop. */
   | { do: "share"; everyMs: number; forMs: number }
   | { do: "stop" };
 
-/** When somebody asked for locks, and held them. */
+/** When a caller asked for locks, and held them. */
 export interface Span {
   readonly names: readonly string[];
   readonly asked: number;
@@ -132,7 +132,7 @@ async function tick(gapMs: number): Promise<void> {
     last = now();
     await new Promise((resolve) => setTimeout(resolve, 5));
   } while (now() - last < gapMs);
-  // The signal first: `held` would tell it.
+  // The signal first: `held` would abort it.
   const { aborted, reason } = held.signal;
   say("woke", { held: held.held, aborted, reason: reason?.reason });
 }
@@ -179,7 +179,7 @@ async function obey(command: Command): Promise<void> {
 }
 
 say("started");
-for await (const command of told<Command>()) {
+for await (const command of commands<Command>()) {
   obey(command).catch((error) => say("failed", { error: error.stack }));
 }
 process.exit();

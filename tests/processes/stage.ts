@@ -20,7 +20,7 @@ export interface Store {
   name: string;
   kind: string;
   missing?: string;
-  /** Whether who holds a lock is told of its loss by push. */
+  /** Whether a holder is notified of its loss by push. */
   pushes: boolean;
   start(): Promise<{ address: string; stop(): Promise<void> }>;
 }
@@ -136,7 +136,7 @@ export class Processes implements AsyncDisposable {
     return value === null ? null : decodeLock(key, value);
   }
 
-  /** Who is queued for it. */
+  /** Which processes are queued for it. */
   async queue(key = "shared"): Promise<readonly QueueEntry[]> {
     const queueKey = queueKeyOf(key);
     const [{ value }] = await this.#store.backend.read([queueKey]);

@@ -12,7 +12,7 @@ import { commitIfHeld as commitPostgres, postgresBackend } from "../../backends/
 import { commitIfHeld as commitRedis, redisBackend } from "../../backends/redis.ts";
 import type { Lock, LockBackend } from "../../mod.ts";
 
-/** A store that a process has opened: its locks, and values beside them. */
+/** A store that a process has opened: its locks, and values next to them. */
 export interface OpenStore {
   backend: LockBackend;
   read(names: string[]): Promise<(string | null)[]>;
@@ -22,7 +22,7 @@ export interface OpenStore {
   close(): void | Promise<void>;
 }
 
-/** Opens the store of this kind. `skewMs` is how far the clocks of its processes may differ, where no server tells the time. */
+/** Opens the store of this kind. `skewMs` is how far the clocks of its processes may differ, where no server gives the time. */
 export function openStore(kind: string, address: string, skewMs?: number): Promise<OpenStore> {
   if (kind === "postgres") return openPostgres(address);
   if (kind === "datastore") return openDatastore(address);
@@ -37,7 +37,7 @@ type Kv = KvDatabase & {
 async function openKv(address: string): Promise<Kv> {
   if ("Deno" in globalThis) return await Deno.openKv(address);
   const { openKv } = await import("@deno/kv");
-  // Bun's serialisation is not V8's, so the client wants to be told one. Only bytes are kept here.
+  // Bun's serialisation is not V8's, so the client needs one. Only bytes are kept here.
   const none = () => {
     throw new Error("only bytes are kept here");
   };

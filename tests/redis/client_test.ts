@@ -1,4 +1,4 @@
-/** Clients that are set up, or used, in ways of their own. */
+/** Clients that are set up, or used, in unusual ways. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async";

@@ -65,7 +65,7 @@ export const CLIENTS: Readonly<Record<string, Connect>> = {
   "ioredis 6": ioredis((options) => new Redis6(options)),
 };
 
-/** Clients that are like others: only what tells them apart is tested with them. */
+/** Clients that are like others: only what distinguishes them is tested with them. */
 export const LIKE_OTHERS: Readonly<Record<string, Connect>> = {
   "node-redis 4": nodeRedis((options) => {
     const client = createClient4(options);

@@ -70,7 +70,7 @@ test(
     // A server may look at its clock only now and then.
     while (await serverSeconds(world) > Date.now() / 1000 - 3000) await delay(10);
     // Three leases: renewals under the old and the new time meet a waiter that knows only the old.
-    const outcome = await Promise.race([waiting.then(() => "robbed"), lossOf(held), delay(2700)]);
+    const outcome = await Promise.race([waiting.then(() => "evicted"), lossOf(held), delay(2700)]);
     assertEquals(outcome, undefined);
     assert(held.held);
     await commitIfHeld(held, [["SET", "value", "fresh"]]);

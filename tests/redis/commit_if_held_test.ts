@@ -10,16 +10,18 @@ test("commitIfHeld: a holder that was evicted after its last look writes nothing
   await using world = await World.start();
   const [a, b] = [await world.peer(), await world.peer()];
   const held = await acquire(a.backend);
-  let thief: Lock | undefined;
+  let stealer: Lock | undefined;
   const { evalsha } = a.client;
-  // Between the look at the record and the commands, where only the server can tell.
+  // Between the look at the record and the commands, where only the server can know.
   a.client.evalsha = (async (...args: Parameters<typeof evalsha>) => {
-    if (args.includes("stale") && thief === undefined) thief = await acquire(b.backend, { stealAfterMs: 0 });
+    if (args.includes("stale") && stealer === undefined) {
+      stealer = await acquire(b.backend, { stealAfterMs: 0 });
+    }
     return await evalsha.apply(a.client, args);
   }) as typeof evalsha;
   await assertRejects(() => commitIfHeld(held, [["SET", "value", "stale"]]), LockLostError);
   assertEquals(await world.server.ask("GET", "value"), "$-1\r\n");
-  assert(await thief?.release());
+  assert(await stealer?.release());
 });
 
 test("commitIfHeld: under several locks nothing is written when any of them is lost", async () => {
@@ -28,18 +30,18 @@ test("commitIfHeld: under several locks nothing is written when any of them is l
   for (const stolen of ["x", "y"]) {
     const held = await lock(["x", "y"], { backend: a.backend }).acquire();
     assertEquals(await commitIfHeld(held, [["SET", "value", stolen]]), ["OK"]);
-    let thief: Lock | undefined;
+    let stealer: Lock | undefined;
     const { evalsha } = a.client;
     a.client.evalsha = (async (...args: Parameters<typeof evalsha>) => {
       if (args.includes("stale")) {
-        thief ??= await lock(stolen, { backend: b.backend, stealAfterMs: 0 }).acquire();
+        stealer ??= await lock(stolen, { backend: b.backend, stealAfterMs: 0 }).acquire();
       }
       return await evalsha.apply(a.client, args);
     }) as typeof evalsha;
     await assertRejects(() => commitIfHeld(held, [["SET", "value", "stale"]]), LockLostError);
     a.client.evalsha = evalsha;
     assertEquals([await a.client.get("value"), await held.release()], [stolen, false]);
-    assert(await thief?.release());
+    assert(await stealer?.release());
   }
 });
 
@@ -70,7 +72,7 @@ test("commitIfHeld: what has run, and is sent again once the lock is lost, is no
   await using world = await World.start();
   const [a, b] = [await world.peer(await world.slowPort(20)), await world.peer()];
   const held = await acquire(a.backend);
-  // A thief that has not watched it goes by the clock, which errs by half a second.
+  // A stealer that has not watched it goes by the clock, which errs by half a second.
   await delay(700);
   // The script is known from here on: its answer is the next that comes.
   await commitIfHeld(held, [["SET", "other", "1"]]);

@@ -75,7 +75,7 @@ test("a server that pauses for longer than the lease: the holder is notified whe
   assert(await next.release());
 });
 
-test("a link of 200 ms each way: hand-off and theft work as ever", async () => {
+test("a link of 200 ms each way: hand-off and eviction work as ever", async () => {
   await using world = await World.start();
   const port = await world.slowPort(200);
   const [a, b] = [await world.peer(port), await world.peer(port)];
@@ -85,10 +85,10 @@ test("a link of 200 ms each way: hand-off and theft work as ever", async () => {
   assert(await held.release());
   const next = await waiting;
   assert(next.held && next.fencingToken > held.fencingToken);
-  const thief = await acquire(a.backend, { stealAfterMs: 0 });
+  const stealer = await acquire(a.backend, { stealAfterMs: 0 });
   assertEquals(await next.release(), false);
   assertEquals((await lossOf(next)).reason, "stolen");
-  assert(await thief.release());
+  assert(await stealer.release());
 });
 
 for (const [make, connect] of Object.entries(CLIENTS)) {
@@ -120,14 +120,14 @@ for (const [make, connect] of Object.entries(CLIENTS)) {
     const held = await acquire(a.backend);
     const waiting = acquire(b.backend);
     await untilQueued(b.backend, 1);
-    // Only who has been shown something can notice what it was not told.
+    // Only a watcher that has been shown something can notice what no message has said.
     for await (const _ of b.backend.watch("job", { signal: new AbortController().signal })) break;
     const before = await subscribers(world);
     world.deafen();
     assert(await held.release());
     const next = await waiting;
     assert(next.fencingToken > held.fencingToken);
-    // Who waits now is told by another connection than before.
+    // A process that waits now is notified on another connection than before.
     const again = acquire(b.backend);
     while ((await subscribers(world)).some((id) => before.includes(id))) await delay(20);
     assert(await next.release());

@@ -122,10 +122,10 @@ async function onceBack<Result>(doing: () => Promise<Result>): Promise<Result> {
   }
 }
 
-/** Until a replica has all that its server was told. */
+/** Until a replica has all that its server was sent. */
 async function caughtUp(server: RedisServer, replica: RedisServer): Promise<void> {
   const offset = async (of: RedisServer, name: string) =>
     Number(new RegExp(`${name}:(\\d+)`).exec(await of.ask("INFO", "replication"))![1]);
-  const told = await offset(server, "master_repl_offset");
-  while (await offset(replica, "slave_repl_offset") < told) await delay(10);
+  const sent = await offset(server, "master_repl_offset");
+  while (await offset(replica, "slave_repl_offset") < sent) await delay(10);
 }

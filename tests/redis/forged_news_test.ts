@@ -1,4 +1,4 @@
-/** Messages that somebody sends who may publish, and no more. */
+/** Messages of a client that may publish, and no more. */
 
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async";
@@ -9,11 +9,11 @@ import { acquire, test, untilQueued, World } from "./world.ts";
 /** A version that is higher than any that the server will give. */
 const VERSION = "9".repeat(16);
 
-/** A record in which somebody else holds the lock for years. */
+/** A record in which another process holds the lock for years. */
 const HELD = JSON.stringify({
   v: 1,
   holders: [{
-    token: "nobody/1",
+    token: "no process/1",
     mode: "exclusive",
     limit: 1,
     since: 0,
@@ -30,7 +30,7 @@ const index = (...parts: unknown[]) => `${JSON.stringify(parts)}\n${VERSION}`;
 const FORGED: Readonly<Record<string, string>> = {
   "a valid record with a huge version and a far lease": VERSION + HELD,
   "the same as the news of a commit": `${index("job", HELD.length)}${HELD}`,
-  "a queue that nobody is in": `${index("job", HELD.length, "job#queue", -1)}${HELD}`,
+  "an empty queue": `${index("job", HELD.length, "job#queue", -1)}${HELD}`,
   "a record of another key": `${index("another", HELD.length)}${HELD}`,
   "that there is nothing": "",
   "a version and no record": VERSION,
@@ -89,14 +89,14 @@ test("forged messages: a watch comes back to what is there", async () => {
   assertEquals(seen.at(-1), { key: "job", value: HELD, version: made.version });
 });
 
-/** To every channel that anybody listens to. */
+/** To every channel that has a listener. */
 async function publishEverywhere(world: World, message: string): Promise<void> {
   const channels = (await world.server.ask("PUBSUB", "CHANNELS")).match(/^holdfast.*(?=\r)/gm) ?? [];
   assert(channels.length > 0);
   for (const channel of channels) await world.server.ask("PUBLISH", channel, message);
 }
 
-/** Until those who wait have surely had the messages: each of their connections has read all that was sent to it. */
+/** Until all waiters have surely had the messages: each of their connections has read all that was sent to it. */
 async function untilHeard(world: World): Promise<void> {
   const { backend }: { backend: LockBackend } = await world.peer();
   await backend.read(["job"]);

@@ -1,4 +1,4 @@
-/** Messages that come so close behind others that nobody has been shown those; without a server. */
+/** Messages that come so close behind others that no watcher has been shown those; without a server. */
 
 import { assertEquals } from "@std/assert";
 import type { ClientAdapter } from "../../backends/redis/adapters.ts";

@@ -12,7 +12,7 @@ test("a watch without a name is shown what concerns others, and need not ask", a
   const entries = watch[Symbol.asyncIterator]();
   const shown = async () => (await entries.next()).value!;
   assertEquals((await shown()).value, null);
-  // What is taken where nothing was concerns nobody else.
+  // What is taken where nothing was concerns no other process.
   const held = await acquire(a.backend);
   const taken = await shown();
   assertEquals(taken.version, held.fencingToken);

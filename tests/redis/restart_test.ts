@@ -1,4 +1,4 @@
-/** A server that is restarted, or forgets what it was told. */
+/** A server that is restarted, or forgets what was written to it. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
@@ -41,7 +41,7 @@ test("a server without AOF is restarted: the waiter gets the lock, the holder is
   assert(await next.release());
 });
 
-test("a server that loses its data tells a holder of more than a second without waiting for a renewal", async () => {
+test("a server that loses its data notifies a holder of more than a second without waiting for a renewal", async () => {
   await using world = await World.start();
   const a = await world.peer();
   const held = await acquire(a.backend, { leaseMs: 60_000 });

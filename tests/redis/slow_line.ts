@@ -11,7 +11,7 @@ export class SlowLine {
   #target: number;
   readonly #server: ReturnType<typeof createServer>;
   readonly #sockets: Set<Socket>;
-  /** The connections on which somebody has subscribed, and those that nothing comes back on any more. */
+  /** The connections with subscriptions, and those that nothing comes back on any more. */
   readonly #subscribed = new Set<Socket>();
   readonly #deaf = new Set<Socket>();
 
@@ -62,7 +62,7 @@ export class SlowLine {
     return line;
   }
 
-  /** Leads elsewhere from now on: those who are connected must connect anew. */
+  /** Leads elsewhere from now on: clients that are connected must connect again. */
   switchTo(target: number): void {
     this.#target = target;
     for (const socket of this.#sockets) socket.destroy();

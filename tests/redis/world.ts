@@ -58,7 +58,7 @@ export class World implements AsyncDisposable {
     return replica;
   }
 
-  /** What the lines lead to from now on, for those who connect anew. */
+  /** What the lines lead to from now on, for clients that connect again. */
   switchTo(port: number): void {
     for (const line of this.#lines) line.switchTo(port);
   }

@@ -9,26 +9,26 @@
 //            `a:1000 |`        … and a queue is named of which nothing is there; `| 0`: it is empty; `| ?`: it is not known what is there;
 //                              `| (b)`: there is one of another name, which is void. `a:1000 (b)`: none is named;
 //                              `| !`: the store itself cannot read what is there, `| !!`: only we cannot.
-//                              `(?)`: none is named, and nobody has looked what is there.
+//                              `(?)`: none is named, and it has not been looked what is there.
 //            `- | b~300`       the turn of `b` lasts 300, for it waits for other locks, too.
-//            `- | b; free 700` nobody holds it, `b` is queued, and there has been room since 700; `free ?`: nobody knows.
-//            `…; x stolen 900` `x` has been evicted, whose lease was 1000, and its notice stands until 900; `x stolen ?(500)`: nobody
-//                              knows until when, and its lease was 500.
+//            `- | b; free 700` it has no holder, `b` is queued, and there has been room since 700; `free ?`: it is not known since when.
+//            `…; x stolen 900` `x` has been evicted, whose lease was 1000, and its notice stands until 900; `x stolen ?(500)`: it is not known
+//                              until when, and its lease was 500.
 //            `-`               there is nothing in the store.
 // Members    `a, a2 try`       the process `a` has two requests, `a` and `a2`, and `a2` may not wait. `steal=500` evicts a
 //                              holder of that age, `lease=500`, `shared`, `limit=2`, `permits=2` say how it wants the lock.
 //            `a restores`      it takes up the hold `x`, which was handed over, and wants nothing else.
 //            `renews a`        the hold `a` is due; with `left=1500`, its lease is to be that long at least. `keeps a`: it is not. All others of the process are to leave.
 //            `keeps a up`      … and is to be the only one; `up try`: it does not wait for that. `keeps a down`: … and to be shared.
-//            `rests a lease=300` the hold `a` is released, and is to stay for 300, as `k`, which nobody owns.
-//            `idle a`          nobody in the process `a` wants anything.
+//            `rests a lease=300` the hold `a` is released, and is to stay for 300, as `k`, which has no owner.
+//            `idle a`          no caller in the process `a` wants anything.
 //            `waited=5`        it asked 5 ago; entries say that theirs asked at 0. `saw b c`: when it looked at the queue first,
 //                              these were in it; default: all.
 //            `queued`          it is queued, as far as it knows. `once queued`: in a queue of another name. `refused`: its commits
 //                              were, because the queue moved.
 //            `turn=300`        it waits for other locks, too. `holds back`: those are not free; `stays out`: nor can it be queued for
 //                              all of them. `in turn`: the process has held it so briefly that it may pass it on to its own.
-//            `a2 own`          the request `a2` has an entry of its own in the queue, which is called so, too. `queued a2`: that is queued.
+//            `a2 own`          the request `a2` has a separate entry in the queue, which is called so, too. `queued a2`: that is queued.
 //            `a2 first`        it goes before the queue.
 // Evidence   `now=1200`        what time it is, by the store's clock as seen from here. `skew` is 100, `error` 0, `grace` 50.
 //            `unrenewed=900`   for how long each holder has been watched without a renewal; `held=900`: at all; `noticed=900`: for how

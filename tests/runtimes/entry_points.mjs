@@ -29,7 +29,7 @@ for (
   );
 }
 
-// The locks of this process, whoever asks.
+// The locks of this process, whichever copy asks.
 const prefix = "web/";
 await webLocks(backend, { prefix }).request("y", async ({ name }) => {
   assert.equal(name, "y");

@@ -19,7 +19,7 @@ const STORES = {
   async kv() {
     const { openKv } = "Deno" in globalThis ? Deno : await import("@deno/kv");
     const { kvBackend } = await import("@holdfast/lock/backends/kv");
-    // Bun's serialisation is not V8's, so the client wants to be told one. Locks are bytes and need none.
+    // Bun's serialisation is not V8's, so the client needs one. Locks are bytes and need none.
     const none = () => {
       throw new Error("only bytes are kept here");
     };
@@ -80,7 +80,7 @@ testBackend({
  */
 const TRIES = 4;
 let failures = [];
-/** Rejections that nobody handles. A case that fails may leave them behind; any other may not. */
+/** Rejections without a handler. A case that fails may leave them behind; any other may not. */
 const unhandled = [];
 process.on("unhandledRejection", (error) => unhandled.push(error));
 
@@ -100,7 +100,7 @@ for (let tries = 1; tries <= TRIES && left.length > 0; tries++) {
 }
 await open().end?.();
 const said = failures.map(([name, error]) => `${name}: ${error.stack}`);
-said.push(...unhandled.map((error) => `nobody has handled: ${error.stack}`));
+said.push(...unhandled.map((error) => `not handled: ${error.stack}`));
 console.log(
   JSON.stringify({ all: CASES.length, played: cases.size, skipped: skipped.length, retried, said }),
 );

@@ -16,6 +16,6 @@ export function missingBrowser(): string | undefined {
 
 /** Starts the browser. */
 export function startBrowser(): Promise<Browser> {
-  // Tests may run as root in a container, where Chromium has no sandbox of its own and little shared memory.
+  // Tests may run as root in a container, where Chromium has no separate sandbox and little shared memory.
   return chromium.launch({ executablePath: BINARY, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
 }

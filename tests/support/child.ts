@@ -40,13 +40,13 @@ export function now(): number {
   return performance.timeOrigin + performance.now();
 }
 
-/** For a child: tells its parent. */
+/** For a child: sends a message to its parent. */
 export function say(said: string, more: Record<string, unknown> = {}): void {
   console.log(JSON.stringify({ ...more, said, at: now() }));
 }
 
-/** For a child: what its parent tells, until the parent hangs up or dies. */
-export function told<Command>(): AsyncIterable<Command> {
+/** For a child: the commands of its parent, until the parent hangs up or dies. */
+export function commands<Command>(): AsyncIterable<Command> {
   return parsed(Readable.toWeb(process.stdin) as ReadableStream<Uint8Array>);
 }
 
@@ -83,8 +83,8 @@ export class Child implements AsyncDisposable {
     return this.#process.pid;
   }
 
-  /** Tells the child something; a child that is gone does not hear it. */
-  tell(command: unknown): void {
+  /** Sends the child a command; a child that is gone does not hear it. */
+  send(command: unknown): void {
     this.#stdin.write(new TextEncoder().encode(JSON.stringify(command) + "\n")).catch(() => {});
   }
 
@@ -104,9 +104,9 @@ export class Child implements AsyncDisposable {
     }
   }
 
-  /** Tells the child something, and waits for its answer. */
+  /** Sends the child a command, and waits for its answer. */
   ask(command: unknown, said: string): Promise<Message> {
-    this.tell(command);
+    this.send(command);
     return this.next(said);
   }
 

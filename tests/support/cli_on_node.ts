@@ -1,10 +1,10 @@
-/** The command line as its users on Node have it: bundled, beside the client of Redis that they have installed. */
+/** The command line as its users on Node have it: bundled, next to the client of Redis that they have installed. */
 
 import { assert } from "@std/assert";
 
 let bundling: Promise<string> | undefined;
 
-/** The program for Node, beside the client that its user has installed; made once. */
+/** The program for Node, next to the client that its user has installed; made once. */
 export function onNode(): Promise<string> {
   return bundling ??= (async () => {
     const folder = await Deno.makeTempDir({ prefix: "holdfast-cli-node-" });

@@ -1,4 +1,4 @@
-/** The command line as a program in a process of its own: what it says, and with what it ends. */
+/** The command line as a program in a separate process: what it says, and with what it ends. */
 
 import { spawn } from "node:child_process";
 import process from "node:process";
@@ -52,7 +52,7 @@ export class Program implements AsyncDisposable {
     child.stdin!.on("error", () => {});
   }
 
-  /** Until it has said this, on standard output unless told otherwise. */
+  /** Until it has said this, on standard output by default. */
   async says(text: string, where: "out" | "err" = "out"): Promise<this> {
     const deadline = performance.now() + DEADLINE_MS;
     let closed = false;

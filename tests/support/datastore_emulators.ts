@@ -9,7 +9,7 @@ export interface Server {
   readonly host: string;
   /** Whether its answers say when they were made. */
   readonly tellsTime: boolean;
-  /** Its process, where it has one of its own. */
+  /** Its process, where it has a separate one. */
   readonly pid?: number;
   stop(): Promise<void>;
 }

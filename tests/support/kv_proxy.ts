@@ -98,7 +98,7 @@ export class Proxy implements Disposable {
     return new Response(answer.body?.pipeThrough(way, { signal }), { status, headers: type });
   }
 
-  /** What a client is told first, with a token of our own that expires. */
+  /** What a client gets first, with our own token, which expires. */
   #introduce(metadata: Record<string, unknown>): Response {
     const token = crypto.randomUUID();
     const expiresAt = Date.now() + this.tokenMs;

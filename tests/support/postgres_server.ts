@@ -51,7 +51,7 @@ export function missingPgBouncer(): string | undefined {
   return "needs PgBouncer: apt-get install pgbouncer, brew install pgbouncer";
 }
 
-/** Postgres refuses root, so it then runs as the user whom its package has made. */
+/** Postgres refuses root, so it then runs as the user that its package has made. */
 const user = process.getuid?.() === 0 ? userNamed("postgres") : undefined;
 
 /** It may not look into the folder that the tests are in, and needs none. */
@@ -105,7 +105,7 @@ export interface PostgresServerOptions {
   config?: string[];
 }
 
-/** A Postgres server of our own. Nothing of it is kept when it is disposed of. */
+/** Our own Postgres server. Nothing of it is kept when it is disposed of. */
 export class PostgresServer {
   readonly port: number;
   readonly folder: string;
@@ -183,7 +183,7 @@ export class PostgresServer {
     runProgram("pg_ctl", ["reload", "-D", join(this.folder, "data")]);
   }
 
-  /** Makes a replica a server of its own. */
+  /** Makes a replica a separate server. */
   promote(): void {
     runProgram("pg_ctl", ["promote", "-D", join(this.folder, "data"), "-w"]);
   }

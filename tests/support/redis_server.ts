@@ -30,7 +30,7 @@ export interface RedisServerOptions {
   env?: Record<string, string>;
 }
 
-/** A Redis server of our own, with a folder of its own. Nothing of it is kept when it is disposed of. */
+/** Our own Redis server, with a separate folder. Nothing of it is kept when it is disposed of. */
 export class RedisServer {
   readonly port: number;
   readonly #folder: string;
@@ -83,7 +83,7 @@ export class RedisServer {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  /** Sends commands on a connection of its own, and returns what comes back, raw. */
+  /** Sends commands on a separate connection, and returns what comes back, raw. */
   ask(...command: string[]): Promise<string> {
     return ask(this.port, command);
   }
@@ -100,7 +100,7 @@ export class RedisServer {
   }
 }
 
-/** One command on a connection of its own, and its raw reply, as far as it comes in one piece. */
+/** One command on a separate connection, and its raw reply, as far as it comes in one piece. */
 function ask(port: number, command: string[]): Promise<string> {
   const bytes = command.map((word) => `$${new TextEncoder().encode(word).length}\r\n${word}\r\n`).join("");
   return new Promise((resolve, reject) => {

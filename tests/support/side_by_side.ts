@@ -5,7 +5,7 @@ interface Part {
   readonly play: (() => Promise<void>) | undefined;
 }
 
-/** The cases that make the process stand still: beside others they would take these for as long as themselves. */
+/** The cases that make the process stand still: next to others they would take these for as long as themselves. */
 const FREEZES = /a process that was frozen/;
 
 /**

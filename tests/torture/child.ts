@@ -1,13 +1,12 @@
 /**
- * One process of a torture run, under any runtime. Its argument is a {@linkcode Role}, as JSON. It writes down what it does in
- * a log of its own, says that it has started, and ends by itself once it is asked to: what then keeps it alive is a leak.
+ * One process of a torture run, under any runtime. Its argument is a {@linkcode Role}, as JSON. It writes down what it does in a separate log, says that it has started, and ends by itself once it is asked to: what then keeps it alive is a leak.
  */
 
 import { Redis } from "ioredis6";
 import process from "node:process";
 import { join } from "node:path";
 import { openStore } from "../processes/stores.ts";
-import { say, told } from "../support/child.ts";
+import { commands, say } from "../support/child.ts";
 import { type BadLock, badLock } from "./bad_locks.ts";
 import { type Lanes, playAll, playEach } from "./lanes.ts";
 import { Log } from "./log.ts";
@@ -24,9 +23,9 @@ export interface Role {
   /** Where logs and marks are kept. */
   readonly folder: string;
   readonly leaseMs: number;
-  /** How far the clocks of the processes may differ, where no server tells the time. */
+  /** How far the clocks of the processes may differ, where no server gives the time. */
   readonly skewMs: number;
-  /** The locks that are known to be bad that it plays, beside Holdfast; if there is none, it plays all lanes. */
+  /** The locks that are known to be bad that it plays, next to Holdfast; if there is none, it plays all lanes. */
   readonly bad: readonly BadLock[];
 }
 
@@ -62,7 +61,7 @@ const sizes = setInterval(
 );
 const playing = play();
 say("started");
-for await (const command of told<{ do: "end" }>()) {
+for await (const command of commands<{ do: "end" }>()) {
   if (command.do === "end") break;
 }
 isOver = true;

@@ -1,4 +1,4 @@
-/** The processes of a torture run: under every runtime that can be had, each behind a line and a wall clock of its own. */
+/** The processes of a torture run: under every runtime that can be had, each behind its own line and wall clock. */
 
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -125,7 +125,7 @@ export class Crew {
   async end(): Promise<string[]> {
     const late: string[] = [];
     await Promise.all(this.seats.map(async ({ child, name, runtime }) => {
-      child.tell({ do: "end" });
+      child.send({ do: "end" });
       const ended = await child.endsWithin(END_MS);
       if (!ended) late.push(`${name} (${runtime.name})`);
       await child[Symbol.asyncDispose]();

@@ -15,7 +15,7 @@ export interface Ask {
 export type Line =
   /** The process runs. */
   | { readonly do: "start"; readonly name: string; readonly runtime: string; readonly at: number }
-  /** It asks for a lock. Who asks again as the same `owner`, while it holds the lock, is let through. */
+  /** It asks for a lock. A caller that asks again as the same `owner`, while it holds the lock, is let through. */
   | (Ask & {
     readonly do: "ask";
     readonly id: string;
@@ -74,7 +74,7 @@ export interface FaultLine {
   readonly held?: boolean;
 }
 
-/** One hold, from its asking to its end, as the logs tell it. */
+/** One hold, from its asking to its end, as the logs show it. */
 export interface Hold extends Ask {
   readonly id: string;
   readonly lock: string;

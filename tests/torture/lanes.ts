@@ -50,7 +50,7 @@ async function turn(
     held = await lanes.acquire(on, { leaseMs, ...modeOf(ask), ...options } as LockOptions);
   } catch (error) {
     log.write({ do: "none", id, why: (error as Error).name });
-    // The store is out, or is asked too often.
+    // The store is unavailable, or is asked too often.
     return await sleep(between(20, 100));
   }
   if (held === null) return log.write({ do: "none", id, why: "taken" });
@@ -94,7 +94,7 @@ async function add(
   const element = `${name}.${(++count).toString(36)}`;
   const [before] = await store.read([set]);
   await sleep(between(0, 8));
-  // Who is frozen here writes when it is awake again.
+  // A process that is frozen here writes when it is awake again.
   log.write({ do: "add", id, set, element, guarded });
   const value = before === null ? element : `${before} ${element}`;
   let outcome: "yes" | "no" | "unknown" = "yes";
@@ -200,7 +200,7 @@ async function inside(lanes: Lanes, owner: string, work: () => Promise<void>): P
   }
 }
 
-/** A set under a lock that is taken from its holders: who has lost it may believe for a while that it has it. */
+/** A set under a lock that is taken from its holders: one that has lost it may believe for a while that it has it. */
 async function stolen(lanes: Lanes): Promise<void> {
   while (!lanes.isOver()) {
     await turn(lanes, {

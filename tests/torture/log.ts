@@ -14,7 +14,7 @@ export class Log {
     this.#file = openSync(path, "a");
   }
 
-  /** Writes a line; without a time of its own it has that of now. */
+  /** Writes a line; without its own time it has that of now. */
   write(line: Unstamped<Line>): void {
     writeSync(this.#file, JSON.stringify({ at: now(), ...line }) + "\n");
   }

@@ -1,5 +1,5 @@
 /**
- * What a lock promises, as sequential models of a few lines. They are written anew on purpose: a checker that asked the code
+ * What a lock promises, as sequential models of a few lines. They are written again on purpose: a checker that asked the code
  * under test what excludes what would believe its mistakes.
  */
 
@@ -24,17 +24,17 @@ interface Holder extends Ask {
   readonly owner: string;
 }
 
-/** Who holds it, and the last fencing token. */
+/** Its holder, and the last fencing token. */
 export interface LockState {
   readonly holders: readonly Holder[];
   readonly token: string;
 }
 
-/** What is checked beside that the holders leave room for each other. */
+/** What is checked in addition to that the holders leave room for each other. */
 export interface LockModelOptions {
   /** Whether fencing tokens rise from grant to grant. */
   readonly fenced: boolean;
-  /** Whether who holds the lock is let through when it asks again. */
+  /** Whether the holder of the lock is let through when it asks again. */
   readonly reentrant: boolean;
 }
 
@@ -50,7 +50,7 @@ export function lockModel({ fenced, reentrant }: LockModelOptions): Model<LockSt
       if (does.kind === "release") return does.ours === isHeld ? [{ holders: others, token }] : [];
       const { id, owner, mode, limit, permits, lapses } = does;
       const isInner = reentrant && holders.some((other) => other.owner === owner);
-      // Who is let through has the token of the hold that it has.
+      // A caller that is let through has the token of the hold that it has.
       const isFenced = !fenced || (isInner ? does.token === token : does.token > token);
       const mine: Holder = { id, owner, mode, limit, permits };
       if (!isFenced || !(isInner || admits(holders, mine))) return [];

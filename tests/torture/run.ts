@@ -43,7 +43,7 @@ export interface Progress {
   readonly faults: number;
 }
 
-/** What is known of how a run was made, beside its logs. */
+/** What is known of how a run was made, in addition to its logs. */
 export interface Setting {
   readonly store: string;
   readonly title: string;

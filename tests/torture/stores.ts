@@ -15,7 +15,7 @@ export interface TorturedStore {
   readonly port?: number;
   /** Its address, if it is reached by this port. */
   address(port: number): string;
-  /** How far the clocks of processes may differ, and are set apart; `Infinity`: the server tells the time. */
+  /** How far the clocks of processes may differ, and are set apart; `Infinity`: the server gives the time. */
   readonly skewMs: number;
   /** What Node has to find. */
   readonly clients: readonly string[];

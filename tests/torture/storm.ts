@@ -28,7 +28,7 @@ const CYCLE_MS = 12_000;
 const CALM_MS = 4500;
 /** The seat whose process is never killed: its memory is looked at. */
 const SPARED_SEAT = 0;
-/** By how much a clock may be wrong where the server tells the time. */
+/** By how much a clock may be wrong where the server gives the time. */
 const ANY_MS = 5000;
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));

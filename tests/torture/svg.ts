@@ -1,4 +1,4 @@
-/** Pictures of a run: who held the lock when, what went wrong meanwhile, and how times are spread. */
+/** Pictures of a run: which process held the lock when, what went wrong meanwhile, and how times are spread. */
 
 import type { FaultLine, Hold } from "./history.ts";
 import type { Times } from "./verdict.ts";

@@ -50,7 +50,7 @@ export function figures({ setting, history, verdict }: Judged): [what: string, v
     ],
     [
       "memory",
-      grewBytes === undefined ? "too short to tell" : `${(grewBytes / 2 ** 20).toFixed(1)} MiB more`,
+      grewBytes === undefined ? "too short to know" : `${(grewBytes / 2 ** 20).toFixed(1)} MiB more`,
     ],
     ["left behind", leaksOf(verdict).join("; ") || "nothing"],
   ];

@@ -1,5 +1,5 @@
 /**
- * A wall clock for one process that can be set while it runs, as an operator or a time server does. A library of our own that
+ * A wall clock for one process that can be set while it runs, as an operator or a time server does. Our own library that
  * is loaded before the C library: `libfaketime` bends the monotonic clock, too, and does not go together with every runtime.
  */
 

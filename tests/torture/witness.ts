@@ -1,5 +1,5 @@
 /**
- * Who really was in: marks in the file system that only one process can make at a time (O_EXCL), and a register in the store.
+ * Which process really was in: marks in the file system that only one process can make at a time (O_EXCL), and a register in the store.
  * Neither knows a lock. A mark that is there already may be of one that was killed: the checker knows.
  */
 
@@ -75,7 +75,7 @@ export class Witness {
   }
 }
 
-/** Who is in now, by its mark. */
+/** Which process is in now, by its mark. */
 export function markOf(folder: string, lock: string): string | undefined {
   return read(join(folder, `in-${lock}`));
 }

@@ -63,7 +63,7 @@ export const SIGNAL_CASES: readonly Case[] = [
       assert.equal(await stage.modes(), "x|x");
       controller.abort();
       await ask.outcome.catch(() => {});
-      // The store may have to be told.
+      // The store may have to be asked.
       while (await stage.modes() !== "x|") await new Promise((resolve) => setTimeout(resolve, 1));
     },
   },
@@ -238,12 +238,12 @@ export const STEAL_CASES: readonly Case[] = [
     play: async (stage) => {
       for (const ends of ["release", "fail"] as const) {
         const victim = await stage.hold(stage.a);
-        const thief = await stage.hold(stage.a, { steal: true });
+        const stealer = await stage.hold(stage.a, { steal: true });
         await victim[ends](new Error("late"));
         await rejectsDom(victim.outcome, "AbortError");
         assert.equal(await stage.modes(), "x|");
-        assert.equal(thief.isOver, false);
-        await thief.release();
+        assert.equal(stealer.isOver, false);
+        await stealer.release();
       }
     },
   },
@@ -264,12 +264,12 @@ export const STEAL_CASES: readonly Case[] = [
     says: "what was stolen is held as any other lock",
     play: async (stage) => {
       await stage.hold(stage.a);
-      const thief = await stage.hold(stage.a, { steal: true });
+      const stealer = await stage.hold(stage.a, { steal: true });
       const next = stage.ask(stage.b);
       assert.equal(await stage.modes(stage.b), "x|x");
       assert.equal(next.isGranted, false);
-      await thief.release("mine");
-      assert.equal(await thief.outcome, "mine");
+      await stealer.release("mine");
+      assert.equal(await stealer.outcome, "mine");
       await next.granted;
     },
   },
@@ -286,14 +286,14 @@ export const STEAL_CASES: readonly Case[] = [
     play: async (stage) => {
       await stage.hold(stage.a, { mark: "holder" });
       const [first, second] = await stage.askInOrder([stage.a, { mark: "1" }], [stage.b, { mark: "2" }]);
-      const thief = await stage.hold(stage.a, { steal: true, mark: "thief" });
+      const stealer = await stage.hold(stage.a, { steal: true, mark: "stealer" });
       assert.equal(await stage.modes(), "x|xx");
       assert.deepEqual([first.isGranted, second.isGranted], [false, false]);
-      await thief.release();
+      await stealer.release();
       await first.granted;
       await first.release();
       await second.granted;
-      assert.deepEqual(stage.order, ["holder", "thief", "1", "2"]);
+      assert.deepEqual(stage.order, ["holder", "stealer", "1", "2"]);
     },
   },
   {
@@ -357,15 +357,15 @@ export const STEAL_CASES: readonly Case[] = [
       await stage.hold(stage.a);
       const waiting = stage.ask(stage.b);
       await stage.b.query();
-      const thief = await stage.hold(stage.a, { steal: true });
-      await thief.release();
+      const stealer = await stage.hold(stage.a, { steal: true });
+      await stealer.release();
       await waiting.granted;
       await waiting.release("mine");
       assert.equal(await waiting.outcome, "mine");
     },
   },
   {
-    says: "a signal of the robbed changes nothing",
+    says: "a signal of the evicted holder changes nothing",
     play: async (stage) => {
       const { signal, abort } = withAbort();
       const victim = await stage.hold(stage.a, { signal });

@@ -15,7 +15,7 @@ async function playOn(one: Case): Promise<void> {
   await play(one, { a: locks, b: locks }, LIMIT_MS).catch((error) => failed[one.says] = String(error));
 }
 
-// What deviates may reject without anybody who listens.
+// What deviates may reject without any listener.
 process.on("unhandledRejection", () => {});
 await Promise.all([...casesOf(others)].map(playOn));
 // These ask for the same few names.

@@ -254,7 +254,7 @@ export const ORDER_CASES: readonly Case[] = [
     },
   },
   {
-    says: "a shared lock is available beside others that share it",
+    says: "a shared lock is available next to others that share it",
     play: async (stage) => {
       await stage.hold(stage.a, SHARED);
       for (const manager of [stage.a, stage.b]) {
@@ -268,7 +268,7 @@ export const ORDER_CASES: readonly Case[] = [
     },
   },
   {
-    says: "but not beside an exclusive holder",
+    says: "but not next to an exclusive holder",
     play: async (stage) => {
       await stage.hold(stage.a);
       for (const manager of [stage.a, stage.b]) {
@@ -280,7 +280,7 @@ export const ORDER_CASES: readonly Case[] = [
     },
   },
   {
-    says: "nor an exclusive one beside those that share it",
+    says: "nor an exclusive one next to those that share it",
     play: async (stage) => {
       await stage.hold(stage.a, SHARED);
       for (const manager of [stage.a, stage.b]) {
@@ -326,7 +326,7 @@ export const ORDER_CASES: readonly Case[] = [
     },
   },
   {
-    says: "its callback holds up nobody",
+    says: "its callback holds up no other",
     play: async (stage) => {
       const holder = await stage.hold(stage.a);
       const ask = await stage.hold(stage.b, { ifAvailable: true });

@@ -6,7 +6,7 @@ const SHARED = { mode: "shared" } as const;
 
 export const QUERY_CASES: readonly Case[] = [
   {
-    says: "nothing is shown of a lock that nobody wants",
+    says: "nothing is shown of a lock that no caller wants",
     play: async (stage) => assert.deepEqual(await stage.query(), { held: [], pending: [] }),
   },
   {

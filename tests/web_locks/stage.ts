@@ -1,4 +1,4 @@
-// What a case of the suite is played on: two lock managers that share their locks, and those who ask them. It runs on
+// What a case of the suite is played on: two lock managers that share their locks, and the callers that ask them. It runs on
 // every runtime, with any implementation.
 import type { GrantedLock, LockInfo, LockManager, LockRequestOptions } from "../../web_locks.ts";
 
@@ -71,7 +71,7 @@ export class Stage implements Managers {
   readonly b: LockManager;
   /** A name that no other case uses. */
   readonly name: string = `case ${++cases} ${crypto.randomUUID()}`;
-  /** Who was granted a lock, in order: by the marks of `ask`. */
+  /** Which callers were granted a lock, in order: by the marks of `ask`. */
   readonly order: string[] = [];
   readonly #asks: Ask[] = [];
 
