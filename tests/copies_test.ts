@@ -7,6 +7,9 @@ import type { LockBackend } from "../core/backend.ts";
 import { UnreadableRecordError } from "../core/errors.ts";
 import * as kvHere from "../backends/kv.ts";
 import { memoryBackend, MemoryStore } from "../backends/memory.ts";
+import { DatastoreStore } from "../backends/datastore/store.ts";
+import { PostgresStore } from "../backends/postgres/store.ts";
+import { RedisStore } from "../backends/redis/store.ts";
 import * as here from "../mod.ts";
 import { Copy } from "./mutants/copy.ts";
 
@@ -20,6 +23,12 @@ async function fromCopy<Module>(path: string): Promise<Module> {
 const there = await fromCopy<typeof here>("mod.ts");
 const kvThere = await fromCopy<typeof kvHere>("backends/kv.ts");
 const memoryThere = await fromCopy<typeof import("../backends/memory.ts")>("backends/memory.ts");
+
+const { postgresBackend } = await fromCopy<typeof import("../backends/postgres.ts")>("backends/postgres.ts");
+const { redisBackend } = await fromCopy<typeof import("../backends/redis.ts")>("backends/redis.ts");
+const { datastoreBackend } = await fromCopy<typeof import("../backends/datastore.ts")>(
+  "backends/datastore.ts",
+);
 
 /** A backend of the other copy that fails `count` commits in a row, once it is asked to. */
 function failing(): LockBackend & { fail(count: number): void } {
@@ -106,6 +115,31 @@ Deno.test("copies: commitIfHeld serves a lock of another copy, and a backend of 
     assertEquals(await held.release(), true);
     await assertRejects(() => committing.commitIfHeld(held, () => {}), here.LockLostError, "released before");
   }
+});
+
+Deno.test("copies: the backends that have a commitIfHeld are recognised, whichever copy has made them", async () => {
+  const unused = () => Promise.reject(new Error("not asked for"));
+  const client = {
+    lookup: unused,
+    commit: unused,
+    runQuery: unused,
+    beginTransaction: unused,
+    rollback: unused,
+  };
+  const redis = {
+    options: {},
+    status: "ready",
+    evalsha: unused,
+    eval: unused,
+    call: unused,
+    duplicate: unused,
+  };
+  const made = [
+    [postgresBackend({ query: unused }), PostgresStore],
+    [redisBackend({ ...redis, on() {}, off() {} } as never), RedisStore],
+    [datastoreBackend(client, { projectId: "p" }), DatastoreStore],
+  ] as const;
+  for (const [backend, Store] of made) assert(backend instanceof Store, Store.name);
 });
 
 Deno.test("copies: commitIfHeld refuses a lock of another copy that is on another backend", async () => {

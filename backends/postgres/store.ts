@@ -1,5 +1,6 @@
 /** Postgres as a backend. */
 
+import { brand } from "../../core/brand.ts";
 import type {
   Change,
   CommitOptions,
@@ -68,6 +69,10 @@ interface Refused extends Pick<Applied, "rows" | "keys"> {
 
 /** The backend: what it promises stands where it is made, in `postgresBackend`. */
 export class PostgresStore implements LockBackend, AsyncDisposable {
+  static {
+    brand(this, "PostgresStore/1");
+  }
+
   readonly adapter: ClientAdapter;
   readonly #options: StoreOptions;
   readonly #table: string;
