@@ -117,7 +117,7 @@ Deno.test("copies: commitIfHeld serves a lock of another copy, and a backend of 
   }
 });
 
-Deno.test("copies: the backends that have a commitIfHeld are recognised, whichever copy has made them", async () => {
+Deno.test("copies: the backends that have a commitIfHeld are recognised, whichever copy has made them", () => {
   const unused = () => Promise.reject(new Error("not asked for"));
   const client = {
     lookup: unused,
