@@ -29,7 +29,9 @@ import type { Done } from "./request.ts";
 import { restore } from "./restore.ts";
 import { currentScope, findScope, type Scope } from "./scope.ts";
 import { type KeyedLock, locksOf, type LockTargets, nameOf, type Targets, targetsIn } from "./targets.ts";
-import { refuse } from "./validate.ts";
+import { Input, refuse } from "./validate.ts";
+
+const FINDING: Input = new Input("find the current lock");
 
 /** Makes the public object of a hold; the class has no public constructor. */
 let lockOf: (hold: Hold, isNested?: boolean) => Lock;
@@ -645,7 +647,7 @@ function identifiersOf({ identifier, lock: { locks } }: Hold): readonly string[]
  * ```
  */
 export function currentLock(identifier?: string): Lock | undefined {
-  if (identifier !== undefined) assertIdentifier(identifier);
+  if (identifier !== undefined) assertIdentifier(identifier, "identifier", FINDING);
   const is = ({ hold }: Scope) => identifier === undefined || identifiersOf(hold).includes(identifier);
   return findScope(currentScope(), is)?.held as Lock | undefined;
 }
