@@ -200,15 +200,14 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   }
 
   taken(): { readonly holders: readonly HolderInfo[] } {
-    const ours = this.#members.holds.map(({ options: { label }, ageMs }) => ({
-      label,
-      heldForMs: Math.round(ageMs),
-    }));
-    return { holders: [...ours, ...this.others()] };
+    return { holders: this.others() };
   }
 
-  others(): readonly HolderInfo[] {
-    return this.#knowledge.holders((holder) => this.#members.holdOf(holder) === undefined);
+  /** All that hold it, as far as is known here, but this one. */
+  others(besides?: Hold): readonly HolderInfo[] {
+    const ours = this.#members.holds.filter((hold) => hold !== besides)
+      .map(({ options: { label }, ageMs }) => ({ label, heldForMs: Math.round(ageMs) }));
+    return [...ours, ...this.#knowledge.holders((holder) => this.#members.holdOf(holder) === undefined)];
   }
 
   changeMode(hold: Hold): void {
@@ -426,9 +425,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
   #onDone(): void {
     if (!this.#conversation.outage.end()) return;
-    const { requests, changes } = this.#members;
+    const { requests, holds } = this.#members;
     for (const request of requests) request.onAnswer();
-    for (const change of changes) change.onAnswer();
+    for (const { changes } of holds) for (const change of changes) change.onAnswer();
   }
 
   /** What the store has shown. What of ours it does not name is over. */

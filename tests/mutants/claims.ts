@@ -153,8 +153,8 @@ export const CLAIMS: readonly Mutant[] = [
   {
     law: "extending: what is over rejects those that have asked",
     file: "core/hold.ts",
-    from: "this.change?.reject(error);\n    this.refuseExtensions(error);",
-    to: "this.change?.reject(error);",
+    from: "this.#changes?.refuse(error);\n    this.refuseExtensions(error);",
+    to: "this.#changes?.refuse(error);",
     ...EXTEND,
   },
   {
