@@ -173,7 +173,7 @@ const LOSSES: Record<LossReason, string> = {
 
 /**
  * Code that runs under a lock, in `run`, wrapper or decorator, has asked for the same lock again: it would have
- * waited for itself for ever. The stack shows where it asked, and on V8 (Deno, Node), after that, where it had
+ * waited for itself for ever, perhaps behind another caller that waits for it. The stack shows where it asked, and on V8 (Deno, Node), after that, where it had
  * asked before.
  *
  * Pass the held lock on, ask with `reentrant: true` (for exactly the same locks, and no more than the hold

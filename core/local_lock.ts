@@ -102,11 +102,12 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (!request.isWaiting) return;
     if (isFirst) this.#conversation.outage.retryMs = 0;
     const { stealAfterMs, mayWait, waitForMs } = options;
+    const { isNested } = request;
     // A hold of ours may have been lost without our knowing: whether the lock is taken, only the store can say.
     if (waitForMs !== undefined && members.holds.length > 0) {
       if (this.#conversation.question === undefined) this.#knowledge.drop();
     } // One more behind others that wait changes nothing, unless it wants to know at once, or is less patient.
-    else if (!isFirst && mayWait && stealAfterMs === undefined && entry === undefined) return;
+    else if (!isFirst && !isNested && mayWait && stealAfterMs === undefined && entry === undefined) return;
     this.run(now);
   }
 
@@ -263,7 +264,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const snapshot = this.#records();
     if (snapshot === undefined) return this.isIdle ? this.#fallIdle() : this.#look();
     const isQueueUnknown = snapshot.lock.record.queue !== undefined && snapshot.queue === undefined;
-    if (footprint.isOpen && isQueueUnknown) return this.#look({ withQueue: true });
+    if (isQueueUnknown && (footprint.isOpen || members.hasNested)) return this.#look({ withQueue: true });
     // Before the record's own time is read: a process may be frozen between the two, and must count its lease from here.
     const at = now ?? momentOf(this.clock);
     members.lookAt(at);
@@ -392,8 +393,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   }
 
   /** There is nothing to write: those that may not wait are refused, the others wait. */
-  #rest({ lock: { record } }: Snapshot, { waitMs, refusesUpgrade }: Plan, at: Moment): void {
+  #rest(snapshot: Snapshot, { waitMs, refusesUpgrade }: Plan, at: Moment): void {
     const members = this.#members;
+    const { lock: { record } } = snapshot;
     const { changes } = members;
     const { askedMs } = this.#knowledge;
     this.#onDone();
@@ -407,6 +409,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
         if (!request.mayWait && request.startedMs <= askedMs) request.refuse();
       }
     }
+    members.showAhead(snapshot);
     // For those that have no place yet there is none.
     for (const request of members.owners) request.onPlaced();
     for (const change of changes) {

@@ -20,11 +20,12 @@ import {
   type LockKind,
   type LockMode,
   type LockOptions,
+  type QueuedDeadlock,
   type RestoreOptions,
   type UpgradeOptions,
 } from "./options.ts";
 import { participantOf } from "./participant.ts";
-import { deadlockOf, ownHoldOf, upgradeDeadlockOf } from "./nesting.ts";
+import { deadlockOf, ownHoldOf, queuedDeadlockOf, upgradeDeadlockOf } from "./nesting.ts";
 import type { Done } from "./request.ts";
 import { restore } from "./restore.ts";
 import { currentScope, findScope, type Scope } from "./scope.ts";
@@ -573,16 +574,19 @@ export function acquireLock(
     };
     const ask = (backend: LockBackend, locks: readonly KeyedLock[]) => {
       throwIfAborted(options);
+      let deadlock: QueuedDeadlock | undefined;
       if (scope !== undefined) {
         const asked = { scope, backend, locks, options };
         const own = options.reentrant ? ownHoldOf(asked) : undefined;
         if (own !== undefined) return resolve(lockOf(own, true));
         const error = deadlockOf(asked, acquireLock);
         if (error !== undefined) return reject(error);
+        deadlock = queuedDeadlockOf(asked, acquireLock);
       }
       const participant = participantOf(backend);
       const identifier = nameOf(targets);
-      const checked = heldAs(options, locks);
+      const held = heldAs(options, locks);
+      const checked = deadlock === undefined ? held : { ...held, deadlock };
       if (locks.length === 1) {
         return participant.acquire({ identifier, key: locks[0].key, options: checked }, done);
       }

@@ -2,7 +2,7 @@ import type { LockBackend } from "./backend.ts";
 import { defaultLabel } from "./default_label.ts";
 import type { ChangeOptions } from "./mode_change.ts";
 import { MAX_LIMIT, type Mode } from "./record/modes.ts";
-import type { LockAcquisitionError } from "./errors.ts";
+import type { LockAcquisitionError, LockDeadlockError } from "./errors.ts";
 import { describe, Input, LOCKING, refuse } from "./validate.ts";
 
 /**
@@ -261,7 +261,12 @@ export interface CheckedOptions extends Mode {
   readonly ownEntry?: OwnEntry | undefined;
   /** Whether it goes before the queue. */
   readonly goesFirst?: boolean | undefined;
+  /** Says so if code that asks under a hold of one of the locks would wait for itself. */
+  readonly deadlock?: QueuedDeadlock | undefined;
 }
+
+/** What to reject with, if those that are `ahead` in the queue of a lock wait for a hold around the code that asks. */
+export type QueuedDeadlock = (key: string, ahead: readonly Mode[]) => LockDeadlockError | undefined;
 
 /** One that waits in its own entry. */
 export interface OwnEntry {

@@ -12,6 +12,7 @@ import { type LockEvent, type LockEvents, publish } from "./events.ts";
 import type { Hold } from "./hold.ts";
 import type { CheckedOptions, LockMode } from "./options.ts";
 import type { Claim } from "./record/members.ts";
+import type { Mode } from "./record/modes.ts";
 
 /** For how long at least a store may fail before those that wait for a lock give up. */
 const OUTAGE_MS = 3000;
@@ -125,6 +126,10 @@ export class Request implements Claim, Waiting {
     return this.options.restores;
   }
 
+  get isNested(): boolean {
+    return this.options.deadlock !== undefined;
+  }
+
   get goesFirst(): boolean {
     return this.options.goesFirst === true;
   }
@@ -168,6 +173,12 @@ export class Request implements Claim, Waiting {
       const { identifier = this.identifier, holders } = this.#lock.taken();
       return new LockAcquisitionError(identifier, Math.round(this.waitedMs), holders);
     });
+  }
+
+  /** It is queued behind these. If one of them waits for a hold around the code that has asked, neither would ever be. */
+  onAhead(key: string, ahead: readonly Mode[]): void {
+    const error = this.options.deadlock?.(key, ahead);
+    if (error !== undefined) this.#end("failed", () => error);
   }
 
   /** No caller is to wait any more. */
