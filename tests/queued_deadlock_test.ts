@@ -139,14 +139,13 @@ Deno.test("queued deadlock: code that is not waited for is queued once the code 
   const [a, b] = [scene.enter(), scene.enter()];
   await scene.play(async () => {
     const outside = AsyncLocalStorage.snapshot();
-    let writing: Promise<Lock> | undefined;
     let later: Promise<Lock> | undefined;
     const over = Promise.withResolvers<void>();
     await formsOf(a).run(() => {
       later = over.promise.then(() => formsOf(a).acquire());
     });
     const other = await formsOf(a).acquire();
-    writing = outside(() => formsOf(b, {}).acquire());
+    const writing = outside(() => formsOf(b, {}).acquire());
     await b.process.pause(50);
     over.resolve();
     await a.process.pause(500);
