@@ -600,7 +600,12 @@ export function acquireLock(
     if (key !== undefined && !(backend instanceof Promise)) {
       return ask(backend, [{ key, identifier: key, how: options }]);
     }
-    onArrival({ identifier: nameOf(targets), backend, locks: locksOf(targets, options) }, ask, reject);
+    const { signal } = options;
+    onArrival(
+      { identifier: nameOf(targets), backend, locks: locksOf(targets, options), signal },
+      ask,
+      reject,
+    );
   });
 }
 

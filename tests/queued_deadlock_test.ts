@@ -79,6 +79,27 @@ Deno.test("queued deadlock: also if another caller here is queued already", asyn
   });
 });
 
+Deno.test("queued deadlock: also if the queue has not been looked at with the record", async () => {
+  const scene = new Scene();
+  const [a, b, c] = [scene.enter(), scene.enter(), scene.enter()];
+  const two = { limit: 2 };
+  await scene.play(async () => {
+    const outside = AsyncLocalStorage.snapshot();
+    const other = await formsOf(c, two).acquire();
+    let waiting: Promise<Lock>[] = [];
+    await formsOf(a, two).run(async () => {
+      // The last one makes its process look at the lock's record, and at nothing else.
+      for (const [player, options] of [[b, {}], [a, two], [a, { ...two, waitForMs: 60_000 }]] as const) {
+        waiting = [...waiting, outside(() => formsOf(player, options).acquire())];
+        await player.process.pause(50);
+      }
+      await assertRejects(() => formsOf(a, two).acquire(), LockDeadlockError);
+    });
+    assertEquals(await other.release(), true);
+    for (const held of waiting) assertEquals(await (await held).release(), true);
+  });
+});
+
 Deno.test("queued deadlock: what gives up by itself waits, and so does what another context asks for", async () => {
   await behindWriter(async (_scene, a, outside) => {
     await assertRejects(() => formsOf(a, { ...SHARED, waitForMs: 500 }).acquire(), LockAcquisitionError);
@@ -118,14 +139,13 @@ Deno.test("queued deadlock: code that is not waited for is queued once the code 
   const [a, b] = [scene.enter(), scene.enter()];
   await scene.play(async () => {
     const outside = AsyncLocalStorage.snapshot();
-    let writing: Promise<Lock> | undefined;
     let later: Promise<Lock> | undefined;
     const over = Promise.withResolvers<void>();
     await formsOf(a).run(() => {
       later = over.promise.then(() => formsOf(a).acquire());
     });
     const other = await formsOf(a).acquire();
-    writing = outside(() => formsOf(b, {}).acquire());
+    const writing = outside(() => formsOf(b, {}).acquire());
     await b.process.pause(50);
     over.resolve();
     await a.process.pause(500);
