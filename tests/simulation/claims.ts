@@ -30,6 +30,7 @@ interface Party {
 interface Claim {
   /** Until when it is good, as the commit says that has handed it over. */
   readonly untilMs: number;
+  readonly leaseMs: number;
   readonly handedOver: Request;
   /** Whether it has left the record, whatever the reason. */
   isGone: boolean;
@@ -81,11 +82,12 @@ export class Claims {
       if (isSeveral) mark("a claim of several locks taken up");
       return;
     }
-    // It may be late, or another may have taken it: if it is there, it is honoured.
+    // It may be late, or another may have taken it: if it is there, it is honoured. Both processes must know the time for
+    // that, as for the order: one that has slept may say of its claim that it ends sooner.
     const isThere = claims.every((claim) =>
-      claim !== undefined && !claim.isGone && process.now < claim.untilMs
+      claim !== undefined && !claim.isGone && process.now < claim.untilMs - 0.01 * claim.leaseMs - 5
     );
-    if (asked("exclusive")) check(!isThere, 5, `${process.name} was refused a claim that is in the record`);
+    if (asked("order")) check(!isThere, 5, `${process.name} was refused a claim that is in the record`);
     // What it has taken up itself it may have lost before the answer came.
     const isTaken = (claim: Claim | undefined) =>
       claim?.takenUpAs !== undefined && requestOf(claim.takenUpAs) !== id;
@@ -127,14 +129,15 @@ export class Claims {
       1,
       `${process.name} hands over some of the locks that it holds together`,
     );
-    this.#put(holder.token, key, { untilMs: request.madeMs + holder.leaseMs, handedOver: request });
+    const { token, leaseMs } = holder;
+    this.#put(token, key, { untilMs: request.madeMs + leaseMs, leaseMs, handedOver: request });
     mark("handed over by a claim");
   }
 
   /** One that waits behind it, and wants a holder of that age evicted, was granted by the same commit. */
   onEvictedAtOnce(token: string, { key, request }: Applied): void {
     if (this.#of(token, key) !== undefined) return;
-    this.#put(token, key, { untilMs: request.madeMs, handedOver: request, isGone: true });
+    this.#put(token, key, { untilMs: request.madeMs, leaseMs: 0, handedOver: request, isGone: true });
   }
 
   /** What was handed over is taken up, evicted, or over: nothing else takes it out of the record. */
