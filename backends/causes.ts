@@ -19,6 +19,16 @@ export function safeMessageOf(error: unknown): string {
   return messageOf(error).replace(ARGUMENTS, "");
 }
 
+/** What an error says in one line, and its causes: `fetch` says in a cause why it has failed. */
+export function reasonOf(error: unknown, depth: number = MAX_DEPTH): string {
+  // Some clients put a stack into their messages.
+  const [message] = safeMessageOf(error).split("\n", 1);
+  const { cause } = Object(error) as { readonly cause?: unknown };
+  if (cause === undefined || depth === 0) return message;
+  const reason = reasonOf(cause, depth - 1);
+  return message.includes(reason) ? message : `${message}: ${reason}`;
+}
+
 /** A copy of an error, with its name, message, code and stack, and the same of its causes. */
 export function causeOf(error: unknown, depth: number = MAX_DEPTH): Error {
   const { name = "Error", code, cause, stack = "" }: Partial<Error> & { readonly code?: unknown } =

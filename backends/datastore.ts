@@ -80,6 +80,18 @@ export interface DatastoreBackendOptions {
   timeoutMs?: number | undefined;
 }
 
+/** What {@linkcode datastoreBackend} makes. */
+export interface DatastoreBackend extends LockBackend, AsyncDisposable {
+  /**
+   * Ends the polling of waiters; never the client that was handed in. Acquisitions that wait for other
+   * processes fail, and no later one can wait on this backend; locks that are held stay held. Resolves when the waiters
+   * have left the queue, after a second at most: close the client after that.
+   */
+  close(): Promise<void>;
+  /** The same as `close`, at the end of an `await using` block. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
 /**
  * Makes a backend that keeps locks in Google Cloud Datastore (Firestore in Datastore mode). It never closes your
  * client.
@@ -100,7 +112,7 @@ export interface DatastoreBackendOptions {
  * }
  * ```
  */
-export function datastoreBackend(client: DatastoreApi, options: DatastoreBackendOptions): LockBackend {
+export function datastoreBackend(client: DatastoreApi, options: DatastoreBackendOptions): DatastoreBackend {
   assertClient(client);
   return new DatastoreStore(client, storeOptions(options));
 }

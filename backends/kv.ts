@@ -29,6 +29,7 @@ import { causeOf } from "./causes.ts";
 import type { KvAtomic, KvCommit, KvDatabase, KvKeyPart, KvSelectorKey } from "./kv/api.ts";
 import { defaultSkewMs, denoGlobal, MACHINES_SKEW_MS } from "./kv/clients.ts";
 import { commitUnder, Draft } from "./kv/guarded.ts";
+import { warnOfOwnDatabase } from "./kv/own_database.ts";
 import { KvStore } from "./kv/store.ts";
 
 export type {
@@ -60,6 +61,19 @@ export interface KvBackendOptions {
   skewMs?: number | undefined;
 }
 
+/** What {@linkcode kvBackend} makes. */
+export interface KvBackend extends LockBackend, AsyncDisposable {
+  /**
+   * Closes the streams that it has opened to watch records; never the database that was handed in. Acquisitions that
+   * wait for other processes fail, and no later one can wait on this backend; locks that are held stay held. Resolves
+   * when the waiters have left the queue, after a second at most: close the database after that.
+   */
+  close(): Promise<void>;
+  /** The same as `close`, at the end of an `await using` block. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+const DEFAULT_PREFIX = ["holdfast"];
 /** Leaves room for the longest key in the 2048 bytes that Deno KV allows. */
 const MAX_PREFIX_BYTES = 512;
 
@@ -93,7 +107,7 @@ const MAX_PREFIX_BYTES = 512;
  * kv.close();
  * ```
  */
-export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): LockBackend {
+export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): KvBackend {
   const methods = ["get", "getMany", "list", "atomic", "watch"] as const;
   const missing = methods.find((name) => typeof kv?.[name] !== "function");
   if (missing !== undefined) {
@@ -103,7 +117,7 @@ export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): LockB
     );
   }
   const own = ownOptions(options, ["prefix", "skewMs"], "make a KV backend");
-  const { prefix = ["holdfast"], skewMs = MACHINES_SKEW_MS } = own;
+  const { prefix = DEFAULT_PREFIX, skewMs = MACHINES_SKEW_MS } = own;
   const doing = "Cannot make a KV backend:";
   if (!Array.isArray(prefix) || prefix.length === 0 || !prefix.every(isKeyPart)) {
     const shown = Array.isArray(prefix) ? `[${prefix.map(describe).join(", ")}]` : describe(prefix);
@@ -118,19 +132,21 @@ export function kvBackend(kv: KvDatabase, options: KvBackendOptions = {}): LockB
   if (!Number.isInteger(skewMs) || skewMs < 0 || skewMs > 60_000) {
     refuse(`${doing} 'skewMs' must be a whole number of milliseconds from 0 to 60000`, skewMs, RangeError);
   }
-  return new KvStore(kv, [...prefix], skewMs);
+  return new KvStore(kv, { prefix: [...prefix], skewMs });
 }
 
 /**
  * Opens the default database of this app: the one that `lock` uses when none is configured. Outside Deno Deploy it
  * is a file of this machine, whose processes share a clock: `skewMs` is 0 then (50 on Windows), if the environment
- * may be read; a database that could be on a server counts as one.
+ * may be read; a database that could be on a server counts as one. Closing the backend closes the database.
+ * A process warning (`process.emitWarning`, once) says if the database belongs to this program alone, as far as that
+ * can be known.
  *
  * @returns The backend.
  * @throws {TypeError} Outside Deno, or if Deno KV is not enabled.
  * @throws {LockBackendError} If the database cannot be opened.
  */
-export async function openDefaultKvBackend(): Promise<LockBackend> {
+export async function openDefaultKvBackend(): Promise<KvBackend> {
   const deno = denoGlobal();
   if (deno === undefined) {
     throw new TypeError(
@@ -146,7 +162,7 @@ export async function openDefaultKvBackend(): Promise<LockBackend> {
         '"unstable": ["kv"] in deno.json, or configure({ strong: … }) with another backend',
     );
   }
-  let kv: KvDatabase;
+  let kv: KvDatabase & { close(): void };
   try {
     kv = await deno.openKv();
   } catch (cause) {
@@ -154,7 +170,12 @@ export async function openDefaultKvBackend(): Promise<LockBackend> {
       cause: causeOf(cause),
     });
   }
-  return kvBackend(kv, { skewMs: defaultSkewMs() });
+  await warnOfOwnDatabase();
+  return new KvStore(kv, {
+    prefix: DEFAULT_PREFIX,
+    skewMs: defaultSkewMs(),
+    closeDatabase: () => kv.close(),
+  });
 }
 
 /**

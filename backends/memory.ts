@@ -27,6 +27,7 @@ import { Notify } from "../core/notify.ts";
 import { type Clock, systemClock, timeOriginMs } from "../core/clock.ts";
 import { participantOf } from "../core/participant.ts";
 import { describe, ownOptions } from "../core/validate.ts";
+import { Closing } from "./closing.ts";
 import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../core/backend.ts";
 
 interface Stored {
@@ -138,6 +139,17 @@ export interface MemoryBackendOptions {
   clock?: Clock | undefined;
 }
 
+/** What {@linkcode memoryBackend} makes. */
+export interface MemoryBackend extends LockBackend, AsyncDisposable {
+  /**
+   * Acquisitions that wait for another backend on the same memory fail, and no later one can wait on this backend. Locks
+   * that are held stay held, and can be released.
+   */
+  close(): Promise<void>;
+  /** The same as `close`, at the end of an `await using` block. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
 /**
  * Makes a backend that keeps locks in the memory of one thread. Its locks are gone with the process. Workers and
  * worker threads have separate memory: a lock that is held in one of them excludes no caller in another.
@@ -167,7 +179,7 @@ export interface MemoryBackendOptions {
  * await here?.release();
  * ```
  */
-export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
+export function memoryBackend(options: MemoryBackendOptions = {}): MemoryBackend {
   const { store = new MemoryStore(), clock } = ownOptions(
     options,
     ["store", "clock"],
@@ -185,11 +197,14 @@ export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
   // The same for all backends on one store, to the last digit.
   const originMs = clock === undefined ? timeOriginMs : clock.wallMs() - clock.monotonicMs();
   const now = () => originMs + time.monotonicMs();
-  const backend: LockBackend = {
+  const closing = new Closing("memory");
+  // deno-lint-ignore require-await -- What is in memory leaves the queue by itself: there is no client to wait for.
+  const close = async () => closing.close();
+  const backend: MemoryBackend = {
     namespace: "memory",
     read: (keys) => Promise.resolve(keys.map((key) => store.get(key, now()))),
     commit: (changes) => Promise.resolve(store.commit(changes, now())),
-    watch: (key, options) => watch({ store, key, now, clock: time }, options),
+    watch: (key, options) => watch({ store, key, now, clock: time, closing }, options),
     async *list(prefix) {
       for (const key of store.keys(prefix)) {
         const entry = store.get(key, now());
@@ -199,6 +214,8 @@ export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
     now,
     skewMs: 0,
     graceMs: 200,
+    close,
+    [Symbol.asyncDispose]: close,
   };
   // What uses a backend goes by the clock of the first that asks.
   if (clock !== undefined) participantOf(backend, clock);
@@ -206,23 +223,27 @@ export function memoryBackend(options: MemoryBackendOptions = {}): LockBackend {
 }
 
 async function* watch(
-  { store, key, now, clock }: {
+  { store, key, now, clock, closing }: {
     readonly store: MemoryStore;
     readonly key: string;
     readonly now: () => number;
     readonly clock: Clock;
+    readonly closing: Closing;
   },
   { signal }: WatchOptions,
 ): AsyncGenerator<Entry> {
   const wakeUp = new Notify();
+  const leave = closing.enter(wakeUp.notify);
   const stop = store.subscribe(key, wakeUp.notify);
   const forget = onAbort(signal, wakeUp.notify);
   try {
     while (!signal.aborted) {
+      if (closing.failure !== undefined) throw closing.failure;
       yield store.get(key, now());
       await wakeUp.sleep(clock);
     }
   } finally {
+    leave();
     stop();
     forget();
   }

@@ -91,9 +91,10 @@ export interface PostgresBackendOptions {
 /** What {@linkcode postgresBackend} makes. */
 export interface PostgresBackend extends LockBackend, AsyncDisposable {
   /**
-   * Closes the connection that listens, if one was opened; never the client that was handed in. Acquisitions that still
-   * wait fail, and no later one can wait on this backend. Resolves when they have left the queue, after a second at most.
-   * A later call of `postgresBackend` with the client again gets another backend.
+   * Closes the connection that listens, if one was opened; never the client that was handed in. Acquisitions that
+   * wait for other processes fail, and no later one can wait on this backend; locks that are held stay held. Resolves
+   * when the waiters have left the queue, after a second at most: close the client after that. A later call of
+   * `postgresBackend` with the client again gets another backend.
    */
   close(): Promise<void>;
   /** The same as `close`, at the end of an `await using` block. */
@@ -154,8 +155,8 @@ export function postgresBackend(
   options: PostgresBackendOptions = {},
 ): PostgresBackend {
   const checked = storeOptions(options);
-  const adapter = adapterOf(client);
-  return BACKENDS.get(client, checked, (forget) => new PostgresStore(adapter, checked, forget));
+  const open = adapterOf(client);
+  return BACKENDS.get(client, checked, (forget) => new PostgresStore(open(), checked, forget));
 }
 
 /**

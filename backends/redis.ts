@@ -59,8 +59,9 @@ export interface RedisBackendOptions {
 export interface RedisBackend extends LockBackend, AsyncDisposable {
   /**
    * Closes the connection for subscriptions, if one was opened; never the client that was handed in. Acquisitions that
-   * still wait fail, and no later one can wait on this backend. Resolves when they have left the queue, after a second
-   * at most. A later call of `redisBackend` with the client again gets another backend.
+   * wait for other processes fail, and no later one can wait on this backend; locks that are held stay held. Resolves
+   * when the waiters have left the queue, after a second at most: close the client after that. A later call of
+   * `redisBackend` with the client again gets another backend.
    */
   close(): Promise<void>;
   /** The same as `close`, at the end of an `await using` block. */

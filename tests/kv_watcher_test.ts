@@ -1,5 +1,6 @@
 // How one process watches many records of a Deno KV that announces nothing: in virtual time, on a database of our own.
 import { assert, assertEquals } from "@std/assert";
+import { Closing } from "../backends/closing.ts";
 import { Poller } from "../backends/kv/poller.ts";
 import { KvWatcher } from "../backends/kv/watcher.ts";
 import type { Entry } from "../core/backend.ts";
@@ -22,8 +23,11 @@ class Scene {
   unreadable: string | undefined;
   readonly #watcher = new KvWatcher(
     { kv: {} as never, graceMs: GRACE_MS, keyOf: (key) => [key], read: this.read },
-    { native: false, remote: false },
-    this.process.clock,
+    {
+      origin: { native: false, remote: false },
+      closing: new Closing("Deno KV"),
+      clock: this.process.clock,
+    },
   );
 
   get read(): (keys: readonly string[]) => Promise<readonly Entry[]> {

@@ -1,5 +1,5 @@
 // Whole programs in processes of their own: what happens without configuration, and what keeps them alive.
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 
 /** How long a program may run that is to end by itself. */
 const LIMIT_MS = 20_000;
@@ -11,8 +11,16 @@ const BACKENDS = {
 };
 
 /** Runs a program and answers what it has printed; says so if it did not end. */
-async function program(flags: string[], text: string, env: Record<string, string> = {}): Promise<string> {
+async function program(
+  flags: string[],
+  text: string,
+  env: Record<string, string> = {},
+  files: Record<string, string> = {},
+): Promise<string> {
   const directory = await Deno.makeTempDir();
+  for (const [name, content] of Object.entries(files)) {
+    await Deno.writeTextFile(`${directory}/${name}`, content);
+  }
   const file = `${directory}/program.ts`;
   const url = (path: string) => new URL(path, import.meta.url).href;
   await Deno.writeTextFile(
@@ -44,12 +52,33 @@ async function program(flags: string[], text: string, env: Record<string, string
 
 Deno.test("program: without configuration, the app's own database is opened on first use", async () => {
   const output = await program(
-    ["--unstable-kv"],
+    ["--unstable-kv", "--location=https://app.example"],
     `import { lock } from "$mod";
      const fences = await Promise.all([1, 2].map(() => lock("x").run((held) => held.fencingToken)));
      console.log(fences.length, fences[0] < fences[1]);`,
   );
   assertEquals(output, "2 true\n");
+});
+
+Deno.test("program: a default database that no other program shares: a warning, once, where that can be known", async () => {
+  const warned = async (flags: string[], files: Record<string, string> = {}) => {
+    const output = await program(
+      ["--unstable-kv", ...flags],
+      `import { lock } from "$mod";
+       import { openDefaultKvBackend } from "$backends/kv.ts";
+       await lock("x").run(() => console.log("ran"));
+       await (await openDefaultKvBackend()).close();`,
+      {},
+      files,
+    );
+    assert(output.startsWith("ran\n"), output);
+    return output.split("the default Deno KV database belongs to this program alone").length - 1;
+  };
+  assertEquals(await warned([]), 1);
+  // The library cannot know that the program runs without it.
+  assertEquals(await warned([], { "deno.jsonc": "{}" }), 0);
+  assertEquals(await warned(["--location=https://app.example"]), 0);
+  assertEquals(await warned(["--allow-env", "--allow-read=/nowhere"]), 0);
 });
 
 Deno.test("program: the clocks of a default database's processes are one, if that is surely a file of this machine", async () => {

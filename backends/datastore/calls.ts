@@ -4,6 +4,7 @@ import { systemClock } from "../../core/clock.ts";
 import { publishBackendError } from "../../core/events.ts";
 import { within } from "../../core/time_limit.ts";
 import type { ServerClock } from "../server_clock.ts";
+import { Trouble } from "../trouble.ts";
 import { answerOf, type Found, lookedUp, timeOf } from "./answers.ts";
 import type { DatastoreApi, DatastoreKey } from "./api.ts";
 import { madeOf } from "./client.ts";
@@ -21,6 +22,8 @@ export interface CallsOptions {
 export class DatastoreCalls {
   readonly #api: DatastoreApi;
   readonly #options: CallsOptions;
+  /** What has gone wrong since the server last answered. */
+  readonly trouble: Trouble = new Trouble();
   /** Whether the server has answered a call. */
   hasAnswered = false;
 
@@ -48,6 +51,7 @@ export class DatastoreCalls {
         await (rest ? within(called, timeoutMs, { clock: systemClock, late }) : called),
       );
       this.hasAnswered = true;
+      this.trouble.forget();
       // A rollback answers nothing.
       const serverMs = method === "rollback" ? undefined : timeOf(answer);
       if (serverMs !== undefined) {
@@ -55,7 +59,9 @@ export class DatastoreCalls {
       }
       return answer;
     } catch (error) {
-      throw failureOf(error, method, this.host);
+      const failure = failureOf(error, method, this.host);
+      if (failure.transient) this.trouble.note(error);
+      throw failure;
     }
   }
 

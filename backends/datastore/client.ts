@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import process from "node:process";
 import { LockBackendError, messageOf } from "../../core/errors.ts";
 import { ownOptions, refuse } from "../../core/validate.ts";
-import { causeOf, safeMessageOf } from "../causes.ts";
+import { causeOf, reasonOf, safeMessageOf } from "../causes.ts";
 import type { DatastoreApi } from "./api.ts";
 import { assertDatabase } from "./input.ts";
 
@@ -145,11 +145,6 @@ function authOf(credentials?: Credentials): object {
       }
     },
   };
-}
-
-function reasonOf(error: unknown): string {
-  const { cause } = error as { cause?: unknown };
-  return cause === undefined ? messageOf(error) : `${messageOf(error)}: ${reasonOf(cause)}`;
 }
 
 type Client = DatastoreApi & { close(): Promise<void> };

@@ -5,7 +5,9 @@ import type { Change, CommitResult, Entry, LockBackend, WatchOptions } from "../
 import { pause, systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
 import type { Guard } from "../../core/guard.ts";
+import { printable } from "../../core/printable.ts";
 import { Backoff } from "../../core/retry.ts";
+import { Closing, whenLeft } from "../closing.ts";
 import { poll } from "../polling.ts";
 import { errorOf, ServerClock } from "../server_clock.ts";
 import { begun, committed, queried, timeOf } from "./answers.ts";
@@ -29,7 +31,7 @@ const PAGE = 300;
 const MAX_READ = 1000;
 
 /** The backend: what it promises stands where it is made, in `datastoreBackend`. */
-export class DatastoreStore implements LockBackend {
+export class DatastoreStore implements LockBackend, AsyncDisposable {
   static {
     brand(this, "DatastoreStore/1");
   }
@@ -40,6 +42,7 @@ export class DatastoreStore implements LockBackend {
   readonly #kind: string;
   readonly #pollMs: number;
   readonly #clock = new ServerClock(systemClock, { skewMs: SKEW_MS });
+  readonly #closing = new Closing("Datastore");
 
   constructor(api: DatastoreApi, options: StoreOptions) {
     const { projectId, databaseId, namespace, entityKind, pollMs, timeoutMs } = options;
@@ -55,8 +58,11 @@ export class DatastoreStore implements LockBackend {
   }
 
   get name(): string {
-    const { host } = this.#calls;
-    return host === undefined ? "Datastore" : `Datastore at ${host}`;
+    const { host, trouble } = this.#calls;
+    const { projectId, databaseId } = this.#partition;
+    const where = host === undefined ? "" : ` at ${host}`;
+    const database = databaseId === "" ? "" : `, database ${databaseId}`;
+    return trouble.explain(`Datastore${where} (project ${printable(projectId + database)})`);
   }
 
   get namespace(): string {
@@ -145,6 +151,7 @@ export class DatastoreStore implements LockBackend {
         pauseMs = news ? LEAST_POLL_MS : Math.min(this.#pollMs, LEAST_POLL_MS + Math.random() * span);
       },
       pauseMs: () => pauseMs,
+      closing: this.#closing,
     }, options);
   }
 
@@ -166,6 +173,15 @@ export class DatastoreStore implements LockBackend {
   ): Promise<DatastoreCommit | undefined> {
     const locks = keys.map((key) => this.#keyOf(key));
     return transact(this.#calls, { identifier, locks, isProof, partition: this.#partition, build });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.close();
+    await whenLeft(this);
   }
 
   #keyOf(key: string): DatastoreKey {

@@ -12,7 +12,7 @@ export interface KvOrigin {
 
 /** What is used of Deno's global. */
 interface DenoGlobal {
-  readonly openKv?: () => Promise<KvDatabase>;
+  readonly openKv?: () => Promise<KvDatabase & { close(): void }>;
   readonly Kv?: new (...args: never[]) => unknown;
   readonly build?: { readonly os: string };
   readonly env?: { get(name: string): string | undefined };

@@ -27,10 +27,12 @@ export async function commitUnder(
   const receipt = backend.newReceiptKey();
   atomic.check({ key: receipt, versionstamp: null });
   atomic.set(receipt, new Uint8Array(), { expireIn: 2 * leaseMs + RECEIPT_MS });
-  const result = await bounded(retried(() => atomic.commit())).catch(failed);
+  const result = await bounded(retried(() => atomic.commit(), backend.trouble)).catch(failed);
   if (result.ok) return result;
   // A client that got no answer sends again by itself, and is refused by what it has written before.
-  const { versionstamp } = await bounded(retried(() => backend.kv.get(receipt))).catch(failed);
+  const { versionstamp } = await bounded(retried(() => backend.kv.get(receipt), backend.trouble)).catch(
+    failed,
+  );
   return versionstamp === null ? result : { ok: true, versionstamp };
 }
 

@@ -6,6 +6,8 @@ import { systemClock } from "../../core/clock.ts";
 import { type LockBackendError, quote, UnreadableRecordError } from "../../core/errors.ts";
 import { describe } from "../../core/validate.ts";
 import { printable } from "../../core/printable.ts";
+import { Closing, whenLeft } from "../closing.ts";
+import { Trouble } from "../trouble.ts";
 import type { KvCommit, KvDatabase, KvEntry, KvKeyPart, KvSelectorKey } from "./api.ts";
 import { originOf } from "./clients.ts";
 import { failureOf, retried } from "./failures.ts";
@@ -25,33 +27,47 @@ const RECEIPTS = encoder.encode("receipts");
 /** What is stored is shown as it is, with its byte order mark, for the core to refuse. */
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
+/** How a store is made. */
+export interface KvStoreOptions {
+  readonly prefix: KvSelectorKey;
+  readonly skewMs: number;
+  /** Closes the database, if that was opened for this store. */
+  readonly closeDatabase?: () => void;
+}
+
 /** The backend: what it promises stands where it is made, in `kvBackend`. */
-export class KvStore implements LockBackend {
+export class KvStore implements LockBackend, AsyncDisposable {
   static {
     brand(this, "KvStore/1");
   }
 
   readonly kv: KvDatabase;
+  /** What has gone wrong since the database last answered. */
+  readonly trouble: Trouble = new Trouble();
   readonly skewMs: number;
   readonly graceMs = 250;
   readonly #prefix: KvSelectorKey;
   readonly #watcher: KvWatcher;
   /** Whether a commit may have been sent more than once before it was answered. */
   readonly #repeats: boolean;
+  readonly #closing = new Closing("Deno KV");
+  #closeDatabase: (() => void) | undefined;
 
-  constructor(kv: KvDatabase, prefix: KvSelectorKey, skewMs: number) {
+  constructor(kv: KvDatabase, { prefix, skewMs, closeDatabase }: KvStoreOptions) {
     this.kv = kv;
     this.skewMs = skewMs;
     this.#prefix = prefix;
+    this.#closeDatabase = closeDatabase;
     const origin = originOf(kv);
-    this.#watcher = new KvWatcher(this, origin);
+    this.#watcher = new KvWatcher(this, { origin, closing: this.#closing });
     this.#repeats = origin.native || origin.remote;
   }
 
   /** Where it is, if the client shows that: only `npm:@deno/kv` over KV Connect does. */
   get name(): string {
     const { url } = this.kv as { readonly url?: unknown };
-    return URL.canParse(String(url)) ? `Deno KV at ${printable(new URL(String(url)).host)}` : "Deno KV";
+    const where = URL.canParse(String(url)) ? ` at ${printable(new URL(String(url)).host)}` : "";
+    return this.trouble.explain(`Deno KV${where}`);
   }
 
   get namespace(): string {
@@ -71,10 +87,12 @@ export class KvStore implements LockBackend {
     if (keys.length > MAX_READ) {
       throw new RangeError(`Cannot read: Deno KV reads at most ${MAX_READ} keys at once, not ${keys.length}`);
     }
-    const found = await retried(() =>
-      keys.length === 1
-        ? this.kv.get(this.keyOf(keys[0])).then((entry) => [entry])
-        : this.kv.getMany(keys.map((key) => this.keyOf(key)))
+    const found = await retried(
+      () =>
+        keys.length === 1
+          ? this.kv.get(this.keyOf(keys[0])).then((entry) => [entry])
+          : this.kv.getMany(keys.map((key) => this.keyOf(key))),
+      this.trouble,
     ).catch((error) => {
       throw isUnreadable(error) ? inTheWay("a value that this runtime cannot read", keys, error) : error;
     });
@@ -83,7 +101,7 @@ export class KvStore implements LockBackend {
 
   async commit(changes: readonly Change[]): Promise<CommitResult> {
     const { result, isLate } = await this.#watcher.committing(() =>
-      retried(() => send(this.#atomic(changes)))
+      retried(() => send(this.#atomic(changes)), this.trouble)
     );
     if (result.ok) return { ok: true, version: result.versionstamp };
     return isLate && this.#repeats ? { ok: false, mayBeEcho: true } : { ok: false };
@@ -120,6 +138,17 @@ export class KvStore implements LockBackend {
 
   now(): number {
     return systemClock.wallMs();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.close();
+    await whenLeft(this);
+    this.#closeDatabase?.();
+    this.#closeDatabase = undefined;
   }
 
   #atomic(changes: readonly Change[]) {

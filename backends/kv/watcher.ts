@@ -5,6 +5,7 @@ import type { Entry, WatchOptions } from "../../core/backend.ts";
 import { type Clock, systemClock, type Timer } from "../../core/clock.ts";
 import { publishBackendError } from "../../core/events.ts";
 import { Notify } from "../../core/notify.ts";
+import type { Closing } from "../closing.ts";
 import type { KvCommit, KvDatabase, KvKeyPart } from "./api.ts";
 import type { KvOrigin } from "./clients.ts";
 import { failureOf } from "./failures.ts";
@@ -75,16 +76,19 @@ class Watch implements Polled {
     this.#wakeUp.notify();
   }
 
-  /** Yields what is seen, until the signal aborts. */
-  async *entries(signal: AbortSignal): AsyncGenerator<Entry> {
+  /** Yields what is seen, until the signal aborts or the backend is closed. */
+  async *entries(signal: AbortSignal, closing: Closing): AsyncGenerator<Entry> {
+    const leave = closing.enter(this.#wakeUp.notify);
     const forget = onAbort(signal, this.#wakeUp.notify);
     try {
       for (let shown: Entry | undefined; !signal.aborted;) {
+        if (closing.failure !== undefined) throw closing.failure;
         if (this.#failure !== undefined) throw this.#failure.error;
         if (this.seen === shown) await this.#wakeUp.sleep(this.#clock);
         else yield shown = this.seen!;
       }
     } finally {
+      leave();
       forget();
     }
   }
@@ -95,6 +99,7 @@ export class KvWatcher {
   readonly #store: Store;
   readonly #origin: KvOrigin;
   readonly #clock: Clock;
+  readonly #closing: Closing;
   readonly #poller: Poller;
   readonly #watches = new Set<Watch>();
   readonly #own = new Set<string>();
@@ -106,9 +111,17 @@ export class KvWatcher {
   #busy = { count: 0, atMs: -Infinity };
   #suspicion: Timer | undefined;
 
-  constructor(store: Store, origin: KvOrigin, clock: Clock = systemClock) {
+  constructor(
+    store: Store,
+    { origin, closing, clock = systemClock }: {
+      readonly origin: KvOrigin;
+      readonly closing: Closing;
+      readonly clock?: Clock;
+    },
+  ) {
     this.#store = store;
     this.#clock = clock;
+    this.#closing = closing;
     this.#origin = origin;
     this.#pushes = origin.remote;
     this.#poller = new Poller({
@@ -135,6 +148,7 @@ export class KvWatcher {
   }
 
   async *watch(key: string, { signal, idle = false }: WatchOptions): AsyncIterable<Entry> {
+    if (this.#closing.failure !== undefined) throw this.#closing.failure;
     const watch = new Watch(key, { isIdle: idle, clock: this.#clock, onNews: this.#onNews });
     // On a file, the watch of npm:@deno/kv can make the event loop spin for ever, and hears of no other process's commits.
     const { native, remote } = this.#origin;
@@ -143,7 +157,7 @@ export class KvWatcher {
     if (!idle) this.#waiting++;
     this.#poller.add(watch);
     try {
-      yield* watch.entries(signal);
+      yield* watch.entries(signal, this.#closing);
     } finally {
       this.#poller.remove(watch);
       this.#watches.delete(watch);

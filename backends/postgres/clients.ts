@@ -2,6 +2,7 @@
 
 import { printable } from "../../core/printable.ts";
 import { describe, describeClient } from "../../core/validate.ts";
+import { type Emitter, Trouble } from "../trouble.ts";
 
 /** A row of an answer: its columns by name. */
 export type PostgresRow = Record<string, unknown>;
@@ -80,7 +81,7 @@ export interface PostgresJs {
 }
 
 /** What may be missing, or is not in the client's own types. */
-interface MorePgPool extends PgPool {
+interface MorePgPool extends PgPool, Partial<Emitter> {
   /** What it makes its connections of, and with. */
   readonly Client?: new (options: unknown) => PgClient & { unref?(): void };
   readonly options?: unknown;
@@ -131,12 +132,16 @@ export interface ClientAdapter {
   readonly closed: boolean;
   /** Host and database, as far as the client shows them: never with a password. */
   readonly address?: string | undefined;
+  /** What has gone wrong since the server last answered. */
+  readonly trouble: Trouble;
   /** Runs a statement, kept by the server if `keep` is set and the client can do that. */
   query(statement: Statement, values: (string | null)[], keep: boolean): PromiseLike<PostgresAnswer>;
   /** Runs `work` in a transaction, which is rolled back if that rejects. */
   transaction?<Result>(work: (tx: PostgresQueryable) => Promise<Result>): Promise<Result>;
   /** Listens to a channel. Rejects with {@linkcode CannotListen} if that is of no use on this client. */
   listen?(channel: string, events: ListenEvents): Promise<Listening>;
+  /** Takes our listeners from the client. */
+  detach?(): void;
 }
 
 /** Why nothing can be heard on a client. */
@@ -155,10 +160,15 @@ function addressOf(settings: unknown): string | undefined {
 }
 
 class PgPoolAdapter implements ClientAdapter {
+  readonly trouble: Trouble = new Trouble();
+  readonly detach?: () => void;
   readonly #pool: MorePgPool;
+  #address: string | undefined;
 
-  constructor(pool: PgPool) {
+  constructor(pool: MorePgPool) {
     this.#pool = pool;
+    const isEmitter = typeof pool.on === "function" && typeof pool.off === "function";
+    if (isEmitter) this.detach = this.trouble.listenTo(pool as Emitter);
   }
 
   get closed(): boolean {
@@ -166,7 +176,18 @@ class PgPoolAdapter implements ClientAdapter {
   }
 
   get address(): string | undefined {
-    return addressOf(this.#pool.options);
+    return this.#address ??= addressOf(this.#pool.options) ?? this.#defaultAddress();
+  }
+
+  /** What the options do not say is in the environment: where to connect to, only a client of the pool's knows. */
+  #defaultAddress(): string | undefined {
+    const { Client, options } = this.#pool;
+    try {
+      return typeof Client === "function" ? addressOf(new Client(options)) : undefined;
+    } catch (error) {
+      this.trouble.note(error);
+      return undefined;
+    }
   }
 
   query({ name, text }: Statement, values: (string | null)[], keep: boolean): Promise<PostgresAnswer> {
@@ -220,6 +241,8 @@ class PgPoolAdapter implements ClientAdapter {
 
 class PgClientAdapter implements ClientAdapter {
   readonly closed = false;
+  readonly trouble: Trouble = new Trouble();
+  readonly detach: () => void;
   readonly address: string | undefined;
   readonly #client: PgClient & { readonly processID?: number | null };
   /** Settles when the transaction that is open is over. */
@@ -228,6 +251,7 @@ class PgClientAdapter implements ClientAdapter {
   constructor(client: PgClient) {
     this.#client = client;
     this.address = addressOf(client);
+    this.detach = this.trouble.listenTo(client);
   }
 
   async query(
@@ -293,6 +317,7 @@ class PgClientAdapter implements ClientAdapter {
 
 class PostgresJsAdapter implements ClientAdapter {
   readonly closed = false;
+  readonly trouble: Trouble = new Trouble();
   readonly address: string | undefined;
   readonly #sql: MorePostgresJs;
   readonly listen?: ClientAdapter["listen"];
@@ -328,6 +353,7 @@ class PostgresJsAdapter implements ClientAdapter {
 }
 
 class OwnAdapter implements ClientAdapter {
+  readonly trouble: Trouble = new Trouble();
   readonly #client: PostgresClient & { readonly closed?: boolean };
   readonly transaction?: ClientAdapter["transaction"];
   readonly listen?: ClientAdapter["listen"];
@@ -409,8 +435,8 @@ export function quoted(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-/** How a client of any make is spoken to. Throws TypeError for what is none. */
-export function adapterOf(client: AnyClient): ClientAdapter {
+/** Makes what speaks to a client of any make, and listens to it. Throws TypeError for what is none. */
+export function adapterOf(client: AnyClient): () => ClientAdapter {
   const members = client as unknown as Record<string, unknown> | null | undefined;
   const has = (name: string) => typeof members?.[name] === "function";
   const rule =
@@ -422,7 +448,7 @@ export function adapterOf(client: AnyClient): ClientAdapter {
   };
   if (has("unsafe")) {
     if (!has("begin")) lacks("begin");
-    return new PostgresJsAdapter(client as PostgresJs);
+    return () => new PostgresJsAdapter(client as PostgresJs);
   }
   if (!has("query")) lacks("query");
   if (has("release") && has("connect")) {
@@ -430,14 +456,14 @@ export function adapterOf(client: AnyClient): ClientAdapter {
   }
   if (typeof members?.totalCount === "number") {
     if (!has("connect")) lacks("connect");
-    return new PgPoolAdapter(client as PgPool);
+    return () => new PgPoolAdapter(client as PgPool);
   }
   // The client of pg has both; PGlite has neither.
   if (has("connect") && has("end")) {
     for (const name of ["on", "off"]) if (!has(name)) lacks(name);
-    return new PgClientAdapter(client as PgClient);
+    return () => new PgClientAdapter(client as PgClient);
   }
-  return new OwnAdapter(client as PostgresClient);
+  return () => new OwnAdapter(client as PostgresClient);
 }
 
 /** What to do with what people take for a client. */

@@ -2,6 +2,7 @@
 
 import { LockBackendError } from "../../core/errors.ts";
 import { causeOf } from "../causes.ts";
+import type { Trouble } from "../trouble.ts";
 
 /** The SQLSTATEs that are distinguished. */
 const UNDEFINED_TABLE = "42P01";
@@ -42,6 +43,8 @@ export interface Circumstances {
   readonly table: string;
   /** Whether the client is closed for good. */
   readonly closed: boolean;
+  /** What has gone wrong since the server last answered. */
+  readonly trouble: Trouble;
 }
 
 /** The SQLSTATE, or the client's own code, of an error. */
@@ -52,13 +55,13 @@ export function codeOf(error: unknown): string | undefined {
 }
 
 /** What a failure is called, and whether it may pass. */
-export function failureOf(error: unknown, { table, closed }: Circumstances): LockBackendError {
+export function failureOf(error: unknown, { table, closed, trouble }: Circumstances): LockBackendError {
   if (error instanceof LockBackendError) return error;
   const cause = causeOf(error);
   const { message } = cause;
   const code = codeOf(error) ?? "";
   if (closed || CLOSED.test(message) || CLOSED.test(code)) {
-    return new LockBackendError(`the Postgres client is closed (${message})`, { cause });
+    return new LockBackendError(trouble.explain(`the Postgres client is closed (${message})`), { cause });
   }
   if (code === UNDEFINED_TABLE) {
     return new LockBackendError(
@@ -81,7 +84,7 @@ export function failureOf(error: unknown, { table, closed }: Circumstances): Loc
   // What has no SQLSTATE is the network's or the client's; a bad row or type is neither.
   const isSqlState = /^[0-9A-Z]{5}$/.test(code);
   const transient = isSqlState ? PASSING.test(code) : !(error instanceof TypeError);
-  return new LockBackendError(message, { cause, transient });
+  return new LockBackendError(transient ? trouble.explain(message) : message, { cause, transient });
 }
 
 /** Whether the table is not there. */

@@ -12,8 +12,8 @@ import { systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
 import { publishBackendError } from "../../core/events.ts";
 import { lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
-import { participantOf } from "../../core/participant.ts";
 import { causeOf } from "../causes.ts";
+import { whenLeft } from "../closing.ts";
 import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
 import { watchThrough } from "../watched.ts";
 import {
@@ -37,8 +37,6 @@ import { entryOf, identifierOf, keyIn, textIn, timeIn, versionIn } from "./rows.
 import { type Statements, statementsOf, tableName, TOLERANCE_MS, WHOLE } from "./statements.ts";
 import { Subscriptions } from "./subscriptions.ts";
 
-/** How long waiters that have given up may take to leave the queue, when the backend is disposed of. */
-const DISPOSE_TIMEOUT_MS = 1000;
 /** How late a notification may be, and what a look itself may take, added to the pause before it. */
 const LISTEN_GRACE_MS = 200;
 const LOOK_MS = 250;
@@ -96,12 +94,13 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
     this.#subscriptions = new Subscriptions(this, options);
   }
 
-  /** With the way in which waiters hear of news, once that is known. */
+  /** With the way in which waiters hear of news, once that is known, and with what has gone wrong since the last answer. */
   get name(): string {
     const { hears } = this.#subscriptions;
     const how = hears === undefined ? "" : hears ? ", listening" : ", polling";
-    const { address } = this.adapter;
-    return `Postgres${address === undefined ? "" : ` at ${address}`} (table ${this.#table}${how})`;
+    const { address, trouble } = this.adapter;
+    const where = address === undefined ? "" : ` at ${address}`;
+    return trouble.explain(`Postgres${where} (table ${this.#table}${how})`);
   }
 
   get namespace(): string {
@@ -223,7 +222,8 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
   }
 
   failure(cause: unknown): LockBackendError {
-    return failureOf(cause, { table: this.#table, closed: this.adapter.closed });
+    const { closed, trouble } = this.adapter;
+    return failureOf(cause, { table: this.#table, closed, trouble });
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -234,7 +234,8 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
     this.#onClose();
     await this.#subscriptions.close();
     // Waiters leave the queue now, for the client is still there.
-    await participantOf(this).whenIdle(DISPOSE_TIMEOUT_MS);
+    await whenLeft(this);
+    this.adapter.detach?.();
   }
 
   /** Sends a commit by the statement that does least. */
@@ -339,10 +340,18 @@ export class PostgresStore implements LockBackend, AsyncDisposable {
   /** Runs a statement as it is. */
   async #run(statement: Statement, values: (string | null)[]): Promise<readonly PostgresRow[]> {
     const keep = this.#keepsStatements;
+    const { trouble } = this.adapter;
     try {
-      return rowsOf(await this.adapter.query(statement, values, keep));
+      const rows = rowsOf(await this.adapter.query(statement, values, keep));
+      trouble.forget();
+      return rows;
     } catch (error) {
-      if (!keep || !hasLostStatements(error)) throw this.failure(error);
+      if (!keep || !hasLostStatements(error)) {
+        const failure = this.failure(error);
+        // A statement that the server refuses is an answer.
+        if (failure.transient) trouble.note(error);
+        throw failure;
+      }
       // Nothing has run. Behind such a pooler it would go wrong again and again.
       this.#keepsStatements = false;
       return await this.#run(statement, values);

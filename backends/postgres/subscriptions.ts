@@ -8,6 +8,7 @@ import { lockKeyOf } from "../../core/identifier.ts";
 import { Notify } from "../../core/notify.ts";
 import { Backoff } from "../../core/retry.ts";
 import { within } from "../../core/time_limit.ts";
+import { disposedFailure } from "../closing.ts";
 import { notifierOf, Watched } from "../watched.ts";
 import { CannotListen, type ClientAdapter, type Listening } from "./clients.ts";
 import { newsIn } from "./news.ts";
@@ -101,7 +102,7 @@ export class Subscriptions {
 
   /** Begins to watch. */
   enter(key: string, name: string | undefined, notify: () => void): Followed {
-    if (this.#isClosed) throw new LockBackendError("the Postgres backend is disposed of");
+    if (this.#isClosed) throw disposedFailure("Postgres");
     let followed = this.#followed.get(key);
     if (followed === undefined) this.#followed.set(key, followed = new Followed(key));
     followed.sleepers.add(notify);
@@ -156,7 +157,7 @@ export class Subscriptions {
   async close(): Promise<void> {
     this.#isClosed = true;
     systemClock.clear(this.#sweepTimer);
-    const error = new LockBackendError("the Postgres backend is disposed of");
+    const error = disposedFailure("Postgres");
     for (const followed of this.#followed.values()) followed.fail(error);
     this.#followed.clear();
     this.#wakeUp.notify();

@@ -1,9 +1,8 @@
 /** The clients that the backend takes: what it needs of each make, and how they are spoken to alike. */
 
-import { errorMonitor } from "node:events";
 import { printable } from "../../core/printable.ts";
 import { describeClient, refuse } from "../../core/validate.ts";
-import { safeMessageOf } from "../causes.ts";
+import { type Emitter, Trouble } from "../trouble.ts";
 
 /** What the backend needs of an `ioredis` client. */
 export interface IoRedisClient {
@@ -98,8 +97,8 @@ export interface ClientAdapter {
   readonly database: number;
   /** Where the server is, as far as the client shows it: never with a password. */
   readonly address: string;
-  /** What the client has complained of since it was last connected: it may keep commands back, and fail none. */
-  readonly trouble: string | undefined;
+  /** What the client has complained of since it was last connected. */
+  readonly trouble: Trouble;
   /** Whether all keys are in the same slot, so that one script may touch any: not in a cluster. */
   readonly sameSlot: boolean;
   /** Whether it is closed for good. */
@@ -124,24 +123,14 @@ export interface Subscriber {
   close(): Promise<void>;
 }
 
-/** The errors that a client has published since it was last connected. Listening so handles none of them. */
-class Complaints {
-  readonly #client: Pick<IoRedisClient, "on" | "off">;
-  readonly #note = (error?: unknown) => void (this.last = `last error: ${printable(safeMessageOf(error))}`);
-  readonly #forget = () => void (this.last = undefined);
-  last: string | undefined;
-
-  constructor(client: Pick<IoRedisClient, "on" | "off">) {
-    this.#client = client;
-    // The clients' own types say that events have texts for names; this one is every event emitter's.
-    client.on(errorMonitor as unknown as string, this.#note);
-    client.on("ready", this.#forget);
-  }
-
-  detach(): void {
-    this.#client.off(errorMonitor as unknown as string, this.#note);
-    this.#client.off("ready", this.#forget);
-  }
+/** Notes the errors that a client publishes until it is connected. Answers how to end that. */
+function complaintsOf(client: Emitter, trouble: Trouble): () => void {
+  const stop = trouble.listenTo(client);
+  client.on("ready", trouble.forget);
+  return () => {
+    stop();
+    client.off("ready", trouble.forget);
+  };
 }
 
 /** An address as people write it. */
@@ -150,15 +139,16 @@ function addressOf(host: unknown, port: unknown, database: number): string {
 }
 
 class IoRedisAdapter implements ClientAdapter {
+  readonly trouble: Trouble = new Trouble();
   reconnects = 0;
   readonly #client: IoRedisClient | IoRedisCluster;
   readonly #onBreak = () => void this.reconnects++;
   readonly #onEnd: () => void;
-  readonly #complaints: Complaints;
+  readonly #stopListening: () => void;
 
   constructor(client: IoRedisClient | IoRedisCluster, onEnd: () => void) {
     this.#client = client;
-    this.#complaints = new Complaints(client);
+    this.#stopListening = complaintsOf(client, this.trouble);
     this.#onEnd = onEnd;
     // Only that way does a cluster show that it has lost the connection to a node.
     for (const event of ["close", "-node"]) client.on(event, this.#onBreak);
@@ -179,10 +169,6 @@ class IoRedisAdapter implements ClientAdapter {
     return typeof name === "string" && name !== ""
       ? printable(`${name}, by sentinels`)
       : addressOf(host, port, this.database);
-  }
-
-  get trouble(): string | undefined {
-    return this.#complaints.last;
   }
 
   get database(): number {
@@ -232,7 +218,7 @@ class IoRedisAdapter implements ClientAdapter {
   detach(): void {
     for (const event of ["close", "-node"]) this.#client.off(event, this.#onBreak);
     this.#client.off("end", this.#onEnd);
-    this.#complaints.detach();
+    this.#stopListening();
     // Locks that are still held are released later, and are not counted any more.
     this.reconnects = NaN;
   }
@@ -243,17 +229,18 @@ class IoRedisAdapter implements ClientAdapter {
 }
 
 class NodeRedisAdapter implements ClientAdapter {
+  readonly trouble: Trouble = new Trouble();
   readonly keyPrefix = "";
   readonly sameSlot = true;
   /** This client repeats nothing by itself. */
   readonly reconnects = 0;
   readonly #client: NodeRedisClient;
   readonly #onEnd: () => void;
-  readonly #complaints: Complaints;
+  readonly #stopListening: () => void;
 
   constructor(client: NodeRedisClient, onEnd: () => void) {
     this.#client = client;
-    this.#complaints = new Complaints(client);
+    this.#stopListening = complaintsOf(client, this.trouble);
     this.#onEnd = onEnd;
     client.on("end", onEnd);
   }
@@ -265,10 +252,6 @@ class NodeRedisAdapter implements ClientAdapter {
   get address(): string {
     const { host, port } = (this.#client.options?.socket ?? {}) as { host?: unknown; port?: unknown };
     return addressOf(host, port, this.database);
-  }
-
-  get trouble(): string | undefined {
-    return this.#complaints.last;
   }
 
   get closed(): boolean {
@@ -314,7 +297,7 @@ class NodeRedisAdapter implements ClientAdapter {
 
   detach(): void {
     this.#client.off("end", this.#onEnd);
-    this.#complaints.detach();
+    this.#stopListening();
   }
 }
 

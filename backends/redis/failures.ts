@@ -3,9 +3,8 @@
 import { LockBackendError, messageOf, UnreadableRecordError } from "../../core/errors.ts";
 import { describe } from "../../core/validate.ts";
 import { causeOf } from "../causes.ts";
+import type { Trouble } from "../trouble.ts";
 import { DIGITS, NO_RECORD } from "./scripts.ts";
-
-export const CLOSED = new LockBackendError("the Redis client is closed, or was never connected");
 
 /** What Redis 6 puts before the error of a command in a script. */
 const WHERE = /^(ERR Error running script \(call to \S+\): )?@user_script: ?\d+: /;
@@ -18,16 +17,18 @@ const LASTING =
 export interface Circumstances {
   /** Whether the client is closed for good. */
   readonly closed: boolean;
+  /** What the client has complained of. */
+  readonly trouble: Trouble;
   /** The keys that were asked for, as the server names them. */
   readonly keys: readonly string[];
 }
 
 /** What a failure is called, and whether it may pass. */
-export function failureOf(error: unknown, { closed, keys }: Circumstances): LockBackendError {
+export function failureOf(error: unknown, { closed, trouble, keys }: Circumstances): LockBackendError {
   if (error instanceof LockBackendError) return error;
   const cause = causeOf(error);
   const message = cause.message.replace(WHERE, "");
-  if (closed) return new LockBackendError(CLOSED.message, { cause });
+  if (closed) return closedFailure(trouble, cause);
   if (message.startsWith("WRONGTYPE")) {
     const names = keys.map(describe).join(" or ");
     return new UnreadableRecordError(`a key of another type is in the way (${names}): ${message}`, { cause });
@@ -39,7 +40,14 @@ export function failureOf(error: unknown, { closed, keys }: Circumstances): Lock
     );
   }
   // What is left is the network's or the server's state: loading, failing over, full, paused.
-  return new LockBackendError(message, { cause, transient: !LASTING.test(message) });
+  return new LockBackendError(trouble.explain(message), { cause, transient: !LASTING.test(message) });
+}
+
+/** The failure of all that is asked of a client that is closed. */
+export function closedFailure(trouble: Trouble, cause?: Error): LockBackendError {
+  return new LockBackendError(trouble.explain("the Redis client is closed, or was never connected"), {
+    cause,
+  });
 }
 
 /** The failure of an answer that no script gives. What became of the commit is unknown. */

@@ -13,11 +13,11 @@ import type {
 import { systemClock } from "../../core/clock.ts";
 import { LockBackendError } from "../../core/errors.ts";
 import { lockKeyOf, queueKeyOf } from "../../core/identifier.ts";
-import { participantOf } from "../../core/participant.ts";
+import { whenLeft } from "../closing.ts";
 import type { ClientAdapter } from "./adapters.ts";
 import { errorOf, ServerClock, type TimedAnswer } from "../server_clock.ts";
 import { watchThrough } from "../watched.ts";
-import { failureOf, inTheWay, isWrongType, mayHaveRun, unexpected } from "./failures.ts";
+import { closedFailure, failureOf, inTheWay, isWrongType, mayHaveRun, unexpected } from "./failures.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type Reading, ScriptBatcher } from "./script_batcher.ts";
 import { DELETED, DIGITS, entryOf, indexOf, type Scripts, scriptsOf, TOLERANCE_MS } from "./scripts.ts";
@@ -27,9 +27,6 @@ const BUCKETS = 256;
 
 /** A version, or a version and the time. */
 const ANSWER = new RegExp(`^\\d{${DIGITS}}(\\d{${DIGITS}})?$`);
-
-/** How long waiters that have given up may take to leave the queue, when the backend is disposed of. */
-const DISPOSE_TIMEOUT_MS = 1000;
 
 /** How many places are kept at most. */
 const MAX_PLACES = 1000;
@@ -86,7 +83,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   /** Where it is, and what its client has complained of since it was last connected. */
   get name(): string {
     const { address, trouble } = this.adapter;
-    return `Redis at ${address}${trouble === undefined ? "" : ` (${trouble})`}`;
+    return trouble.explain(`Redis at ${address}`);
   }
 
   get namespace(): string {
@@ -221,8 +218,14 @@ export class RedisStore implements LockBackend, AsyncDisposable {
   failure(cause: unknown, keys: readonly string[] = []): LockBackendError {
     return failureOf(cause, {
       closed: this.adapter.closed,
+      trouble: this.adapter.trouble,
       keys: keys.map((key) => this.#serverNameOf(key)),
     });
+  }
+
+  /** The failure of all that is asked of a client that is closed. */
+  closedFailure(): LockBackendError {
+    return closedFailure(this.adapter.trouble);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -233,7 +236,7 @@ export class RedisStore implements LockBackend, AsyncDisposable {
     this.#onClose();
     await this.#subscriptions.close();
     // Waiters leave the queue now, for the client is still there.
-    await participantOf(this).whenIdle(DISPOSE_TIMEOUT_MS);
+    await whenLeft(this);
     this.adapter.detach();
   }
 

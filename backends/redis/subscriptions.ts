@@ -7,9 +7,9 @@ import { LockBackendError } from "../../core/errors.ts";
 import { publishBackendError } from "../../core/events.ts";
 import { Backoff } from "../../core/retry.ts";
 import { within } from "../../core/time_limit.ts";
-import type { ClientAdapter, Subscriber } from "./adapters.ts";
+import { disposedFailure } from "../closing.ts";
 import { notifierOf, Watched } from "../watched.ts";
-import { CLOSED } from "./failures.ts";
+import type { ClientAdapter, Subscriber } from "./adapters.ts";
 import { entriesIn } from "./scripts.ts";
 
 /** For how long a subscription is kept that is not used: the next waiter finds it there. */
@@ -32,6 +32,8 @@ interface Store {
   readonly adapter: ClientAdapter;
   read(keys: readonly string[]): Promise<readonly Entry[]>;
   failure(cause: unknown): LockBackendError;
+  /** The failure of all that is asked of a client that is closed. */
+  closedFailure(): LockBackendError;
   /**
    * The channel of the news of a key: for all, or for the watchers of this name; the empty name is for watchers
    * without one.
@@ -66,7 +68,7 @@ export class Subscriptions {
 
   /** Begins to watch. */
   enter(key: string, name: string | undefined, notify: () => void): Subscribed {
-    if (this.#closed) throw new LockBackendError("the Redis backend is disposed of");
+    if (this.#closed) throw disposedFailure("Redis");
     let watched = this.#watched.get(key);
     if (watched === undefined) this.#watched.set(key, watched = new Subscribed(key));
     watched.sleepers.add(notify);
@@ -118,7 +120,7 @@ export class Subscriptions {
   async close(): Promise<void> {
     this.#closed = true;
     systemClock.clear(this.#sweepTimer);
-    this.#fail(new LockBackendError("the Redis backend is disposed of"));
+    this.#fail(disposedFailure("Redis"));
     this.#wakeUp.notify();
     await this.#subscriber?.close();
     await this.#abandoned;
@@ -130,7 +132,7 @@ export class Subscriptions {
     this.#sweepTimer = undefined;
     this.#abandoned = this.#subscriber?.close();
     this.#subscriber = undefined;
-    this.#fail(CLOSED);
+    this.#fail(this.#backend.closedFailure());
     this.#wakeUp.notify();
   };
 

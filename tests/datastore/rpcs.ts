@@ -13,6 +13,7 @@ import { setTimeout } from "node:timers/promises";
 import { queueKeyOf } from "../../core/identifier.ts";
 import { encodeLock } from "../../core/record/codec.ts";
 import { decodeLock } from "../../core/record/decode.ts";
+import { assertCloses } from "../support/closing.ts";
 // @deno-types="./hands.d.ts"
 import { type Asked, handsOn } from "./hands.mjs";
 import type { Call, TestServer } from "./test_server.ts";
@@ -51,6 +52,10 @@ function shown({ method, mutations }: Call): string {
 }
 
 const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
+  "a backend that is closed: what every backend does then": async (scene) => {
+    await assertCloses({ open: () => scene.backend(), other: scene.backend() });
+  },
+
   "a held lock costs nothing between its renewals": async (scene) => {
     const held = await Lock.acquire(scene.id, { backend: scene.backend() });
     await scene.calls();
@@ -337,9 +342,19 @@ const TESTS: Record<string, (scene: Scene) => Promise<void>> = {
     await scene.server.plan({ kind: "aborted", method: "commit" });
     assertEquals(await write(), { ok: true });
     assertEquals(built, 2);
-    await scene.server.plan({ kind: "unavailable after", method: "commit" });
-    const error = await assertRejects(write, LockBackendError);
-    assertEquals([error.identifier, built], [scene.id, 3]);
+    for (const kind of ["unavailable after", "reset", "lost"] as const) {
+      built = 0;
+      await scene.server.plan({ kind, method: "commit" });
+      await scene.calls();
+      const error = await assertRejects(write, LockBackendError);
+      assertEquals([error.identifier, error.transient, built], [scene.id, true, 1], kind);
+      // It is not sent again either, by us or by the client.
+      assertEquals(
+        (await scene.calls()).filter((call) => call.startsWith("commit")),
+        ["commit:upsert"],
+        kind,
+      );
+    }
     await assertRejects(() => commitIfHeld(held, () => Promise.reject(new Error("mine"))), Error, "mine");
     await held.release();
   },

@@ -4,6 +4,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
 import { Lock, LockBackendError } from "../../mod.ts";
 import { PostgresServer } from "../support/postgres_server.ts";
+import { postgresBackend } from "@holdfast/lock/backends/postgres";
+import { assertCloses } from "../support/closing.ts";
 import { acquire, fresh, lossOf, test, untilQueued, untilWatched, World } from "./world.ts";
 
 const KILL =
@@ -255,4 +257,10 @@ test("a deadlock or a failed serialization: a conflict like any other", async ()
     }
   }));
   assertEquals(counter, 30);
+});
+
+test("a backend that is closed: what every backend does then", async () => {
+  await using world = new World();
+  const [a, b] = [world.peer(), world.peer()];
+  await assertCloses({ open: () => postgresBackend(b.pool), other: a.backend });
 });

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CompiledQuery, Kysely, PostgresDialect } from "kysely";
 import { memoryBackend } from "@holdfast/lock/backends/memory";
 import { commitIfHeld, heldGuard } from "@holdfast/lock/backends/postgres";
-import { Lock, LockLostError } from "../../mod.ts";
+import { Lock, LockBackendError, LockLostError } from "../../mod.ts";
 import type { TestPeer } from "./clients.ts";
 import { acquire, fresh, test, World } from "./world.ts";
 
@@ -71,6 +71,24 @@ test("commitIfHeld: a holder that was evicted after its last look writes nothing
   assertEquals(await value(), 0);
   assert(await thief?.release());
 });
+
+for (const client of ["pg Pool", "pg Client", "postgres.js"]) {
+  test(`commitIfHeld on ${client}: the answer to its COMMIT is lost: it is applied once, and called unknown`, async () => {
+    await using world = new World();
+    const a = await world.peerWith(client, await world.slowPort(0));
+    const { name, value } = await tableOf(world.peer());
+    const held = await acquire(a.backend, fresh());
+    const error = await assertRejects(() =>
+      commitIfHeld(held, async (query) => {
+        await query(`UPDATE ${name} SET value = value + 1`);
+        // The next answer is that to COMMIT.
+        world.loseAnswer();
+      }), LockBackendError);
+    assertEquals([(error as LockBackendError).transient, await value()], [true, 1]);
+    // A single client is of no more use.
+    if (client !== "pg Client") assertEquals(await held.release(), true);
+  });
+}
 
 test("commitIfHeld: under several locks nothing is written when any of them is lost", async () => {
   await using world = new World();

@@ -5,6 +5,7 @@ import { type RedisBackend, redisBackend } from "../../backends/redis.ts";
 import { queueKeyOf } from "../../core/identifier.ts";
 import { queueIn } from "../../core/record/codec.ts";
 import { LockBackendError } from "../../mod.ts";
+import { assertCloses } from "../support/closing.ts";
 import { CLIENTS } from "./clients.ts";
 import { acquire, test, untilQueued, World } from "./world.ts";
 
@@ -53,4 +54,10 @@ test("the answer to a release is lost after the backend was disposed of: release
   world.loseAnswer();
   assertEquals(await held.release(), true);
   assertEquals(held.signal.aborted, false);
+});
+
+test("a backend that is closed: what every backend does then", async () => {
+  await using world = await World.start();
+  const [a, b] = [await world.peer(), await world.peer()];
+  await assertCloses({ open: () => redisBackend(b.client), other: a.backend });
 });

@@ -26,6 +26,7 @@ async function subscribed() {
       asked++;
       return Promise.resolve([{ key, value: null, version: null }]);
     },
+    closedFailure: () => new LockBackendError("closed"),
     failure: (cause) => new LockBackendError(String(cause)),
     channelOf: (key) => key,
     silentChannel: "silent",

@@ -11,7 +11,9 @@ import {
   redisBackend,
 } from "@holdfast/lock/backends/redis";
 import { errorMonitor } from "node:events";
-import { createClient, createClientPool, createCluster, createSentinel } from "redis6";
+import * as redis4 from "redis4";
+import * as redis5 from "redis5";
+import * as redis6 from "redis6";
 import { Lock, LockBackendError } from "../../mod.ts";
 
 const nothing = () => Promise.resolve(null);
@@ -71,29 +73,59 @@ Deno.test("Redis: a backend's name says where it is and what the client complain
   listeners.get("ready")!();
   assertEquals(backend.name, "Redis at 10.0.0.5:6380/3");
   assertEquals(redisBackend({ ...client, options: { name: "main" } }).name, "Redis at main, by sentinels");
-  assertEquals(redisBackend(createClient({ url: "redis://u:secret@db:7000/2" })).name, "Redis at db:7000/2");
+  assertEquals(
+    redisBackend(redis6.createClient({ url: "redis://u:secret@db:7000/2" })).name,
+    "Redis at db:7000/2",
+  );
 });
 
-Deno.test("Redis: clients that cannot be used are refused by name, with what to take instead", () => {
-  const pool = createClientPool();
+/** What makes clients of `redis` that cannot be used: version 4 has only clusters. */
+const NODE_REDIS: Readonly<Record<string, () => Record<string, unknown>>> = {
+  "redis 4": () => ({ "a cluster": redis4.createCluster({ rootNodes: [{ url: NOWHERE }] }) }),
+  "redis 5": () => ({
+    "a cluster": redis5.createCluster({ rootNodes: [{ url: NOWHERE }] }),
+    "a sentinel": redis5.createSentinel({
+      name: "main",
+      sentinelRootNodes: [{ host: "127.0.0.1", port: 1 }],
+    }),
+    "a pool": redis5.createClientPool(),
+  }),
+  "redis 6": () => ({
+    "a cluster": redis6.createCluster({ rootNodes: [{ url: NOWHERE }] }),
+    "a sentinel": redis6.createSentinel({
+      name: "main",
+      sentinelRootNodes: [{ host: "127.0.0.1", port: 1 }],
+    }),
+    "a pool": redis6.createClientPool(),
+  }),
+};
+const NOWHERE = "redis://127.0.0.1:1";
+const INSTEAD: Readonly<Record<string, string>> = {
+  "a cluster": "take new Cluster([{ host, port }]) of ioredis",
+  "a sentinel": "take new Redis({ name, sentinels }) of ioredis",
+  "a pool": "take a client of createClient",
+};
+
+for (const [version, make] of Object.entries(NODE_REDIS)) {
+  Deno.test(`Redis: the clusters, sentinels and pools of ${version} are refused by name, with what to take instead`, () => {
+    for (const [name, client] of Object.entries(make())) {
+      const { message } = assertThrows(() => redisBackend(client as IoRedisClient), TypeError);
+      assert(message.includes(`, current value is ${name} of node-redis: ${INSTEAD[name]}`), message);
+    }
+  });
+}
+
+Deno.test("Redis: clients of other makes are refused by name, with what to take instead", () => {
+  // What distinguishes them: they are looked at in their packages, see the comments in adapters.ts.
   const refused: [unknown, string][] = [
-    [pool, "a pool of node-redis: take a client of createClient"],
     [{ customCommand: nothing, invokeScript: nothing }, "a client of Valkey GLIDE: take new Redis()"],
     [
       { evalsha: nothing, eval: nothing, createScript: nothing },
-      "Upstash's client over REST, which cannot subscribe",
+      "Upstash's client over REST, which cannot subscribe: take new Redis(url) of ioredis",
     ],
   ];
   for (const [made, message] of refused) {
     assertThrows(() => redisBackend(made as IoRedisClient), TypeError, message);
-  }
-});
-
-Deno.test("Redis: the clusters and sentinels of node-redis are refused", () => {
-  const cluster = createCluster({ rootNodes: [{ url: "redis://127.0.0.1:1" }] });
-  const sentinel = createSentinel({ name: "main", sentinelRootNodes: [{ host: "127.0.0.1", port: 1 }] });
-  for (const made of [cluster, sentinel]) {
-    assertThrows(() => redisBackend(made as unknown as IoRedisClient), TypeError, "of ioredis");
   }
 });
 
