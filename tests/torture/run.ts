@@ -89,15 +89,15 @@ export async function torture(options: RunOptions): Promise<void> {
     await Crew.start({ store, folder, count: processes, leaseMs, bad, clockLibrary }),
   );
   for (const missing of crew.missing) Object.assign(spared, { [missing]: "this runtime is not played" });
-  const sight = stack.adopt(
-    await openStore(store.kind, store.address(store.port ?? 0), finite(store)),
-    async ({ close }) => await close(),
-  );
+  // Opened anew each time: where its disk is full, an open Deno KV may end its process (it sweeps expired keys).
   const waitersOf = async (name: string) => {
+    const sight = await openStore(store.kind, store.address(store.port ?? 0), finite(store));
     try {
       return (await peek(name, { backend: sight.backend })).waiters.map(({ label = "?" }) => label);
     } catch (error) {
       return [`not known: ${(error as Error).message}`];
+    } finally {
+      await sight.close();
     }
   };
   const faults = options.faults ?? (isBad ? BAD_FOR_LOCKS : FAULTS);
