@@ -38,8 +38,11 @@ export interface Verdict {
   readonly guarded: Readonly<Record<string, SetCounts>>;
   readonly waits: Times;
   readonly handOffs: Times;
-  /** From the death of a holder, in a calm, to the next grant. */
+  /** From the death of a holder, in a calm, to the next grant; and the same where dead processes were in the queue before it. */
   readonly recoveries: Times;
+  readonly delayedRecoveries: Times;
+  /** The longest of the former, for people. */
+  readonly slowest: string;
   readonly leaseMs: number;
   readonly faults: Readonly<Record<string, number>>;
   readonly refusals: Readonly<Record<string, number>>;
@@ -115,6 +118,8 @@ export function judge(
   const alone = byLock.get("mutex") ?? byLock.get("holdfast") ?? [];
   const counts: Record<string, number> = {};
   for (const { fault } of faults) counts[fault] = (counts[fault] ?? 0) + 1;
+  const recoveries = recoveriesOf(alone, faults).sort((one, other) => one.ms - other.ms);
+  const prompt = recoveries.filter(({ dead }) => dead === 0);
   const spared = history.processes.find(({ name }) => name === "p0-1");
   const sizes = spared?.sizes ?? [];
   return {
@@ -123,7 +128,9 @@ export function judge(
     guarded: setsOf(true),
     waits: sorted(alone.map(({ askedAt, gotAt }) => gotAt - askedAt)),
     handOffs: sorted(handOffsOf(alone)),
-    recoveries: sorted(recoveriesOf(alone, faults)),
+    recoveries: prompt.map(({ ms }) => ms),
+    delayedRecoveries: recoveries.filter(({ dead }) => dead > 0).map(({ ms }) => ms),
+    slowest: prompt.at(-1)?.how ?? "",
     leaseMs,
     faults: counts,
     refusals: history.refusals,
@@ -156,18 +163,32 @@ function handOffsOf(holds: readonly Hold[]): number[] {
   });
 }
 
+/** What came after the kill of a process that held the lock. */
+interface Recovery {
+  /** How long it took until the next grant. */
+  readonly ms: number;
+  /** How many dead processes stood in the queue before the one that got it: each has its grace. */
+  readonly dead: number;
+  readonly how: string;
+}
+
 /** From the kill of a process that held the lock to the next grant, where nothing else went wrong and a process waited. */
-function recoveriesOf(holds: readonly Hold[], faults: readonly FaultLine[]): number[] {
+function recoveriesOf(holds: readonly Hold[], faults: readonly FaultLine[]): Recovery[] {
   const inOrder = holds.toSorted((one, other) => one.gotAt - other.gotAt);
   return faults.flatMap((kill) => {
     if (kill.fault !== "process killed") return [];
-    const { from: at, whom } = kill;
+    const { from: at, whom, queue = [], alive = queue } = kill;
     const last = inOrder.findLast(({ gotAt }) => gotAt <= at);
     if (last === undefined || last.process !== whom || last.left !== undefined) return [];
     const next = inOrder.find(({ gotAt }) => gotAt > at);
     if (next === undefined) return [];
     const isCalm = faults.every((fault) => fault === kill || fault.to < at || fault.from > next.gotAt);
-    return isCalm && next.askedAt < at ? [next.gotAt - at] : [];
+    if (!isCalm || next.askedAt >= at) return [];
+    const place = queue.indexOf(next.process);
+    const before = place < 0 ? queue : queue.slice(0, place);
+    const dead = before.filter((name) => !alive.includes(name)).length;
+    const how = `${last.id} died at ${at.toFixed(0)}, ${next.id} followed; queued were [${queue.join(", ")}]`;
+    return [{ ms: next.gotAt - at, dead, how }];
   });
 }
 
