@@ -173,8 +173,8 @@ const LOSSES: Record<LossReason, string> = {
 
 /**
  * Code that runs under a lock, in `run`, wrapper or decorator, has asked for the same lock again: it would have
- * waited for itself for ever, perhaps behind another caller that waits for it. The stack shows where it asked, and on V8 (Deno, Node), after that, where it had
- * asked before.
+ * waited for itself for ever, perhaps behind another caller that waits for it. The stack shows where it asked, and on
+ * V8 (Deno, Node), after that, where it had asked before.
  *
  * Pass the held lock on, ask with `reentrant: true` (for exactly the same locks, and no more than the hold
  * allows), or, for work that the code does not await, ask from outside: see `docs/features.md`.
