@@ -191,12 +191,22 @@ function defaultLabel(): string {
 function isProgram(): boolean {
   if (typeof import.meta.main === "boolean") return import.meta.main;
   const [, started] = process.argv;
-  return started !== undefined && realpathSync(started) === fileURLToPath(import.meta.url);
+  // In a bundle that is no module there is no URL: the program is the app that the bundle is of.
+  const { url } = import.meta as { readonly url?: string };
+  return started !== undefined && url !== undefined && realpathSync(started) === fileURLToPath(url);
+}
+
+function end(code: number): void {
+  process.exitCode = code;
+  setTimeout(() => process.exit(), LINGER_MS).unref();
 }
 
 if (isProgram()) {
   // The reader of the output may stop early, as head does.
   process.stdout.on("error", () => process.exit(EXIT.done));
-  process.exitCode = await main(process.argv.slice(2));
-  setTimeout(() => process.exit(), LINGER_MS).unref();
+  // Not awaited here: what awaits at its top level cannot be required, nor put into a bundle of CommonJS.
+  main(process.argv.slice(2)).then(end, (error) => {
+    tell(messageOf(error));
+    end(EXIT.unavailable);
+  });
 }

@@ -2,6 +2,7 @@
 
 import { LockBackendError, messageOf } from "../core/errors.ts";
 import { causeOf } from "../backends/causes.ts";
+import { isMissing, load as loadModule } from "../backends/loading.ts";
 
 /** Which version of a client Deno fetches where none is named by the import map. */
 const RANGES: Readonly<Record<string, string>> = {
@@ -13,23 +14,25 @@ const RANGES: Readonly<Record<string, string>> = {
 
 /** Loads the first of these packages that is installed: the user's own, on which this package does not depend. */
 export async function load(names: readonly string[]): Promise<Record<string, unknown>> {
-  let failure: unknown;
+  const failures: { readonly name: string; readonly cause: unknown }[] = [];
   for (const name of names) {
     const specifiers = "Deno" in globalThis ? [name, `npm:${name}@${RANGES[name]}`] : [name];
     for (const specifier of specifiers) {
       try {
-        return await import(specifier);
+        return await loadModule(specifier);
       } catch (cause) {
-        failure ??= cause;
+        failures.push({ name, cause });
       }
     }
   }
-  const [first] = names;
-  throw new LockBackendError(
-    `Cannot open the store: ${names.join(" or ")} must be installed next to @holdfast/lock, ` +
-      `with: npm install ${first} (${firstLineOf(failure)})`,
-    { cause: causeOf(failure) },
-  );
+  const broken = failures.find(({ name, cause }) => !isMissing(cause, name) && !("Deno" in globalThis));
+  const { name, cause } = broken ?? failures[0];
+  const what = broken === undefined
+    ? `${names.join(" or ")} must be installed next to @holdfast/lock, with: npm install ${name}`
+    : `${name} is installed, but cannot be loaded`;
+  throw new LockBackendError(`Cannot open the store: ${what} (${firstLineOf(cause)})`, {
+    cause: causeOf(cause),
+  });
 }
 
 /** A terminal shows one line; clients put stacks into their messages. */

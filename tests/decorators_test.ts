@@ -5,7 +5,7 @@ import {
   currentLock,
   Lock,
   lock,
-  type LockAcquisitionError,
+  LockAcquisitionError,
   LockLostError,
   type LockOptions,
   type WaitingLockOptions,
@@ -140,6 +140,31 @@ Deno.test("using: without await it is refused at once, and the lock is given bac
   );
   assertEquals(await (await Lock.acquire("x", { backend }))?.release(), true);
   assertEquals(Object.keys(held!), []);
+});
+
+Deno.test("a forgotten await: what can be named is named, and the rejection of a run names its lock", async () => {
+  const backend = memoryBackend();
+  const asked = Lock.acquire("x", { backend }) as Anything;
+  const missing = "current value is a promise (is an await missing?)";
+  await assertRejects(() => lock("y", { backend }).run(asked), TypeError, missing);
+  assertThrows(() => lock(asked, { backend }), TypeError, missing);
+  assertThrows(() => lock("y", { backend })(asked), TypeError, missing);
+  assertThrows(
+    () => lock("y", { backend: Promise.resolve(backend) } as Anything),
+    TypeError,
+    "await missing?",
+  );
+  const unhandled = new Promise<PromiseRejectionEvent>((resolve) =>
+    globalThis.addEventListener("unhandledrejection", (event) => {
+      event.preventDefault();
+      resolve(event);
+    }, { once: true })
+  );
+  lock("x", { backend, wait: false }).run(() => {});
+  const { reason } = await unhandled;
+  assert(reason instanceof LockAcquisitionError);
+  assert(reason.message.startsWith('Cannot acquire lock "x": '), reason.message);
+  assertEquals(await (await asked).release(), true);
 });
 
 Deno.test("onTaken: a function that was skipped can be told from one that returned nothing", async () => {

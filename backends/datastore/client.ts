@@ -1,10 +1,10 @@
 /** Makes a client of `@google-cloud/datastore` that suits this runtime. Nothing else here loads that package. */
 
-import { createRequire } from "node:module";
 import process from "node:process";
 import { LockBackendError, messageOf } from "../../core/errors.ts";
 import { ownOptions, refuse } from "../../core/validate.ts";
 import { causeOf, reasonOf, safeMessageOf } from "../causes.ts";
+import { isMissing, load } from "../loading.ts";
 import type { DatastoreApi } from "./api.ts";
 import { assertDatabase } from "./input.ts";
 
@@ -82,7 +82,7 @@ export async function datastoreClient(options: DatastoreClientOptions): Promise<
   }
   const emulator = emulatorAddress(own.emulatorHost, doing);
   const rest = transport === "rest";
-  const { DatastoreClient, grpc } = await load(!rest && emulator !== undefined);
+  const DatastoreClient = await loadClient();
   const host = emulator === undefined
     ? "datastore.googleapis.com"
     : `the emulator ${emulator.hostname}:${emulator.port}`;
@@ -99,14 +99,16 @@ export async function datastoreClient(options: DatastoreClientOptions): Promise<
     });
     client = rest ? make({ authClient: authOf(credentials) }) : plain;
   } else {
-    client = make({
+    const options = {
       servicePath: emulator.hostname,
       port: emulator.port,
       protocol: "http",
-      sslCreds: grpc?.credentials.createInsecure(),
       // Otherwise the client would look for credentials on the network.
       authClient: authOf(),
-    });
+    };
+    const plain = make(options);
+    // The package shows its gRPC nowhere else: to ask for it by name would need a path, which a bundle has not.
+    client = rest ? plain : make({ ...options, sslCreds: plain._gaxGrpc.grpc.credentials.createInsecure() });
   }
   made.set(client, { host, rest });
   return client;
@@ -148,36 +150,29 @@ function authOf(credentials?: Credentials): object {
 }
 
 type Client = DatastoreApi & { close(): Promise<void> };
-type ClientModule = {
-  v1: {
-    DatastoreClient: new (
-      options: object,
-    ) => Client & { auth: { getClient(): Promise<Credentials> } };
-  };
+type ClientClass = new (options: object) => Client & {
+  readonly auth: { getClient(): Promise<Credentials> };
+  /** Not in the types of the package; over REST there is no `grpc` in it. */
+  readonly _gaxGrpc: { readonly grpc: { readonly credentials: { createInsecure(): unknown } } };
 };
-type Grpc = { credentials: { createInsecure(): unknown } };
+type ClientModule = { readonly v1: { readonly DatastoreClient: ClientClass } };
 
-async function load(
-  withGrpc: boolean,
-): Promise<{ DatastoreClient: ClientModule["v1"]["DatastoreClient"]; grpc?: Grpc }> {
+async function loadClient(): Promise<ClientClass> {
   // A name that no tool sees through: this package does not depend on that one.
   const name = ["@google-cloud", "datastore"].join("/");
   try {
-    const module = await import(name).catch((error) => {
-      if (onDeno()) return import(`npm:${name}@^11`);
+    const module = await load(name).catch((error) => {
+      if (onDeno()) return load(`npm:${name}@^11`);
       throw error;
-    });
-    const { DatastoreClient } = (module.v1 ?? module.default.v1) as ClientModule["v1"];
-    if (!withGrpc) return { DatastoreClient };
-    const { grpc } = createRequire(import.meta.resolve(name))("google-gax") as { grpc: Grpc };
-    return { DatastoreClient, grpc };
+    }) as Partial<ClientModule> & { readonly default?: ClientModule };
+    return (module.v1 ?? module.default!.v1).DatastoreClient;
   } catch (cause) {
-    throw new LockBackendError(
-      `Cannot make a Datastore client: ${name} cannot be loaded, install it (npm install ${name}): ${
-        messageOf(cause)
-      }`,
-      { cause: causeOf(cause) },
-    );
+    const what = isMissing(cause, name) || onDeno()
+      ? `cannot be loaded, install it (npm install ${name})`
+      : "is installed, but cannot be loaded";
+    throw new LockBackendError(`Cannot make a Datastore client: ${name} ${what}: ${messageOf(cause)}`, {
+      cause: causeOf(cause),
+    });
   }
 }
 

@@ -10,8 +10,10 @@ import {
 import { memoryBackend } from "@holdfast/lock/backends/memory";
 import { Lock, LockBackendError } from "@holdfast/lock";
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
+import { join } from "node:path";
 import { withEnvironment } from "../support/environment.ts";
 import { freePort } from "../support/free_port.ts";
+import { run } from "../support/run.ts";
 import type { TestServer } from "./test_server.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -146,6 +148,37 @@ export function inputTests(server: TestServer, workspace: Workspace): void {
     const { _opts } = client as unknown as { _opts: Record<string, unknown> };
     assertEquals([_opts["grpc.keepalive_time_ms"], _opts["grpc.keepalive_timeout_ms"]], [10_000, 5000]);
     await client.close();
+  });
+
+  test("Datastore input: in a bundle of CommonJS the installed client is found, and the program does not start", async () => {
+    const { href: root } = new URL("../../", import.meta.url);
+    const entry = join(workspace.path, "bundled.ts");
+    await Deno.writeTextFile(
+      entry,
+      `import { datastoreClient } from "${root}backends/datastore.ts";
+       import { main } from "${root}cli.ts";
+       (async () => {
+         for (const transport of ["grpc", "rest"] as const) {
+           const client = await datastoreClient({ projectId: "p", emulatorHost: "127.0.0.1:1", transport });
+           await client.close();
+           console.log(transport);
+         }
+         console.log(await main(["show", "--backend", "redis://127.0.0.1:1"]));
+       })();`,
+    );
+    const args = [
+      "bundle",
+      "--quiet",
+      "--no-lock",
+      "--format",
+      "cjs",
+      "--platform",
+      "deno",
+      "-o",
+      "bundled.cjs",
+    ];
+    await run(workspace.path, Deno.execPath(), ...args, "bundled.ts");
+    assertEquals(await run(workspace.path, "node", "bundled.cjs"), "grpc\nrest\n64\n");
   });
 
   test("Datastore input: DATASTORE_EMULATOR_HOST says where the emulator is", async () => {

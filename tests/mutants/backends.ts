@@ -11,7 +11,7 @@ export const BACKENDS: readonly Mutant[] = [
     from: "else if (sentMs < this.#heardMs) {",
     to: "else if (sentMs < -Infinity) {",
     ...SERVER_CLOCK,
-    filter: "nobody knows which is later",
+    filter: "it is not known which is later",
   },
   {
     law: "1: what is known of the server's time ages",
@@ -47,5 +47,29 @@ export const BACKENDS: readonly Mutant[] = [
     to: "return messageOf(error);",
     ...CAUSES,
     filter: "quotes the command",
+  },
+  {
+    law: "a store that has fallen silent: its name says what its client failed with",
+    file: "backends/trouble.ts",
+    from: "this.#last = printable(reasonOf(error));",
+    to: "",
+    test: "tests/unreachable_test.ts",
+    filter: "Deno KV",
+  },
+  {
+    law: "a backend that is closed ends its watches",
+    file: "backends/closing.ts",
+    from: "this.#failure ??= disposedFailure(this.#store);",
+    to: "",
+    test: "tests/closing_test.ts",
+    filter: "with a clock for tests",
+  },
+  {
+    law: "Deno KV: a default database that no other program shares is warned of",
+    file: "backends/kv/own_database.ts",
+    from: "if (isWarned || !await isOwn()) return;",
+    to: "return;",
+    test: "tests/programs_test.ts",
+    filter: "shares: a warning",
   },
 ];

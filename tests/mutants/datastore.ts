@@ -36,14 +36,14 @@ export const DATASTORE: readonly Mutant[] = [
       "2: Datastore's commitIfHeld reads the lock in its transaction",
       "if (found.length < locks.length || !found.map(entryOf).every(isProof)) return undefined;",
       "",
-      "robbed just before its transaction",
+      "evicted just before its transaction",
       "datastore/transaction",
     ],
     [
       "2: Datastore's commitIfHeld reads in its transaction",
       "const readOptions = { transaction };",
       "const readOptions = {};",
-      "robbed just before its transaction",
+      "evicted just before its transaction",
       "datastore/transaction",
     ],
     [
@@ -83,8 +83,8 @@ export const DATASTORE: readonly Mutant[] = [
     ],
     [
       "7: on Datastore a silent host is named",
-      'return host === undefined ? "Datastore" : `Datastore at ${host}`;',
-      'return "Datastore";',
+      'const where = host === undefined ? "" : ` at ${host}`;',
+      'const where = "";',
       "a host that is out or silent",
       "datastore/store",
     ],
@@ -103,7 +103,7 @@ export const DATASTORE: readonly Mutant[] = [
       "datastore/client",
     ],
     [
-      "bad input: a high-level Datastore is told what to write",
+      "bad input: a high-level Datastore is refused with what to write",
       'typeof candidate?.createQuery === "function"',
       'typeof candidate?.query === "function"',
       "what is not a client is refused",

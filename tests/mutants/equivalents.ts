@@ -1,4 +1,4 @@
-/** A mutation of the rules that changes nothing that anybody could see, and why. */
+/** A mutation of the rules that changes nothing that a caller could see, and why. */
 export interface Equivalent {
   readonly file: string;
   /** The line that it is in. */

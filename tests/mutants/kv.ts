@@ -20,7 +20,7 @@ export const KV: readonly Mutant[] = [
       "guarded",
     ],
     [
-      "2: a guarded commit that was applied is not told of as refused",
+      "2: a guarded commit that was applied is not reported as refused",
       "return versionstamp === null ? result : { ok: true, versionstamp };",
       "return result;",
       "a guarded commit that is sent twice",
@@ -37,7 +37,7 @@ export const KV: readonly Mutant[] = [
       "7: a watch of Deno KV that was lost is opened again",
       "await this.#wakeUp.sleep(systemClock, backoff.pauseMs());",
       "await this.#wakeUp.sleep(systemClock);",
-      "@deno/kv: a theft is told by push",
+      "@deno/kv: an eviction is announced by push",
       "stream",
     ],
     [
@@ -51,14 +51,14 @@ export const KV: readonly Mutant[] = [
       "6: a broken watch of npm:@deno/kv does not end the process when the database is closed",
       "if (broken) watches.delete(id);",
       "if (broken) broken = true;",
-      "@deno/kv: a theft is told by push",
+      "@deno/kv: an eviction is announced by push",
       "stream",
     ],
     [
       "6: a watch of npm:@deno/kv that breaks does not end the process",
       "this.#isRaw ? { raw: true } : undefined",
       "undefined",
-      "@deno/kv: a theft is told by push",
+      "@deno/kv: an eviction is announced by push",
       "stream",
     ],
     [
@@ -151,13 +151,13 @@ export const KV: readonly Mutant[] = [
   })),
   ...([
     [
-      "who waits for many locks looks at each within the grace",
+      "a process that waits for many locks looks at each within the grace",
       "Math.min(crowd * CROWD_MS, this.#store.graceMs / 2)",
       "crowd * pauseMs / 4",
       "however many locks",
     ],
     [
-      "who waits for many locks does not take a whole core",
+      "a process that waits for many locks does not take a whole core",
       "Math.min(crowd * CROWD_MS, this.#store.graceMs / 2)",
       "0",
       "however many locks",

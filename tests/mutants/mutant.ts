@@ -1,4 +1,4 @@
-/** One line of the code that is broken on purpose, and who must notice. */
+/** One line of the code that is broken on purpose, and the test that must notice. */
 export interface Mutant {
   readonly law: string;
   readonly file: string;

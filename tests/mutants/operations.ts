@@ -60,12 +60,12 @@ export const OPERATIONS: readonly Mutant[] = [
     test: "tests/otel_test.ts",
   },
   {
-    law: "admin: nobody comes in unless authorize says true",
+    law: "admin: no request comes in unless authorize says true",
     file: "http/authorize.ts",
     from: "if (verdict === true) return undefined;",
     to: "if (verdict) return undefined;",
     ...ADMIN,
-    filter: "nobody comes in",
+    filter: "no request comes in",
   },
   {
     law: "admin: text of others is escaped",
@@ -140,7 +140,7 @@ export const OPERATIONS: readonly Mutant[] = [
     filter: "looked at once",
   },
   {
-    law: "admin: a silent store does not keep who looks",
+    law: "admin: a silent store does not keep a viewer",
     file: "admin/observer.ts",
     from: "Promise.race([listing.next(), late])",
     to: "listing.next()",
@@ -195,7 +195,7 @@ export const OPERATIONS: readonly Mutant[] = [
     filter: "the lock is lost: 76",
   },
   {
-    law: "CLI: a loss that only the release notices is told",
+    law: "CLI: a loss that only the release notices is reported",
     file: "cli/run.ts",
     from: "if (await held.release()) return code;",
     to: "await held.release();\n    return code;",

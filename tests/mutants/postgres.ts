@@ -161,7 +161,7 @@ export const POSTGRES: readonly Mutant[] = [
     from: "if (fits(index, changes)) return { index, extent: WHOLE };",
     to: "",
     test: "tests/postgres/promises_test.ts",
-    filter: "nobody reads",
+    filter: "no process reads",
   },
   {
     law: "Postgres: news fits into a notification",
@@ -174,8 +174,8 @@ export const POSTGRES: readonly Mutant[] = [
   {
     law: "Postgres: prepared statements that a pooler has lost are done without",
     file: "backends/postgres/store.ts",
-    from: "if (!keep || !hasLostStatements(error)) throw",
-    to: "throw",
+    from: "if (!keep || !hasLostStatements(error)) {",
+    to: "{",
     test: "tests/postgres/promises_test.ts",
     filter: "what one process cannot hear",
   },

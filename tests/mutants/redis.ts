@@ -174,7 +174,7 @@ export const REDIS: readonly Mutant[] = [
   {
     law: "Redis: a backend that is disposed of leaves the queue first",
     file: "backends/redis/store.ts",
-    from: "await participantOf(this).whenIdle(DISPOSE_TIMEOUT_MS);",
+    from: "await whenLeft(this);",
     to: "",
     test: "tests/redis/disposal_test.ts",
     filter: "leaves the queue first",

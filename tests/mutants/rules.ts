@@ -18,7 +18,7 @@ const NEEDED = ["core", "deno.json", "tests/rules", ...TESTS];
 
 /**
  * How long the tests may take with a mutant, which may never end. All of them take some milliseconds, but on a machine that
- * is busy it takes seconds until they start: who is late is played once more, alone, and has half a minute.
+ * is busy it takes seconds until they start: one that is late is played once more, alone, and has half a minute.
  */
 const LIMIT_MS = 10_000;
 const LONG_LIMIT_MS = 30_000;

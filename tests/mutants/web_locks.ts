@@ -175,7 +175,7 @@ export const WEB_LOCKS: readonly Mutant[] = [
     from: "await hold.releaseQuietly();\n        forget();",
     to: "forget();\n        await hold.releaseQuietly();",
     test: OWN,
-    filter: "a theft is a bet",
+    filter: "an eviction is a bet",
   },
   {
     law: "signal: one that has aborted since the grant keeps the callback from being called",
@@ -202,7 +202,7 @@ export const WEB_LOCKS: readonly Mutant[] = [
     filter: "query: or as waiting",
   },
   {
-    law: "query: those for whom there is no place are shown to their process",
+    law: "query: those for which there is no place are shown to their process",
     file: SNAPSHOT,
     from: "if (places.has(entry) || isHolder(token)) continue;",
     to: "continue;",
