@@ -163,6 +163,9 @@ function handOffsOf(holds: readonly Hold[]): number[] {
   });
 }
 
+/** How long clients may wait, when the store is back, until they try it again. */
+const SETTLED_MS = 1000;
+
 /** What came after the kill of a process that held the lock. */
 interface Recovery {
   /** How long it took until the next grant. */
@@ -182,7 +185,9 @@ function recoveriesOf(holds: readonly Hold[], faults: readonly FaultLine[]): Rec
     if (last === undefined || last.process !== whom || last.left !== undefined) return [];
     const next = inOrder.find(({ gotAt }) => gotAt > at);
     if (next === undefined) return [];
-    const isCalm = faults.every((fault) => fault === kill || fault.to < at || fault.from > next.gotAt);
+    const isCalm = faults.every((fault) =>
+      fault === kill || fault.to + (fault.whom === "store" ? SETTLED_MS : 0) < at || fault.from > next.gotAt
+    );
     if (!isCalm || next.askedAt >= at) return [];
     const place = queue.indexOf(next.process);
     const before = place < 0 ? queue : queue.slice(0, place);
