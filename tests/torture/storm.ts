@@ -153,7 +153,8 @@ export class Storm {
     const doing = Promise.all([injected, asked]).then(([, queue]) => {
       for (const seat of seats) this.#busy.delete(seat);
       this.#running.delete(doing);
-      this.note({ fault, whom, from, to: now(), held, ...queue && { queue, alive } });
+      const next = fault === "process killed" ? hit.name : undefined;
+      this.note({ fault, whom, from, to: now(), held, ...queue && { queue, alive }, next });
     });
     this.#running.add(doing);
   }
