@@ -87,6 +87,8 @@ export interface FaultLine {
   readonly queue?: readonly string[];
   /** Those of them that live. */
   readonly alive?: readonly string[];
+  /** The process that took the place of one that was killed. */
+  readonly next?: string;
 }
 
 /** One hold, from its asking to its end, as the logs tell it. */
@@ -126,6 +128,8 @@ export interface History {
     readonly name: string;
     readonly runtime: string;
     readonly from: number;
+    /** When it wrote its last line. */
+    readonly to: number;
     readonly ended: boolean;
     readonly sizes: readonly number[];
   }[];
@@ -186,7 +190,7 @@ export function historyOf(logs: ReadonlyMap<string, readonly Line[]>): History {
     for (const { set, element, guarded, id, at } of adding.values()) {
       added.push({ set, element, guarded, hold: id, outcome: "unknown", at });
     }
-    processes.push({ name: process, runtime, from, ended, sizes });
+    processes.push({ name: process, runtime, from, to: lines.at(-1)?.at ?? from, ended, sizes });
   }
   return { holds, added, met, refusals, processes };
 }

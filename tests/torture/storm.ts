@@ -27,7 +27,7 @@ export type Fault = (typeof FAULTS)[number];
 
 /** A cycle: faults at random, then calm, in which a holder is killed and nothing else happens: how long recovery takes. */
 const CYCLE_MS = 12_000;
-const CALM_MS = 4500;
+const CALM_MS = 5500;
 /** The seat whose process is never killed: its memory is looked at. */
 const SPARED_SEAT = 0;
 /** By how much a clock may be wrong where the server tells the time. */
@@ -87,7 +87,8 @@ export class Storm {
   async #killHolder(endMs: number): Promise<void> {
     const calm = now() + CALM_MS;
     await Promise.all(this.#running);
-    await sleep(between(300, 600));
+    // Clients that have lost the store wait for some time before they try it again.
+    await sleep(between(1100, 1500));
     for (let tries = 0; tries < 100; tries++) {
       const seat = this.#holder(this.#options.aims[0]);
       if (seat !== undefined && seat.number !== SPARED_SEAT) {
@@ -152,7 +153,8 @@ export class Storm {
     const doing = Promise.all([injected, asked]).then(([, queue]) => {
       for (const seat of seats) this.#busy.delete(seat);
       this.#running.delete(doing);
-      this.note({ fault, whom, from, to: now(), held, ...queue && { queue, alive } });
+      const next = fault === "process killed" ? hit.name : undefined;
+      this.note({ fault, whom, from, to: now(), held, ...queue && { queue, alive }, next });
     });
     this.#running.add(doing);
   }

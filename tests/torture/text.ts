@@ -73,7 +73,7 @@ export function figures(
       "memory",
       grewBytes === undefined ? "too short to tell" : `${(grewBytes / 2 ** 20).toFixed(1)} MiB more`,
     ],
-    ["left behind", leaksOf(verdict).join("; ") || "nothing"],
+    ["left behind, or wrong", leaksOf(verdict).join("; ") || "nothing"],
   ];
 }
 

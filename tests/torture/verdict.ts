@@ -44,6 +44,8 @@ export interface Verdict {
   /** The longest of the former, for people. */
   readonly slowest: string;
   readonly leaseMs: number;
+  /** Processes whose clock is not that of the others: what was written down proves nothing then. */
+  readonly clocks: readonly string[];
   readonly faults: Readonly<Record<string, number>>;
   readonly refusals: Readonly<Record<string, number>>;
   readonly remains: Remains;
@@ -69,9 +71,10 @@ export function sinsOf(verdict: Verdict, lock: string): string[] {
   return sins;
 }
 
-/** What is left behind, that should not be. */
-export function leaksOf({ remains: { records, connections, late } }: Verdict): string[] {
+/** What is left behind, that should not be; and what makes the run's evidence none. */
+export function leaksOf({ clocks, remains: { records, connections, late } }: Verdict): string[] {
   return [
+    ...clocks.map((clock) => `the clock of ${clock}`),
     ...records.map((record) => `a record is left: ${record}`),
     ...connections > 0 ? [`${connections} connections are open`] : [],
     ...late.map((name) => `${name} was kept from ending`),
@@ -132,12 +135,30 @@ export function judge(
     delayedRecoveries: recoveries.filter(({ dead }) => dead > 0).map(({ ms }) => ms),
     slowest: prompt.at(-1)?.how ?? "",
     leaseMs,
+    clocks: wrongClocks(history, faults),
     faults: counts,
     refusals: history.refusals,
     remains,
     // The first minute is for what is loaded and compiled.
     grewBytes: sizes.length > 24 ? sizes.at(-1)! - sizes[12] : undefined,
   };
+}
+
+/** How long a process may live on after it was killed, as far as the one that killed it can say. */
+const KILLED_MS = 50;
+
+/** A process that has written something after its death, or before it was started, has another clock. */
+function wrongClocks({ processes }: History, faults: readonly FaultLine[]): string[] {
+  const byName = new Map(processes.map((process) => [process.name, process]));
+  return faults.flatMap(({ fault, whom, from, next = "" }) => {
+    if (fault !== "process killed") return [];
+    const aheadMs = (byName.get(whom)?.to ?? -Infinity) - from;
+    const behindMs = from - (byName.get(next)?.from ?? Infinity);
+    return [
+      ...aheadMs > KILLED_MS ? [`${whom} is ahead by ${aheadMs.toFixed(0)} ms at least`] : [],
+      ...behindMs > 0 ? [`${next} is behind by ${behindMs.toFixed(0)} ms at least`] : [],
+    ];
+  });
 }
 
 function sorted(times: number[]): Times {
@@ -163,6 +184,9 @@ function handOffsOf(holds: readonly Hold[]): number[] {
   });
 }
 
+/** How long clients may wait, when the store is back, until they try it again. */
+const SETTLED_MS = 1000;
+
 /** What came after the kill of a process that held the lock. */
 interface Recovery {
   /** How long it took until the next grant. */
@@ -182,7 +206,9 @@ function recoveriesOf(holds: readonly Hold[], faults: readonly FaultLine[]): Rec
     if (last === undefined || last.process !== whom || last.left !== undefined) return [];
     const next = inOrder.find(({ gotAt }) => gotAt > at);
     if (next === undefined) return [];
-    const isCalm = faults.every((fault) => fault === kill || fault.to < at || fault.from > next.gotAt);
+    const isCalm = faults.every((fault) =>
+      fault === kill || fault.to + (fault.whom === "store" ? SETTLED_MS : 0) < at || fault.from > next.gotAt
+    );
     if (!isCalm || next.askedAt >= at) return [];
     const place = queue.indexOf(next.process);
     const before = place < 0 ? queue : queue.slice(0, place);
