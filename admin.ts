@@ -38,7 +38,7 @@ import { keyOf } from "./core/identifier.ts";
 import { forceRelease, type StoreOptions } from "./core/operators/api.ts";
 import { peek } from "./core/operators/observe.ts";
 import { checkOptions } from "./core/options.ts";
-import { describe, ownOptions, time } from "./core/validate.ts";
+import { Input } from "./core/validate.ts";
 
 /** For how long the page is kept live before `authorize` is asked again; the browser asks by itself. */
 const STREAM_MS = 60_000;
@@ -76,6 +76,7 @@ export interface AdminOptions extends StoreOptions {
   refreshMs?: number | undefined;
 }
 
+const SERVING: Input = new Input("serve the admin page");
 const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];
 
 /**
@@ -117,16 +118,12 @@ const NAMES = ["authorize", "title", "refreshMs", "kind", "backend"];
  * ```
  */
 export function adminHandler(options: AdminOptions = {}): (request: Request) => Promise<Response> {
-  const own = ownOptions(options, NAMES, "serve the admin page");
+  const own = SERVING.own(options, NAMES);
   const { authorize, title = "Locks", kind, backend } = own;
   assertAuthorize(authorize);
-  if (typeof title !== "string") {
-    throw new TypeError(
-      `Cannot serve the admin page: 'title' must be a string, current value is ${describe(title)}`,
-    );
-  }
-  const refreshMs = time(own.refreshMs, "refreshMs", 100) ?? 2000;
-  checkOptions({ kind, backend });
+  if (typeof title !== "string") SERVING.refuse("'title' must be a string", title);
+  const refreshMs = SERVING.time(own.refreshMs, "refreshMs", 100) ?? 2000;
+  checkOptions({ kind, backend }, SERVING);
   rememberLosses();
   const admin = new Admin({ kind, backend }, title, refreshMs);
   const answer = async (request: Request): Promise<Response> => {

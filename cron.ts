@@ -20,7 +20,7 @@ import { answerTo, json, refusal } from "./http/answers.ts";
 import { assertAuthorize, type Authorize, refusedBy } from "./http/authorize.ts";
 import { crossSite, isTooLarge } from "./http/requests.ts";
 import { checkCleanup, cleanup, type CleanupCounts, type CleanupOptions } from "./core/operators/cleanup.ts";
-import { describe } from "./core/validate.ts";
+import { Input } from "./core/validate.ts";
 import { publishBackendError } from "./core/events.ts";
 import { forceRelease, Lock, LockBackendError, type StoreOptions } from "./mod.ts";
 
@@ -29,6 +29,9 @@ export { appEngineCron, bearerSecret } from "./http/authorize.ts";
 export type { Authorize } from "./http/authorize.ts";
 export type { CleanupCounts, CleanupOptions };
 export type { LockBackend, LockKind, StoreOptions } from "./mod.ts";
+
+const REGISTERING: Input = new Input("register the cleanup");
+const HANDLING: Input = new Input("make a handler");
 
 /** For how long the lock of a cleanup is kept at least: instances do not start at the very same moment. */
 const KEPT_MS = 10_000;
@@ -94,7 +97,7 @@ export interface RegisterCleanupOptions extends CleanupOptions {
  * ```
  */
 export function registerCleanup(options: RegisterCleanupOptions = {}): Promise<void> {
-  const own = checkCleanup(options, "schedule", "name");
+  const own = checkCleanup(options, { input: REGISTERING, more: ["schedule", "name"] });
   const { schedule = "0 3 * * *", name = "holdfast-cleanup", ...rest } = own;
   assertText(schedule, "schedule", /^\s*\S+(\s+\S+){4}\s*$/, "a cron schedule of five fields");
   assertText(name, "name", /^[\w -]{1,64}$/, "1 to 64 letters, digits, spaces, '_' and '-'");
@@ -203,7 +206,7 @@ export interface CleanupHandlerOptions extends CleanupOptions {
  * ```
  */
 export function cleanupHandler(options: CleanupHandlerOptions = {}): (request: Request) => Promise<Response> {
-  const { authorize, ...rest } = checkCleanup(options, "authorize");
+  const { authorize, ...rest } = checkCleanup(options, { input: HANDLING, more: ["authorize"] });
   assertAuthorize(authorize);
   const answer = async (request: Request): Promise<Response> => {
     if (request.method !== "GET" && request.method !== "POST") {
@@ -227,7 +230,5 @@ export function cleanupHandler(options: CleanupHandlerOptions = {}): (request: R
 
 function assertText(value: unknown, option: string, pattern: RegExp, rule: string): void {
   if (typeof value === "string" && pattern.test(value)) return;
-  throw new TypeError(
-    `Cannot register the cleanup: '${option}' must be ${rule}, current value is ${describe(value)}`,
-  );
+  REGISTERING.refuse(`'${option}' must be ${rule}`, value);
 }

@@ -2,7 +2,9 @@
 
 import process from "node:process";
 import { checkReleaseAll, releaseAll } from "./core/release_all.ts";
-import { refuse } from "./core/validate.ts";
+import { Input } from "./core/validate.ts";
+
+const RELEASING: Input = new Input("release on exit");
 
 /** For how long a process that is to end waits for its locks, unless it is said otherwise: less than Deno Deploy's 5 s. */
 const TIMEOUT_MS = 3000;
@@ -46,10 +48,10 @@ export interface ReleaseOnExitOptions {
 export function releaseOnExit(options: ReleaseOnExitOptions = {}): Disposable {
   const { signals = ["SIGINT", "SIGTERM"], timeoutMs = TIMEOUT_MS } = checkReleaseAll(
     options as ReleaseOnExitOptions & { signal?: undefined },
-    "signals",
+    { input: RELEASING, more: ["signals"] },
   );
   if (!Array.isArray(signals) || signals.length === 0 || !signals.every(isSignal)) {
-    refuse("Cannot release on exit: 'signals' must be names of signals such as \"SIGTERM\"", signals);
+    RELEASING.refuse("'signals' must be names of signals such as \"SIGTERM\"", signals);
   }
   let isEnding = false;
   const stop = () => {

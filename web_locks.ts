@@ -22,7 +22,7 @@
 
 import type { LockBackend } from "./core/backend.ts";
 import { assertBackend, checkOptions } from "./core/options.ts";
-import { ownOptions, refuse } from "./core/validate.ts";
+import { Input } from "./core/validate.ts";
 import { Manager } from "./web_locks/manager.ts";
 import type { LockManager } from "./web_locks/types.ts";
 
@@ -30,6 +30,8 @@ export type * from "./web_locks/types.ts";
 
 /** How long a prefix may be, in UTF-16 units. */
 const MAX_PREFIX_UNITS = 100;
+
+const MANAGING: Input = new Input("make a lock manager");
 
 /** Options of {@linkcode webLocks}. All times are whole milliseconds. */
 export interface WebLocksOptions {
@@ -107,16 +109,12 @@ export interface WebLocksOptions {
 export function webLocks(backend: LockBackend, options: WebLocksOptions = {}): LockManager {
   assertBackend(backend, "backend");
   const names = ["prefix", "leaseMs", "waitForMs", "label"];
-  const { prefix = "web-locks/", ...own } = ownOptions(options, names, "make a lock manager");
+  const { prefix = "web-locks/", ...own } = MANAGING.own(options, names);
   const isPrefix = typeof prefix === "string" && prefix !== "" && prefix.length <= MAX_PREFIX_UNITS &&
     prefix.isWellFormed();
   if (!isPrefix) {
     const rule = `'prefix' must be a string of 1 to ${MAX_PREFIX_UNITS} characters without lone surrogates`;
-    refuse(
-      `Cannot make a lock manager: ${rule}`,
-      prefix,
-      typeof prefix === "string" ? RangeError : TypeError,
-    );
+    MANAGING.refuse(rule, prefix, typeof prefix === "string" ? RangeError : TypeError);
   }
-  return new Manager({ backend, prefix, options: checkOptions({ ...own, backend }) });
+  return new Manager({ backend, prefix, options: checkOptions({ ...own, backend }, MANAGING) });
 }

@@ -37,3 +37,12 @@ function gather(signal: AbortSignal): Crowd {
   signal.addEventListener("abort", fire);
   return crowd;
 }
+
+/** Why it has aborted; if that cannot be read, because the signal is of another make, why not. */
+export function reasonOf(signal: AbortSignal): unknown {
+  try {
+    return signal.reason;
+  } catch (failure) {
+    return failure;
+  }
+}

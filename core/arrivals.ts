@@ -1,5 +1,6 @@
 /** Calls that cannot ask for their lock yet: its backend is being opened, or its key made. */
 
+import { onAbort, reasonOf } from "./abort.ts";
 import type { LockBackend } from "./backend.ts";
 import { backendError, LockBackendError } from "./errors.ts";
 
@@ -10,20 +11,29 @@ const arriving = new Set<{ cancel(reason: unknown): void }>();
  * Calls `ask` once the backend and the locks are known, unless it is cancelled before; a failure goes to `reject`.
  */
 export function onArrival<Locks>(
-  { identifier, backend, locks }: {
+  { identifier, backend, locks, signal }: {
     readonly identifier: string;
     readonly backend: LockBackend | Promise<LockBackend>;
     readonly locks: Locks | Promise<Locks>;
+    /** Cancels it: a backend may take long to open, or for ever. */
+    readonly signal: AbortSignal | undefined;
   },
   ask: (backend: LockBackend, locks: Locks) => void,
   reject: (reason: unknown) => void,
 ): void {
   const arrival = { cancel: reject };
   arriving.add(arrival);
+  const forget = signal && onAbort(signal, () => {
+    arriving.delete(arrival);
+    reject(reasonOf(signal));
+  });
   Promise.all([opened(backend, identifier), locks]).then(([backend, locks]) => {
     // Cancelled meanwhile, it asks for nothing any more.
     if (arriving.has(arrival)) ask(backend, locks);
-  }).catch(reject).finally(() => arriving.delete(arrival));
+  }).catch(reject).finally(() => {
+    forget?.();
+    arriving.delete(arrival);
+  });
 }
 
 /** Cancels those that have not come to ask their backend yet. */

@@ -1,6 +1,6 @@
 import { backendError, LockBackendError, type LossReason } from "./errors.ts";
 import { type HoldEvent, publish } from "./events.ts";
-import type { CheckedOptions } from "./options.ts";
+import type { CheckedOptions, LockMode } from "./options.ts";
 import { lossOf } from "./record/eviction.ts";
 import type { Remainder } from "./record/members.ts";
 import { keptTokenOf, type LockRecord, MAX_NOTICES } from "./record/record.ts";
@@ -11,6 +11,8 @@ export interface DepartingHold {
   readonly options: CheckedOptions;
   readonly token: string;
   readonly fencingToken: string;
+  /** How it is held; how it was held at last, once it has departed. */
+  mode: LockMode;
   readonly grantedMs: number;
   /** What every message about it says. */
   readonly event: HoldEvent;
@@ -50,6 +52,12 @@ export class Departure<Held extends DepartingHold> {
     if (holdAtLeastMs === undefined) return undefined;
     const leaseMs = Math.ceil(grantedMs + holdAtLeastMs - atMs);
     return leaseMs > 0 ? { token: keptTokenOf(this.hold), leaseMs } : undefined;
+  }
+
+  /** A change of its mode may have landed after that was given up: a claim is to what the record keeps of it. */
+  noteMode({ holders }: LockRecord): void {
+    const rest = this.#claim && holders.find(({ token }) => token === this.#claim!.token);
+    if (rest !== undefined) this.hold.mode = rest.mode;
   }
 
   /** A commit of ours has taken it out. */

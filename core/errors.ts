@@ -55,7 +55,10 @@ export class LockAcquisitionError extends Error {
   readonly identifier: string;
   /** How long the caller waited, in milliseconds. */
   readonly waitedMs: number;
-  /** The holders when the lock was last seen; empty if it was free but others were first in the queue. */
+  /**
+   * The holders when the lock was last seen, for an upgrade the others that share it; empty if it was free but others
+   * were first in the queue.
+   */
   readonly holders: readonly HolderInfo[];
 
   /** Made by the library; there is no need to make one by hand. */
@@ -63,10 +66,15 @@ export class LockAcquisitionError extends Error {
     identifier: string,
     waitedMs: number,
     holders: readonly HolderInfo[],
-    how: { doing?: string | undefined; because?: string | undefined } = {},
+    how: {
+      doing?: string | undefined;
+      because?: string | undefined;
+      held?: string | undefined;
+      free?: string | undefined;
+    } = {},
   ) {
-    const { doing = "acquire", because } = how;
-    const who = because ?? (holders.length === 0 ? "others are first in the queue" : "held by " +
+    const { doing = "acquire", because, held = "held by", free = "others are first in the queue" } = how;
+    const who = because ?? (holders.length === 0 ? free : `${held} ` +
       holders.map(({ label, heldForMs }) =>
         `${label === undefined ? "a holder without label" : quote(label)} for ${heldForMs} ms`
       ).join(", "));
@@ -80,7 +88,8 @@ export class LockAcquisitionError extends Error {
 /**
  * Why a lock was lost: its lease ran out unrenewed (`expired`), a waiter's `stealAfterMs` evicted it
  * (`stolen`), or an operator did (`forced`). `released`: it had been released before, by the caller itself (this stands
- * only in what `commitIfHeld` and other calls on the lock reject with), or by `releaseAll` while the caller was at work.
+ * only in what `commitIfHeld` and other calls on the lock reject with), or by `releaseAll` or `releaseOnExit` while the
+ * caller was at work, which the message says.
  * `handed-over`: the caller itself had handed it over (only in what such calls reject with, too).
  */
 export type LossReason = "expired" | "stolen" | "forced" | "released" | "handed-over";
@@ -142,9 +151,9 @@ export class LockLostError extends Error {
     identifier: string,
     reason: LossReason,
     fencingToken: string,
-    options?: ErrorOptions & { result?: unknown },
+    options?: ErrorOptions & { result?: unknown; because?: string | undefined },
   ) {
-    super(`Lost lock ${quote(identifier)}: ${LOSSES[reason]}`, options);
+    super(`Lost lock ${quote(identifier)}: ${options?.because ?? LOSSES[reason]}`, options);
     if (options !== undefined && "result" in options) {
       Object.defineProperty(this, "result", { value: options.result, configurable: true });
     }
@@ -164,8 +173,8 @@ const LOSSES: Record<LossReason, string> = {
 
 /**
  * Code that runs under a lock, in `run`, wrapper or decorator, has asked for the same lock again: it would have
- * waited for itself for ever. The stack shows where it asked, and on V8 (Deno, Node), after that, where it had
- * asked before.
+ * waited for itself for ever, perhaps behind another caller that waits for it. The stack shows where it asked, and on
+ * V8 (Deno, Node), after that, where it had asked before.
  *
  * Pass the held lock on, ask with `reentrant: true` (for exactly the same locks, and no more than the hold
  * allows), or, for work that the code does not await, ask from outside: see `docs/features.md`.

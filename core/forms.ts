@@ -7,7 +7,7 @@ import {
   likeOriginal,
   type Method,
 } from "./decorate.ts";
-import { LockAcquisitionError, LockLostError } from "./errors.ts";
+import { LockAcquisitionError, type LockLostError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
 import { refuse } from "./validate.ts";
 import { acquireLock, holdOf, type Lock } from "./lock.ts";
@@ -296,7 +296,7 @@ async function runUnder<Result>(held: Lock, fn: () => Result): Promise<Awaited<R
 }
 
 /** The loss to report, with the function's own error as cause unless that error is the loss itself, or with its result. */
-function lossOf({ lost }: Hold, own: ErrorOptions & { result?: unknown }): LockLostError | undefined {
-  if (lost === undefined || own.cause === lost) return lost;
-  return new LockLostError(lost.identifier, lost.reason, lost.fencingToken, own);
+function lossOf(hold: Hold, own: ErrorOptions & { result?: unknown }): LockLostError | undefined {
+  const { lost } = hold;
+  return lost === undefined || own.cause === lost ? lost : hold.lossBy(lost.reason, own);
 }

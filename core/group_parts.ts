@@ -49,6 +49,14 @@ class PartClaim implements AskingClaim {
   get waitedMs(): number {
     return this.#request.waitedMs;
   }
+
+  get isNested(): boolean {
+    return this.#request.isNested;
+  }
+
+  onAhead(key: string, ahead: readonly Mode[]): void {
+    this.#request.onAhead(key, ahead);
+  }
 }
 
 /** One lock of a group: what is known of it, and what the group wants of it. */

@@ -1,11 +1,18 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { type Clock, type Moment, momentOf } from "./clock.ts";
 import { Departure } from "./departure.ts";
-import { LockLostError, type LossReason } from "./errors.ts";
+import { type HolderInfo, LockLostError, type LossReason } from "./errors.ts";
 import { type HoldEvent, type LockEvent, publish, publishBackendError } from "./events.ts";
 import { type Lease, RunningLease } from "./lease.ts";
-import { type ChangedLock, type ChangeOptions, ModeChange, secondUpgrade } from "./mode_change.ts";
-import type { CheckedOptions, LockMode } from "./options.ts";
+import {
+  type ChangedLock,
+  type ChangeOptions,
+  type ChangingHold,
+  doing,
+  type ModeChange,
+  ModeChanges,
+} from "./mode_change.ts";
+import { type CheckedOptions, HANDING_OVER, type LockMode } from "./options.ts";
 import type { Claim, ModeChange as WantedMode, Remainder } from "./record/members.ts";
 import { claimTokenOf, type Holder } from "./record/record.ts";
 import type { Store } from "./store.ts";
@@ -13,6 +20,8 @@ import type { KeyedLock } from "./targets.ts";
 
 /** How long a caller that already has its outcome waits for a release that meets difficulties. */
 const RELEASE_DETACH_MS = 2000;
+/** Why a hold is over that its owner has not given back. */
+const REVOKED = "this process released all its locks (releaseAll or releaseOnExit)";
 
 /** A record that proves a hold: as long as it has this version, the lock is held. */
 export interface Proof {
@@ -37,6 +46,8 @@ export interface HeldLock extends ChangedLock {
   onLost(hold: Hold): void;
   /** It is lost, and its owner has let go of it: nothing of it need stay in the store. */
   withdraw(hold: Hold): void;
+  /** All that hold it but this one, as far as is known here. */
+  others(besides: Hold): readonly HolderInfo[];
   /** It is to be held in another way. How several are held is said when they are asked for, and does not change. */
   changeMode?(hold: Hold): void;
   /** It is to be renewed now. */
@@ -52,7 +63,7 @@ export interface GrantedRequest extends Claim {
 }
 
 /** A lease while it lasts: held, then released or lost. It does no I/O: its lock does. */
-export class Hold extends RunningLease {
+export class Hold extends RunningLease implements ChangingHold {
   readonly lock: HeldLock;
   readonly request: GrantedRequest;
   readonly identifier: string;
@@ -63,11 +74,8 @@ export class Hold extends RunningLease {
   readonly turnSince: Moment;
   /** How it is held. */
   mode: LockMode;
-  /** What is under way to hold it in another way. */
-  change: ModeChange | undefined;
-  #changing: Promise<void> | undefined;
-  /** How its owner has it, when nothing is under way: what was given up may have landed all the same. */
-  #settledMode: LockMode;
+  /** Made for the first change of its mode. */
+  #changes: ModeChanges | undefined;
   /** Whether code looks at it: it then watches its own record, to notice a loss at once. */
   isWatched = false;
   #state: "held" | "released" | "lost" = "held";
@@ -81,6 +89,10 @@ export class Hold extends RunningLease {
   #inContext: ((abort: () => void) => void) | undefined;
   #release: Promise<boolean> | undefined;
   #handOver: Promise<string> | undefined;
+  /** For how long it is handed over. */
+  #claimedForMs = 0;
+  /** Whether the process has given it back with all that it held. */
+  #isRevoked = false;
   /** Through which object a caller can give it back; weak as soon as it has been renewed, because that costs. */
   #owner: object | undefined;
 
@@ -104,7 +116,7 @@ export class Hold extends RunningLease {
     this.fencingToken = fence;
     this.grantedMs = granted.monotonic;
     this.turnSince = turnSince;
-    this.mode = this.#settledMode = request.mode;
+    this.mode = request.mode;
   }
 
   /** How long ago it was granted. */
@@ -147,11 +159,13 @@ export class Hold extends RunningLease {
 
   /** Why nothing can be done with it any more, once it is over. */
   get over(): LockLostError {
-    return this.#loss ?? this.#over(this.#end);
+    return this.#loss ?? this.lossBy(this.#end);
   }
 
-  #over(reason: LossReason): LockLostError {
-    return new LockLostError(this.identifier, reason, this.fencingToken);
+  /** The error that says so, for this reason. */
+  lossBy(reason: LossReason, own?: ErrorOptions & { result?: unknown }): LockLostError {
+    const because = this.#isRevoked && reason === "released" ? REVOKED : undefined;
+    return new LockLostError(this.identifier, reason, this.fencingToken, { ...own, because });
   }
 
   /** The loss, if it was lost, or was released without its owner's asking for it. */
@@ -191,32 +205,45 @@ export class Hold extends RunningLease {
     return extended;
   }
 
-  /** How it is to be held from now on, if that is not so yet. */
-  get wantedMode(): WantedMode | undefined {
-    if (this.change !== undefined) return this.change;
-    return this.mode === this.#settledMode ? undefined : { to: this.#settledMode, mayWait: true };
+  /** What is under way to hold it in another way. */
+  get change(): ModeChange | undefined {
+    return this.#changes?.current;
   }
 
-  /** Holds it in another way as soon as that can be. */
+  /** The same, and what was asked for after that. */
+  get changes(): readonly ModeChange[] {
+    return this.#changes?.all ?? [];
+  }
+
+  /** How it is to be held from now on, if that is not so yet. */
+  get wantedMode(): WantedMode | undefined {
+    return this.#changes?.wanted;
+  }
+
+  get others(): readonly HolderInfo[] {
+    return this.lock.others(this);
+  }
+
+  /** Holds it in another way as soon as that can be, after what was asked for before. */
   changeMode(to: LockMode, options: ChangeOptions): Promise<void> {
-    const { lock, identifier, options: { leaseMs } } = this;
+    const { lock } = this;
+    const hows = lock.locks?.map(({ how }) => how) ?? [{ mode: this.mode, limit: this.options.limit }];
+    if (hows.some(({ mode, limit }) => mode === "exclusive" && limit > 1)) {
+      const rule = "with a 'limit' others may hold the lock at the same time, so that it has no other mode";
+      return Promise.reject(new TypeError(`Cannot ${doing(to)}: ${rule}`));
+    }
     if (!this.held) return Promise.reject(this.over);
-    // To share it is done as soon as the store answers.
-    if (this.change?.to === "shared") {
-      return to === "shared" ? this.#changing! : this.#changing!.then(() => this.changeMode(to, options));
-    }
-    const modes = lock.locks?.map(({ how: { mode } }) => mode) ?? [this.mode];
-    if (modes.every((mode) => mode === to)) return Promise.resolve();
     if (lock.changeMode === undefined) {
-      return Promise.reject(new TypeError("Cannot change the mode of several locks that are held together"));
+      if (hows.every(({ mode }) => mode === to)) return Promise.resolve();
+      const rule = "the modes of several locks that are held together do not change";
+      return Promise.reject(new TypeError(`Cannot ${doing(to)}: ${rule}`));
     }
-    if (this.change !== undefined) return Promise.reject(secondUpgrade(lock, { identifier, waitedMs: 0 }));
-    if (to === "shared") this.#settledMode = to;
-    return this.#changing = new Promise((resolve, reject) => {
-      const done = { resolve, reject };
-      this.change = new ModeChange(lock, { to, identifier, leaseMs, options, done });
-      lock.changeMode!(this);
-    });
+    this.#changes ??= new ModeChanges(this);
+    return this.#changes.ask(to, options);
+  }
+
+  onChange(): void {
+    this.lock.changeMode!(this);
   }
 
   /** The record says that it is held in this way, by a grant that is known by its former fencing token to be its own. */
@@ -226,16 +253,12 @@ export class Hold extends RunningLease {
     this.grantedMs = this.clock.monotonicMs();
     this.mode = mode;
     publish("holdfast:mode-changed", () => ({ ...this.event, mode, formerFencingToken }));
-    const { change } = this;
-    if (change?.to !== mode) return;
-    this.#settledMode = mode;
-    this.change = undefined;
-    change.resolve();
+    this.#changes?.onRegranted();
   }
 
-  /** What was under way to hold it in another way has an outcome. */
+  /** What was under way to hold it in another way, or was to be, has an outcome. */
   onChangeSettled(change: ModeChange): void {
-    if (this.change === change) this.change = undefined;
+    this.#changes?.onSettled(change);
   }
 
   /** A renewal has been written. */
@@ -280,7 +303,7 @@ export class Hold extends RunningLease {
   /** The same of a hold that its lock has let go of already. */
   markLost(reason: LossReason): void {
     this.#state = "lost";
-    this.#loss = new LockLostError(this.identifier, reason, this.fencingToken);
+    this.#loss = this.lossBy(reason);
     publish("holdfast:lost", () => ({ ...this.event, heldMs: this.ageMs, reason }));
     this.#refuse(this.#loss);
     this.#tell(this.#loss);
@@ -288,7 +311,7 @@ export class Hold extends RunningLease {
 
   /** What is asked for of it comes too late. */
   #refuse(error: LockLostError): void {
-    this.change?.reject(error);
+    this.#changes?.refuse(error);
     this.refuseExtensions(error);
   }
 
@@ -307,11 +330,19 @@ export class Hold extends RunningLease {
 
   /**
    * Leaves it to the process that takes it up within `leaseMs`: resolves to the token under which the record keeps it
-   * until then. Rejects with LockLostError if it is over. Repeats the first outcome when called again.
+   * until then, by default its own lease. Rejects with LockLostError if it is over. Repeats the first outcome when called
+   * again, unless that asks for another lease.
    */
-  handOver(leaseMs: number): Promise<string> {
+  handOver(leaseMs?: number): Promise<string> {
     if (this.#handOver === undefined && this.#release !== undefined) return Promise.reject(this.over);
-    return this.#handOver ??= this.#leave(leaseMs);
+    if (this.#handOver === undefined) {
+      this.#claimedForMs = leaseMs ?? this.options.leaseMs;
+      this.#handOver = this.#leave(this.#claimedForMs);
+    } else if (leaseMs !== undefined && leaseMs !== this.#claimedForMs && this.lost === undefined) {
+      const rule = `must be omitted, or ${this.#claimedForMs} as in the call that has handed the lock over`;
+      HANDING_OVER.refuse(`'leaseMs' ${rule}`, leaseMs);
+    }
+    return this.#handOver;
   }
 
   async #leave(leaseMs: number): Promise<string> {
@@ -325,9 +356,9 @@ export class Hold extends RunningLease {
 
   /** Gives it back although its owner has not asked for that; the owner is notified, as of a loss. */
   revoke(): Promise<boolean> {
-    const isTaken = this.held;
+    const isTaken = this.#isRevoked = this.held;
     const released = this.release();
-    if (isTaken) this.#tell(new LockLostError(this.identifier, "released", this.fencingToken));
+    if (isTaken) this.#tell(this.lossBy("released"));
     return released;
   }
 
@@ -341,9 +372,9 @@ export class Hold extends RunningLease {
     const now = momentOf(this.clock);
     if (this.#isHeldAt(now)) {
       this.#state = "released";
-      const isAsked = this.change !== undefined || this.isAsked;
+      const isAsked = this.changes.length > 0 || this.isAsked;
       // An error takes longer to make than all else here.
-      if (isAsked) this.#refuse(this.#over(claim === undefined ? "released" : "handed-over"));
+      if (isAsked) this.#refuse(this.lossBy(claim === undefined ? "released" : "handed-over"));
       const heldMs = now.monotonic - this.grantedMs;
       const departure = new Departure(this, heldMs, claim);
       this.lock.release(departure, now);

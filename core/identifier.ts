@@ -1,4 +1,4 @@
-import { refuse } from "./validate.ts";
+import { type Input, LOCKING } from "./validate.ts";
 
 /** Identifiers of so many UTF-16 units, which are three bytes of UTF-8 at most, are keys as they are. */
 const MAX_PLAIN_UNITS = 170;
@@ -14,11 +14,15 @@ export const QUEUE = "#queue";
 let hashed: Promise<unknown> = Promise.resolve();
 
 /** Refuses what cannot name a lock. */
-export function assertIdentifier(value: unknown, option = "identifier"): asserts value is string {
+export function assertIdentifier(
+  value: unknown,
+  option = "identifier",
+  input: Input = LOCKING,
+): asserts value is string {
   if (typeof value !== "string" || value === "") {
-    refuse(`Cannot lock: '${option}' must be a non-empty string`, value);
+    input.refuse(`'${option}' must be a non-empty string`, value);
   }
-  if (!value.isWellFormed()) refuse(`Cannot lock: '${option}' must not contain lone surrogates`, value);
+  if (!value.isWellFormed()) input.refuse(`'${option}' must not contain lone surrogates`, value);
 }
 
 /** The key of an identifier that is so short that it is its own key: known at once, as in most locks. */

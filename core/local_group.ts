@@ -406,6 +406,10 @@ export class LocalGroup implements RequestedLock, HeldLock, Watcher {
     const request = this.#request;
     if (request?.isWaiting) {
       if (!request.mayWait) return request.refuse();
+      for (const { members, knowledge: { snapshot } } of this.#parts) {
+        if (snapshot !== undefined) members.showAhead(snapshot);
+      }
+      if (!request.isWaiting) return;
       this.#startWatching({ isIdle: false });
     } else for (const { watch } of this.#parts) watch.stopWaiting();
   }

@@ -102,11 +102,12 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     if (!request.isWaiting) return;
     if (isFirst) this.#conversation.outage.retryMs = 0;
     const { stealAfterMs, mayWait, waitForMs } = options;
+    const { isNested } = request;
     // A hold of ours may have been lost without our knowing: whether the lock is taken, only the store can say.
     if (waitForMs !== undefined && members.holds.length > 0) {
       if (this.#conversation.question === undefined) this.#knowledge.drop();
     } // One more behind others that wait changes nothing, unless it wants to know at once, or is less patient.
-    else if (!isFirst && mayWait && stealAfterMs === undefined && entry === undefined) return;
+    else if (!isFirst && !isNested && mayWait && stealAfterMs === undefined && entry === undefined) return;
     this.run(now);
   }
 
@@ -200,15 +201,14 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   }
 
   taken(): { readonly holders: readonly HolderInfo[] } {
-    const ours = this.#members.holds.map(({ options: { label }, ageMs }) => ({
-      label,
-      heldForMs: Math.round(ageMs),
-    }));
-    return { holders: [...ours, ...this.others()] };
+    return { holders: this.others() };
   }
 
-  others(): readonly HolderInfo[] {
-    return this.#knowledge.holders((holder) => this.#members.holdOf(holder) === undefined);
+  /** All that hold it, as far as is known here, but this one. */
+  others(besides?: Hold): readonly HolderInfo[] {
+    const ours = this.#members.holds.filter((hold) => hold !== besides)
+      .map(({ options: { label }, ageMs }) => ({ label, heldForMs: Math.round(ageMs) }));
+    return [...ours, ...this.#knowledge.holders((holder) => this.#members.holdOf(holder) === undefined)];
   }
 
   changeMode(hold: Hold): void {
@@ -264,7 +264,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
     const snapshot = this.#records();
     if (snapshot === undefined) return this.isIdle ? this.#fallIdle() : this.#look();
     const isQueueUnknown = snapshot.lock.record.queue !== undefined && snapshot.queue === undefined;
-    if (footprint.isOpen && isQueueUnknown) return this.#look({ withQueue: true });
+    if (isQueueUnknown && (footprint.isOpen || members.hasNested)) return this.#look({ withQueue: true });
     // Before the record's own time is read: a process may be frozen between the two, and must count its lease from here.
     const at = now ?? momentOf(this.clock);
     members.lookAt(at);
@@ -393,8 +393,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   }
 
   /** There is nothing to write: those that may not wait are refused, the others wait. */
-  #rest({ lock: { record } }: Snapshot, { waitMs, refusesUpgrade }: Plan, at: Moment): void {
+  #rest(snapshot: Snapshot, { waitMs, refusesUpgrade }: Plan, at: Moment): void {
     const members = this.#members;
+    const { lock: { record } } = snapshot;
     const { changes } = members;
     const { askedMs } = this.#knowledge;
     this.#onDone();
@@ -408,6 +409,7 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
         if (!request.mayWait && request.startedMs <= askedMs) request.refuse();
       }
     }
+    members.showAhead(snapshot);
     // For those that have no place yet there is none.
     for (const request of members.owners) request.onPlaced();
     for (const change of changes) {
@@ -426,9 +428,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
   #onDone(): void {
     if (!this.#conversation.outage.end()) return;
-    const { requests, changes } = this.#members;
+    const { requests, holds } = this.#members;
     for (const request of requests) request.onAnswer();
-    for (const change of changes) change.onAnswer();
+    for (const { changes } of holds) for (const change of changes) change.onAnswer();
   }
 
   /** What the store has shown. What of ours it does not name is over. */

@@ -20,16 +20,19 @@ import {
   type LockKind,
   type LockMode,
   type LockOptions,
+  type QueuedDeadlock,
   type RestoreOptions,
   type UpgradeOptions,
 } from "./options.ts";
 import { participantOf } from "./participant.ts";
-import { deadlockOf, ownHoldOf, upgradeDeadlockOf } from "./nesting.ts";
+import { deadlockOf, ownHoldOf, queuedDeadlockOf, upgradeDeadlockOf } from "./nesting.ts";
 import type { Done } from "./request.ts";
 import { restore } from "./restore.ts";
 import { currentScope, findScope, type Scope } from "./scope.ts";
 import { type KeyedLock, locksOf, type LockTargets, nameOf, type Targets, targetsIn } from "./targets.ts";
-import { refuse } from "./validate.ts";
+import { Input, refuse } from "./validate.ts";
+
+const FINDING: Input = new Input("find the current lock");
 
 /** Makes the public object of a hold; the class has no public constructor. */
 let lockOf: (hold: Hold, isNested?: boolean) => Lock;
@@ -311,10 +314,14 @@ export class Lock {
    * Makes a shared lock exclusive, without releasing it. Resolves once all others that share it have left; from
    * the call on no other caller is admitted, and the upgrade goes before the waiters. It is a new grant:
    * `fencingToken` is a new one. It does nothing to an exclusive lock. If it rejects, the lock is held as before.
+   * Upgrades and downgrades take effect in the order of the calls: one that is called while another is under way
+   * begins after it, so that the last one says how the lock is held.
    *
    * @param options Whether and for how long to wait.
    * @throws {LockAcquisitionError} If others share the lock and the options do not let it wait (any longer); or at
-   * once, if another holder is already upgrading: each would wait for the other.
+   * once, if another holder is already upgrading: each would wait for the other; or if this one is.
+   * @throws {TypeError | RangeError} For bad options; and for a lock with a `limit`, which others may hold at the
+   * same time, and for several locks that are held together, unless all of them are exclusive.
    * @throws {LockDeadlockError} If the calling code also runs under another hold of the same lock, which waits for it.
    * @throws {LockLostError} When the lock is lost or released.
    * @throws {LockBackendError} If the store fails.
@@ -365,17 +372,15 @@ export class Lock {
 
   /**
    * Makes an exclusive lock shared, without releasing it, and admits the next waiters that share it. It is a new
-   * grant: `fencingToken` is a new one. It does nothing to a shared lock.
+   * grant: `fencingToken` is a new one. It does nothing to a shared lock. After an `upgrade` that is under way, it
+   * waits for the end of that.
    *
-   * @throws {TypeError} For a lock with a `limit`, which others may hold at the same time.
+   * @throws {TypeError} For a lock with a `limit`, which others may hold at the same time; and for several locks that
+   * are held together, unless all of them are shared.
    * @throws {LockLostError} When the lock is lost or released.
    * @throws {LockBackendError} If the store fails; the lock is then shared as soon as the store answers.
    */
   downgrade(): Promise<void> {
-    const { limit } = this.#hold.options;
-    if (limit > 1) {
-      return Promise.reject(new TypeError("Cannot downgrade: a lock with a 'limit' cannot be shared"));
-    }
     return this.#hold.changeMode("shared", checkUpgrade());
   }
 
@@ -455,15 +460,15 @@ export class Lock {
    *
    * Resolves to the claim when the store has confirmed it. **The claim contains a secret**: a process that has it
    * can take the lock. Send it where you would send a password, and keep it out of logs and URLs. It is valid for
-   * `leaseMs`; if no process restores the lock until then, others get it. Called again, it repeats the first
-   * outcome.
+   * `leaseMs`; if no process restores the lock until then, others get it. Called again, without a `leaseMs` or with
+   * the same one, it repeats the first outcome.
    *
    * @param options For how long the claim is valid.
    * @returns The claim, a string.
    * @throws {LockLostError} If the lock is lost or released.
    * @throws {LockBackendError} If the store did not confirm it before the lease expired.
-   * @throws {TypeError | RangeError} For bad options; and for a lock that was admitted by `reentrant`, which only
-   * the outermost call can hand over.
+   * @throws {TypeError | RangeError} For bad options; for another `leaseMs` than in the call that has handed the lock
+   * over; and for a lock that was admitted by `reentrant`, which only the outermost call can hand over.
    *
    * @example In a request that leaves the work to a queue
    * ```ts ignore
@@ -481,7 +486,7 @@ export class Lock {
       );
     }
     const hold = this.#hold;
-    const { leaseMs = hold.options.leaseMs } = checkHandOver(options);
+    const { leaseMs } = checkHandOver(options);
     return claimOf(hold, await hold.handOver(leaseMs));
   }
 
@@ -569,16 +574,19 @@ export function acquireLock(
     };
     const ask = (backend: LockBackend, locks: readonly KeyedLock[]) => {
       throwIfAborted(options);
+      let deadlock: QueuedDeadlock | undefined;
       if (scope !== undefined) {
         const asked = { scope, backend, locks, options };
         const own = options.reentrant ? ownHoldOf(asked) : undefined;
         if (own !== undefined) return resolve(lockOf(own, true));
         const error = deadlockOf(asked, acquireLock);
         if (error !== undefined) return reject(error);
+        deadlock = queuedDeadlockOf(asked, acquireLock);
       }
       const participant = participantOf(backend);
       const identifier = nameOf(targets);
-      const checked = heldAs(options, locks);
+      const held = heldAs(options, locks);
+      const checked = deadlock === undefined ? held : { ...held, deadlock };
       if (locks.length === 1) {
         return participant.acquire({ identifier, key: locks[0].key, options: checked }, done);
       }
@@ -592,7 +600,12 @@ export function acquireLock(
     if (key !== undefined && !(backend instanceof Promise)) {
       return ask(backend, [{ key, identifier: key, how: options }]);
     }
-    onArrival({ identifier: nameOf(targets), backend, locks: locksOf(targets, options) }, ask, reject);
+    const { signal } = options;
+    onArrival(
+      { identifier: nameOf(targets), backend, locks: locksOf(targets, options), signal },
+      ask,
+      reject,
+    );
   });
 }
 
@@ -645,7 +658,7 @@ function identifiersOf({ identifier, lock: { locks } }: Hold): readonly string[]
  * ```
  */
 export function currentLock(identifier?: string): Lock | undefined {
-  if (identifier !== undefined) assertIdentifier(identifier);
+  if (identifier !== undefined) assertIdentifier(identifier, "identifier", FINDING);
   const is = ({ hold }: Scope) => identifier === undefined || identifiersOf(hold).includes(identifier);
   return findScope(currentScope(), is)?.held as Lock | undefined;
 }

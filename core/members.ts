@@ -33,6 +33,10 @@ export interface AskingClaim extends Claim {
   entryToken?: string | undefined;
   /** That entry is in the queue. */
   onPlaced?(): void;
+  /** Whether the code that asks runs under a hold of the lock. */
+  readonly isNested: boolean;
+  /** The queue of the lock of this key has these before it, of other processes. */
+  onAhead(key: string, ahead: readonly Mode[]): void;
 }
 
 /** All of this process that have to do with one lock: they want it, hold it, or are giving it back. */
@@ -63,6 +67,8 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   #tries = 0;
   /** How many requests take up what was handed over. */
   #restores = 0;
+  /** How many requests are of code that runs under a hold of the lock. */
+  #nested = 0;
   /** Those that have separate entries in the queue. */
   readonly #owners = new Map<string, Asking>();
   /** How many requests that may wait want a holder evicted after which time. */
@@ -223,6 +229,20 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     }
   }
 
+  /** Whether some of those that want it run under a hold of it: they must know what is before them in the queue. */
+  get hasNested(): boolean {
+    return this.#nested > 0;
+  }
+
+  /** Shows these what is before them in the queue, as it is known, of other processes. */
+  showAhead({ key, lock: { record }, queue }: Snapshot): void {
+    if (this.#nested === 0 || queue === undefined || queue.record.id !== record.queue) return;
+    const { entries } = queue.record;
+    const place = entries.findIndex(({ participant }) => participant === this.participant);
+    const ahead = (place < 0 ? entries : entries.slice(0, place)).filter((entry) => !this.isOurs(entry));
+    for (const request of [...this.requests]) if (request.isNested) request.onAhead(key, ahead);
+  }
+
   // Those that want it.
 
   /** Those that have separate entries in the queue, or are to have them. */
@@ -272,6 +292,7 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
   #count(request: Asking, by: number): void {
     const { mayWait, stealAfterMs, restores } = request;
     if (restores !== undefined) this.#restores += by;
+    if (request.isNested) this.#nested += by;
     if (request.entry !== undefined) {
       if (by > 0) this.#owners.set(request.entry, request);
       else this.#owners.delete(request.entry);

@@ -3,7 +3,7 @@
 import type { LockBackend } from "./backend.ts";
 import { LockDeadlockError } from "./errors.ts";
 import type { Hold } from "./hold.ts";
-import type { CheckedOptions } from "./options.ts";
+import type { CheckedOptions, QueuedDeadlock } from "./options.ts";
 import { participantOf } from "./participant.ts";
 import { admits, covers, type Mode } from "./record/modes.ts";
 import { findScope, type Scope } from "./scope.ts";
@@ -34,22 +34,47 @@ export function ownHoldOf({ scope, backend, locks }: Nested): Hold | undefined {
 export function deadlockOf(asked: Nested, called: CallableFunction): LockDeadlockError | undefined {
   const { scope, backend, locks, options } = asked;
   if (!options.mayWait || options.stealAfterMs !== undefined) return undefined;
-  for (const { identifier, key, how } of locks) {
-    const holds = holdsAround(scope, { backend, key });
+  for (const lock of locks) {
+    const holds = holdsAround(scope, { backend, key: lock.key });
     if (holds.length === 0) continue;
-    const modes = holds.map((hold) => howOf(hold, key));
-    const before = participantOf(backend).patientFor(key);
-    if ([...before, how].every((claim) => admits(modes, claim))) continue;
-    const [other] = holds;
-    const heldIdentifier = other.lock.locks?.find((lock) => lock.key === key)?.identifier ?? other.identifier;
-    return deadlock({
-      identifier,
-      other,
-      heldIdentifier,
-      isReentrant: ownHoldOf(asked) !== undefined,
-      called,
-    });
+    const modes = holds.map((hold) => howOf(hold, lock.key));
+    const before = participantOf(backend).patientFor(lock.key);
+    if (![...before, lock.how].every((claim) => admits(modes, claim))) {
+      return deadlockAt(asked, { lock, other: holds[0], called });
+    }
   }
+}
+
+/**
+ * The same, once it is queued, behind what waits for a hold around the code in the queue of one of the locks: whether one
+ * of another process gives up some time, this one cannot know. One that gives up itself waits.
+ */
+export function queuedDeadlockOf(asked: Nested, called: CallableFunction): QueuedDeadlock | undefined {
+  const { scope, backend, locks, options: { mayWait, waitForMs, signal, stealAfterMs } } = asked;
+  if (!mayWait || (waitForMs ?? signal ?? stealAfterMs) !== undefined) return undefined;
+  let errors: Map<string, LockDeadlockError> | undefined;
+  for (const lock of locks) {
+    const [other] = holdsAround(scope, { backend, key: lock.key });
+    if (other === undefined) continue;
+    // Made now: its stack shows where the code asks.
+    (errors ??= new Map()).set(lock.key, deadlockAt(asked, { lock, other, called }));
+  }
+  return errors && ((key, ahead) => {
+    const modes = holdsAround(scope, { backend, key }).map((hold) => howOf(hold, key));
+    return modes.length > 0 && ahead.some((entry) => !admits(modes, entry)) ? errors.get(key) : undefined;
+  });
+}
+
+function deadlockAt(
+  asked: Nested,
+  { lock: { identifier, key }, other, called }: {
+    readonly lock: KeyedLock;
+    readonly other: Hold;
+    readonly called: CallableFunction;
+  },
+): LockDeadlockError {
+  const heldIdentifier = other.lock.locks?.find((lock) => lock.key === key)?.identifier ?? other.identifier;
+  return deadlock({ identifier, other, heldIdentifier, isReentrant: ownHoldOf(asked) !== undefined, called });
 }
 
 /**

@@ -2,8 +2,8 @@ import type { LockBackend } from "./backend.ts";
 import { defaultLabel } from "./default_label.ts";
 import type { ChangeOptions } from "./mode_change.ts";
 import { MAX_LIMIT, type Mode } from "./record/modes.ts";
-import type { LockAcquisitionError } from "./errors.ts";
-import { describe, ownOptions, refuse, time } from "./validate.ts";
+import type { LockAcquisitionError, LockDeadlockError } from "./errors.ts";
+import { describe, Input, LOCKING, refuse } from "./validate.ts";
 
 /**
  * The kinds of lock. They choose the backend: `STRONG` for work that must never run twice; `WEAK` for work that
@@ -261,7 +261,12 @@ export interface CheckedOptions extends Mode {
   readonly ownEntry?: OwnEntry | undefined;
   /** Whether it goes before the queue. */
   readonly goesFirst?: boolean | undefined;
+  /** Says so if code that asks under a hold of one of the locks would wait for itself. */
+  readonly deadlock?: QueuedDeadlock | undefined;
 }
+
+/** What to reject with, if those that are `ahead` in the queue of a lock wait for a hold around the code that asks. */
+export type QueuedDeadlock = (key: string, ahead: readonly Mode[]) => LockDeadlockError | undefined;
 
 /** One that waits in its own entry. */
 export interface OwnEntry {
@@ -290,11 +295,14 @@ const NAMES: readonly (keyof LockOptions)[] = [
 export const MAX_LABEL_UNITS = 128;
 const MIN_LEASE_MS = 100;
 
-/** The one place where options are checked. Throws TypeError or RangeError before anything is sent. */
-export function checkOptions(given: LockOptions = {}): CheckedOptions {
-  const options = ownOptions(given, NAMES, "lock");
-  const wait = flag(options.wait, "wait") ?? true;
-  const waitForMs = time(options.waitForMs, "waitForMs", 0);
+/**
+ * The one place where options are checked: those of the calls that ask for a lock, and of every other `input` that has
+ * some of them. Throws TypeError or RangeError before anything is sent.
+ */
+export function checkOptions(given: LockOptions = {}, input: Input = LOCKING): CheckedOptions {
+  const options = input.own(given, NAMES);
+  const wait = input.flag(options.wait, "wait") ?? true;
+  const waitForMs = input.time(options.waitForMs, "waitForMs", 0);
   if (options.backend !== undefined) assertBackend(options.backend, "backend");
   const { mode, limit, permits } = checkMode(options);
   return {
@@ -303,14 +311,14 @@ export function checkOptions(given: LockOptions = {}): CheckedOptions {
     permits,
     mayWait: wait && waitForMs !== 0,
     waitForMs,
-    stealAfterMs: time(options.stealAfterMs, "stealAfterMs", 0),
-    kind: kind(options.kind),
-    leaseMs: time(options.leaseMs, "leaseMs", MIN_LEASE_MS) ?? 30_000,
-    holdAtLeastMs: time(options.holdAtLeastMs, "holdAtLeastMs", 0),
-    renew: flag(options.renew, "renew") ?? true,
-    reentrant: flag(options.reentrant, "reentrant") ?? false,
-    signal: signal(options.signal),
-    label: label(options.label),
+    stealAfterMs: input.time(options.stealAfterMs, "stealAfterMs", 0),
+    kind: kind(options.kind, input),
+    leaseMs: input.time(options.leaseMs, "leaseMs", MIN_LEASE_MS) ?? 30_000,
+    holdAtLeastMs: input.time(options.holdAtLeastMs, "holdAtLeastMs", 0),
+    renew: input.flag(options.renew, "renew") ?? true,
+    reentrant: input.flag(options.reentrant, "reentrant") ?? false,
+    signal: input.signal(options.signal),
+    label: label(options.label, input),
     backend: options.backend,
   };
 }
@@ -324,42 +332,48 @@ export function checkCall(
   }
   const { onTaken, ...options } = given;
   if (onTaken !== undefined && typeof onTaken !== "function") {
-    refuse("Cannot lock: 'onTaken' must be a function", onTaken);
+    LOCKING.refuse("'onTaken' must be a function", onTaken);
   }
   return { checked: checkOptions(options), onTaken };
 }
 
+const UPGRADING: Input = new Input("upgrade");
+const EXTENDING: Input = new Input("extend");
+const RESTORING: Input = new Input("restore");
+/** The input of a hand-over. */
+export const HANDING_OVER: Input = new Input("hand over");
+
 /** The same for an upgrade. Throws the signal's reason if it has aborted already. */
 export function checkUpgrade(given: UpgradeOptions = {}): ChangeOptions {
-  const options = ownOptions(given, ["wait", "waitForMs", "signal"], "upgrade");
-  const wait = flag(options.wait, "wait") ?? true;
-  const waitForMs = time(options.waitForMs, "waitForMs", 0);
-  const cancel = signal(options.signal);
-  if (cancel?.aborted) throw cancel.reason;
-  return { mayWait: wait && waitForMs !== 0, waitForMs, signal: cancel };
+  const options = UPGRADING.own(given, ["wait", "waitForMs", "signal"]);
+  const wait = UPGRADING.flag(options.wait, "wait") ?? true;
+  const waitForMs = UPGRADING.time(options.waitForMs, "waitForMs", 0);
+  const signal = UPGRADING.signal(options.signal);
+  if (signal?.aborted) throw signal.reason;
+  return { mayWait: wait && waitForMs !== 0, waitForMs, signal };
 }
 
 /** The same for a hand-over. */
 export function checkHandOver(given: HandOverOptions = {}): HandOverOptions {
-  const { leaseMs } = ownOptions(given, ["leaseMs"], "hand over");
-  return { leaseMs: checkExtension(leaseMs) };
+  const { leaseMs } = HANDING_OVER.own(given, ["leaseMs"]);
+  return { leaseMs: checkExtension(leaseMs, HANDING_OVER) };
 }
 
 /** How long a lease is to be from now on. */
-export function checkExtension(leaseMs: number | undefined): number | undefined {
-  return time(leaseMs, "leaseMs", MIN_LEASE_MS);
+export function checkExtension(leaseMs: number | undefined, input: Input = EXTENDING): number | undefined {
+  return input.time(leaseMs, "leaseMs", MIN_LEASE_MS);
 }
 
 /** The same for a restore. */
 export function checkRestore(given: RestoreOptions = {}): CheckedRestore {
-  const options = ownOptions(given, ["backend", "leaseMs", "renew", "signal", "label"], "restore");
+  const options = RESTORING.own(given, ["backend", "leaseMs", "renew", "signal", "label"]);
   if (options.backend !== undefined) assertBackend(options.backend, "backend");
   return {
     backend: options.backend,
-    leaseMs: checkExtension(options.leaseMs),
-    renew: flag(options.renew, "renew") ?? true,
-    signal: signal(options.signal),
-    label: label(options.label),
+    leaseMs: checkExtension(options.leaseMs, RESTORING),
+    renew: RESTORING.flag(options.renew, "renew") ?? true,
+    signal: RESTORING.signal(options.signal),
+    label: label(options.label, RESTORING),
   };
 }
 
@@ -374,63 +388,36 @@ export function checkMode(
   if (mode === "exclusive" && limit === undefined && permits === undefined) return EXCLUSIVE;
   if (mode !== "exclusive" && mode !== "shared") {
     const hint = mode === "upgradeable" ? ' ("upgradeable" is reserved; share it, and call upgrade())' : "";
-    refuse(`Cannot lock: '${where}mode' must be "exclusive" or "shared"${hint}`, mode);
+    LOCKING.refuse(`'${where}mode' must be "exclusive" or "shared"${hint}`, mode);
   }
   if (mode === "shared") {
     const isOmitted = `must be omitted with mode "shared"`;
-    if (limit !== undefined) refuse(`Cannot lock: '${where}limit' ${isOmitted}`, limit);
-    if (permits !== undefined) refuse(`Cannot lock: '${where}permits' ${isOmitted}`, permits);
+    if (limit !== undefined) LOCKING.refuse(`'${where}limit' ${isOmitted}`, limit);
+    if (permits !== undefined) LOCKING.refuse(`'${where}permits' ${isOmitted}`, permits);
     return { mode, limit: 1 };
   }
-  const most = whole(limit, `${where}limit`, MAX_LIMIT) ?? 1;
+  const most = LOCKING.count(limit, `${where}limit`, MAX_LIMIT) ?? 1;
   if (limit === undefined && permits !== undefined) {
-    refuse(`Cannot lock: '${where}permits' must be omitted without 'limit'`, permits);
+    LOCKING.refuse(`'${where}permits' must be omitted without 'limit'`, permits);
   }
-  const taken = whole(permits, `${where}permits`, most);
+  const taken = LOCKING.count(permits, `${where}permits`, most);
   return { mode, limit: most, permits: taken === 1 ? undefined : taken };
 }
 
-function whole(value: unknown, option: string, most: number): number | undefined {
-  if (value === undefined) return undefined;
-  const rule = `Cannot lock: '${option}' must be a whole number from 1 to ${most}, or omitted`;
-  if (typeof value !== "number") refuse(rule, value);
-  if (!Number.isInteger(value) || value < 1 || value > most) refuse(rule, value, RangeError);
-  return value;
-}
-
-function flag(value: unknown, option: string): boolean | undefined {
-  if (value === undefined || typeof value === "boolean") return value;
-  refuse(`Cannot lock: '${option}' must be true or false`, value);
-}
-
-function kind(value: unknown): LockKind {
+function kind(value: unknown, input: Input): LockKind {
   if (value === undefined) return LOCK_KINDS.STRONG;
   if (value === LOCK_KINDS.STRONG || value === LOCK_KINDS.WEAK) return value;
-  refuse(`Cannot lock: 'kind' must be LOCK_KINDS.STRONG ("strong") or LOCK_KINDS.WEAK ("weak")`, value);
+  input.refuse(`'kind' must be LOCK_KINDS.STRONG ("strong") or LOCK_KINDS.WEAK ("weak")`, value);
 }
 
-function signal(value: unknown): AbortSignal | undefined {
-  if (value === undefined) return undefined;
-  // By shape, not by class: a signal may come from another realm or a polyfill.
-  const candidate = value as Partial<AbortSignal> | null;
-  if (
-    typeof candidate === "object" && candidate !== null && typeof candidate.aborted === "boolean" &&
-    typeof candidate.addEventListener === "function" &&
-    typeof candidate.removeEventListener === "function"
-  ) return value as AbortSignal;
-  refuse("Cannot lock: 'signal' must be an AbortSignal", value);
-}
-
-function label(value: unknown): string | undefined {
+function label(value: unknown, input: Input): string | undefined {
   if (value === undefined) return defaultLabel();
   if (value === null) return undefined;
+  const isText = typeof value === "string";
+  if (isText && value.length > 0 && value.length <= MAX_LABEL_UNITS && value.isWellFormed()) return value;
   const rule =
-    `Cannot lock: 'label' must be a string of 1 to ${MAX_LABEL_UNITS} characters without lone surrogates, or null`;
-  if (typeof value !== "string") refuse(rule, value);
-  if (value.length === 0 || value.length > MAX_LABEL_UNITS || !value.isWellFormed()) {
-    refuse(rule, value, RangeError);
-  }
-  return value;
+    `'label' must be a string of 1 to ${MAX_LABEL_UNITS} characters without lone surrogates, or null`;
+  input.refuse(rule, value, isText ? RangeError : TypeError);
 }
 
 const checkedBackends = new WeakSet<object>();

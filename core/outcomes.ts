@@ -38,6 +38,7 @@ export class Outcomes {
       if (!isTakenOut(hold, before, after) || lossOf(after, hold.token) !== "expired") continue;
       this.#turnSince = hold.turnSince;
       members.dropDeparture(departure);
+      departure.noteMode(after);
       departure.onReleased();
     }
     for (const hold of members.holds) {
@@ -75,6 +76,7 @@ export class Outcomes {
       if (names(record, departure.hold)) continue;
       this.#turnSince = departure.hold.turnSince;
       members.dropDeparture(departure);
+      departure.noteMode(record);
       departure.onGone(record);
     }
     for (const hold of members.holds) {

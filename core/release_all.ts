@@ -4,9 +4,10 @@ import { onAbort } from "./abort.ts";
 import { systemClock, type Timer } from "./clock.ts";
 import { publishBackendError } from "./events.ts";
 import { cancelArrivals } from "./arrivals.ts";
-import { checkOptions } from "./options.ts";
 import { allParticipants } from "./participant.ts";
-import { ownOptions, time } from "./validate.ts";
+import { Input } from "./validate.ts";
+
+const RELEASING: Input = new Input("release all locks");
 
 /** Options of {@linkcode releaseAll}. */
 export interface ReleaseAllOptions {
@@ -100,13 +101,16 @@ export async function releaseAll(options: ReleaseAllOptions = {}): Promise<numbe
   });
 }
 
-/** The options of a release of all locks, or of one that is to come, which are the object's own. Refuses bad ones. */
+/**
+ * The options of a release of all locks, or of one that is to come, which are the object's own; `more` are the names that
+ * they may have besides. Refuses bad ones.
+ */
 export function checkReleaseAll<Options extends ReleaseAllOptions>(
   options: Options,
-  ...more: string[]
+  { input = RELEASING, more = [] }: { readonly input?: Input; readonly more?: readonly string[] } = {},
 ): Options {
-  const own = ownOptions(options, ["signal", "timeoutMs", ...more], "release all locks");
-  checkOptions({ signal: own.signal });
-  time(own.timeoutMs, "timeoutMs", 0);
+  const own = input.own(options, ["signal", "timeoutMs", ...more]);
+  input.signal(own.signal);
+  input.time(own.timeoutMs, "timeoutMs", 0);
   return own;
 }

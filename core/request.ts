@@ -1,6 +1,6 @@
 import { onAbort } from "./abort.ts";
 import { shared } from "./brand.ts";
-import type { Clock, Timer } from "./clock.ts";
+import { type AnsweredLock, Deadline, FIRST_ANSWER_MS, TRY_TIMEOUT_MS, type Waiting } from "./deadline.ts";
 import {
   backendError,
   type HolderInfo,
@@ -12,17 +12,12 @@ import { type LockEvent, type LockEvents, publish } from "./events.ts";
 import type { Hold } from "./hold.ts";
 import type { CheckedOptions, LockMode } from "./options.ts";
 import type { Claim } from "./record/members.ts";
+import type { Mode } from "./record/modes.ts";
 
-/** How long a store that is silent so far may take, however short the caller wants to wait. */
-const FIRST_ANSWER_MS = 1000;
-/** The same for a caller that does not wait at all, and so has set no limit: a first connection takes its time. */
-const TRY_TIMEOUT_MS = 5000;
 /** For how long at least a store may fail before those that wait for a lock give up. */
 const OUTAGE_MS = 3000;
 /** How many grants that came after their lease had ended are taken for bad luck. */
 const LATE_GRANTS = 5;
-/** How often a request whose time is up looks whether a store that was silent has answered meanwhile. */
-const OVERDUE_LOOK_MS = 10;
 
 const acquisitions: { count: number } = shared("acquisitions/1", () => ({ count: 0 }));
 
@@ -30,22 +25,15 @@ const acquisitions: { count: number } = shared("acquisitions/1", () => ({ count:
 export type Done = (hold: Hold | undefined, error?: unknown, taken?: boolean) => void;
 
 /** What a request needs to know of the lock that it asks for. */
-export interface RequestedLock {
-  readonly clock: Clock;
-  /** How the store has failed since it last answered, if it has. */
-  readonly failure: unknown;
-  /** For how long the store has owed the answer that says whether the lock is taken, if it has not been given since `sinceMs`. */
-  silentMs(sinceMs: number): number | undefined;
+export interface RequestedLock extends AnsweredLock {
   /** The holders of the lock, as far as is known here; of several that are asked for, which is not to be had. */
   taken(): { readonly identifier?: string; readonly holders: readonly HolderInfo[] };
-  /** The failure of a store that did not answer. */
-  silence(limitMs: number): LockBackendError;
   /** The request has its outcome. */
   onSettled(request: Request): void;
 }
 
 /** One call for the lock, from the call until it is granted, taken, failed or cancelled: exactly one of these. */
-export class Request implements Claim {
+export class Request implements Claim, Waiting {
   /** Names it, and the hold that comes of it, to those that listen. */
   readonly id: number = ++acquisitions.count;
   /** Fresh per request, the same through all its tries: how a lost answer is settled. */
@@ -66,7 +54,7 @@ export class Request implements Claim {
   /** Since when the store has not done what it was asked for it. */
   #troubledMs: number | undefined;
   #stopListening: (() => void) | undefined;
-  #timer: Timer | undefined;
+  #deadline: Deadline | undefined;
 
   constructor(
     lock: RequestedLock,
@@ -102,8 +90,8 @@ export class Request implements Claim {
     }
     // What takes up a lock waits for nothing but the store, see `#patienceMs`.
     if (this.restores !== undefined) return;
-    if (!mayWait) this.#limit(Math.min(TRY_TIMEOUT_MS, leaseMs));
-    else if (waitForMs !== undefined) this.#limit(waitForMs);
+    const limitMs = mayWait ? waitForMs : Math.min(TRY_TIMEOUT_MS, leaseMs);
+    if (limitMs !== undefined) this.#deadline = new Deadline(this.#lock, this, limitMs);
   }
 
   get mode(): LockMode {
@@ -136,6 +124,10 @@ export class Request implements Claim {
 
   get restores(): string | undefined {
     return this.options.restores;
+  }
+
+  get isNested(): boolean {
+    return this.options.deadlock !== undefined;
   }
 
   get goesFirst(): boolean {
@@ -181,6 +173,12 @@ export class Request implements Claim {
       const { identifier = this.identifier, holders } = this.#lock.taken();
       return new LockAcquisitionError(identifier, Math.round(this.waitedMs), holders);
     });
+  }
+
+  /** It is queued behind these. If one of them waits for a hold around the code that has asked, neither would ever be. */
+  onAhead(key: string, ahead: readonly Mode[]): void {
+    const error = this.options.deadlock?.(key, ahead);
+    if (error !== undefined) this.#end("failed", () => error);
   }
 
   /** No caller is to wait any more. */
@@ -238,20 +236,9 @@ export class Request implements Claim {
     done(...outcome);
   }
 
-  #limit(ms: number): void {
-    this.#timer = this.#lock.clock.after(ms - this.waitedMs, () => {
-      const { failure } = this.#lock;
-      const silentMs = this.#lock.silentMs(this.startedMs);
-      if (failure !== undefined) this.fail(failure);
-      else if (silentMs === undefined) this.refuse();
-      else if (silentMs < FIRST_ANSWER_MS) this.#limit(this.waitedMs + OVERDUE_LOOK_MS);
-      else this.fail(this.#lock.silence(silentMs));
-    });
-  }
-
   #settle(state: "granted" | "over"): void {
     this.#state = state;
-    this.#lock.clock.clear(this.#timer);
+    this.#deadline?.clear();
     this.#stopListening?.();
     this.#lock.onSettled(this);
   }

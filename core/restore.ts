@@ -22,7 +22,7 @@ export function restore(claim: ClaimParts, given: CheckedRestore, done: Done): v
   given.signal?.throwIfAborted();
   const backend = backendFor(options);
   if (!(backend instanceof Promise)) return ask(backend);
-  onArrival({ identifier, backend, locks }, ask, (error) => done(undefined, error));
+  onArrival({ identifier, backend, locks, signal: given.signal }, ask, (error) => done(undefined, error));
 }
 
 /** As the lock was held, unless it is said otherwise. */

@@ -4,7 +4,7 @@ import { quote } from "./errors.ts";
 import { assertIdentifier, keyOf } from "./identifier.ts";
 import { checkMode, type ExclusiveLockOptions, type SharedLockOptions } from "./options.ts";
 import { type Mode, strongerOf } from "./record/modes.ts";
-import { ownOptions, refuse } from "./validate.ts";
+import { LOCKING } from "./validate.ts";
 
 /** One of several locks that are taken together, and how it is held: what the options say of none of the others. */
 export type LockTarget =
@@ -49,7 +49,7 @@ export function targetsIn(value: unknown, options: Mode, option = "identifier"):
     return value;
   }
   if (value.length === 0 || value.length > MAX_TARGETS) {
-    refuse(`Cannot lock: '${option}' must be 1 to ${MAX_TARGETS} identifiers`, value, RangeError);
+    LOCKING.refuse(`'${option}' must be 1 to ${MAX_TARGETS} identifiers`, value, RangeError);
   }
   const locks: NamedLock[] = [];
   // By index, for an array may have holes.
@@ -65,7 +65,7 @@ function targetIn(value: unknown, options: Mode, option: string): NamedLock {
     assertIdentifier(value, option);
     return { identifier: value, how: options };
   }
-  const { identifier, mode, limit, permits } = ownOptions(value as LockTarget, MEMBERS, "lock");
+  const { identifier, mode, limit, permits } = LOCKING.own(value as LockTarget, MEMBERS);
   assertIdentifier(identifier, `${option}.identifier`);
   if (mode === undefined && limit === undefined && permits === undefined) return { identifier, how: options };
   return { identifier, how: checkMode({ mode, limit, permits } as LockTarget, `${option}.`) };

@@ -78,12 +78,62 @@ function meantBy(name: string, names: readonly string[]): string | undefined {
   return names.find((option) => bare(option) === word || OTHER_NAMES[option]?.test(word));
 }
 
-/** A time, if it is given. Throws TypeError or RangeError for what is none. */
-export function time(value: unknown, option: string, least: number): number | undefined {
-  if (value === undefined) return undefined;
-  const rule =
-    `Cannot lock: '${option}' must be a whole number of milliseconds from ${least} to ${MAX_MS}, or omitted`;
-  if (typeof value !== "number") refuse(rule, value);
-  if (!Number.isInteger(value) || value < least || value > MAX_MS) refuse(rule, value, RangeError);
-  return value;
+/** Checks the input of one call, which every refusal names, as in "Cannot extend". */
+export class Input {
+  /** What the call does. */
+  readonly doing: string;
+
+  constructor(doing: string) {
+    this.doing = doing;
+  }
+
+  /** Throws for bad input: the call, the rule that it breaks, and what it is. */
+  refuse(rule: string, value: unknown, Refusal: ErrorConstructor = TypeError): never {
+    refuse(`Cannot ${this.doing}: ${rule}`, value, Refusal);
+  }
+
+  /** The options that are the object's own, see {@linkcode ownOptions}. */
+  own<Options extends object>(options: Options, names: readonly string[]): Options {
+    return ownOptions(options, names, this.doing);
+  }
+
+  /** A time, if it is given. */
+  time(value: unknown, option: string, least: number): number | undefined {
+    if (value === undefined) return undefined;
+    if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= MAX_MS) {
+      return value;
+    }
+    const rule = `'${option}' must be a whole number of milliseconds from ${least} to ${MAX_MS}, or omitted`;
+    this.refuse(rule, value, typeof value === "number" ? RangeError : TypeError);
+  }
+
+  /** A number of things, if it is given. */
+  count(value: unknown, option: string, most: number): number | undefined {
+    if (value === undefined) return undefined;
+    if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= most) return value;
+    const rule = `'${option}' must be a whole number from 1 to ${most}, or omitted`;
+    this.refuse(rule, value, typeof value === "number" ? RangeError : TypeError);
+  }
+
+  /** A yes or no, if it is given. */
+  flag(value: unknown, option: string): boolean | undefined {
+    if (value === undefined || typeof value === "boolean") return value;
+    this.refuse(`'${option}' must be true or false`, value);
+  }
+
+  /** A signal, if it is given. */
+  signal(value: unknown): AbortSignal | undefined {
+    if (value === undefined) return undefined;
+    // By shape, not by class: a signal may come from another realm or a polyfill.
+    const candidate = value as Partial<AbortSignal> | null;
+    if (
+      typeof candidate === "object" && candidate !== null && typeof candidate.aborted === "boolean" &&
+      typeof candidate.addEventListener === "function" &&
+      typeof candidate.removeEventListener === "function"
+    ) return value as AbortSignal;
+    this.refuse("'signal' must be an AbortSignal", value);
+  }
 }
+
+/** The input of the calls that ask for a lock. */
+export const LOCKING: Input = new Input("lock");

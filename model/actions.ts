@@ -5,17 +5,20 @@ import { changesOf, nothingAt } from "../core/record/codec.ts";
 import { evict as realEvict } from "../core/record/eviction.ts";
 import { plan as realPlan } from "../core/record/plan.ts";
 import { offerMs } from "../core/record/queue.ts";
+import { claimTokenOf } from "../core/record/record.ts";
 import { sweep as realSweep } from "../core/record/sweep.ts";
 import { checkCommit } from "./laws.ts";
-import { believes, evidenceOf, membersOf } from "./members.ts";
+import { believes, evidenceOf, firstOf, mayWait, membersOf } from "./members.ts";
 import { adopting, answered, leaving, shown, snapshotIn, unanswered } from "./process.ts";
 import {
   type Budget,
   type Flight,
   GRACE_MS,
+  type Hold,
   KEY,
   LEASE_MS,
   type Process,
+  type Request,
   type Setup,
   TICK_MS,
   versionOf,
@@ -49,12 +52,16 @@ function spent(world: World, what: keyof Budget): World {
   return { ...world, budget: { ...world.budget, [what]: world.budget[what] - 1 } };
 }
 
-/** What a process does next, as it sees the lock: it sends something, or there is nothing to do; or it has to look first. */
-export type Thought = { readonly sends: Process } | "rests" | "looks";
+/**
+ * What a process does next, as it sees the lock: it sends something, or has to look first; or there is nothing to do, perhaps
+ * because one of its readers cannot become the only one.
+ */
+export type Thought = { readonly sends: Process } | "rests" | "refuses" | "looks";
 
 export function thinking(process: Process, world: World, setup: Setup, { plan }: Rules): Thought {
   const { seen, isFresh, footprintMs, departures } = process;
-  const isBet = seen === undefined && isFresh && departures.length === 0 && footprintMs === undefined;
+  const isBet = seen === undefined && isFresh && departures.length === 0 && footprintMs === undefined &&
+    firstOf(process) !== undefined;
   const snapshot = seen ?? (isBet ? nothingAt(KEY) : undefined);
   if (snapshot === undefined) return "looks";
   // Before anything else it sees which of its leases are over.
@@ -62,7 +69,7 @@ export function thinking(process: Process, world: World, setup: Setup, { plan }:
   const next = plan(snapshot, membersOf(awake, world.now, setup), evidenceOf(awake, world, setup));
   const { lock, queue, grants = [] } = next;
   if (next.needsQueue) return "looks";
-  if (lock === undefined && queue === undefined) return "rests";
+  if (lock === undefined && queue === undefined) return next.refusesUpgrade ? "refuses" : "rests";
   const sent: Flight = { by: process.name, snapshot, writes: { lock, queue }, grants, atMs: world.now };
   return { sends: { ...awake, flight: sent, isFresh: false, tokens: process.tokens + 1 } };
 }
@@ -91,11 +98,10 @@ export function landing(flight: Flight, world: World): { world: World; version: 
   checkCommit({ by, flight, before, after, world });
   const [was, is] = [before.lock.record.holders, after.lock.record.holders];
   const ends: Record<string, number> = {};
-  for (const { token, fence, renewals, offeredTo, leaseMs } of is) {
+  for (const { token, fence, renewals, leaseMs } of is) {
     const same = was.find((holder) => holder.token === token);
     const isWritten = same === undefined || same.fence !== fence || same.renewals !== renewals;
-    const end = flight.atMs + (offeredTo === undefined ? LEASE_MS : leaseMs);
-    ends[token] = isWritten ? end : world.ends[token];
+    ends[token] = isWritten ? flight.atMs + leaseMs : world.ends[token];
   }
   const isLate = world.now > flight.atMs + LEASE_MS;
   const strays = isLate
@@ -137,27 +143,36 @@ function* ofProcess(process: Process, world: World, setup: Setup, rules: Rules):
   if (asks > 0) {
     const kinds = setup.kinds[world.processes.indexOf(process)];
     const kind = kinds[kinds.length - asks];
-    const request = { token: `${name}${process.tokens}`, kind, sinceMs: now };
-    yield to(`asks (${kind})`, {
-      ...process,
-      asks: asks - 1,
-      tokens: process.tokens + 1,
-      requests: [...requests, request],
-      // Whether it is taken, only the store can say.
-      seen: kind === "tries" ? undefined : process.seen,
-    });
+    const token = `${name}${process.tokens}`;
+    // What is taken up is known from the process that has handed it over.
+    const claims = kind === "restores" ? world.processes.flatMap(({ given }) => given) : [undefined];
+    for (const restores of claims) {
+      const request: Request = { token, kind, sinceMs: now, restores };
+      yield to(`asks (${kind}${restores === undefined ? "" : ` ${restores.token}`})`, {
+        ...process,
+        asks: asks - 1,
+        tokens: process.tokens + 1,
+        requests: [...requests, request],
+        // Whether it is taken, only the store can say.
+        seen: mayWait({ kind }) ? process.seen : undefined,
+      });
+    }
   }
   if (flight === undefined) {
     const thought = isBusy(process) ? thinking(process, world, setup, rules) : "rests";
     if (typeof thought === "object") yield to(`sends ${written(thought.sends.flight!)}`, thought.sends);
-    const tries = requests.filter(({ kind }) => kind === "tries");
-    if (thought === "rests" && process.seen !== undefined && tries.length > 0) {
-      yield to("finds it taken", { ...process, requests: requests.filter((one) => !tries.includes(one)) });
+    const waiting = requests.filter(mayWait);
+    const isResting = thought === "rests" || thought === "refuses";
+    if (isResting && process.seen !== undefined && waiting.length < requests.length) {
+      yield to("finds it taken", { ...process, requests: waiting });
     }
+    if (thought === "refuses") yield to("is refused to be the only one", withoutUpgrades(process));
     const seen = snapshotIn(world);
     const isNews = process.seen?.lock.version !== seen.lock.version ||
       process.seen?.queue?.version !== seen.queue?.version;
-    if (isNews && isBusy(process) && !process.isFresh) yield to("looks", shown(process, seen, now));
+    if (isNews && isBusy(process) && (!process.isFresh || thought === "looks")) {
+      yield to("looks", shown(process, seen, now));
+    }
     const localNow = now + setup.offsets[world.processes.indexOf(process)];
     const adopted = adopting(process, {
       now,
@@ -185,7 +200,27 @@ function* ofProcess(process: Process, world: World, setup: Setup, rules: Rules):
     const isOver = now - hold.fromMs >= hold.forMs;
     if (isOver) {
       yield to(`has lost ${hold.token}: its lease is over`, { ...leaving(rest, now), seen: undefined });
-    } else yield to(`gives back ${hold.token}`, { ...rest, departures: [...process.departures, hold] });
+      continue;
+    }
+    const departing: Hold = { ...hold, change: undefined };
+    yield to(`gives back ${hold.token}`, { ...rest, departures: [...process.departures, departing] });
+    if (budget.handOvers > 0) {
+      const remainder = { token: claimTokenOf(`${name}${process.tokens}`), leaseMs: LEASE_MS };
+      const departures = [...process.departures, { ...departing, remainder }];
+      const next = { ...rest, departures, tokens: process.tokens + 1 };
+      yield to(`hands ${hold.token} over`, next, spent(world, "handOvers"));
+    }
+    if (budget.changes > 0 && hold.change === undefined && setup.how.limit === 1) {
+      const change = hold.settled === "shared" ? "exclusive" : "shared";
+      // One that asks to share may be sure of no more than that from now on.
+      const settled = change === "shared" ? change : hold.settled;
+      const next = { ...process, holds: holds.with(holds.indexOf(hold), { ...hold, change, settled }) };
+      const what = change === "shared" ? "to share" : "to be the only one with";
+      yield to(`asks ${what} ${hold.token}`, next, spent(world, "changes"));
+    }
+    if (budget.cancels > 0 && hold.change === "exclusive") {
+      yield to("gives up to be the only one", withoutUpgrades(process), spent(world, "cancels"));
+    }
   }
   if (budget.cancels > 0 && requests.length > 0) {
     const next = { ...leaving(process, now), requests: requests.slice(1) };
@@ -205,6 +240,14 @@ function* ofProcess(process: Process, world: World, setup: Setup, rules: Rules):
     };
     yield to("dies", dead, spent({ ...world, ghosts }, "crashes"));
   }
+}
+
+/** A process in which no reader waits to be the only one any more. */
+function withoutUpgrades(process: Process): Process {
+  const holds = process.holds.map((hold) =>
+    hold.change === "exclusive" ? { ...hold, change: undefined } : hold
+  );
+  return { ...process, holds };
 }
 
 function written({ writes: { lock, queue }, grants }: Flight): string {

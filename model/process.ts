@@ -2,8 +2,8 @@
 
 import type { Entry } from "../core/backend.ts";
 import { lockIn, queueIn, type Snapshot, snapshotAfter, type Versioned } from "../core/record/codec.ts";
-import type { LockRecord, QueueRecord } from "../core/record/record.ts";
-import { isWanted, named } from "./members.ts";
+import type { Holder, LockRecord, QueueRecord } from "../core/record/record.ts";
+import { firstOf, holderIn, isWanted } from "./members.ts";
 import { type Flight, type Hold, KEY, LEASE_MS, type Process, type Sighting, type World } from "./world.ts";
 
 const locks = new WeakMap<Entry, Versioned<LockRecord>>();
@@ -17,6 +17,13 @@ export function snapshotIn({ lock, queue }: Pick<World, "lock" | "queue">): Snap
   return { key: KEY, lock: record, queue: line };
 }
 
+/** A hold as a record shows it: perhaps under a new fencing token, because its mode was changed. */
+function recognised(hold: Hold, { fence, mode }: Holder): Hold {
+  if (fence === hold.fence || fence === undefined) return hold;
+  if (hold.change !== mode) return { ...hold, fence, mode };
+  return { ...hold, fence, mode, settled: mode, change: undefined };
+}
+
 /** A process that has been shown these records. */
 export function shown(process: Process, snapshot: Snapshot, now: number): Process {
   const { lock: { record, version }, queue } = snapshot;
@@ -28,7 +35,14 @@ export function shown(process: Process, snapshot: Snapshot, now: number): Proces
   }
   const notices: Record<string, number> = {};
   for (const { token } of record.notices ?? []) notices[token] = process.notices[token] ?? now;
-  const { free } = process;
+  const { free, holds, departures, given } = process;
+  // The outcome of a departure that is not named any more: what was handed over is there, or has been evicted meanwhile.
+  const left = departures.filter((hold) => holderIn(record, hold) === undefined);
+  const isLeft = ({ token }: { readonly token: string }) =>
+    record.holders.some((holder) => holder.token === token) || notices[token] !== undefined;
+  const handed = left.flatMap(({ mode, remainder }) =>
+    remainder !== undefined && isLeft(remainder) ? [{ token: remainder.token, mode }] : []
+  );
   const isSame = free !== undefined && free.version === version;
   const entries = queue !== undefined && queue.record.id === record.queue ? queue.record.entries : [];
   const entry = entries.find(({ participant }) => participant === process.name);
@@ -46,8 +60,12 @@ export function shown(process: Process, snapshot: Snapshot, now: number): Proces
       ? process.ahead ?? entries.map(({ participant }) => participant)
       : undefined,
     // What of ours is not named any more is over; no caller waits for an answer that is there.
-    holds: named(process.holds, record),
-    departures: named(process.departures, record),
+    holds: holds.flatMap((hold) => {
+      const holder = holderIn(record, hold);
+      return holder === undefined ? [] : [recognised(hold, holder)];
+    }),
+    departures: departures.filter((hold) => !left.includes(hold)),
+    given: handed.length > 0 ? [...given, ...handed] : given,
   };
   const { footprintMs } = next;
   return footprintMs !== undefined && now > footprintMs ? { ...next, footprintMs: undefined } : next;
@@ -63,14 +81,12 @@ export function answered(process: Process, flight: Flight, now: number): Process
   const { holders } = after.lock.record;
   let { requests } = rest;
   let holds = rest.holds.map((hold): Hold => {
-    const was = snapshot.lock.record.holders.find(({ token, fence }) =>
-      token === hold.token && fence === hold.fence
-    );
-    const is = holders.find(({ token, fence }) => token === hold.token && fence === hold.fence);
-    const isRenewed = was !== undefined && is !== undefined && was.renewals !== is.renewals;
+    const [was, is] = [holderIn(snapshot.lock.record, hold), holderIn(after.lock.record, hold)];
+    if (was === undefined || is === undefined) return hold;
+    const isRenewed = was.renewals !== is.renewals || was.fence !== is.fence;
     return isRenewed ? { ...hold, fromMs: atMs, forMs: is.leaseMs } : hold;
   });
-  for (const { token } of grants) {
+  for (const { token, claim: { mode } } of grants) {
     const fence = holders.find((holder) => holder.token === token)?.fence;
     // What was granted to one that has gone is taken out again; one that comes after its lease is tried again.
     if (
@@ -79,7 +95,7 @@ export function answered(process: Process, flight: Flight, now: number): Process
       continue;
     }
     requests = requests.filter((request) => request.token !== token);
-    holds = [...holds, { token, fence, fromMs: atMs, forMs: LEASE_MS, sinceMs: now }];
+    holds = [...holds, { token, fence, fromMs: atMs, forMs: LEASE_MS, sinceMs: now, mode, settled: mode }];
   }
   return shown({ ...rest, requests, holds, conflicts: 0 }, after, now);
 }
@@ -105,17 +121,19 @@ export function adopting(
   },
 ): Process | undefined {
   const offered = process.seen?.lock.record.holders.find((holder) => isWanted(process, holder));
-  const { token, fence, expiresAt = null, leaseMs = 0 } = offered ?? {};
-  const [request] = process.requests;
-  if (token === undefined || fence === undefined || expiresAt === null || request === undefined) {
+  const request = firstOf(process);
+  if (offered === undefined || request === undefined) return undefined;
+  const { token, fence, expiresAt, leaseMs, mode } = offered;
+  // Readers that wait together confirm it together.
+  if (fence === undefined || expiresAt === null || (mode === "shared" && process.requests.length > 1)) {
     return undefined;
   }
   const forMs = Math.min(expiresAt - errorMs - localNow, LEASE_MS, offerMs);
   if (!(forMs > leaseMs / 3)) return undefined;
   return {
     ...process,
-    requests: process.requests.slice(1),
-    holds: [...process.holds, { token, fence, fromMs: now, forMs, sinceMs: now }],
+    requests: process.requests.filter((other) => other !== request),
+    holds: [...process.holds, { token, fence, fromMs: now, forMs, sinceMs: now, mode, settled: mode }],
     entryToken: undefined,
     takenFence: fence,
     queuedIn: undefined,

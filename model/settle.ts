@@ -6,8 +6,9 @@
 import { isBusy, landing, type Rules, thinking, withProcess } from "./actions.ts";
 import { hashOf } from "./hash.ts";
 import { Violation } from "./laws.ts";
-import { believes } from "./members.ts";
+import { believes, mayWait } from "./members.ts";
 import { answered, shown, snapshotIn } from "./process.ts";
+import { isInTransit } from "../core/record/record.ts";
 import { LEASE_MS, type Process, type Setup, TICK_MS, type World } from "./world.ts";
 
 /** Within how many ticks all who live must have had the lock: some leases, and graces for each of the dead. */
@@ -40,7 +41,7 @@ function advance(process: Process, world: World, setup: Setup, rules: Rules): Wo
   const now = snapshotIn(world);
   const isNews = seen?.lock.version !== now.lock.version || seen?.queue?.version !== now.queue?.version;
   if (isNews || thought === "looks") return withProcess(world, shown(process, now, world.now));
-  const waiting = requests.filter(({ kind }) => kind !== "tries");
+  const waiting = requests.filter(mayWait);
   return waiting.length < requests.length ? withProcess(world, { ...process, requests: waiting }) : undefined;
 }
 
@@ -90,8 +91,10 @@ export function settle(start: World, { setup, rules, settled }: SettleOptions): 
 function checkRest(world: World): void {
   const { lock: { record }, queue } = snapshotIn(world);
   const living = world.processes.filter(({ alive }) => alive).map(({ name }) => name);
+  // What was handed over is of no process until one takes it up, or its lease ends.
   const holders = record.holders.filter(({ token }) =>
-    living.includes(token[0]) && world.ends[token] > world.now && !world.strays.includes(token)
+    living.includes(token[0]) && !isInTransit({ token }) && world.ends[token] > world.now &&
+    !world.strays.includes(token)
   );
   const entries = queue !== undefined && queue.record.id === record.queue ? queue.record.entries : [];
   const queued = entries.filter(({ participant, token }) =>

@@ -2,8 +2,18 @@
 
 import type { Budget, Setup } from "./world.ts";
 
-const NOTHING: Budget = { ticks: 0, crashes: 0, losses: 0, cancels: 0, sweeps: 0, forces: 0 };
+const NOTHING: Budget = {
+  ticks: 0,
+  crashes: 0,
+  losses: 0,
+  cancels: 0,
+  sweeps: 0,
+  forces: 0,
+  changes: 0,
+  handOvers: 0,
+};
 const MUTEX = { mode: "exclusive", limit: 1 } as const;
+const SHARED = { mode: "shared", limit: 1 } as const;
 /** Two clocks that differ by almost what they may. */
 const APART = { offsets: [0, 50, 25], skewMs: 60 } as const;
 
@@ -104,8 +114,74 @@ export const SETUPS: readonly Setup[] = [
     title: "three readers, an answer lost",
     ...APART,
     kinds: [["waits"], ["waits"], ["steals"]],
-    how: { mode: "shared", limit: 1 },
+    how: SHARED,
     budget: { ...NOTHING, ticks: 4, losses: 1, cancels: 1 },
     slice: 7,
+  },
+  {
+    title: "two readers, each asks to be the only one, to the end",
+    ...APART,
+    kinds: [["waits"], ["waits"]],
+    how: SHARED,
+    budget: { ...NOTHING, changes: 2, cancels: 1 },
+    slice: 18,
+  },
+  {
+    title: "two readers, each may ask to be the only one, and to share again",
+    ...APART,
+    kinds: [["waits"], ["waits", "waits"]],
+    how: SHARED,
+    budget: { ...NOTHING, ticks: 4, changes: 3, cancels: 1, losses: 1, crashes: 1 },
+    slice: 7,
+  },
+  {
+    title: "a writer that comes to share, a reader that waits",
+    ...APART,
+    kinds: [["waits"], ["waits"]],
+    how: MUTEX,
+    modes: ["exclusive", "shared"],
+    budget: { ...NOTHING, ticks: 4, changes: 2, losses: 1, crashes: 1 },
+    slice: 8,
+  },
+  {
+    title: "two readers and a writer, one of the readers asks to be the only one",
+    ...APART,
+    kinds: [["waits"], ["waits"], ["waits"]],
+    how: MUTEX,
+    modes: ["shared", "shared", "exclusive"],
+    budget: { ...NOTHING, ticks: 3, changes: 1, losses: 1 },
+    slice: 7,
+  },
+  {
+    title: "one hands its hold over, two want to take it up, to the end",
+    ...APART,
+    kinds: [["waits"], ["restores"], ["restores"]],
+    how: MUTEX,
+    budget: { ...NOTHING, ticks: 1, handOvers: 1 },
+    slice: ALL,
+  },
+  {
+    title: "one hands its hold over, one takes it up, one waits",
+    ...APART,
+    kinds: [["waits"], ["restores"], ["waits"]],
+    how: MUTEX,
+    budget: { ...NOTHING, ticks: 4, handOvers: 1, losses: 1, crashes: 1 },
+    slice: 8,
+  },
+  {
+    title: "a hold is handed over and back, an operator evicts, a cleanup comes late",
+    ...APART,
+    kinds: [["waits", "restores"], ["restores"]],
+    how: MUTEX,
+    budget: { ...NOTHING, ticks: 6, handOvers: 2, losses: 1, forces: 1, sweeps: 1 },
+    slice: 9,
+  },
+  {
+    title: "a reader hands its hold over, the other asks to be the only one",
+    ...APART,
+    kinds: [["waits"], ["waits", "restores"]],
+    how: SHARED,
+    budget: { ...NOTHING, ticks: 4, handOvers: 1, changes: 2, losses: 1 },
+    slice: 8,
   },
 ];

@@ -5,11 +5,14 @@
 
 import type { Entry } from "../core/backend.ts";
 import type { Snapshot, Writes } from "../core/record/codec.ts";
-import type { Claim, Grant } from "../core/record/members.ts";
+import type { Claim, Grant, Remainder } from "../core/record/members.ts";
+import type { Mode } from "../core/record/modes.ts";
 
 /** The lock's name. */
 export const KEY = "lock";
 export const QUEUE_KEY = "lock#queue";
+/** What the processes are called, and their tokens begin with; no token that no process owns begins so. */
+export const NAMES = "xyz";
 /** Where time begins: so large that times differ from all other numbers. */
 export const EPOCH = 1_000_000_000;
 /** The smallest step of time. It is longer than what passes between two actions, and shorter than a lease. */
@@ -18,11 +21,19 @@ export const LEASE_MS = 100;
 /** One that is first in the queue has this long; an offer runs for one and a half of it. */
 export const GRACE_MS = 40;
 
-/** A request that waits. */
+/** A hold that has been handed over: what its claim says. */
+export interface Handed {
+  readonly token: string;
+  readonly mode: Mode["mode"];
+}
+
+/** A request that has no outcome yet. */
 export interface Request {
   readonly token: string;
-  readonly kind: "waits" | "tries" | "steals";
+  readonly kind: "waits" | "tries" | "steals" | "restores";
   readonly sinceMs: number;
+  /** What it takes up. */
+  readonly restores?: Handed;
 }
 
 /** A hold, as its process believes. */
@@ -33,6 +44,14 @@ export interface Hold {
   readonly fromMs: number;
   readonly forMs: number;
   readonly sinceMs: number;
+  /** How the record says that it is held, as far as its process knows. */
+  readonly mode: Mode["mode"];
+  /** How its owner has it: what it was granted, or asked to be content with. */
+  readonly settled: Mode["mode"];
+  /** How its owner has asked to have it, until that is so or it is given up. */
+  readonly change?: Mode["mode"];
+  /** Once it is handed over: what stays of it for the process that takes it up. */
+  readonly remainder?: Remainder;
 }
 
 /** A commit on its way, and what its process does once it is answered. */
@@ -62,6 +81,8 @@ export interface Process {
   readonly requests: readonly Request[];
   readonly holds: readonly Hold[];
   readonly departures: readonly Hold[];
+  /** The claims that it has given out: every process may know them from then on. */
+  readonly given: readonly Handed[];
   /** How many tokens it has made. */
   readonly tokens: number;
   readonly entryToken?: string;
@@ -92,6 +113,9 @@ export interface Budget {
   /** What operators do: a cleanup, or an eviction. */
   readonly sweeps: number;
   readonly forces: number;
+  /** How often a holder asks for another mode, and how often it hands its hold over. */
+  readonly changes: number;
+  readonly handOvers: number;
 }
 
 export interface World {
@@ -124,6 +148,8 @@ export interface Setup {
   /** How each of them asks, first to last. */
   readonly kinds: readonly (readonly Request["kind"][])[];
   readonly how: Pick<Claim, "mode" | "limit">;
+  /** The mode in which each of them asks, where that is not the same for all. */
+  readonly modes?: readonly Mode["mode"][];
   readonly budget: Budget;
   /** To how many actions it is followed in CI. */
   readonly slice: number;
@@ -139,12 +165,13 @@ export function beginning({ kinds, budget }: Setup): World {
     queue: { key: QUEUE_KEY, ...NOTHING },
     version: 0,
     processes: kinds.map((those, i) => ({
-      name: "abc"[i],
+      name: NAMES[i],
       alive: true,
       asks: those.length,
       requests: [],
       holds: [],
       departures: [],
+      given: [],
       tokens: 0,
       sightings: {},
       notices: {},

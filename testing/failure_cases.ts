@@ -239,7 +239,7 @@ export const failureCases: Cases = {
     const { a } = stage;
     const late = gateRequest();
     a.plan(late.plan);
-    const held = await stage.acquire(a, { leaseMs: 100 });
+    const held = await stage.acquire(a, { leaseMs: 300 });
     late.open();
     await late.answered;
     await holdsOnce(stage, held.fencingToken);

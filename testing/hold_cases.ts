@@ -217,8 +217,8 @@ export const holdCases: Cases = {
 
   "hold: a process that was frozen while it was granted asks again": async (stage) => {
     const { a } = stage;
-    a.plan(freezeAfter(stage.ms(110)));
-    const held = await stage.acquire(a, { leaseMs: 100 });
+    a.plan(freezeAfter(stage.ms(330)));
+    const held = await stage.acquire(a, { leaseMs: 300 });
     assert.equal(held.held, true);
     assert.ok(a.commits > 1);
     assert.equal(await held.release(), true);
@@ -228,8 +228,8 @@ export const holdCases: Cases = {
   "hold: a process that was frozen while it handed over asks again for the next one": async (stage) => {
     const { a } = stage;
     const held = await stage.acquire(a);
-    const waiting = stage.acquire(a, { leaseMs: 100 });
-    a.plan(freezeAfter(stage.ms(110)));
+    const waiting = stage.acquire(a, { leaseMs: 300 });
+    a.plan(freezeAfter(stage.ms(330)));
     assert.equal(await held.release(), true);
     const next = await waiting;
     assert.equal(next.held, true);

@@ -302,7 +302,8 @@ export const modeCases: Cases = {
     for (const held of [second, here, first]) {
       const error = await outcomeOf(held.upgrade());
       assert.ok(error instanceof LockAcquisitionError);
-      assert.match(error.message, /another holder is upgrading it/);
+      const why = held === first ? /this holder is upgrading it already/ : /another holder is upgrading it/;
+      assert.match(error.message, why);
       assert.deepEqual([held.held, held.mode], [true, "shared"]);
     }
     assert.equal(await second.release(), true);
@@ -424,12 +425,21 @@ export const modeCases: Cases = {
     assert.equal(await (await writing).release(), true);
   },
 
-  "downgrade: one that has a limit cannot be shared": async (stage) => {
+  "upgrade, downgrade: one that has a limit has no other mode": async (stage) => {
     const held = await stage.acquire(stage.a, { limit: 2 });
-    assert.ok(await outcomeOf(held.downgrade()) instanceof TypeError);
-    assert.equal(held.held, true);
-    await held.upgrade();
-    assert.equal(held.mode, "exclusive");
+    for (const change of [held.upgrade(), held.downgrade()]) {
+      assert.ok(await outcomeOf(change) instanceof TypeError);
+    }
+    assert.deepEqual([held.held, held.mode], [true, "exclusive"]);
+  },
+
+  "downgrade, upgrade: what is called at once takes effect in the order of the calls": async (stage) => {
+    const held = await stage.acquire(stage.a);
+    await Promise.all([held.downgrade(), held.upgrade(), held.downgrade()]);
+    assert.equal(held.mode, "shared");
+    await Promise.all([held.upgrade(), held.downgrade(), held.upgrade()]);
+    assert.deepEqual([held.mode, held.held], ["exclusive", true]);
+    assert.equal(await held.release(), true);
   },
 };
 

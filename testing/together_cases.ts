@@ -199,7 +199,7 @@ export const togetherCases: Cases = {
   "together: they are renewed together": async (stage) => {
     const { a, b } = stage;
     const [x, y] = idsOf(stage);
-    const held = await stage.acquire(a, { leaseMs: 300 }, [x, y]);
+    const held = await stage.acquire(a, { leaseMs: 600 }, [x, y]);
     await stage.leave(700);
     assert.equal(held.held, true);
     assert.deepEqual([await stage.tryAcquire(b, {}, x), await stage.tryAcquire(b, {}, y)], [null, null]);

@@ -3,7 +3,8 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
 import { memoryBackend } from "../backends/memory.ts";
 import { cleanup } from "../cron.ts";
-import { Lock, lock, LockAcquisitionError } from "../mod.ts";
+import { setDefaultBackend } from "../core/configure.ts";
+import { configure, Lock, lock, LockAcquisitionError } from "../mod.ts";
 
 Deno.test("cancellation: a reason that looks like a refusal is still the reason", async () => {
   const reason = new LockAcquisitionError("another", 5, []);
@@ -77,10 +78,29 @@ Deno.test("cancellation: a reason that cannot be read leaves no caller waiting",
     assertRejects(() => Lock.acquire("x", { backend, signal }), Error, "no reason can be given")
   );
   await delay(1);
+  const readers = await Promise.all([1, 2].map(() => lock("y", { backend, mode: "shared" }).acquire()));
+  waiting.push(assertRejects(() => readers[0].upgrade({ signal }), Error, "no reason can be given"));
   aborted = true;
   for (const abort of aborts) abort();
   await Promise.all(waiting);
-  await held.release();
+  for (const one of [held, ...readers]) await one.release();
+});
+
+Deno.test("cancellation: a signal is heard at once while a backend is being opened, for ever perhaps", async () => {
+  const claim = await (await lock("x", { backend: memoryBackend() }).acquire()).handOver();
+  configure({ strong: undefined });
+  setDefaultBackend(() => new Promise(() => {}));
+  const ending = new AbortController();
+  const { signal } = ending;
+  const waiting = [
+    Lock.acquire("x", { signal }),
+    lock("x", { signal }).run(() => "ran"),
+    lock(["x", "y"], { signal }).acquire(),
+    Lock.restore(claim, { signal }),
+  ].map((outcome) => assertRejects(() => outcome, Error, "enough"));
+  await delay(1);
+  ending.abort(new Error("enough"));
+  await Promise.all(waiting);
 });
 
 Deno.test("cancellation: a signal that cannot be left keeps no outcome from its caller", async () => {

@@ -129,9 +129,18 @@ Deno.test("hand over: called again it repeats the claim; after a release, or a l
   const a = scene.enter();
   await scene.play(async () => {
     const first = await acquire(a);
-    const claims = await Promise.all([first.handOver(), first.handOver({ leaseMs: 100 }), first.release()]);
-    assertEquals([claims[0] === claims[1], claims[2]], [true, false]);
-    assertEquals(await restore(a, claims[0]).then((held) => held!.release()), true);
+    const claims = await Promise.all([
+      ...[first.handOver({ leaseMs: 5000 }), first.handOver({ leaseMs: 5000 }), first.handOver()],
+      first.release(),
+    ]);
+    assertEquals(claims.slice(1), [claims[0], claims[0], false]);
+    await assertRejects(
+      () => first.handOver({ leaseMs: 100 }),
+      TypeError,
+      "Cannot hand over: 'leaseMs' must be omitted, or 5000 as in the call that has handed the lock over, " +
+        "current value is 100",
+    );
+    assertEquals(await restore(a, String(claims[0])).then((held) => held!.release()), true);
     const released = await acquire(a);
     await released.release();
     await assertRejects(() => released.handOver(), LockLostError, "released");

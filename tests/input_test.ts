@@ -9,7 +9,22 @@ import { memoryBackend } from "../backends/memory.ts";
 import { redisBackend } from "../backends/redis.ts";
 import { cleanup, cleanupHandler, registerCleanup } from "../cron.ts";
 import { keyOf } from "../core/identifier.ts";
-import { configure, forceRelease, Lock, lock, LockBackendError, type LockOptions, locks } from "../mod.ts";
+import { holdOf } from "../core/lock.ts";
+import {
+  configure,
+  currentLock,
+  forceRelease,
+  Lock,
+  lock,
+  LockBackendError,
+  type LockOptions,
+  locks,
+  observe,
+  peek,
+  releaseAll,
+  releaseOnExit,
+} from "../mod.ts";
+import { webLocks } from "../web_locks.ts";
 import { instrument } from "../otel.ts";
 import { testBackend } from "../testing.ts";
 
@@ -368,6 +383,77 @@ Deno.test("input: an upgrade refuses bad options, and a signal that has aborted"
   const reason = new Error("not today");
   assertEquals(await assertRejects(() => held.upgrade({ signal: AbortSignal.abort(reason) })), reason);
   assertEquals([held.mode, held.fencingToken], ["shared", fencingToken]);
+  await held.release();
+});
+
+/** What each call says that it cannot do; with an option that is bad, and what it has besides. */
+const CALLS: [
+  says: string,
+  call: (bad: Anything, held: Lock) => unknown,
+  options: string,
+  also?: Anything,
+][] = [
+  ["lock", (bad) => lock("x", bad), "wait waitForMs leaseMs kind signal label limit mode permits onTaken"],
+  ["lock", (bad) => Lock.acquire("x", bad), "stealAfterMs holdAtLeastMs renew reentrant"],
+  ["upgrade", (bad, held) => held.upgrade(bad), "wait waitForMs signal"],
+  ["extend", ({ leaseMs }, held) => held.extend(leaseMs), "leaseMs"],
+  ["hand over", (bad, held) => held.handOver(bad), "leaseMs"],
+  ["restore", (bad, held) => restoreAnew(bad, held), "leaseMs renew signal label"],
+  ["look at a lock", (bad) => peek("x", bad), "kind"],
+  ["observe a lock", (bad) => observe("x", bad), "kind signal"],
+  ["list locks", (bad) => locks(bad), "kind prefix"],
+  ["force a release", (bad) => forceRelease("x", bad), "kind fencingToken"],
+  ["release all locks", (bad) => releaseAll(bad), "signal timeoutMs"],
+  ["release on exit", (bad) => releaseOnExit(bad), "timeoutMs signals"],
+  ["clean up", (bad) => cleanup(bad), "kind signal prefix olderThanMs onProgress"],
+  ["register the cleanup", (bad) => registerCleanup(bad), "kind prefix olderThanMs schedule name"],
+  ["make a handler", (bad) => cleanupHandler(bad), "kind prefix olderThanMs", { authorize: () => true }],
+  ["serve the admin page", (bad) => adminHandler(bad), "kind title refreshMs"],
+  ["make a lock manager", (bad) => webLocks(memoryBackend(), bad), "prefix leaseMs waitForMs label"],
+  ["request a lock", (bad) => webLocks(memoryBackend()).request("x", bad, () => {}), "mode signal waitForMs"],
+];
+
+async function restoreAnew(options: Anything, held: Lock): Promise<unknown> {
+  const { backend } = holdOf(held).lock.store;
+  const other = await lock(crypto.randomUUID(), { backend }).acquire();
+  return Lock.restore(await other.handOver(), options);
+}
+
+/** What a call says. */
+async function refusalOf(call: () => unknown): Promise<string> {
+  try {
+    const made = await call();
+    return `${made}`;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+Deno.test("input: what is bad is refused in the name of the call that it was for", async () => {
+  const held = await lock("x", { backend: memoryBackend(), mode: "shared" }).acquire();
+  for (const [says, call, options, also] of CALLS) {
+    for (const option of options.split(" ")) {
+      const said = await refusalOf(() => call({ [option]: { bad: true }, ...also }, held));
+      const rule = `Cannot ${says}: '${option}' must `;
+      assert(said.startsWith(rule) && said.endsWith("current value is [object Object]"), `${rule} / ${said}`);
+    }
+    if (says === "extend") continue;
+    const unknown = await refusalOf(() => call({ unheardOf: 1 }, held));
+    // The standard lets options pass that it does not know.
+    if (says !== "request a lock") {
+      assert(unknown.startsWith(`Cannot ${says}: there is no option 'unh`), unknown);
+    }
+  }
+  const named: [string, () => unknown][] = [
+    ["look at a lock", () => peek("")],
+    ["observe a lock", () => observe("")],
+    ["force a release", () => forceRelease("")],
+    ["find the current lock", () => currentLock("")],
+  ];
+  for (const [says, call] of named) {
+    const rule = `Cannot ${says}: 'identifier' must be a non-empty string`;
+    assertEquals(await refusalOf(call), `${rule}, current value is ""`);
+  }
   await held.release();
 });
 

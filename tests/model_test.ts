@@ -6,6 +6,7 @@ import { explore, type Explored } from "../model/explore.ts";
 import { SETUPS } from "../model/setups.ts";
 import type { Setup } from "../model/world.ts";
 import type { Evidence } from "../core/record/evidence.ts";
+import type { Holder } from "../core/record/record.ts";
 
 /** Of how many states one is followed to its end. */
 const SETTLE_EVERY = 20;
@@ -24,6 +25,17 @@ const { plan, sweep, evict } = RULES;
 function misled(by: (evidence: Evidence) => Partial<Evidence>): Partial<Rules> {
   return {
     plan: (snapshot, members, evidence) => plan(snapshot, members, { ...evidence, ...by(evidence) }),
+  };
+}
+
+/** The rules, whose every written holder is changed like this. */
+function changed(by: (holder: Holder) => Holder): Partial<Rules> {
+  return {
+    plan(snapshot, members, evidence) {
+      const next = plan(snapshot, members, evidence);
+      const { lock } = next;
+      return lock ? { ...next, lock: { ...lock, holders: lock.holders.map(by) } } : next;
+    },
   };
 }
 
@@ -61,17 +73,78 @@ const BROKEN: Record<string, { rules: Partial<Rules>; breaks: number; setup: str
     setup: "three, a crash",
   },
   "a grant has the fencing token of the one before": {
+    rules: changed((holder) => ({ ...holder, fence: holder.fence ?? "v00001" })),
+    breaks: 3,
+    setup: "two, each asks twice",
+  },
+  "to become the only one, it takes the others out": {
+    rules: {
+      plan(snapshot, members, evidence) {
+        const { lock } = snapshot;
+        const { holders } = lock.record;
+        const ours = holders.filter((holder) => members.intentOf(holder) !== "foreign");
+        const isAsked = ours.some((holder) => members.changeOf(holder)?.to === "exclusive");
+        if (!isAsked) return plan(snapshot, members, evidence);
+        const record = { ...lock.record, holders: ours };
+        return plan({ ...snapshot, lock: { ...lock, record } }, members, evidence);
+      },
+    },
+    breaks: 4,
+    setup: "two readers, each asks",
+  },
+  "a change of mode keeps the fencing token": {
+    rules: changed((holder) => ({ ...holder, fence: holder.fence ?? holder.formerFence })),
+    breaks: 3,
+    setup: "a writer that comes to share",
+  },
+  "readers join one that waits to be the only one": {
+    rules: {
+      plan(snapshot, members, evidence) {
+        const { lock } = snapshot;
+        const holders = lock.record.holders.map((holder) =>
+          members.intentOf(holder) === "foreign" ? { ...holder, upgrades: undefined } : holder
+        );
+        const record = { ...lock.record, holders };
+        return plan({ ...snapshot, lock: { ...lock, record } }, members, evidence);
+      },
+    },
+    breaks: 5,
+    setup: "two readers, each may ask",
+  },
+  "what was handed over stays there when it is taken up": {
     rules: {
       plan(snapshot, members, evidence) {
         const next = plan(snapshot, members, evidence);
-        const { lock } = next;
+        const { lock, grants = [] } = next;
         if (!lock) return next;
-        const holders = lock.holders.map((holder) => ({ ...holder, fence: holder.fence ?? "v00001" }));
+        const taken = snapshot.lock.record.holders.filter(({ token }) =>
+          grants.some(({ claim }) => claim.restores === token)
+        );
+        return { ...next, lock: { ...lock, holders: [...lock.holders, ...taken] } };
+      },
+    },
+    breaks: 1,
+    setup: "two want to take it up",
+  },
+  "what is taken up keeps its fencing token": {
+    rules: {
+      plan(snapshot, members, evidence) {
+        const next = plan(snapshot, members, evidence);
+        const { lock, grants = [] } = next;
+        if (!lock) return next;
+        const fenceOf = (granted: string) => {
+          const from = grants.find(({ token }) => token === granted)?.claim.restores;
+          return snapshot.lock.record.holders.find(({ token }) => token === from)?.fence;
+        };
+        const holders = lock.holders.map((holder) => ({
+          ...holder,
+          fence: holder.fence ?? fenceOf(holder.token),
+        }));
         return { ...next, lock: { ...lock, holders } };
       },
     },
     breaks: 3,
-    setup: "two, each asks twice",
+    setup: "two want to take it up",
   },
   "what is given back stays": {
     rules: {

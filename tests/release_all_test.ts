@@ -11,8 +11,12 @@ import {
   releaseOnExit,
 } from "../mod.ts";
 import { setDefaultBackend } from "../core/configure.ts";
+import { proofsOf } from "../core/guard.ts";
+import { holdOf } from "../core/lock.ts";
 import { Probe } from "../testing/probe.ts";
 import { Scene } from "./simulation/scene.ts";
+
+const ALL = "this process released all its locks (releaseAll or releaseOnExit)";
 
 Deno.test("releaseAll: what is held is released, and what waits is cancelled, on every backend", async () => {
   const store = new MemoryStore();
@@ -32,6 +36,21 @@ Deno.test("releaseAll: what is held is released, and what waits is cancelled, on
     assert(signal.reason instanceof LockLostError && signal.reason.reason === "released");
   }
   assertEquals(await Promise.all(held.map((one) => one.release())), [true, true, true]);
+  // What is called on it now says what has happened.
+  for (
+    const call of [
+      ...[
+        () => held[0].extend(),
+        () => held[0].upgrade(),
+        () => held[0].downgrade(),
+        () => held[0].handOver(),
+      ],
+      () => proofsOf(holdOf(held[0])),
+    ]
+  ) {
+    const { reason, message } = await assertRejects(call, LockLostError);
+    assertEquals([reason, message], ["released", `Lost lock "a": ${ALL}`]);
+  }
   assertEquals(String(held[0]).includes(", released, "), true);
   // Nothing is left, and what comes afterwards is not affected.
   for (const backend of [here, other]) for await (const _ of backend.list("")) throw new Error("left");
@@ -61,7 +80,24 @@ Deno.test("releaseAll: code that runs under a lock is notified, and its caller t
     return "done";
   });
   const error = await assertRejects(() => aborted, LockLostError);
-  assertEquals(error.reason, "released");
+  assertEquals([error.reason, error.message, error.result], ["released", `Lost lock "a": ${ALL}`, "done"]);
+});
+
+Deno.test("releaseAll: what is under way for a hold is rejected with what has happened", async () => {
+  const backend = memoryBackend();
+  const [held] = await Promise.all(
+    [1, 2].map(() => lock("a", { backend, mode: "shared" }).acquire()),
+  );
+  const underWay = [held.upgrade(), held.downgrade(), held.extend()].map((call) =>
+    call.then(() => "done", ({ message }) => message)
+  );
+  assertEquals(await releaseAll(), 2);
+  assertEquals(await Promise.all(underWay), Array(3).fill(`Lost lock "a": ${ALL}`));
+  // What its own caller releases says so.
+  const own = await lock("a", { backend }).acquire();
+  await own.release();
+  assertEquals(await releaseAll(), 0);
+  await assertRejects(() => own.extend(), LockLostError, "it had been released before");
 });
 
 Deno.test("releaseAll: a call whose backend is still being opened is cancelled, and asks for nothing", async () => {
@@ -130,8 +166,8 @@ Deno.test("releaseAll, releaseOnExit: bad input is refused", async () => {
     [{ timeoutMs: -1 }, "'timeoutMs' must be a whole number of milliseconds"],
   ];
   for (const [options, says] of bad) {
-    await assertRejects(() => releaseAll(options), Error, says);
-    assertThrows(() => releaseOnExit(options), Error, says);
+    await assertRejects(() => releaseAll(options), Error, `Cannot release all locks: ${says}`);
+    assertThrows(() => releaseOnExit(options), Error, `Cannot release on exit: ${says}`);
   }
   for (const signals of ["SIGTERM", [], ["TERM"], ["SIGKILL"], [15]]) {
     // deno-lint-ignore no-explicit-any

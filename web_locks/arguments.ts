@@ -1,8 +1,10 @@
 /** What a request is made of, converted and checked in the order of Web IDL and of the specification. */
 
 import { checkOptions } from "../core/options.ts";
-import { describe, refuse } from "../core/validate.ts";
+import { Input } from "../core/validate.ts";
 import type { GrantedLock, LockMode } from "./types.ts";
+
+const REQUESTING: Input = new Input("request a lock");
 
 /** What is asked for, after all checks. */
 export interface Asked {
@@ -21,7 +23,7 @@ export function askedBy(name: unknown, second: unknown, rest: readonly unknown[]
   // Throws for a symbol.
   const text = `${name as string}`;
   const dictionary = dictionaryIn(options);
-  if (typeof callback !== "function") refuse("Cannot request a lock: it takes a callback", callback);
+  if (typeof callback !== "function") REQUESTING.refuse("it takes a callback", callback);
   return { name: text, ...dictionary, callback: callback as Asked["callback"] };
 }
 
@@ -30,7 +32,7 @@ function dictionaryIn(options: unknown): Omit<Asked, "name" | "callback"> {
   if (
     options !== undefined && options !== null && typeof options !== "object" && typeof options !== "function"
   ) {
-    refuse("Cannot request a lock: options must be an object", options);
+    REQUESTING.refuse("options must be an object", options);
   }
   const given = (options ?? {}) as { readonly [member: string]: unknown };
   const ifAvailable = Boolean(given.ifAvailable);
@@ -38,7 +40,7 @@ function dictionaryIn(options: unknown): Omit<Asked, "name" | "callback"> {
   const signal = given.signal as AbortSignal | undefined;
   const steal = Boolean(given.steal);
   const waitForMs = given.waitForMs as number | undefined;
-  const checked = checkOptions({ signal, waitForMs });
+  const checked = checkOptions({ signal, waitForMs }, REQUESTING);
   return { ifAvailable, mode, signal: checked.signal, steal, waitForMs };
 }
 
@@ -46,9 +48,7 @@ function modeIn(value: unknown): LockMode {
   if (value === undefined) return "exclusive";
   const mode = `${value as string}`;
   if (mode === "shared" || mode === "exclusive") return mode;
-  throw new TypeError(
-    `Cannot request a lock: 'mode' must be "shared" or "exclusive", current value is ${describe(value)}`,
-  );
+  REQUESTING.refuse(`'mode' must be "shared" or "exclusive"`, value);
 }
 
 /** What the specification refuses. Throws a DOMException, or the reason of a signal that has aborted. */

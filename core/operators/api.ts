@@ -4,9 +4,12 @@ import type { LockBackend } from "../backend.ts";
 import { backendFor } from "../configure.ts";
 import { assertIdentifier } from "../identifier.ts";
 import { checkOptions, type LockKind } from "../options.ts";
-import { ownOptions } from "../validate.ts";
+import { Input } from "../validate.ts";
 import { evictHolders } from "./evict.ts";
 import { list, type ListedLock } from "./listing.ts";
+
+const LISTING: Input = new Input("list locks");
+const FORCING: Input = new Input("force a release");
 
 /** Which store is meant. */
 export interface StoreOptions {
@@ -82,11 +85,11 @@ export interface ForceOptions extends StoreOptions {
  * ```
  */
 export function locks(options: ListOptions = {}): AsyncIterableIterator<ListedLock> {
-  const own = ownOptions(options, ["prefix", "kind", "backend"], "list locks");
+  const own = LISTING.own(options, ["prefix", "kind", "backend"]);
   const { prefix = "" } = own;
-  if (prefix !== "") assertIdentifier(prefix, "prefix");
+  if (prefix !== "") assertIdentifier(prefix, "prefix", LISTING);
   const { kind, backend } = own;
-  checkOptions({ kind, backend });
+  checkOptions({ kind, backend }, LISTING);
   return listed(own, prefix);
 }
 
@@ -133,14 +136,14 @@ async function* listed(options: StoreOptions, prefix: string): AsyncIterableIter
  * ```
  */
 export async function forceRelease(identifier: string, options: ForceOptions = {}): Promise<boolean> {
-  assertIdentifier(identifier);
-  const own = ownOptions(options, ["fencingToken", "kind", "backend"], "release");
+  assertIdentifier(identifier, "identifier", FORCING);
+  const own = FORCING.own(options, ["fencingToken", "kind", "backend"]);
   const { fencingToken } = own;
-  if (fencingToken !== undefined) assertIdentifier(fencingToken, "fencingToken");
-  return await evictHolders(identifier, fencingToken, await storeOf(own));
+  if (fencingToken !== undefined) assertIdentifier(fencingToken, "fencingToken", FORCING);
+  return await evictHolders(identifier, fencingToken, await storeOf(own, FORCING));
 }
 
-/** The store that options mean. Throws TypeError for options that mean none. */
-export function storeOf({ kind, backend }: StoreOptions): Promise<LockBackend> {
-  return Promise.resolve(backendFor(checkOptions({ kind, backend })));
+/** The store that the options of an `input` mean. Throws TypeError for options that mean none. */
+export function storeOf({ kind, backend }: StoreOptions, input: Input = LISTING): Promise<LockBackend> {
+  return Promise.resolve(backendFor(checkOptions({ kind, backend }, input)));
 }

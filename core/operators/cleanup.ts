@@ -11,7 +11,7 @@ import { checkOptions } from "../options.ts";
 import { type Participant, participantOf } from "../participant.ts";
 import { lockIn, type Snapshot } from "../record/codec.ts";
 import { sweep } from "../record/sweep.ts";
-import { ownOptions, refuse, time } from "../validate.ts";
+import { Input } from "../validate.ts";
 import { storeOf, type StoreOptions } from "./api.ts";
 import { notifyForced } from "./evict.ts";
 import { OPERATOR_TIMEOUT_MS, readable } from "./listing.ts";
@@ -122,7 +122,7 @@ export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCoun
   const { prefix = "", olderThanMs, signal, onProgress } = own;
   signal?.throwIfAborted();
   const stop = new AbortController();
-  const cleaning = storeOf(own)
+  const cleaning = storeOf(own, CLEANING)
     .then((backend) => new Cleanup(participantOf(backend), olderThanMs, stop.signal, onProgress).run(prefix));
   return await new Promise<CleanupCounts>((resolve, reject) => {
     // Not even a store that is silent keeps the caller.
@@ -134,18 +134,23 @@ export async function cleanup(options: CleanupOptions = {}): Promise<CleanupCoun
   });
 }
 
+const CLEANING: Input = new Input("clean up");
+
 /**
  * The options of a cleanup, or of one that is to come, which are the object's own; `more` are the names that they may
  * have besides. Refuses bad ones.
  */
-export function checkCleanup<Options extends CleanupOptions>(options: Options, ...more: string[]): Options {
-  const own = ownOptions(options, [...more, ...NAMES], "clean up");
+export function checkCleanup<Options extends CleanupOptions>(
+  options: Options,
+  { input = CLEANING, more = [] }: { readonly input?: Input; readonly more?: readonly string[] } = {},
+): Options {
+  const own = input.own(options, [...more, ...NAMES]);
   const { prefix = "", olderThanMs, signal, onProgress, kind, backend } = own;
-  if (prefix !== "") assertIdentifier(prefix, "prefix");
-  time(olderThanMs, "olderThanMs", 0);
-  checkOptions({ signal, kind, backend });
+  if (prefix !== "") assertIdentifier(prefix, "prefix", input);
+  input.time(olderThanMs, "olderThanMs", 0);
+  checkOptions({ signal, kind, backend }, input);
   if (onProgress !== undefined && typeof onProgress !== "function") {
-    refuse("Cannot clean up: 'onProgress' must be a function", onProgress);
+    input.refuse("'onProgress' must be a function", onProgress);
   }
   return own;
 }

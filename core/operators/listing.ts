@@ -3,7 +3,7 @@
 import type { Entry, LockBackend } from "../backend.ts";
 import { backendError, type HolderInfo, type LockBackendError, UnreadableRecordError } from "../errors.ts";
 import { publishBackendError } from "../events.ts";
-import { assertIdentifier, keyOf, lockKeyOf } from "../identifier.ts";
+import { keyOf, lockKeyOf } from "../identifier.ts";
 import type { LockMode } from "../options.ts";
 import { participantOf } from "../participant.ts";
 import { lockIn } from "../record/codec.ts";
@@ -86,7 +86,6 @@ export interface Seen {
 
 /** One lock as `locks` shows it, in one read; with neither holders nor waiters if there is no record of it. */
 export async function look(identifier: string, backend: LockBackend): Promise<Seen> {
-  assertIdentifier(identifier);
   const key = await keyOf(identifier);
   const { store } = participantOf(backend);
   try {

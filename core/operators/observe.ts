@@ -9,10 +9,13 @@ import { Notify } from "../notify.ts";
 import { checkOptions } from "../options.ts";
 import { participantOf } from "../participant.ts";
 import { Backoff, type BackoffOptions } from "../retry.ts";
-import { ownOptions } from "../validate.ts";
+import { Input } from "../validate.ts";
 import { runWatch } from "../watch.ts";
 import { storeOf, type StoreOptions } from "./api.ts";
 import { type ListedLock, look, type Seen } from "./listing.ts";
+
+const LOOKING: Input = new Input("look at a lock");
+const OBSERVING: Input = new Input("observe a lock");
 
 /** How long it waits before it asks a store again that has failed. */
 const RETRY: BackoffOptions = { leastMs: 100, mostMs: 5000 };
@@ -59,9 +62,9 @@ export interface ObserveOptions extends StoreOptions {
  * ```
  */
 export async function peek(identifier: string, options: StoreOptions = {}): Promise<ListedLock> {
-  assertIdentifier(identifier);
-  const own = ownOptions(options, ["kind", "backend"], "look at a lock");
-  return (await look(identifier, await storeOf(own))).shown;
+  assertIdentifier(identifier, "identifier", LOOKING);
+  const own = LOOKING.own(options, ["kind", "backend"]);
+  return (await look(identifier, await storeOf(own, LOOKING))).shown;
 }
 
 /**
@@ -104,10 +107,10 @@ export async function peek(identifier: string, options: StoreOptions = {}): Prom
  * ```
  */
 export function observe(identifier: string, options: ObserveOptions = {}): AsyncIterableIterator<ListedLock> {
-  assertIdentifier(identifier);
-  const own = ownOptions(options, ["signal", "kind", "backend"], "observe a lock");
+  assertIdentifier(identifier, "identifier", OBSERVING);
+  const own = OBSERVING.own(options, ["signal", "kind", "backend"]);
   const { signal, kind, backend } = own;
-  checkOptions({ signal, kind, backend });
+  checkOptions({ signal, kind, backend }, OBSERVING);
   return observed(identifier, own);
 }
 
@@ -117,7 +120,7 @@ async function* observed(
   options: ObserveOptions,
 ): AsyncIterableIterator<ListedLock> {
   const { signal } = options;
-  const backend = await storeOf(options);
+  const backend = await storeOf(options, OBSERVING);
   const key = await keyOf(identifier);
   const { clock } = participantOf(backend);
   const bell = new Notify();

@@ -149,7 +149,7 @@ export function encodeLock(record: LockRecord): string {
   const { token, mode, limit, permits, since, leaseMs, expiresAt, renewals } = first;
   const { fence, formerFence, label, offeredTo } = first;
   const more = permits ?? fence ?? formerFence ?? offeredTo ?? queue ?? notices ?? holders[1];
-  const isPlain = token !== undefined && mode === "exclusive" && limit === 1 && renewals === 0;
+  const isPlain = mode === "exclusive" && limit === 1 && renewals === 0;
   if (!isPlain || more !== undefined) return sized(record);
   // A new grant and nothing else, as most records are: runtimes take three times as long for it.
   const labelled = label === undefined ? "" : `,"label":${quoted(label)}`;

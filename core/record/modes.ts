@@ -25,14 +25,15 @@ export function admits(holders: readonly Mode[], claim: Mode): boolean {
     least = Math.min(least, limit);
     taken += permits;
   }
-  return holders.length === 0 || claim.mode === "shared" || taken <= least;
+  return claim.mode === "shared" || taken <= least;
 }
 
 /** Whether a holder of a lock like this may do all that `claim` asks for. */
 export function covers({ mode, limit, permits = 1 }: Mode, claim: Mode): boolean {
   if (mode === "shared") return claim.mode === "shared";
   if (limit === 1) return true;
-  return claim.mode === "exclusive" && limit <= claim.limit && permits >= (claim.permits ?? 1);
+  // Readers have a limit of 1, which is lower.
+  return limit <= claim.limit && permits >= (claim.permits ?? 1);
 }
 
 /** The one of two ways to hold a lock that allows all that the other does; none if each allows what the other does not. */

@@ -98,8 +98,8 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
     frees: frees || leavesHead,
     scene,
   });
-  // The next one, if the lock is not offered to it, has its turn from now on.
-  const passesOn = leavesHead && granted.length === 0 && staying.length > 0 && admits(standing, staying[0]);
+  // The next one has its turn from now on, even if the lock is not offered to it.
+  const passesOn = leavesHead && staying.length > 0 && admits(standing, staying[0]);
   const waiting = waitingIn(members.staysOut ? [] : wanting.slice(admitted.length), members);
   const holders = [...standing, ...granted];
   const grants = [...ours.grants, ...admitted.map(grantOf)];
@@ -109,7 +109,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
   const changes = frees || stays || passesOn || granted.length > 0;
   const isOurs = (holder: Holder) => !isForeign(holder, members);
   // Behind a hold of ours there is time: what is written for it next will put us into the queue, too.
-  const joinsLater = !changes && !ours.renews && isOursAlone(standing, isOurs);
+  const joinsLater = !ours.renews && isOursAlone(standing, isOurs);
   const isAlone = isOursAlone(holders, isOurs);
   const entries = withJoined(others, waiting, { isAlone, joinsLater, scene });
 
@@ -133,7 +133,7 @@ export function plan(snapshot: Snapshot, members: Members, evidence: Evidence): 
     ? undefined
     : queueWrite(snapshot, { entries, before, id, writesLock, rests: frees && holders.length === 0 });
   // No process waits for what passes from one of ours to another, unless one is queued.
-  const staysHere = lock !== null && named === undefined && record.queue === undefined &&
+  const staysHere = named === undefined && record.queue === undefined &&
     isOursAlone(record.holders, isOurs) && isAlone;
   const waitMs = first === undefined || stays || grants.length > 0
     ? upgradeMs(ours, scene)

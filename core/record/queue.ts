@@ -16,7 +16,6 @@ export interface Queue {
   readonly wanting: readonly Claim[];
   /** How many are before the first of ours: all, if that is not queued. */
   readonly ahead: number;
-  readonly isQueued: boolean;
 }
 
 /** What the queue calls the entry in which a claim waits. */
@@ -53,10 +52,9 @@ export function queueOf(
     ? wanting.map((claim) => ({ claim, place: placeOf(claim) }))
       .sort((one, other) => one.place - other.place).map(({ claim }) => claim)
     : wanting;
-  const index = inOrder.length > 0 ? placeOf(inOrder[0]) : entries.findIndex(members.isOurs);
-  const isQueued = index >= 0 && index < entries.length;
-  const ahead = isQueued ? index : inOrder[0]?.goesFirst ? 0 : entries.length;
-  return { entries, stored, wanting: inOrder, ahead, isQueued };
+  const [first] = inOrder;
+  const ahead = first === undefined ? entries.length : Math.max(0, placeOf(first));
+  return { entries, stored, wanting: inOrder, ahead };
 }
 
 /**
@@ -68,7 +66,6 @@ export function turnOf(
   { standing, lapsed, frees }: Room,
   { entries, ahead }: Queue,
 ): number {
-  if (ahead === 0) return 0;
   // One that there is no room for is not passed: else readers that come and go would starve a writer.
   if (!entries.slice(0, ahead).every((entry) => admits(standing, entry))) return Infinity;
   let turnsMs = 0;
@@ -78,17 +75,18 @@ export function turnOf(
 
 /**
  * In how long a process whose turn it is has to say that it lives, because it waits for other locks, too: those behind it
- * would take it for dead and pass it. At once, if others still stand in its way that are dead themselves.
+ * would take it for dead and pass it. At once, if others still stand in its way that are dead themselves. It does not matter
+ * for one that has them all: its grant says it.
  */
 export function stayInMs(
-  { record, members, evidence }: Scene,
-  { first, room: { standing, lapsed }, queue: { ahead, isQueued } }: {
+  { record, evidence }: Scene,
+  { first, room: { standing, lapsed }, queue: { entries, ahead } }: {
     readonly first: Claim | undefined;
     readonly room: Room;
     readonly queue: Queue;
   },
 ): number {
-  const waits = members.holdsBack && isQueued && first?.turnMs !== undefined && admits(standing, first);
+  const waits = first?.turnMs !== undefined && ahead < entries.length && admits(standing, first);
   if (!waits) return Infinity;
   if (ahead > 0 || lapsed.length > 0) return 0;
   const { freedAt = null } = record;

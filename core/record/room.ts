@@ -19,7 +19,7 @@ export interface Ours {
   readonly grants: readonly Grant[];
   /** Whether one of ours leaves, or takes up less room from now on. */
   readonly left: boolean;
-  /** Whether one of ours is renewed, or stays without an owner. */
+  /** Whether one of ours is renewed, stays without an owner, or leaves. */
   readonly renews: boolean;
   /** What keeps one of ours from being the only one, which it waits for: others that hold the lock; one that waits for the same. */
   readonly upgrade: "waits" | "refused" | undefined;
@@ -61,7 +61,7 @@ export function renewOurs(scene: Scene): Ours {
       left ||= stays.mode === "shared" && stays.upgrades === undefined && !isSameMode(holder, stays);
     }
     left ||= stays === undefined;
-    renews ||= stays !== undefined && stays !== holder;
+    renews ||= stays !== holder;
     isOnly ||= holder.mode === "shared" && stays?.mode === "exclusive";
     if (stays !== undefined) kept.push(stays);
   }
@@ -126,7 +126,8 @@ function admitReaders(
   for (const claim of members.requests) {
     if (claim.entry !== undefined || claim.restores !== undefined) continue;
     if (grants.some((grant) => grant.claim === claim)) continue;
-    if (claim.mode !== "shared" || !admits(kept, claim)) return;
+    // A writer is not admitted, and nothing behind it.
+    if (!admits(kept, claim)) return;
     kept.push(holderOf(claim, evidence));
     grants.push(grantOf(claim));
   }
@@ -172,7 +173,7 @@ export function makeRoom(
 
 /** Whether the lock is ours alone, and full: one that waits behind our holds is next when one of them ends. */
 export function isOursAlone(holders: readonly Holder[], isOurs: (holder: Holder) => boolean): boolean {
-  return holders.length > 0 && holders.every(isOurs) && isFull(holders);
+  return holders.every(isOurs) && isFull(holders);
 }
 
 /** Whether no process here holds it: what is taken up is another one's until then. */
@@ -186,7 +187,6 @@ export function isForeign(holder: Holder, members: Members): boolean {
  * turn.
  */
 export function patienceOf(first: Claim | undefined, members: Members, ahead: number): number | undefined {
-  if (first?.goesFirst) return first.stealAfterMs;
   if (first === undefined || first.mayWait) return first && members.patienceMs;
   return ahead === 0 ? first.stealAfterMs : undefined;
 }

@@ -1,11 +1,12 @@
 /** What a lock promises that is handed over, renewed by hand, or labelled by default. */
 
-import type { Mutant } from "./mutant.ts";
+import { type Mutant, SIMULATION } from "./mutant.ts";
 
 const HAND_OVER = { test: "tests/hand_over_test.ts" };
 const EXTEND = { test: "tests/extend_test.ts" };
 const LABEL = { test: "tests/label_test.ts" };
 const RULES = { test: "tests/rules_test.ts", filter: "taking up" };
+const SIMULATED = { ...SIMULATION, filter: "rough weather" };
 
 export const CLAIMS: readonly Mutant[] = [
   {
@@ -70,6 +71,34 @@ export const CLAIMS: readonly Mutant[] = [
     from: "if (this.#restores === 0 || this.holdsBack) return undefined;",
     to: "if (this.#restores === 0) return undefined;",
     ...HAND_OVER,
+  },
+  {
+    law: "claims: of several locks, by a request for all of them",
+    file: "core/restore.ts",
+    from: "if (locks.length > 1) return",
+    to: "if (locks.length > 99) return",
+    ...SIMULATED,
+  },
+  {
+    law: "claims: of several locks, each as it was held",
+    file: "core/claim.ts",
+    from: "locks: locks ?? [",
+    to: "locks: locks?.map((lock) => ({ ...lock, how: locks[0].how })) ?? [",
+    ...SIMULATED,
+  },
+  {
+    law: "claims: of several locks, for what was handed over and nothing else",
+    file: "core/group_parts.ts",
+    from: "this.restores = request.restores;",
+    to: "this.restores = undefined;",
+    ...SIMULATED,
+  },
+  {
+    law: "claims: a request for several does not bet on free locks",
+    file: "core/local_group.ts",
+    from: "&& request.isWaiting && request.restores === undefined;",
+    to: "&& request.isWaiting;",
+    ...SIMULATED,
   },
   {
     law: "claims: an answer that was lost is settled by what stays in the record",
@@ -153,8 +182,8 @@ export const CLAIMS: readonly Mutant[] = [
   {
     law: "extending: what is over rejects those that have asked",
     file: "core/hold.ts",
-    from: "this.change?.reject(error);\n    this.refuseExtensions(error);",
-    to: "this.change?.reject(error);",
+    from: "this.#changes?.refuse(error);\n    this.refuseExtensions(error);",
+    to: "this.#changes?.refuse(error);",
     ...EXTEND,
   },
   {

@@ -157,7 +157,7 @@ export const CORE: readonly Mutant[] = [
   {
     law: "6: a settled acquisition stops its timer",
     file: "core/request.ts",
-    from: "this.#lock.clock.clear(this.#timer);",
+    from: "this.#deadline?.clear();",
     to: "",
     ...CONFORMANCE,
     filter: "memory: hold: a held lock excludes its own process",
@@ -215,9 +215,9 @@ export const CORE: readonly Mutant[] = [
   },
   {
     law: "7: silence is not a taken lock",
-    file: "core/request.ts",
-    from: "else this.fail(this.#lock.silence(silentMs));",
-    to: "else this.refuse();",
+    file: "core/deadline.ts",
+    from: "else this.#caller.fail(this.#lock.silence(silentMs));",
+    to: "else this.#caller.refuse();",
     test: "tests/failing_store_test.ts",
     filter: "not a taken lock",
   },
@@ -407,9 +407,9 @@ export const CORE: readonly Mutant[] = [
   },
   {
     law: "7: an answer after the limit ends the wait",
-    file: "core/request.ts",
-    from: "this.#limit(this.waitedMs + OVERDUE_LOOK_MS);",
-    to: "this.#limit(FIRST_ANSWER_MS);",
+    file: "core/deadline.ts",
+    from: "this.#set(waitedMs() + OVERDUE_LOOK_MS);",
+    to: "this.#set(FIRST_ANSWER_MS);",
     test: "tests/wait_limit_test.ts",
   },
   {

@@ -2,6 +2,8 @@
 
 import { CONFORMANCE, type Mutant } from "./mutant.ts";
 
+const MODES = { test: "tests/mode_change_test.ts" };
+
 export const PROMISES: readonly Mutant[] = [
   {
     law: "news: a message about the end of a hold is only a hint",
@@ -228,5 +230,47 @@ export const PROMISES: readonly Mutant[] = [
     to: "if (!this.isWatched) {",
     test: "tests/local_lock_test.ts",
     filter: "when it is over",
+  },
+  {
+    law: "modes: what is taken back is taken back before the next change begins",
+    file: "core/mode_change.ts",
+    from: "if (this.current !== undefined || !this.#isSettled || this.#hold.isOver) return;",
+    to: "if (this.current !== undefined || this.#hold.isOver) return;",
+    ...MODES,
+  },
+  {
+    law: "modes: a change that was asked for later begins when its turn comes",
+    file: "core/mode_change.ts",
+    from: "if (this.#later.length > 0) queueMicrotask(() => this.#begin());",
+    to: "",
+    ...MODES,
+  },
+  {
+    law: "modes: a claim is to what the record keeps",
+    file: "core/outcomes.ts",
+    from: "departure.noteMode(after);",
+    to: "",
+    ...MODES,
+  },
+  {
+    law: "modes: a refused upgrade names those of its own process",
+    file: "core/local_lock.ts",
+    from: "const ours = this.#members.holds.filter((hold) => hold !== besides)",
+    to: "const ours = this.#members.holds.filter(() => besides === undefined)",
+    ...MODES,
+  },
+  {
+    law: "deadlock: code does not wait behind what waits for it in another process",
+    file: "core/local_lock.ts",
+    from: "members.showAhead(snapshot);",
+    to: "",
+    test: "tests/queued_deadlock_test.ts",
+  },
+  {
+    law: "deadlock: what is asked for behind others here learns of the queue, too",
+    file: "core/local_lock.ts",
+    from: "(footprint.isOpen || members.hasNested)",
+    to: "footprint.isOpen",
+    test: "tests/queued_deadlock_test.ts",
   },
 ];

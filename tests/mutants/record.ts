@@ -51,8 +51,8 @@ export const RECORD: readonly Mutant[] = [
   {
     law: "5: processes take turns",
     file: "core/record/queue.ts",
-    from: "if (ahead === 0) return 0;",
-    to: "if (ahead === 0 || frees) return 0;",
+    from: "let turnsMs = 0;",
+    to: "if (frees) return 0;\n  let turnsMs = 0;",
     ...CONFORMANCE,
     filter: "memory: wait:",
   },

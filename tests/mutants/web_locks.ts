@@ -20,8 +20,8 @@ export const WEB_LOCKS: readonly Mutant[] = [
   {
     law: "arguments: a callback is a function",
     file: ARGUMENTS,
-    from: 'if (typeof callback !== "function") refuse(',
-    to: "if (callback === undefined) refuse(",
+    from: 'if (typeof callback !== "function") REQUESTING.refuse(',
+    to: "if (callback === undefined) REQUESTING.refuse(",
     test: SUITE,
     filter: "cannot be called",
   },

@@ -1,13 +1,14 @@
 /** What the statements promise: versions that rise, commits that are whole, a table that any number may make. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async";
 import type { PostgresStore } from "../../backends/postgres/store.ts";
 import type { Change } from "../../core/backend.ts";
 import { Lock } from "../../mod.ts";
+import { finish, ON_DENO, Program } from "../support/cli_program.ts";
 import { missingPgBouncer, PgBouncer } from "../support/postgres_server.ts";
 import type { TestPeer } from "./clients.ts";
-import { acquire, fresh, server, test, World } from "./world.ts";
+import { acquire, fresh, server, test, untilQueued, World } from "./world.ts";
 
 const HOUR_MICROS = 3_600_000_000;
 
@@ -269,3 +270,34 @@ test("a waiter that polls looks as often as is said, and says so", async () => {
 async function until(is: () => boolean | undefined): Promise<void> {
   while (!is()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
+
+test("a command under `holdfast run` and a service exclude each other, by the same DATABASE_URL", async () => {
+  await using world = new World();
+  const service = world.peer();
+  const id = fresh();
+  // What a host of apps sets, and nothing else.
+  const place = { program: ON_DENO, store: "", env: { REDIS_URL: "", DATABASE_URL: world.server.url } };
+  const held = await acquire(service.backend, id, { label: "the service" });
+  const refused = await finish(place, ["run", id, "--no-wait", "--", "echo", "never"]);
+  assertEquals([refused.code, refused.out], [75, ""]);
+  assertStringIncludes(refused.err, 'held by "the service"');
+  await using command = new Program(
+    place,
+    "run",
+    id,
+    "--label",
+    "a script",
+    "--",
+    "sh",
+    "-c",
+    "echo runs; cat",
+  );
+  await untilQueued(service, id);
+  assertEquals(await held.release(), true);
+  await command.says("runs");
+  assertEquals(await Lock.acquire(id, { backend: service.backend, wait: false }), null);
+  assertEquals((await command.hears().outcome()).code, 0);
+  const again = await acquire(service.backend, id);
+  assert(again.fencingToken > held.fencingToken);
+  await again.release();
+});

@@ -135,6 +135,12 @@ async function openPostgres(address: string): Promise<OpenStore> {
   };
 }
 
+/**
+ * One try. Over REST, which it is on Deno, a limit of the client's keeps a process alive until it has passed, however soon the
+ * answer comes.
+ */
+const ONE_TRY = { timeout: "Deno" in globalThis ? Infinity : 10_000, retry: { retryCodes: [] } };
+
 async function openDatastore(emulatorHost: string): Promise<OpenStore> {
   const projectId = "holdfast-test";
   const client = await datastoreClient({ projectId, emulatorHost });
@@ -148,7 +154,7 @@ async function openDatastore(emulatorHost: string): Promise<OpenStore> {
     async read(names) {
       const keys = names.map((name) => ({ partitionId: { projectId }, ...keyOf(name) }));
       // deno-lint-ignore no-explicit-any -- What the client answers is not described any closer.
-      const [{ found }] = await client.lookup({ projectId, keys }) as any[];
+      const [{ found }] = await client.lookup({ projectId, keys }, ONE_TRY) as any[];
       return names.map((name) =>
         // deno-lint-ignore no-explicit-any
         found.find(({ entity }: any) => entity.key.path[0].name === name)?.entity.properties.value
@@ -158,7 +164,7 @@ async function openDatastore(emulatorHost: string): Promise<OpenStore> {
     async write(name, value) {
       const { key, properties } = entityOf(name, value);
       const upsert = { key: { partitionId: { projectId }, ...key }, properties };
-      await client.commit({ projectId, mode: "NON_TRANSACTIONAL", mutations: [{ upsert }] });
+      await client.commit({ projectId, mode: "NON_TRANSACTIONAL", mutations: [{ upsert }] }, ONE_TRY);
     },
     async commit(held, values, ready) {
       await ready?.();

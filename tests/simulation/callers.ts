@@ -113,7 +113,7 @@ export async function play(
       let isHandedOver = false;
       try {
         await work(held);
-        if (isOne && stage.schedule.claims && round.handOver !== undefined && round.ends === "returns") {
+        if (stage.schedule.claims && round.handOver !== undefined && round.ends === "returns") {
           isHandedOver = true;
           await handOver(stage, { ask, held, how: round.handOver });
         }
@@ -139,7 +139,7 @@ async function handOver(
   { ask, held, how }: { readonly ask: Ask; readonly held: Lock; readonly how: HandOver },
 ): Promise<void> {
   const claim = await held.handOver({ leaseMs: how.leaseMs });
-  stage.invariants.onHandedOver(ask, readClaim(claim).token);
+  stage.invariants.claims.onHandedOver(ask, readClaim(claim).token);
   const deliver = (to: number, afterMs: number) => {
     const seat = stage.seat(to);
     stage.call(seat.process, () => takeUp(stage, seat, { claim, how, of: ask, afterMs }));
@@ -181,7 +181,7 @@ async function takeUp(
   try {
     const held = await Lock.restore(claim, { backend, signal: controller.signal });
     process.clock.clear(aborting);
-    invariants.onRestored(ask, held !== null);
+    invariants.claims.onRestored(ask, held !== null);
     if (held !== null) {
       const untilMs = process.now + how.holdMs;
       while (process.now < untilMs && holdOf(held).held) await process.pause(Math.min(200, how.holdMs));
@@ -199,15 +199,16 @@ async function takeUp(
 async function workUnder(
   { invariants, healed, schedule }: Stage,
   { process, backend, participant }: Seat,
-  { ask: { keys, grants, controller }, round, targets, held }: {
+  { ask, round, targets, held }: {
     readonly ask: Ask;
     readonly round: Round;
     readonly targets: ReturnType<typeof targetsOf>;
     readonly held: Lock | undefined;
   },
 ): Promise<void> {
+  const { keys, grants, controller } = ask;
   const { holdMs, writes, leaseMs, abortsInside, ends, upgradeForMs } = round;
-  const changes = targets.length === 1 ? [...targets[0].changes] : [];
+  const changes = [...targets[0].changes];
   const [{ hold }] = grants!;
   // What it writes under, if nobody else may write meanwhile.
   const at = targets.findLastIndex(({ mode, limit = 1 }) => mode === "exclusive" && limit === 1);
@@ -222,7 +223,10 @@ async function workUnder(
     await process.pause(Math.min(stepMs, untilMs - process.now));
     if (schedule.claims && held?.held && round.extendMs !== undefined) {
       await held.extend(round.extendMs).then(
-        () => invariants.mark("a lease extended by hand"),
+        () => {
+          invariants.mark("a lease extended by hand");
+          if (keys.length > 1) invariants.mark("a lease of several locks extended by hand");
+        },
         (error) => {
           invariants.checkError(error);
           if (error instanceof LockLostError) invariants.mark("a lease extended too late");
@@ -232,7 +236,7 @@ async function workUnder(
     const change = changes.shift();
     if (held !== undefined && change !== undefined) {
       await (change === "up" ? held.upgrade({ waitForMs: upgradeForMs }) : held.downgrade())
-        .catch((error) => invariants.onNotChanged(error));
+        .catch((error) => invariants.onNotChanged(ask, error));
     }
     if (written++ >= writes || !hold.held || !mayWrite()) continue;
     try {

@@ -10,7 +10,7 @@ export type Rule =
   | "evicted hear of it"
   /** Law 6: who is done has left nothing in the record. */
   | "nothing left"
-  /** Law 5: nobody overtakes a live waiter before its grace is over. */
+  /** Law 5: nobody overtakes a live waiter before its grace is over, and a claim that is in time is honoured. */
   | "order";
 
 /** A promise that is not made under certain faults, and why. */

@@ -419,35 +419,46 @@ const TABLE: Record<FamilyName, Family> = {
       modes: schedule.seed % 2 > 0 ? "exclusive" : "shared",
     }),
   },
-  /** Locks are handed over where many answers are lost, and each claim is delivered twice; others wait for them. */
+  /**
+   * Locks are handed over where many answers are lost, and each claim is delivered twice; others wait for them. Of several
+   * that go together one may be stolen on its way.
+   */
   "lost claims": {
-    weathers: ["rough"],
+    weathers: ["rough", "wild"],
     oneOf: 25,
     shownBy: "a claim taken up",
-    change: (schedule) => ({
-      ...staged(
-        schedule,
-        0,
-        Array.from({ length: 3 }, (_, process) =>
-          Array.from({ length: 2 }, (_, i) => ({
-            pauseMs: 20 * process + some(schedule, i),
-            holdMs: some(schedule, process),
-            form: "acquire",
-            how: some(schedule, process + i) % 16,
-            handOver: {
-              leaseMs: 2000,
-              transitMs: some(schedule, process + i) % 9,
-              to: process + 1,
-              holdMs: some(schedule, 3),
-              againMs: some(schedule, 4) % 16,
-              abortAfterMs: some(schedule, process) % 4 > 0 ? undefined : some(schedule, i) % 16,
-            },
-          }))),
-      ),
-      claims: true,
-      network: { ...FAIR, push: schedule.network.push, loseAnswer: 0.2 },
-      modes: (["exclusive", "shared", "limits", "any"] as const)[schedule.seed % 4],
-    }),
+    change: (schedule) => {
+      const groups = (schedule.seed >>> 2) % 3 > 0;
+      const isThief = (process: number, i: number) => groups && process + i === 3;
+      return {
+        ...staged(
+          schedule,
+          0,
+          Array.from({ length: 3 }, (_, process) =>
+            Array.from({ length: 2 }, (_, i) => ({
+              pauseMs: 20 * process + some(schedule, i),
+              holdMs: some(schedule, process),
+              form: "acquire",
+              how: some(schedule, process + i) % 16,
+              key: isThief(process, i) ? 1 : 0,
+              also: isThief(process, i) ? [] : [{ key: 1, how: some(schedule, process + i + 1) % 16 }],
+              stealAfterMs: isThief(process, i) ? some(schedule, 1) : undefined,
+              handOver: {
+                leaseMs: 2000,
+                transitMs: some(schedule, process + i) % (groups ? 32 : 9),
+                to: process + 1,
+                holdMs: some(schedule, 3),
+                againMs: some(schedule, 4) % 16,
+                abortAfterMs: some(schedule, process) % 4 > 0 ? undefined : some(schedule, i) % 16,
+              },
+            }))),
+        ),
+        claims: true,
+        groups,
+        network: { ...FAIR, push: schedule.network.push, loseAnswer: 0.2 },
+        modes: (["exclusive", "shared", "limits", "any"] as const)[schedule.seed % 4],
+      };
+    },
   },
   /** A hold is stolen by one of its own process, and whoever hears of that cancels the last one there. */
   "thieves at home": {

@@ -17,11 +17,12 @@ import {
   requestOf,
   secretOf,
 } from "./core.ts";
+import { Claims } from "./claims.ts";
 import { type Rule, ruled } from "./exemptions.ts";
 import type { Mark, Marks } from "./marks.ts";
 import { EPOCH_MS, type SimProcess } from "./process.ts";
 import type { Schedule, Weather } from "./schedule.ts";
-import type { Applied, Records, Request } from "./store.ts";
+import { type Applied, locksWrittenBy, type Records, type Request, type WrittenLock } from "./store.ts";
 import type { World } from "./world.ts";
 
 /** An error that the simulation itself throws, where a caller or a listener does. */
@@ -80,16 +81,6 @@ export interface Grant {
   removal?: Request;
 }
 
-/** What has become of a hold that was handed over. */
-interface Claim {
-  /** Until when it is good, as the commit says that has handed it over. */
-  readonly untilMs: number;
-  readonly handedOver: Request;
-  /** The token of the hold that it has become. */
-  takenUpAs?: string;
-  takenUp?: Request;
-}
-
 /** What is known of one key. A hold is its token and its fencing token: `idOf` both. */
 interface Lock {
   /** The commit that has made each hold, and the last one that has named its token. */
@@ -121,8 +112,6 @@ interface Lock {
   freeMs: number;
   /** Until when each hold that has been released is kept. */
   readonly keptUntilMs: Map<string, number>;
-  /** What was handed over, by its token. */
-  readonly claims: Map<string, Claim>;
   /** Until when the holder in the record may believe that it holds. */
   leaseEndMs: number;
   /** Until when each of them may. */
@@ -144,6 +133,8 @@ export class Invariants {
   readonly #weather: Weather;
   readonly #schedule: Schedule;
   readonly #asked: (rule: Rule) => boolean;
+  /** Judges what is handed over. */
+  readonly claims: Claims;
   readonly #locks = new Map<string, Lock>();
   readonly #asks = new Map<number, Ask>();
   readonly #participants = new Map<string, { participant: Party; process: SimProcess }>();
@@ -165,6 +156,13 @@ export class Invariants {
     this.#weather = weather;
     this.#schedule = schedule;
     this.#asked = ruled(schedule, weather);
+    this.claims = new Claims({
+      weather,
+      asked: this.#asked,
+      nowMs: () => world.now,
+      check: (condition, law, message) => this.check(condition, law, message),
+      mark: (mark) => this.mark(mark),
+    });
     if (process.env.SIM_TRACE === "yes") {
       this.trace = (what, more) => console.log(world.now.toFixed(1), what, JSON.stringify(more));
     }
@@ -253,32 +251,11 @@ export class Invariants {
     }
   }
 
-  /** Its hold is handed over, under this token. */
-  onHandedOver({ keys: [key], process, grants }: Ask, token: string): void {
-    const claim = this.#lock(key).claims.get(token);
-    this.check(claim !== undefined, 2, `${process.name} was given a claim that was never in the record`);
-    if (grants !== undefined && claim?.handedOver.answer === "lost") {
-      this.mark("handed over, and the answer was lost");
+  /** A hold could not be changed: how several are held is said when they are asked for. */
+  onNotChanged({ keys }: Ask, error: unknown): void {
+    if (keys.length > 1 && error instanceof TypeError) {
+      return this.mark("a change of mode of several locks refused");
     }
-  }
-
-  /** What was asked of a claim has an outcome. */
-  onRestored({ keys: [key], process, restores, grants }: Ask, isTakenUp: boolean): void {
-    const claim = this.#lock(key).claims.get(restores!);
-    if (isTakenUp) {
-      const isIt = claim?.takenUpAs === grants?.[0].hold.token;
-      if (this.#asked("exclusive")) this.check(isIt, 1, `${process.name} has taken up what another one has`);
-      if (claim?.takenUp?.answer === "lost") this.mark("taken up by a commit whose answer was lost");
-      return this.mark("a claim taken up");
-    }
-    if (claim?.takenUpAs !== undefined) this.mark("a claim that was delivered twice found nothing");
-    else if (claim !== undefined && this.#world.now > claim.untilMs) {
-      this.mark("a claim that came too late found nothing");
-    }
-  }
-
-  /** A hold could not be changed. */
-  onNotChanged(error: unknown): void {
     this.checkError(error);
     if (/another holder is upgrading/.test(String(error))) {
       this.mark("an upgrade refused, as another waited for the same");
@@ -368,6 +345,8 @@ export class Invariants {
     else if (name === "holdfast:lost") {
       const { reason } = message as LockEvents["holdfast:lost"];
       if (reason !== "released" && reason !== "handed-over") this.mark(`lost: ${reason}`);
+      const isLeftToLapse = reason === "expired" && ask.grants?.[0].hold.options.renew === false;
+      if (isLeftToLapse && ask.keys.length > 1) this.mark("several locks that are not renewed lapsed");
       this.#onEnd(ask, "lost");
     } else if (name === "holdfast:late") {
       const { leftMs } = message as LockEvents["holdfast:late"];
@@ -481,12 +460,10 @@ export class Invariants {
     );
     for (const holder of after.holders) {
       if (isNew(holder) && isKept(holder)) this.#onKept(lock, holder, applied);
-      if (isNew(holder) && isInTransit(holder)) this.#onClaim(lock, holder, applied);
+      if (isNew(holder) && isInTransit(holder)) this.#onHandedOver(lock, holder, applied);
     }
-    // One that waits behind it, and wants a holder of that age evicted, may have been granted by the same commit.
     for (const notice of after.notices ?? []) {
-      if (!isInTransit(notice) || lock.claims.has(notice.token)) continue;
-      lock.claims.set(notice.token, { untilMs: request.madeMs, handedOver: request });
+      if (isInTransit(notice)) this.claims.onEvictedAtOnce(notice.token, applied);
     }
     const [next] = applied.after.entries;
     const saysSo = next?.turnMs !== undefined &&
@@ -556,49 +533,24 @@ export class Invariants {
   }
 
   /** A hold has been handed over, and stays for the process that takes it up. */
-  #onClaim(lock: Lock, holder: Holder, { process, request, before, after }: Applied): void {
+  #onHandedOver(lock: Lock, holder: Holder, applied: Applied): void {
+    const { key, process, before, after } = applied;
     const was = before.lock.holders.find((was) =>
       was.fence === holder.fence && !after.lock.holders.some(isSame(was))
     );
-    this.check(
-      was !== undefined && this.#ownerOf(was) === process,
-      4,
-      `${process.name} hands over what was not its own`,
-    );
-    const isSameHow = was?.mode === holder.mode && was.limit === holder.limit &&
-      was.permits === holder.permits;
-    this.check(isSameHow, 1, `${process.name} hands over another hold than it had`);
-    lock.claims.set(holder.token, { untilMs: request.madeMs + holder.leaseMs, handedOver: request });
-    this.mark("handed over by a claim");
+    const isOwn = was !== undefined && this.#ownerOf(was) === process;
+    const keys = (was && lock.grants.get(idOf(was)))?.ask.keys ?? [key];
+    this.claims.onWritten(holder, applied, { was, isOwn, keys });
   }
 
-  /** What was handed over is taken up, evicted, or over: nothing else takes it out of the record. */
-  #onClaimRemoved(lock: Lock, holder: Holder, { process, request, after, before }: Applied): void {
+  /** What was handed over leaves the record. */
+  #onClaimRemoved(lock: Lock, holder: Holder, applied: Applied): void {
+    const { before, after } = applied;
     const taken = after.lock.holders.find((next) =>
       !before.lock.holders.some(isSame(next)) &&
       this.#asks.get(requestOf(next.token)!)?.restores === holder.token
     );
-    const claim = lock.claims.get(holder.token)!;
-    if (taken !== undefined) {
-      const isOnce = claim.takenUpAs === undefined || !this.#asked("exclusive");
-      this.check(isOnce, 1, `${process.name} took up a claim that had been taken up`);
-      claim.takenUpAs = taken.token;
-      if (holder.mode === "shared" || holder.limit > 1) {
-        this.mark("a claim of a reader, or of some permits, taken up");
-      }
-      claim.takenUp = request;
-      return;
-    }
-    if (lock.evictions.has(idOf(holder))) return this.mark("a claim was evicted");
-    if (!this.#asked("exclusive")) return;
-    const leftMs = claim.untilMs - this.#world.now;
-    // A process that has slept may not know the time: it then says of a claim that it ends sooner, which costs nobody else.
-    this.check(
-      leftMs <= 0 || this.#weather !== "calm",
-      1,
-      `${process.name} took a lock that was in transit for ${leftMs.toFixed(0)} ms more`,
-    );
-    this.mark("a claim lapsed, and another got the lock");
+    this.claims.onRemoved(holder, applied, { taken, isEvicted: lock.evictions.has(idOf(holder)) });
   }
 
   /** Nothing happens any more: those who live have left nothing, unless they could not know or the store failed. */
@@ -676,12 +628,16 @@ export class Invariants {
     for (const grant of ask.grants) this.#onGranted(grant);
     if (keys.length === 1) return;
     this.mark("several locks granted together");
-    const by = keys.map((key) => this.#lock(key).named.get(idOf(hold))?.request);
+    const named = keys.map((key) => this.#lock(key).named.get(idOf(hold)));
+    const by = named.map((applied) => applied?.request);
     this.check(by.every((request) => request === by[0]), 3, `${process.name} was granted by several commits`);
     if (by[0] !== undefined && by[0].answer !== "came") {
       this.mark("several locks granted, and the answer was lost");
     }
     if (new Set(ask.modes.map(({ mode }) => mode)).size > 1) this.mark("several locks in different modes");
+    if (named.some((applied) => applied !== undefined && steals(applied))) {
+      this.mark("several locks granted by stealing");
+    }
   }
 
   #onGranted(grant: Grant): void {
@@ -1188,7 +1144,6 @@ export class Invariants {
         offeredTo: undefined,
         freeMs: 0,
         keptUntilMs: new Map(),
-        claims: new Map(),
         leaseEndMs: 0,
         leaseEndsMs: new Map(),
         failed: false,
@@ -1221,6 +1176,13 @@ function believedMode({ ask: { keys, modes }, key, hold }: Grant): Mode {
   return { mode: wantedMode?.to === "shared" ? "shared" : mode, limit, permits };
 }
 
+/** Whether a commit has evicted a holder for the one that it has granted the lock. */
+function steals({ before, after }: Applied): boolean {
+  return after.lock.notices?.some(({ token, reason }) =>
+    reason === "stolen" && !before.lock.notices?.some((notice) => notice.token === token)
+  ) === true;
+}
+
 /** What tells a hold from every other: its token and its fencing token. */
 function idOf(hold: Hold | Holder): string {
   return `${hold.token} ${"fencingToken" in hold ? hold.fencingToken : hold.fence}`;
@@ -1228,14 +1190,4 @@ function idOf(hold: Hold | Holder): string {
 
 function isSame(holder: Holder): (other: Holder) => boolean {
   return ({ token, fence }) => token === holder.token && fence === holder.fence;
-}
-
-/** What a commit makes of a lock's record, and under which key. */
-type WrittenLock = Pick<LockRecord, "holders"> & { readonly key: string };
-
-function locksWrittenBy({ changes }: Request): WrittenLock[] {
-  return changes.filter(({ key }) => lockKeyOf(key) === key).map(({ key, value }) => ({
-    key,
-    holders: value === null ? [] : (JSON.parse(value) as LockRecord).holders,
-  }));
 }

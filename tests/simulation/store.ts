@@ -278,3 +278,13 @@ export class SimStore {
 function after({ version }: Entry): number {
   return version === null ? 0 : Number(version) + 1;
 }
+
+/** What a commit makes of a lock's record, and under which key. */
+export type WrittenLock = Pick<LockRecord, "holders"> & { readonly key: string };
+
+export function locksWrittenBy({ changes }: Request): WrittenLock[] {
+  return changes.filter(({ key }) => lockKeyOf(key) === key).map(({ key, value }) => ({
+    key,
+    holders: value === null ? [] : (JSON.parse(value) as LockRecord).holders,
+  }));
+}

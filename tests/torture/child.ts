@@ -3,8 +3,9 @@
  */
 
 import { Redis } from "ioredis6";
-import process from "node:process";
 import { join } from "node:path";
+import process from "node:process";
+import { setTimeout } from "node:timers";
 import { openStore } from "../processes/stores.ts";
 import { commands, say } from "../support/child.ts";
 import { type BadLock, badLock } from "./bad_locks.ts";
@@ -30,6 +31,8 @@ export interface Role {
 }
 
 const SIZE_EVERY_MS = 5000;
+/** After how long a process that is done should not be there any more. */
+const KEPT_MS = 5000;
 
 const role = JSON.parse(process.argv[2]) as Role;
 const log = new Log(join(role.folder, "logs", `${role.name}.jsonl`));
@@ -70,5 +73,6 @@ clearInterval(sizes);
 await store.close();
 client?.disconnect();
 log.write({ do: "end" });
-log.close();
 say("ended");
+// Only what should not be there keeps it alive for so long.
+setTimeout(() => log.write({ do: "kept", by: process.getActiveResourcesInfo?.() ?? [] }), KEPT_MS).unref();

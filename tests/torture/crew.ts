@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url";
 import { Child } from "../support/child.ts";
 import { bundle } from "../support/bundle.ts";
 import { findRuntime, folderWith } from "../support/runtimes.ts";
+import { autopsy } from "./autopsy.ts";
 import type { BadLock } from "./bad_locks.ts";
 import type { Role } from "./child.ts";
 import { Line } from "./line.ts";
@@ -13,6 +14,7 @@ import { WallClock } from "./wall_clock.ts";
 
 /** How long a process has to end once it is asked to. */
 const END_MS = 20_000;
+const STEP_MS = 500;
 const SCRIPT = new URL("./child.ts", import.meta.url);
 const RUNTIMES = ["Deno", "Node 20", "Node 24", "Bun"];
 
@@ -126,8 +128,16 @@ export class Crew {
     const late: string[] = [];
     await Promise.all(this.seats.map(async ({ child, name, runtime }) => {
       child.send({ do: "end" });
-      const ended = await child.endsWithin(END_MS);
-      if (!ended) late.push(`${name} (${runtime.name})`);
+      // In small steps: while this process stands still, none can be expected to end.
+      let isEnded = false;
+      for (let steps = 0; steps < END_MS / STEP_MS && !isEnded; steps++) {
+        isEnded = await child.endsWithin(STEP_MS);
+      }
+      if (!isEnded) {
+        late.push(`${name} (${runtime.name})`);
+        const seen = await autopsy(child.pid);
+        await Deno.writeTextFile(join(this.#options.folder, "errors", `${name}.kept.txt`), seen);
+      }
       await child[Symbol.asyncDispose]();
     }));
     return late;

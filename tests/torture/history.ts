@@ -27,7 +27,14 @@ export type Line =
   /** It has the lock. */
   | { readonly do: "got"; readonly id: string; readonly token: string; readonly at: number }
   /** It has no lock, and why: that is known before it could count as taken. */
-  | { readonly do: "none"; readonly id: string; readonly why: string; readonly at: number }
+  | {
+    readonly do: "none";
+    readonly id: string;
+    readonly why: string;
+    /** The error's text, for people. */
+    readonly message?: string;
+    readonly at: number;
+  }
   /** Its own hold said, at some moment between, that it is held. */
   | { readonly do: "holds"; readonly id: string; readonly from: number; readonly at: number }
   /** It gives the lock back. */
@@ -48,6 +55,8 @@ export type Line =
     readonly do: "added";
     readonly element: string;
     readonly outcome: "yes" | "no" | "unknown";
+    /** Why it is not known, for people. */
+    readonly message?: string;
     readonly at: number;
   }
   /** The witness: another's mark was there, or another has written over this one's. `kind` says which witness. */
@@ -60,8 +69,10 @@ export type Line =
   }
   /** What it needs of the machine. */
   | { readonly do: "size"; readonly rssBytes: number; readonly at: number }
-  /** It has ended by itself: nothing kept it alive. */
-  | { readonly do: "end"; readonly at: number };
+  /** Its work is done: what keeps it alive from here on is a leak. */
+  | { readonly do: "end"; readonly at: number }
+  /** It lives all the same, and what its runtime says of that. */
+  | { readonly do: "kept"; readonly by: readonly string[]; readonly at: number };
 
 /** One fault, as the conductor has made it. */
 export interface FaultLine {
@@ -72,6 +83,12 @@ export interface FaultLine {
   readonly to: number;
   /** Whether the process held the lock that most want. */
   readonly held?: boolean;
+  /** The processes in that lock's queue when its holder was killed in a calm, first come first. */
+  readonly queue?: readonly string[];
+  /** Those of them that live. */
+  readonly alive?: readonly string[];
+  /** The process that took the place of one that was killed. */
+  readonly next?: string;
 }
 
 /** One hold, from its asking to its end, as the logs show it. */
@@ -111,6 +128,8 @@ export interface History {
     readonly name: string;
     readonly runtime: string;
     readonly from: number;
+    /** When it wrote its last line. */
+    readonly to: number;
     readonly ended: boolean;
     readonly sizes: readonly number[];
   }[];
@@ -132,6 +151,7 @@ export function historyOf(logs: ReadonlyMap<string, readonly Line[]>): History {
     for (const line of lines) {
       if (line.do === "start") [runtime, from] = [line.runtime, line.at];
       else if (line.do === "end") ended = true;
+      else if (line.do === "kept") ended = false;
       else if (line.do === "size") sizes.push(line.rssBytes);
       else if (line.do === "met") met.push(line);
       else if (line.do === "ask") asked.set(line.id, line);
@@ -170,7 +190,7 @@ export function historyOf(logs: ReadonlyMap<string, readonly Line[]>): History {
     for (const { set, element, guarded, id, at } of adding.values()) {
       added.push({ set, element, guarded, hold: id, outcome: "unknown", at });
     }
-    processes.push({ name: process, runtime, from, ended, sizes });
+    processes.push({ name: process, runtime, from, to: lines.at(-1)?.at ?? from, ended, sizes });
   }
   return { holds, added, met, refusals, processes };
 }

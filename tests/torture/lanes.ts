@@ -47,9 +47,10 @@ async function turn(
   log.write({ do: "ask", id, lock: on, owner: id, leaseMs, ...ask });
   let held: TestedHold | null;
   try {
-    held = await lanes.acquire(on, { leaseMs, ...modeOf(ask), ...options } as LockOptions);
+    held = await lanes.acquire(on, { leaseMs, label: name, ...modeOf(ask), ...options } as LockOptions);
   } catch (error) {
-    log.write({ do: "none", id, why: (error as Error).name });
+    const { name: why, message } = error as Error;
+    log.write({ do: "none", id, why, message });
     // The store is unavailable, or is asked too often.
     return await sleep(between(20, 100));
   }
@@ -60,7 +61,8 @@ async function turn(
   try {
     await work(held, id);
   } catch (error) {
-    log.write({ do: "none", id, why: `work: ${(error as Error).name}` });
+    const { name: why, message } = error as Error;
+    log.write({ do: "none", id, why: `work: ${why}`, message });
   }
   prove(lanes, held, id);
   if (forgets) return;
@@ -98,14 +100,15 @@ async function add(
   log.write({ do: "add", id, set, element, guarded });
   const value = before === null ? element : `${before} ${element}`;
   let outcome: "yes" | "no" | "unknown" = "yes";
+  let message: string | undefined;
   try {
     if (guarded) outcome = await held.commit({ [set]: value }) ? "yes" : "no";
     else await store.write(set, value);
-  } catch {
+  } catch (error) {
     // The store has not said.
-    outcome = "unknown";
+    [outcome, message] = ["unknown", (error as Error).message];
   }
-  log.write({ do: "added", element, outcome });
+  log.write({ do: "added", element, outcome, message });
 }
 
 /** Workloads (a), (b) and (c): a mutex, and two sets that are added to under it, without a guard and with one. */
@@ -184,7 +187,7 @@ async function inside(lanes: Lanes, owner: string, work: () => Promise<void>): P
   log.write({ do: "ask", id, lock: "reentrant", owner, leaseMs, ...ALONE });
   let isIn = false;
   try {
-    await lock("reentrant", { backend, leaseMs, reentrant: true }).run(async (held) => {
+    await lock("reentrant", { backend, leaseMs, label: name, reentrant: true }).run(async (held) => {
       isIn = true;
       log.write({ do: "got", id, token: held.fencingToken });
       prove(lanes, held, id);
@@ -195,7 +198,7 @@ async function inside(lanes: Lanes, owner: string, work: () => Promise<void>): P
     log.write({ do: "left", id, ours: null });
   } catch (error) {
     if (isIn) log.write({ do: "left", id, ours: null });
-    else log.write({ do: "none", id, why: (error as Error).name });
+    else log.write({ do: "none", id, why: (error as Error).name, message: (error as Error).message });
     await sleep(between(20, 100));
   }
 }

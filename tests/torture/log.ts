@@ -1,6 +1,6 @@
 /** How a process writes down what it asks and is answered: a line at a time, in the file before it acts on it. */
 
-import { closeSync, openSync, writeSync } from "node:fs";
+import { openSync, writeSync } from "node:fs";
 import type { Line } from "./history.ts";
 import { now } from "../support/child.ts";
 
@@ -17,9 +17,5 @@ export class Log {
   /** Writes a line; without its own time it has that of now. */
   write(line: Unstamped<Line>): void {
     writeSync(this.#file, JSON.stringify({ at: now(), ...line }) + "\n");
-  }
-
-  close(): void {
-    closeSync(this.#file);
   }
 }

@@ -2,14 +2,14 @@
 
 import { join } from "node:path";
 import { cleanup } from "../../cron.ts";
-import { lock, locks } from "../../mod.ts";
+import { lock, locks, peek } from "../../mod.ts";
 import { openStore } from "../processes/stores.ts";
 import { now } from "../support/child.ts";
 import type { BadLock } from "./bad_locks.ts";
 import { Crew } from "./crew.ts";
 import { type FaultLine, type History, historyOf, type Line as LogLine } from "./history.ts";
 import { type StoreKind, STORES, type TorturedStore } from "./stores.ts";
-import { type Fault, FAULTS, Storm } from "./storm.ts";
+import { type Fault, FAULTS, STANDSTILL, Storm } from "./storm.ts";
 import { judge, type Remains, type Verdict } from "./verdict.ts";
 import { compileClock, missingCompiler } from "./wall_clock.ts";
 
@@ -19,6 +19,9 @@ const STOLEN = "stolen";
 const BAD_FOR_LOCKS: readonly Fault[] = ["process frozen", "clock set"];
 /** How many processes there are. */
 const PROCESSES = 5;
+const LOAD_EVERY_MS = 10_000;
+/** How late a timer of one second is that shows that this process stood still. */
+const STANDSTILL_MS = 2500;
 
 export interface RunOptions {
   readonly store: string;
@@ -54,6 +57,9 @@ export interface Setting {
   /** What could not be played here, and why. */
   readonly spared: Readonly<Record<string, string>>;
   readonly bad: boolean;
+  /** How many processes wanted a core of this machine, every ten seconds, and how many cores there are. */
+  readonly loads?: readonly number[];
+  readonly cores?: number;
 }
 
 /** A run that has been judged. */
@@ -83,6 +89,17 @@ export async function torture(options: RunOptions): Promise<void> {
     await Crew.start({ store, folder, count: processes, leaseMs, bad, clockLibrary }),
   );
   for (const missing of crew.missing) Object.assign(spared, { [missing]: "this runtime is not played" });
+  // Opened again each time: where its disk is full, an open Deno KV may end its process (it sweeps expired keys).
+  const waitersOf = async (name: string) => {
+    const sight = await openStore(store.kind, store.address(store.port ?? 0), finite(store));
+    try {
+      return (await peek(name, { backend: sight.backend })).waiters.map(({ label = "?" }) => label);
+    } catch (error) {
+      return [`not known: ${(error as Error).message}`];
+    } finally {
+      await sight.close();
+    }
+  };
   const faults = options.faults ?? (isBad ? BAD_FOR_LOCKS : FAULTS);
   const isWanted = (fault: Fault) => faults.includes(fault);
   const storm = new Storm({
@@ -93,12 +110,20 @@ export async function torture(options: RunOptions): Promise<void> {
     aims: isBad ? ["holdfast", ...bad] : ["mutex"],
     isCruel: isBad,
     signal: options.signal ?? new AbortController().signal,
+    waitersOf,
     allows: (fault) => isWanted(fault) && !(fault in spared),
   });
   const from = now();
+  const loads: number[] = [];
+  let lastMs = from;
   const progress = setInterval(() => {
+    if (now() - lastMs > STANDSTILL_MS) {
+      storm.note({ fault: STANDSTILL, whom: "store", from: lastMs, to: now() });
+    }
+    lastMs = now();
     const faults = [...storm.counts.values()].reduce((sum, count) => sum + count, 0);
     options.onProgress?.({ atMs: now() - from, ofMs: options.ms, faults });
+    if ((now() - from) / LOAD_EVERY_MS > loads.length) loads.push(Deno.loadavg()[0]);
   }, 1000);
   stack.defer(() => clearInterval(progress));
   await storm.rage(from + options.ms);
@@ -108,7 +133,19 @@ export async function torture(options: RunOptions): Promise<void> {
   const remains = await remainsOf(store, { folder, late, connections });
   await write(folder, "remains.json", remains);
   const { title, pushes } = kind;
-  const setting: Setting = { store: options.store, title, leaseMs, pushes, from, to, spared, bad: isBad };
+  const cores = navigator.hardwareConcurrency;
+  const setting: Setting = {
+    store: options.store,
+    title,
+    leaseMs,
+    pushes,
+    from,
+    to,
+    spared,
+    bad: isBad,
+    loads,
+    cores,
+  };
   await write(folder, "setting.json", setting);
 }
 

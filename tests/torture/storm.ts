@@ -21,11 +21,13 @@ const OF_PROCESSES = [
 const OF_STORE = ["store killed", "store frozen", "disk full"] as const;
 /** Their names. */
 export const FAULTS = [...OF_PROCESSES, ...OF_STORE];
+/** What no run plays, and every run may meet: an operator has stopped it, or the machine has no time for it. */
+export const STANDSTILL = "machine stood still";
 export type Fault = (typeof FAULTS)[number];
 
 /** A cycle: faults at random, then calm, in which a holder is killed and nothing else happens: how long recovery takes. */
 const CYCLE_MS = 12_000;
-const CALM_MS = 4500;
+const CALM_MS = 5500;
 /** The seat whose process is never killed: its memory is looked at. */
 const SPARED_SEAT = 0;
 /** By how much a clock may be wrong where the server gives the time. */
@@ -48,6 +50,8 @@ export interface StormOptions {
   readonly isCruel: boolean;
   /** Ends it before its time. */
   readonly signal: AbortSignal;
+  /** The processes in the queue of a lock, first come first, as the store has them. */
+  readonly waitersOf: (lock: string) => Promise<readonly string[]>;
 }
 
 export class Storm {
@@ -83,16 +87,22 @@ export class Storm {
   async #killHolder(endMs: number): Promise<void> {
     const calm = now() + CALM_MS;
     await Promise.all(this.#running);
-    await sleep(between(300, 600));
+    // Clients that have lost the store wait for some time before they try it again.
+    await sleep(between(1100, 1500));
     for (let tries = 0; tries < 100; tries++) {
       const seat = this.#holder(this.#options.aims[0]);
       if (seat !== undefined && seat.number !== SPARED_SEAT) {
-        this.#begin("process killed", seat);
+        this.#begin("process killed", { aim: seat, asksQueue: true });
         break;
       }
       await sleep(3);
     }
     await sleep(Math.max(0, Math.min(calm, endMs) - now()));
+  }
+
+  /** Writes down what has gone wrong. */
+  note(line: FaultLine): void {
+    appendFileSync(join(this.#options.folder, "faults.jsonl"), JSON.stringify(line) + "\n");
   }
 
   #holder(lock: string): Seat | undefined {
@@ -115,8 +125,11 @@ export class Storm {
     return fault !== "clock set" || crew.seats[0].clock !== undefined;
   }
 
-  #begin(fault: Fault, aim?: Seat): void {
-    const { crew, folder, aims, isCruel } = this.#options;
+  #begin(
+    fault: Fault,
+    { aim, asksQueue = false }: { readonly aim?: Seat; readonly asksQueue?: boolean } = {},
+  ): void {
+    const { crew, aims, isCruel, folder } = this.#options;
     this.counts.set(fault, (this.counts.get(fault) ?? 0) + 1);
     const from = now();
     const isOfStore = (OF_STORE as readonly Fault[]).includes(fault);
@@ -133,11 +146,15 @@ export class Storm {
     for (const seat of seats) this.#busy.add(seat);
     const whom = isOfStore ? "store" : hit.name;
     const held = markOf(join(folder, "marks"), lock)?.startsWith(`${whom}.`) ?? false;
-    const doing = this.#inject(fault, hit).then(() => {
+    const injected = this.#inject(fault, hit);
+    const alive = crew.seats.filter((seat) => seat !== hit).map(({ name }) => name);
+    // Asked behind the kill, which nothing may delay.
+    const asked = asksQueue ? this.#options.waitersOf(aims[0]) : undefined;
+    const doing = Promise.all([injected, asked]).then(([, queue]) => {
       for (const seat of seats) this.#busy.delete(seat);
       this.#running.delete(doing);
-      const line: FaultLine = { fault, whom, from, to: now(), held };
-      appendFileSync(join(folder, "faults.jsonl"), JSON.stringify(line) + "\n");
+      const next = fault === "process killed" ? hit.name : undefined;
+      this.note({ fault, whom, from, to: now(), held, ...queue && { queue, alive }, next });
     });
     this.#running.add(doing);
   }

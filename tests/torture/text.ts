@@ -1,9 +1,12 @@
 /** The verdict on a run as text: what the terminal shows, and what the report repeats. */
 
 import type { Judged } from "./run.ts";
+import { STANDSTILL } from "./storm.ts";
 import { leaksOf, quantile, sinsOf, type Times } from "./verdict.ts";
 
 const ms = (value: number) => Number.isNaN(value) ? "–" : value < 10 ? value.toFixed(1) : value.toFixed(0);
+
+const minutes = (value: number) => (value / 60_000).toFixed(1);
 
 /** How times are spread, in one line. */
 export function spread(times: Times): string {
@@ -13,8 +16,12 @@ export function spread(times: Times): string {
 }
 
 /** The pairs of a table: what it is, and how much. */
-export function figures({ setting, history, verdict }: Judged): [what: string, value: string][] {
+export function figures(
+  { setting, history, faults: allFaults, verdict }: Judged,
+): [what: string, value: string][] {
   const { locks, bare, guarded, waits, handOffs, recoveries, faults, refusals, grewBytes } = verdict;
+  const { delayedRecoveries, slowest } = verdict;
+  const loads = (setting.loads ?? []).toSorted((one, other) => one - other);
   const acquisitions = locks.reduce((sum, { holds }) => sum + holds, 0);
   const byRuntime = Map.groupBy(history.processes, ({ runtime }) => runtime);
   const list = (counts: Readonly<Record<string, number>>) =>
@@ -24,10 +31,23 @@ export function figures({ setting, history, verdict }: Judged): [what: string, v
   const all = (sets: typeof bare, part: "lost" | "stale") =>
     Object.values(sets).reduce((total, counts) => total + counts[part].length, 0);
   const worst = recoveries.at(-1);
+  const stillMs = allFaults.reduce(
+    (sum, { fault, from, to }) => fault === STANDSTILL ? sum + to - from : sum,
+    0,
+  );
+  const stoodStill = stillMs > 0 ? `, for ${minutes(stillMs)} of which the machine stood still` : "";
   return [
     ["store", setting.title],
-    ["minutes", ((setting.to - setting.from) / 60_000).toFixed(1)],
+    ["minutes", `${minutes(setting.to - setting.from)}${stoodStill}`],
     ["lease", `${setting.leaseMs} ms`],
+    [
+      "load",
+      loads.length === 0
+        ? "not known"
+        : `${quantile(loads, 0.5).toFixed(1)} median, ${
+          loads.at(-1)!.toFixed(1)
+        } at most, on ${setting.cores} cores`,
+    ],
     ["processes", [...byRuntime].map(([name, those]) => `${those.length} ${name}`).join(", ")],
     ["acquisitions", `${acquisitions}: ${locks.map(({ lock, holds }) => `${lock} ${holds}`).join(", ")}`],
     ["not got", list(refusals)],
@@ -46,13 +66,14 @@ export function figures({ setting, history, verdict }: Judged): [what: string, v
       worst === undefined
         ? "no holder was killed while nothing else went wrong"
         : `${spread(recoveries)}; the worst is the lease ${worst < setting.leaseMs ? "−" : "+"} ` +
-          `${ms(Math.abs(worst - setting.leaseMs))} ms`,
+          `${ms(Math.abs(worst - setting.leaseMs))} ms (${slowest})`,
     ],
+    ["the same behind dead ones in the queue", spread(delayedRecoveries)],
     [
       "memory",
       grewBytes === undefined ? "too short to know" : `${(grewBytes / 2 ** 20).toFixed(1)} MiB more`,
     ],
-    ["left behind", leaksOf(verdict).join("; ") || "nothing"],
+    ["left behind, or wrong", leaksOf(verdict).join("; ") || "nothing"],
   ];
 }
 

@@ -38,9 +38,14 @@ export interface Verdict {
   readonly guarded: Readonly<Record<string, SetCounts>>;
   readonly waits: Times;
   readonly handOffs: Times;
-  /** From the death of a holder, in a calm, to the next grant. */
+  /** From the death of a holder, in a calm, to the next grant; and the same where dead processes were in the queue before it. */
   readonly recoveries: Times;
+  readonly delayedRecoveries: Times;
+  /** The longest of the former, for people. */
+  readonly slowest: string;
   readonly leaseMs: number;
+  /** Processes whose clock is not that of the others: what was written down proves nothing then. */
+  readonly clocks: readonly string[];
   readonly faults: Readonly<Record<string, number>>;
   readonly refusals: Readonly<Record<string, number>>;
   readonly remains: Remains;
@@ -66,9 +71,10 @@ export function sinsOf(verdict: Verdict, lock: string): string[] {
   return sins;
 }
 
-/** What is left behind, that should not be. */
-export function leaksOf({ remains: { records, connections, late } }: Verdict): string[] {
+/** What is left behind, that should not be; and what makes the run's evidence none. */
+export function leaksOf({ clocks, remains: { records, connections, late } }: Verdict): string[] {
   return [
+    ...clocks.map((clock) => `the clock of ${clock}`),
     ...records.map((record) => `a record is left: ${record}`),
     ...connections > 0 ? [`${connections} connections are open`] : [],
     ...late.map((name) => `${name} was kept from ending`),
@@ -115,6 +121,8 @@ export function judge(
   const alone = byLock.get("mutex") ?? byLock.get("holdfast") ?? [];
   const counts: Record<string, number> = {};
   for (const { fault } of faults) counts[fault] = (counts[fault] ?? 0) + 1;
+  const recoveries = recoveriesOf(alone, faults).sort((one, other) => one.ms - other.ms);
+  const prompt = recoveries.filter(({ dead }) => dead === 0);
   const spared = history.processes.find(({ name }) => name === "p0-1");
   const sizes = spared?.sizes ?? [];
   return {
@@ -123,14 +131,34 @@ export function judge(
     guarded: setsOf(true),
     waits: sorted(alone.map(({ askedAt, gotAt }) => gotAt - askedAt)),
     handOffs: sorted(handOffsOf(alone)),
-    recoveries: sorted(recoveriesOf(alone, faults)),
+    recoveries: prompt.map(({ ms }) => ms),
+    delayedRecoveries: recoveries.filter(({ dead }) => dead > 0).map(({ ms }) => ms),
+    slowest: prompt.at(-1)?.how ?? "",
     leaseMs,
+    clocks: wrongClocks(history, faults),
     faults: counts,
     refusals: history.refusals,
     remains,
     // The first minute is for what is loaded and compiled.
     grewBytes: sizes.length > 24 ? sizes.at(-1)! - sizes[12] : undefined,
   };
+}
+
+/** How long a process may live on after it was killed, as far as the one that killed it can say. */
+const KILLED_MS = 50;
+
+/** A process that has written something after its death, or before it was started, has another clock. */
+function wrongClocks({ processes }: History, faults: readonly FaultLine[]): string[] {
+  const byName = new Map(processes.map((process) => [process.name, process]));
+  return faults.flatMap(({ fault, whom, from, next = "" }) => {
+    if (fault !== "process killed") return [];
+    const aheadMs = (byName.get(whom)?.to ?? -Infinity) - from;
+    const behindMs = from - (byName.get(next)?.from ?? Infinity);
+    return [
+      ...aheadMs > KILLED_MS ? [`${whom} is ahead by ${aheadMs.toFixed(0)} ms at least`] : [],
+      ...behindMs > 0 ? [`${next} is behind by ${behindMs.toFixed(0)} ms at least`] : [],
+    ];
+  });
 }
 
 function sorted(times: number[]): Times {
@@ -156,18 +184,37 @@ function handOffsOf(holds: readonly Hold[]): number[] {
   });
 }
 
+/** How long clients may wait, when the store is back, until they try it again. */
+const SETTLED_MS = 1000;
+
+/** What came after the kill of a process that held the lock. */
+interface Recovery {
+  /** How long it took until the next grant. */
+  readonly ms: number;
+  /** How many dead processes stood in the queue before the one that got it: each has its grace. */
+  readonly dead: number;
+  readonly how: string;
+}
+
 /** From the kill of a process that held the lock to the next grant, where nothing else went wrong and a process waited. */
-function recoveriesOf(holds: readonly Hold[], faults: readonly FaultLine[]): number[] {
+function recoveriesOf(holds: readonly Hold[], faults: readonly FaultLine[]): Recovery[] {
   const inOrder = holds.toSorted((one, other) => one.gotAt - other.gotAt);
   return faults.flatMap((kill) => {
     if (kill.fault !== "process killed") return [];
-    const { from: at, whom } = kill;
+    const { from: at, whom, queue = [], alive = queue } = kill;
     const last = inOrder.findLast(({ gotAt }) => gotAt <= at);
     if (last === undefined || last.process !== whom || last.left !== undefined) return [];
     const next = inOrder.find(({ gotAt }) => gotAt > at);
     if (next === undefined) return [];
-    const isCalm = faults.every((fault) => fault === kill || fault.to < at || fault.from > next.gotAt);
-    return isCalm && next.askedAt < at ? [next.gotAt - at] : [];
+    const isCalm = faults.every((fault) =>
+      fault === kill || fault.to + (fault.whom === "store" ? SETTLED_MS : 0) < at || fault.from > next.gotAt
+    );
+    if (!isCalm || next.askedAt >= at) return [];
+    const place = queue.indexOf(next.process);
+    const before = place < 0 ? queue : queue.slice(0, place);
+    const dead = before.filter((name) => !alive.includes(name)).length;
+    const how = `${last.id} died at ${at.toFixed(0)}, ${next.id} followed; queued were [${queue.join(", ")}]`;
+    return [{ ms: next.gotAt - at, dead, how }];
   });
 }
 
