@@ -7,7 +7,7 @@ import type { ServerClock } from "../server_clock.ts";
 import { Trouble } from "../trouble.ts";
 import { answerOf, type Found, lookedUp, timeOf } from "./answers.ts";
 import type { DatastoreApi, DatastoreKey } from "./api.ts";
-import { madeOf } from "./client.ts";
+import { givenUpBy, madeOf } from "./client.ts";
 import { failureOf, LimitError } from "./failures.ts";
 
 /** What is known of all calls to one database. */
@@ -45,11 +45,8 @@ export class DatastoreCalls {
     // Over REST the client's own limit would keep a Deno process alive until it has passed.
     const options = { timeout: rest ? Infinity : timeoutMs, retry: { retryCodes: [] } };
     try {
-      const called = this.#api[method]({ ...database, ...request }, options);
-      const late = () => new LimitError(`no answer within ${timeoutMs} ms`);
-      const answer = answerOf(
-        await (rest ? within(called, timeoutMs, { clock: systemClock, late }) : called),
-      );
+      const call = () => this.#api[method]({ ...database, ...request }, options);
+      const answer = answerOf(await (rest ? this.#limited(call) : call()));
       this.hasAnswered = true;
       this.trouble.forget();
       // A rollback answers nothing.
@@ -63,6 +60,17 @@ export class DatastoreCalls {
       if (failure.transient) this.trouble.note(error);
       throw failure;
     }
+  }
+
+  /** A call over REST: if it takes too long, its request is given up. */
+  #limited(call: () => Promise<unknown>): Promise<unknown> {
+    const { timeoutMs } = this.#options;
+    const request = new AbortController();
+    const late = () => {
+      request.abort();
+      return new LimitError(`no answer within ${timeoutMs} ms`);
+    };
+    return within(givenUpBy(request.signal, call), timeoutMs, { clock: systemClock, late });
   }
 
   /** The entities of these keys that are there. */

@@ -1,5 +1,6 @@
 /** Makes a client of `@google-cloud/datastore` that suits this runtime. Nothing else here loads that package. */
 
+import { AsyncLocalStorage } from "node:async_hooks";
 import process from "node:process";
 import { LockBackendError, messageOf } from "../../core/errors.ts";
 import { ownOptions, refuse } from "../../core/validate.ts";
@@ -39,6 +40,17 @@ export interface DatastoreClientOptions {
  * are so rare, with calls.
  */
 const KEEP_ALIVE = { "grpc.keepalive_time_ms": 10_000, "grpc.keepalive_timeout_ms": 5000 };
+
+/** What gives the request up of the call that is being made, over REST. */
+const givesUp = new AsyncLocalStorage<AbortSignal>();
+
+/**
+ * Makes a call whose request is given up when the signal aborts: the client offers no way to it, and a request that is
+ * never answered would keep a Deno process alive for as long as its connection is open.
+ */
+export function givenUpBy<Answer>(signal: AbortSignal, call: () => Answer): Answer {
+  return givesUp.run(signal, call);
+}
 
 /** What is known of the clients that `datastoreClient` made. */
 const made = new WeakMap<object, { readonly host: string; readonly rest: boolean }>();
@@ -126,7 +138,8 @@ function authOf(credentials?: Credentials): object {
   return {
     universeDomain: credentials?.universeDomain ?? "googleapis.com",
     getRequestHeaders,
-    async fetch(url: string, { method, headers, body, signal }: RequestInit) {
+    async fetch(url: string, { method, headers, body, signal: given }: RequestInit) {
+      const signal = givesUp.getStore() ?? given;
       const all = new Headers(headers);
       for (const [name, value] of await getRequestHeaders(url)) all.set(name, value);
       // As a stream: what it can send again, Deno's own fetch does send again when a connection breaks after

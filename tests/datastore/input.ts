@@ -213,11 +213,12 @@ export function inputTests(server: TestServer, workspace: Workspace): void {
     await client.close();
   });
 
-  test("Datastore input: under Node, a process whose server is out or silent fails and exits", async () => {
+  test("Datastore input: a process whose server is out or silent fails and exits, under Node and Deno", async () => {
     const silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
     const hosts = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${silent.addr.port}`];
-    for (const host of hosts) {
-      const child = workspace.start("unreachable.mjs", [host]);
+    const cases = hosts.flatMap((host) => (["node", "deno"] as const).map((runtime) => ({ host, runtime })));
+    for (const { host, runtime } of cases) {
+      const child = workspace.start("unreachable.mjs", [host], { runtime });
       const { error, message } = await child.next("refused");
       assertEquals(error, "LockBackendError");
       assert(message.includes(host), message);

@@ -105,6 +105,11 @@ export class Child implements AsyncDisposable {
     this.#reading = Promise.all([this.#read(listen), written]).then(() => {});
   }
 
+  /** Whether it has ended, or been killed. */
+  get hasEnded(): boolean {
+    return this.#ended;
+  }
+
   get pid(): number {
     return this.#process.pid;
   }

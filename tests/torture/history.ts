@@ -87,6 +87,8 @@ export interface FaultLine {
   readonly queue?: readonly string[];
   /** Those of them that live. */
   readonly alive?: readonly string[];
+  /** What a process said last that has ended by itself. */
+  readonly why?: string;
   /** The process that took the place of one that was killed. */
   readonly next?: string;
 }

@@ -1,6 +1,6 @@
 /** What is done to the processes, the network, the clocks and the store while a torture run lasts. */
 
-import { appendFileSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { now } from "../support/child.ts";
 import type { Crew, Seat } from "./crew.ts";
@@ -23,6 +23,7 @@ const OF_STORE = ["store killed", "store frozen", "disk full"] as const;
 export const FAULTS = [...OF_PROCESSES, ...OF_STORE];
 /** What no run plays, and every run may meet: an operator has stopped it, or the machine has no time for it. */
 export const STANDSTILL = "machine stood still";
+export const ENDED = "process ended by itself";
 export type Fault = (typeof FAULTS)[number];
 
 /** A cycle: faults at random, then calm, in which a holder is killed and nothing else happens: how long recovery takes. */
@@ -71,6 +72,7 @@ export class Storm {
     const started = now();
     const { signal } = this.#options;
     while (now() < endMs && !signal.aborted) {
+      this.#replaceEnded();
       const atMs = (now() - started) % CYCLE_MS;
       const isCalm = atMs > CYCLE_MS - CALM_MS && this.#options.allows("process killed");
       if (isCalm) await this.#killHolder(endMs);
@@ -81,6 +83,34 @@ export class Storm {
       }
     }
     await Promise.all(this.#running);
+  }
+
+  /** A process that has ended by itself is written down, with what it said last, and another one takes its place. */
+  #replaceEnded(): void {
+    const { crew, folder } = this.#options;
+    for (const seat of crew.seats) {
+      if (!seat.child.hasEnded || this.#busy.has(seat)) continue;
+      this.#busy.add(seat);
+      const [from, whom] = [now(), seat.name];
+      const said = readFileSync(join(folder, "errors", `${whom}.txt`), "utf8");
+      const why = said.split("\n").findLast((line) => /\w+Error|failed|panic/.test(line)) ?? said.slice(-200);
+      crew.spawn(seat);
+      const doing = seat.child.next("started").then(() => {
+        this.#busy.delete(seat);
+        this.#running.delete(doing);
+        this.note({ fault: ENDED, whom, from, to: now(), why, next: seat.name });
+      });
+      this.#running.add(doing);
+    }
+  }
+
+  /** Stops a process, or lets it go on; one that has ended meanwhile is replaced later. */
+  #send(seat: Seat, name: "SIGSTOP" | "SIGCONT"): void {
+    try {
+      seat.child.signal(name);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+    }
   }
 
   /** In a calm, the holder is killed: those that wait have nothing else to wait for than its lease. */
@@ -172,9 +202,9 @@ export class Storm {
         await seat.child.next("started");
         return;
       case "process frozen":
-        seat.child.signal("SIGSTOP");
+        this.#send(seat, "SIGSTOP");
         await sleep(ms);
-        return seat.child.signal("SIGCONT");
+        return this.#send(seat, "SIGCONT");
       case "line cut":
         return line!.cut();
       case "line slow":

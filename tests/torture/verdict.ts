@@ -5,6 +5,7 @@ import { surely } from "./history.ts";
 import { inexplicable } from "./linearize.ts";
 import { lockModel, operationsOn } from "./models.ts";
 import { countSets, type SetCounts } from "./sets.ts";
+import { ENDED } from "./storm.ts";
 
 /** What is left when all have ended. */
 export interface Remains {
@@ -46,6 +47,8 @@ export interface Verdict {
   readonly leaseMs: number;
   /** Processes whose clock is not that of the others: what was written down proves nothing then. */
   readonly clocks: readonly string[];
+  /** Processes that have ended by themselves, and why. */
+  readonly ended: readonly string[];
   readonly faults: Readonly<Record<string, number>>;
   readonly refusals: Readonly<Record<string, number>>;
   readonly remains: Remains;
@@ -72,9 +75,10 @@ export function sinsOf(verdict: Verdict, lock: string): string[] {
 }
 
 /** What is left behind, that should not be; and what makes the run's evidence none. */
-export function leaksOf({ clocks, remains: { records, connections, late } }: Verdict): string[] {
+export function leaksOf({ clocks, ended, remains: { records, connections, late } }: Verdict): string[] {
   return [
     ...clocks.map((clock) => `the clock of ${clock}`),
+    ...ended.map((what) => `a process ended by itself, ${what}`),
     ...records.map((record) => `a record is left: ${record}`),
     ...connections > 0 ? [`${connections} connections are open`] : [],
     ...late.map((name) => `${name} was kept from ending`),
@@ -136,6 +140,9 @@ export function judge(
     slowest: prompt.at(-1)?.how ?? "",
     leaseMs,
     clocks: wrongClocks(history, faults),
+    ended: faults.flatMap(({ fault, whom, why = "" }) =>
+      fault === ENDED && !KNOWN_END.test(why) ? [`${whom}: ${why}`] : []
+    ),
     faults: counts,
     refusals: history.refusals,
     remains,
@@ -143,6 +150,9 @@ export function judge(
     grewBytes: sizes.length > 24 ? sizes.at(-1)! - sizes[12] : undefined,
   };
 }
+
+/** Where the disk is full, Deno's own sweep of expired keys ends a process that has a Deno KV open. */
+const KNOWN_END = /KV collect expired failed: database or disk is full/;
 
 /** How long a process may live on after it was killed, as far as the one that killed it can say. */
 const KILLED_MS = 50;
