@@ -156,9 +156,9 @@ Deno.test("texts: pages, messages and comments are written in plain words", asyn
   assertEquals(found, []);
 });
 
-/** The tests, except for these words themselves, and for the simulation. */
+/** The tests, except for these words themselves. */
 function isTest(path: string): boolean {
-  return /^tests\/(?!simulation\/|texts_test|support\/words)[\w/.]+\.(ts|mjs)$/.test(path);
+  return /^tests\/(?!texts_test|support\/words)[\w/.]+\.(ts|mjs)$/.test(path);
 }
 
 /** Whether it is published code. */

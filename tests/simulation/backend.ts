@@ -26,9 +26,9 @@ export interface BackendParts {
   readonly distance: Distance;
   readonly graceMs: number;
   readonly onSent?: (request: Request) => void;
-  /** What was written by a clock that was behind is refused when the answer tells. */
+  /** What was written by a clock that was behind is refused when the answer shows it. */
   readonly onWrongClock?: () => void;
-  /** Default: everybody is told of everything, and of nothing else. */
+  /** Default: all are notified of everything, and of nothing else. */
   readonly telling?: Telling;
   readonly onTold?: (mark: Mark) => void;
   readonly onWatch?: (backend: SimBackend, key: string, how: "opened" | "failed") => void;
@@ -237,7 +237,7 @@ export class SimBackend implements LockBackend {
     return { key, value: JSON.stringify({ ...lock, holders: [holder] }), version: store.nextVersion };
   }
 
-  /** News of the queue that no store has sent: those who wait have other tokens. */
+  /** News of the queue that no store has sent: waiters have other tokens. */
   #forgedQueue(key: string): Entry[] {
     const { store, onTold } = this.parts;
     const { lock, entries } = store.recordsOf(key);
@@ -268,7 +268,7 @@ export class SimBackend implements LockBackend {
   ): Promise<Answer> {
     const { store, network, process, time, distance, onWrongClock } = this.parts;
     const told = time.sending();
-    // One that failed, or was never applied, tells no time.
+    // One that failed, or was never applied, contains no time.
     return network.ask(
       process,
       distance,

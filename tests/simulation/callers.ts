@@ -74,14 +74,14 @@ export async function play(
     askedMs: process.now,
   };
   invariants.onAsk(ask);
-  // The key of a long identifier is made beside the event loop.
+  // The key of a long identifier is made outside of the event loop.
   if (keys.some((key) => key.length > 170) && !own) {
     world.awaitOutside(() => ask.id !== undefined || controller.signal.aborted);
   }
   const targeted = isOne ? named[0].identifier : named;
   const work = async (held?: Lock) => {
     process.clock.clear(aborting);
-    // What has an entry of its own is asked for below the forms, which know what code runs under it.
+    // What has a separate entry is asked for below the forms, which know what code runs under it.
     if (!own) await nest(invariants, { process, ask, identifier: targeted, options, round });
     await workUnder(stage, { process, backend, participant }, { ask, round, targets, held });
     invariants.onReleasing(ask);
@@ -210,7 +210,7 @@ async function workUnder(
   const { holdMs, writes, leaseMs, abortsInside, ends, upgradeForMs } = round;
   const changes = [...targets[0].changes];
   const [{ hold }] = grants!;
-  // What it writes under, if nobody else may write meanwhile.
+  // What it writes under, if no other process may write meanwhile.
   const at = targets.findLastIndex(({ mode, limit = 1 }) => mode === "exclusive" && limit === 1);
   const mayWrite = () =>
     targets.length > 1 ? at >= 0 : hold.mode === "exclusive" && (targets[0].limit ?? 1) === 1;
@@ -280,7 +280,7 @@ async function nest(
   if (form === "acquire" || nests === undefined || !options.renew || options.stealAfterMs !== undefined) {
     return;
   }
-  // Beside one's own hold there may be room for one more.
+  // Next to one's own hold there may be room for one more.
   const isFull = modes.some(({ mode, limit }) => mode === "exclusive" && limit === 1);
   if (nests === "refused" && !isFull) return;
   // One that is held up while it asks may have lost its hold by then.

@@ -36,7 +36,7 @@ function* batches(total: number, seed: number): Generator<Batch> {
   }
 }
 
-/** One batch in a worker of its own. */
+/** One batch in a separate worker. */
 function play(batch: Batch): Promise<Played> {
   const worker = new Worker(new URL("./batch.ts", import.meta.url), { type: "module" });
   return new Promise<Played>((resolve) => {

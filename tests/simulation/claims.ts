@@ -160,7 +160,7 @@ export class Claims {
     if (isEvicted) return mark("a claim was evicted");
     if (!asked("exclusive")) return;
     const leftMs = claim.untilMs - nowMs();
-    // A process that has slept may not know the time: it then says of a claim that it ends sooner, which costs nobody else.
+    // A process that has slept may not know the time: it then says of a claim that it ends sooner, which costs no other process.
     check(
       leftMs <= 0 || weather !== "calm",
       1,

@@ -17,7 +17,7 @@ export interface Timekeeper {
   /** By how much `now()` may be wrong, if that is known to be less than half of the skew. */
   readonly errorMs?: number;
   now(): number;
-  /** What the store is told of it, if it looks at that. */
+  /** What the store is sent of it, if it looks at that. */
   senderMs(): number | undefined;
   /**
    * A request is sent. The returned function hears of the store's time when it was answered, and throws if the
@@ -73,7 +73,7 @@ function redisTime(process: SimProcess): Timekeeper {
   };
 }
 
-/** As `DatastoreStore` does it: who does not know the time says so, and judges by watching alone. */
+/** As `DatastoreStore` does it: a process that does not know the time says so, and judges by watching alone. */
 function datastoreTime({ clock }: SimProcess): Timekeeper {
   const server = new ServerClock(clock, { skewMs: DATASTORE_SKEW_MS });
   let hasAnswered = false;

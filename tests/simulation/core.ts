@@ -37,12 +37,12 @@ export {
   type QueueRecord,
 } from "../../core/record/record.ts";
 
-/** Makes a participant that shares `backend`, on a clock of its own: all public forms find it by its backend. */
+/** Makes a participant that shares `backend`, on a separate clock: all public forms find it by its backend. */
 export function participate(backend: LockBackend, clock: Clock): Participant {
   return participantOf(backend, clock);
 }
 
-/** Asks for a lock as `./web-locks` does: with a queue entry of its own, or before the queue. */
+/** Asks for a lock as `./web-locks` does: with a separate queue entry, or before the queue. */
 export function acquireInOrder(
   participant: Participant,
   { identifier, key, options, goesFirst }: {
@@ -64,7 +64,7 @@ export function participantIn(entryName: string): string {
   return entryName.slice(0, UUID_UNITS);
 }
 
-/** What the queue entry is called that a request has of its own, by its number; `undefined` if it has none. */
+/** What the queue entry is called that a request has separately, by its number; `undefined` if it has none. */
 export function entryOf(request: number | undefined): string | undefined {
   return request === undefined ? undefined : entries.get(request);
 }
@@ -87,17 +87,17 @@ export const granted = new Map<number, Hold>();
 /** The numbers of the requests, by their tokens. */
 const numbers = new Map<string, number>();
 
-/** Is told of the names under which several locks are asked for together, when they are. */
+/** Hears of the names under which several locks are asked for together, when they are. */
 export const naming: { onGroup: (names: Party) => void } = { onGroup: () => {} };
 
-/** How many groups of locks somebody here has to do with. */
+/** How many groups of locks a caller here has to do with. */
 export function groupsOf(participant: Participant): number {
   return groups.get(participant)?.size ?? 0;
 }
 
 const groups = new WeakMap<Participant, Set<LocalGroup>>();
 const known = new WeakSet<Names>();
-/** The names of their queue entries, by the numbers of the requests that have entries of their own. */
+/** The names of their queue entries, by the numbers of the requests that have separate entries. */
 const entries = new Map<number, string>();
 
 /** Forgets all requests and holds of a run. */

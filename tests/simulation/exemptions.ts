@@ -2,15 +2,15 @@ import type { Schedule, Weather } from "./schedule.ts";
 
 /** What is judged of a run. */
 export type Rule =
-  /** Law 1: no two live holders, and nobody takes the hold of one that believes in it. */
+  /** Law 1: no two live holders, and no process takes the hold of one that believes in it. */
   | "exclusive"
   /** Law 3: versions rise, and so do fencing tokens. */
   | "fences rise"
-  /** Law 4: who was evicted does not hear that it released. */
+  /** Law 4: a holder that was evicted does not hear that it released. */
   | "evicted hear of it"
-  /** Law 6: who is done has left nothing in the record. */
+  /** Law 6: a process that is done has left nothing in the record. */
   | "nothing left"
-  /** Law 5: nobody overtakes a live waiter before its grace is over, and a claim that is in time is honoured. */
+  /** Law 5: no process overtakes a live waiter before its grace is over, and a claim that is in time is honoured. */
   | "order";
 
 /** A promise that is not made under certain faults, and why. */

@@ -1,4 +1,4 @@
-// Faults that need several things at once come together too seldom by chance. A family makes one kind likely, and
+// Faults that need several things at once come together too rarely by chance. A family makes one kind likely, and
 // leaves everything else as it was drawn.
 
 import type { FamilyName, Mark, Marks } from "./marks.ts";
@@ -26,7 +26,7 @@ const eachRound = (
   })),
 });
 
-/** Patient callers of one lock, with short leases that nobody renews. */
+/** Patient callers of one lock, with short leases that are not renewed. */
 const patient = ({ leaseMs }: Round): Partial<Round> => ({
   key: 0,
   participant: 0,
@@ -83,7 +83,7 @@ const fault = (kind: Fault["kind"], atMs: number, process = 0): Fault => ({
 });
 
 const TABLE: Record<FamilyName, Family> = {
-  /** Commits land again long after their acquisitions are over; whoever held slept meanwhile, and does not know. */
+  /** Commits land again long after their acquisitions are over; the holder slept meanwhile, and does not know. */
   ghosts: {
     weathers: ["wild"],
     oneOf: 4,
@@ -182,7 +182,7 @@ const TABLE: Record<FamilyName, Family> = {
   },
   /**
    * Cleanups by machines whose clocks are a little ahead, so that a question which is long on its way there does not
-   * refute them: until a faster one does, they take live locks for lapsed. Who holds is near, and nobody is in the queue.
+   * refute them: until a faster one does, they take live locks for lapsed. The holder is near, and no process is in the queue.
    */
   "late cleanups": {
     weathers: ["wild"],
@@ -220,7 +220,7 @@ const TABLE: Record<FamilyName, Family> = {
       };
     },
   },
-  /** Waiters leave while they are slowly on their way into the queue, beside others of their process that leave, too. */
+  /** Waiters leave while they are slowly on their way into the queue, next to others of their process that leave, too. */
   "late places": {
     weathers: ["rough"],
     oneOf: 25,
@@ -236,8 +236,8 @@ const TABLE: Record<FamilyName, Family> = {
       ]),
   },
   /**
-   * A thief leaves when the one who waits before it is already at the store to steal for it: that one takes a place in
-   * the queue while its own process holds. Both who wait leave, too, and only the release can give the place back.
+   * A stealer leaves when the one that waits before it is already at the store to steal for it: that one takes a place in
+   * the queue while its own process holds. Both waiters leave, too, and only the release can give the place back.
    */
   "leaving thieves": {
     weathers: ["rough"],
@@ -314,7 +314,7 @@ const TABLE: Record<FamilyName, Family> = {
       }],
     }),
   },
-  /** A waiter leaves the queue while its holder is dead, and nobody tells the next one, whose turn it now is. */
+  /** A waiter leaves the queue while its holder is dead, and no process notifies the next one, whose turn it now is. */
   "left turns": {
     weathers: ["rough"],
     oneOf: 50,
@@ -398,7 +398,7 @@ const TABLE: Record<FamilyName, Family> = {
       ],
     }),
   },
-  /** Requests of several processes, each in an entry of its own: some leave just when others join, or a process dies. */
+  /** Requests of several processes, each in a separate entry: some leave just when others join, or a process dies. */
   "own places": {
     weathers: ["calm", "rough"],
     oneOf: 25,
@@ -460,7 +460,7 @@ const TABLE: Record<FamilyName, Family> = {
       };
     },
   },
-  /** A hold is stolen by one of its own process, and whoever hears of that cancels the last one there. */
+  /** A hold is stolen by another caller of its process, and a caller that hears of that cancels the last one there. */
   "thieves at home": {
     weathers: ["rough"],
     oneOf: 25,

@@ -37,10 +37,10 @@ const LEAST_LIMIT_MS = 1000;
 /** What callers cancel with. */
 export const CANCELLED = new Error("cancelled by the caller");
 
-/** Someone who asks for a lock. */
+/** A caller that asks for a lock. */
 export interface Ask {
   readonly process: SimProcess;
-  /** Who waits in queues: its participant, or what stands for that if it asks for several locks. */
+  /** What waits in queues: its participant, or what stands for that if it asks for several locks. */
   participant: Party;
   /** The locks that it asks for, and how it is to hold each. */
   readonly keys: readonly string[];
@@ -94,21 +94,21 @@ interface Lock {
   /** What the callers have been granted, by hold, and the tokens of that. */
   readonly grants: Map<string, Grant>;
   readonly grantedTokens: Set<string>;
-  /** Who has taken each hold out of the record. */
+  /** Which process has taken each hold out of the record. */
   readonly removals: Map<string, SimProcess>;
   /** What became of holds that were taken away openly. */
   readonly evictions: Map<string, "stolen" | "forced">;
-  /** Whether somebody has been passed who had let its turn pass. */
+  /** Whether a process has been passed that had let its turn pass. */
   isOvertaken: boolean;
-  /** Grants that nobody in the record owes an end to, and that may still be believed in. */
+  /** Grants that no process in the record owes an end to, and that may still be believed in. */
   believed: Grant[];
-  /** Who has held it since when without a break. */
+  /** Which process has held it since when without a break. */
   turn: { readonly secret: string; readonly sinceMs: number } | undefined;
   /** When its last holder was named. */
   namedMs: number;
-  /** To whom it is offered now. */
+  /** To which processes it is offered now. */
   offeredTo: string | undefined;
-  /** Since when nobody can believe to hold it, as far as the record tells. */
+  /** Since when no process can believe that it holds it, as far as the record shows. */
   freeMs: number;
   /** Until when each hold that has been released is kept. */
   readonly keptUntilMs: Map<string, number>;
@@ -116,9 +116,9 @@ interface Lock {
   leaseEndMs: number;
   /** Until when each of them may. */
   readonly leaseEndsMs: Map<string, number>;
-  /** Whether the store has failed somebody here, who then could not do what it had to. */
+  /** Whether the store has failed a process here, which then could not do what it had to. */
   failed: boolean;
-  /** When its holders last changed, or anybody was at work. */
+  /** When its holders last changed, or any process was at work. */
   busyMs: number;
 }
 
@@ -127,7 +127,7 @@ type Name = keyof LockEvents;
 /** Watches a run and remembers the first law that it violates. */
 export class Invariants {
   readonly marks: Marks = {};
-  /** Is shown what happens, where somebody wants to see it. */
+  /** Is shown what happens, where a caller wants to see it. */
   readonly trace: ((what: string, more: unknown) => void) | undefined;
   readonly #world: World;
   readonly #weather: Weather;
@@ -144,7 +144,7 @@ export class Invariants {
   /** Those of each participant and key that may wait and have no outcome yet, in the order in which they asked. */
   readonly #waiting = new Map<Party, Map<string, Ask[]>>();
   readonly #underway = new Set<Request>();
-  /** Whoever asks now: its acquisition begins in this very call. */
+  /** The caller that asks now: its acquisition begins in this very call. */
   #entering: Ask | undefined;
   #lastVersion = "";
   #lastRequest: Request | undefined;
@@ -198,7 +198,7 @@ export class Invariants {
     this.onParty(participant, process);
   }
 
-  /** Somebody asks for several locks: from now on others see in that a process of its own. */
+  /** A caller asks for several locks: from now on others see in that a separate process. */
   onGroup(names: Party): void {
     const ask = this.#entering!;
     this.onParty(names, ask.process);
@@ -213,7 +213,7 @@ export class Invariants {
     this.#participants.set(participant.id, { participant, process });
   }
 
-  /** Somebody is about to ask, in the same call. */
+  /** A caller is about to ask, in the same call. */
   onAsk(ask: Ask): void {
     this.#entering = ask;
     for (const key of ask.keys) this.#lock(key);
@@ -287,7 +287,7 @@ export class Invariants {
     if (waiting) this.mark("a waiter waited when the faults ended");
   }
 
-  /** A process that stood still runs again: its first look must tell it what it has lost meanwhile. */
+  /** A process that stood still runs again: its first look must show it what it has lost meanwhile. */
   onAwake(process: SimProcess): void {
     this.onFault();
     if (!process.runs) return;
@@ -408,7 +408,7 @@ export class Invariants {
     this.#checkBeliefs(key);
   }
 
-  /** Whoever asks for several locks is queued for all of them since one commit. */
+  /** A caller that asks for several locks is queued for all of them since one commit. */
   #checkJoined(participant: string, request: Request): void {
     const ask = this.#groups.get(participant);
     if (ask === undefined) return;
@@ -507,7 +507,7 @@ export class Invariants {
       lock.freeMs = Infinity;
       const was = before.holders.find(isSame(holder));
       if (was?.renewals !== holder.renewals) {
-        // An offer is over early where the time may be wrong: whoever watches it is not to see it lapse before.
+        // An offer is over early where the time may be wrong: a process that watches it is not to see it lapse before.
         const isEarly = holder.offeredTo !== undefined && holder.expiresAt !== null;
         lock.leaseEndMs = request.madeMs + holder.leaseMs - (isEarly ? request.errorMs : 0);
         this.#busy(key);
@@ -553,7 +553,7 @@ export class Invariants {
     this.claims.onRemoved(holder, applied, { taken, isEvicted: lock.evictions.has(idOf(holder)) });
   }
 
-  /** Nothing happens any more: those who live have left nothing, unless they could not know or the store failed. */
+  /** Nothing happens any more: processes that live have left nothing, unless they could not know or the store failed. */
   atRest(records: (key: string) => Records): void {
     for (const [key, lock] of this.#locks) {
       const { lock: { holders }, entries } = records(key);
@@ -612,7 +612,7 @@ export class Invariants {
     return [...this.#locks.keys()];
   }
 
-  /** Whether a process must know of a commit of its own: it was answered while it waited, and was not repeated. */
+  /** Whether a process must know that its commit was made: it was answered while it waited, and was not repeated. */
   #knows(process: SimProcess, by: Request | undefined): boolean {
     if (!process.alive || by === undefined || by.answer !== "came" || by.applied !== 1) return false;
     return by.cameMs !== undefined && by.cameMs - by.sentMs < LEAST_LIMIT_MS && this.#asked("nothing left");
@@ -659,7 +659,7 @@ export class Invariants {
       // What the same commit has granted to one before it comes by the same answer, or was over when that came.
       const isGranted = (earlier: Ask) =>
         by?.after.lock.holders.some(({ token }) => requestOf(token) === earlier.id) === true;
-      // Those with entries of their own go by their places there, which they may have lost.
+      // Those with separate entries go by their places there, which they may have lost.
       const isOwn = entryOf(ask.id) !== undefined;
       if (isOwn) this.mark("granted in an entry of its own");
       const isBefore = (earlier: Ask) => (entryOf(earlier.id) !== undefined) === isOwn && !ask.goesFirst;
@@ -824,7 +824,7 @@ export class Invariants {
   #checkPrompt(lock: Lock, { leaseMs }: Holder, dead: number): void {
     if (!this.#schedule.prompt) return;
     const { graceMs, telling } = this.#schedule;
-    // Where the next one is dead, too, those behind may not have been told: it is not them that an offer concerns.
+    // Where the next one is dead, too, those behind may not have been notified: it is not them that an offer concerns.
     if (dead > 0 && telling.drop + telling.late > 0) return;
     // Each that has died meanwhile one more; and the next may have just asked something else.
     const mostMs = (2.02 + dead) * graceMs + 50;
@@ -839,17 +839,17 @@ export class Invariants {
     this.mark("a dead first in the queue passed within two graces");
   }
 
-  /** Where nothing goes wrong but that processes die, whoever lives takes what it is offered, or passes it on. */
+  /** Where nothing goes wrong but that processes die, a process that lives takes what it is offered, or passes it on. */
   #checkTaken(lock: Lock, holder: Holder, alone: boolean): void {
     if (!this.#schedule.prompt && this.#weather !== "calm") return;
     // Those that were offered it together may refuse each other's answers until an offer is over.
     if (!alone) return;
-    // Who had left the queue when it was offered the lock, as that was left out, need not hear of it.
+    // A process that had left the queue when it was offered the lock, as that was left out, need not hear of it.
     if (!lock.named.get(idOf(holder))!.wrote.queue) return;
     this.violate(5, `an offer to ${this.#ownerOf(holder)?.name}, which lives, was left to lapse`);
   }
 
-  /** Where nothing else goes wrong, the lock of a dead holder goes to whoever is the first in the queue by then. */
+  /** Where nothing else goes wrong, the lock of a dead holder goes to the process that is the first in the queue by then. */
   #checkTakeover(lock: Lock, dead: number): void {
     const { graceMs, skewMs, clock, prompt } = this.#schedule;
     if (!prompt || clock !== "stated") return;
@@ -901,7 +901,7 @@ export class Invariants {
     if (!lock.evictions.has(id)) grant.removedBy = process;
   }
 
-  /** Who releases a hold that is younger than it was asked to become leaves it in the record. */
+  /** A caller that releases a hold which is younger than it was asked to become leaves it in the record. */
   #checkKept(
     lock: Lock,
     { ask, releasingMs, hold }: Grant,
@@ -932,7 +932,7 @@ export class Invariants {
     );
   }
 
-  /** When the commit was made that has granted a hold: it may have stood still before it told its caller. */
+  /** When the commit was made that has granted a hold: it may have stood still before its caller heard of it. */
   #madeMs(lock: Lock, holder: Holder): number {
     const id = idOf(holder);
     return lock.grantedMs.get(id) ?? lock.named.get(id)?.request.madeMs ?? -Infinity;
@@ -951,7 +951,7 @@ export class Invariants {
     this.mark("what was kept is over");
   }
 
-  /** Nobody overtakes a waiter that is alive and in the queue before its grace is over. */
+  /** No process overtakes a waiter that is alive and in the queue before its grace is over. */
   #checkOrder(lock: Lock, { token, offeredTo }: Holder, applied: Applied): void {
     const { process, request, wrote, before: { lock: before, entries } } = applied;
     if (this.#asks.get(requestOf(token)!)?.goesFirst) return this.mark("one went before the queue");
@@ -967,8 +967,8 @@ export class Invariants {
     const place = entries.findIndex((entry) =>
       entry.participant === claimant && (offeredTo === undefined || entry.token === token)
     );
-    // Who was offered the lock by a commit that left the queue out has had its turn.
-    // So has who gets it by the same commit.
+    // A process that was offered the lock by a commit that left the queue out has had its turn.
+    // So has one that gets it by the same commit.
     const isNext = ({ token, participant }: QueueEntry) =>
       !lock.named.has(token) && !isGrantedWith(participant);
     const ahead = entries.slice(0, place < 0 ? undefined : place).filter(isNext);
@@ -977,11 +977,11 @@ export class Invariants {
       this.#nameOf(holder) === claimant && (holder.offeredTo !== undefined || holder.token === token)
     );
     if (ahead.length === 0 || owned) return;
-    // Nor can it know who has just left.
+    // Nor can it know which has just left.
     if (place < 0 && offeredTo !== undefined && !wrote.queue) {
       return this.mark("offered to a process that had just left the queue");
     }
-    // Who has had it only briefly may pass it on among its own first.
+    // A process that has had it only briefly may pass it on among its own first.
     const { turn } = lock;
     const isItsTurn = offeredTo === undefined && turn?.secret === secretOf(token) &&
       before.holders.length > 0 && before.holders.every(({ token }) => secretOf(token) === turn?.secret) &&
@@ -992,7 +992,7 @@ export class Invariants {
     let waiting = false;
     const seenMs = request.queueSeenMs.get(this.#keyOf(lock)) ?? -Infinity;
     for (const entry of ahead) {
-      // A commit that leaves the queue out, as it has moved again and again, cannot know who has just come.
+      // A commit that leaves the queue out, as it has moved again and again, cannot know which has just come.
       if (!wrote.queue && lock.joined.get(entry.participant)!.atMs > seenMs) continue;
       const { process, participant } = this.#ofEntry(entry.participant);
       const isItsOwn = (ask: Ask) => (entryOf(ask.id) ?? participant.id) === entry.participant;
@@ -1011,7 +1011,7 @@ export class Invariants {
     // What was kept is over for each of them by its own clock.
     const wasKept = before.holders.some((holder) => isKept(holder) || isInTransit(holder));
     if (!isExclusive) {
-      // Those beside whom the first could not hold the lock stay: nobody may pass it, or it would starve.
+      // Those next to which the first could not hold the lock stay: no process may pass it, or it would starve.
       const staying = before.holders.filter((holder) =>
         applied.after.lock.holders.some((other) =>
           isSame(holder)(other) || (other.token === keptTokenOf(holder) && other.fence === holder.fence)
@@ -1023,7 +1023,7 @@ export class Invariants {
       return;
     }
     this.check(this.#weather !== "calm" || wasKept, 5, "a grant passed over a live waiter");
-    // Who has given up its hold, or found its lease over, knows before others can that the lock is free.
+    // A process that has given up its hold, or found its lease over, knows before others can that the lock is free.
     const freeMs = before.holders.reduce((since, holder) => {
       const grant = lock.grants.get(idOf(holder));
       // What a wrong clock has written is over when the record says so, though nothing believes in it.
@@ -1040,7 +1040,7 @@ export class Invariants {
     );
   }
 
-  /** Of those that run, at most one believes to hold, and nobody whose hold another has removed. */
+  /** Of those that run, at most one believes that it holds, and none whose hold another has removed. */
   #checkBeliefs(key: string): void {
     if (!this.#asked("exclusive")) return;
     const lock = this.#lock(key);
@@ -1049,7 +1049,7 @@ export class Invariants {
     lock.believed = lock.believed.filter((grant) => {
       const { ask: { process }, hold, removedBy, releasingMs } = grant;
       if (releasingMs !== undefined || grant.end !== undefined || !process.alive) return false;
-      // Looking may end the belief: it is done only where somebody else may believe the same.
+      // Looking may end the belief: it is done only where another process may believe the same.
       if (!process.runs || (removedBy === undefined && lock.believed.length === 1)) return true;
       if (!process.look(() => hold.held)) return false;
       if (lock.evictions.has(idOf(hold))) return true;
@@ -1065,10 +1065,10 @@ export class Invariants {
     });
   }
 
-  /** Once nothing goes wrong any more, a lock stands idle before a live waiter only until the dead are passed. */
+  /** Once nothing goes wrong any more, a lock stands idle before a live waiter only until crashed ones are passed. */
   #checkDelay({ askedMs, process }: Ask, key: string): void {
     const { processes, graceMs, groups = false } = this.#schedule;
-    // Whoever is before it may wait for another lock, which it asks for, too.
+    // A process that is before it may wait for another lock, which it asks for, too.
     const locks = groups ? [...this.#locks.values()] : [this.#lock(key)];
     const busyMs = Math.max(...locks.map((lock) => lock.busyMs));
     const idleMs = this.#world.now - Math.max(askedMs, busyMs, this.#healedMs);
@@ -1080,7 +1080,7 @@ export class Invariants {
         )
       ),
     );
-    // The dead leave one entry each, unless each of their requests has one of its own.
+    // Crashed processes leave one entry each, unless each of their requests has a separate one.
     const entries = (this.#schedule.own ?? "none") === "none"
       ? processes.length
       : processes.flatMap(({ callers }) => callers).length;
@@ -1169,7 +1169,7 @@ function changedFrom({ token, fence, formerFence }: Holder, { holders }: LockRec
   return holders.find((was) => was.token === token && was.fence === formerFence);
 }
 
-/** How one believes to hold a lock: whoever has asked to share it, or has given up to be the only one, shares it. */
+/** How one believes that it holds a lock: one that has asked to share it, or has given up to be the only one, shares it. */
 function believedMode({ ask: { keys, modes }, key, hold }: Grant): Mode {
   if (keys.length > 1) return modes[keys.indexOf(key)];
   const { mode, wantedMode, options: { limit, permits } } = hold;
@@ -1183,7 +1183,7 @@ function steals({ before, after }: Applied): boolean {
   ) === true;
 }
 
-/** What tells a hold from every other: its token and its fencing token. */
+/** What distinguishes a hold from every other: its token and its fencing token. */
 function idOf(hold: Hold | Holder): string {
   return `${hold.token} ${"fencingToken" in hold ? hold.fencingToken : hold.fence}`;
 }

@@ -20,7 +20,7 @@ export interface KnownFault {
   readonly edits: readonly Edit[];
   /** In how many schedules it must be found. */
   readonly within: number;
-  /** The test that finds it instead, if the simulation comes there too seldom. */
+  /** The test that finds it instead, if the simulation comes there too rarely. */
   readonly test?: string;
 }
 
@@ -218,7 +218,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     commit: "Core: an offer is taken once",
     what: "an entry that was offered the lock stays ahead of the others, as the offer left the queue out",
-    // Whoever writes the queue next clears it away: it costs a grace only where nobody does.
+    // The process that writes the queue next clears it away: it costs a grace only where none does.
     weather: "rough",
     within: 0,
     test: "tests/rules_test.ts",
@@ -241,7 +241,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   },
   {
     commit: "Core: a queue's name goes only if the queue is as it was seen",
-    // Whoever was dropped with the name looks again before long, and joins anew.
+    // A process that was dropped with the name looks again before long, and joins again.
     what: "a release drops the queue's name although somebody has just joined it",
     weather: "rough",
     within: 0,
@@ -349,7 +349,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     commit: "Core: a lock that is freed without its queue says since when",
     what: "a lock that is freed while its queue is left out seems to have been free since ever",
-    // Seldom: somebody joins an empty queue in the moment in which a release that leaves it out lands.
+    // Rare: a process joins an empty queue in the moment in which a release that leaves it out lands.
     weather: "calm",
     within: 0,
     test: "tests/rules_test.ts",
@@ -409,7 +409,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     commit: "Simulation: several locks together",
     what: "a hold of several locks has different fencing tokens in their records, and takes itself for none",
-    // Seldom: it steals from one of them, beside readers who are before it in the queue.
+    // Rare: it steals from one of them, next to readers that are before it in the queue.
     weather: "rough",
     within: 0,
     test: "tests/rules_test.ts",

@@ -15,7 +15,7 @@ export interface Network {
   readonly loseAnswer: number;
   /** How many requests arrive twice, the second time late. */
   readonly repeat: number;
-  /** How many of the lost ones are told as a failure; the others stay silent. */
+  /** How many of the lost ones are reported as a failure; the others stay silent. */
   readonly tellLoss: number;
   /** How many commits are refused although nothing has changed, without saying what is there. */
   readonly refuse: number;
@@ -25,7 +25,7 @@ export interface Network {
   readonly fail: number;
   /** How many wake-ups come twice, the second time late and showing what was then. */
   readonly repeatWake: number;
-  /** How many wake-ups are forged: on some stores others may send them, too. They offer the lock to whoever watches. */
+  /** How many wake-ups are forged: on some stores others may send them, too. They offer the lock to every watcher. */
   readonly forgeWake: number;
   /** How many watches fail, end by themselves, or never show anything. */
   readonly failWatch: number;
@@ -68,7 +68,7 @@ export class SimNetwork {
   state: Network;
   /** How the watches that are open are made to fail. */
   readonly watches = new Set<() => void>();
-  /** Once healed, nobody is farther away than this. */
+  /** Once healed, no process is farther away than this. */
   #farthestMs = Infinity;
   /** Goes up with every restart of the store: what is under way then is lost. */
   #connection = 0;

@@ -25,7 +25,7 @@ export interface ProcessOptions {
 export const EPOCH_MS = 1_700_000_000_000;
 
 /**
- * A process with clocks of its own that can be frozen, suspended, paused and killed, at an await or inside any
+ * A process with separate clocks that can be frozen, suspended, paused and killed, at an await or inside any
  * read of its clocks.
  *
  * A read that takes a second cannot let the rest of the world run meanwhile, for their code would have to run in
@@ -43,7 +43,7 @@ export class SimProcess {
   stall: ProcessOptions["stall"];
   /** Since when it has been in the turn that runs now; whether a clock read of it took long. */
   stalledThisTurn = false;
-  /** Who was held up in a read is told of here, with how long. */
+  /** Reports here which process was held up in a read, and for how long. */
   onStall: ((kind: Standstill) => void) | undefined;
   /** Timers that wait to fire: none may be left when its work is done. */
   readonly timers = new Set<SimTimer>();

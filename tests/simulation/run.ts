@@ -16,7 +16,7 @@ import { randomFrom, World } from "./world.ts";
 
 const HORIZON_MS = 100 * 3_600_000;
 const NEAR: Distance = { thereMs: 4, backMs: 4 };
-/** Within how long a process that nobody knows gets a lock that nobody wants any more. */
+/** Within how long a new process gets a lock that no other wants any more. */
 const AFTERWARDS_MS = 60_000;
 const CHANNELS: readonly (keyof LockEvents)[] = [
   "holdfast:wait-start",
@@ -174,7 +174,7 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
       );
     }
     invariants.atRest((key) => store.recordsOf(key));
-    // What is left must not keep anybody from what comes after.
+    // What is left must not keep any process from what comes after.
     const process = new SimProcess(world, { name: "a process that comes afterwards" });
     const { backend, participant } = seat(process, NEAR);
     for (const key of invariants.keys) {
@@ -199,7 +199,7 @@ export async function run(schedule: Schedule, weather: Weather): Promise<Marks> 
       const notes = store.get(key).value === null || notices !== undefined;
       invariants.check(notes, 6, "a record that says nothing is still there");
       if (store.get(queueKeyOf(key)).value === null) continue;
-      // The store has collected the lock's record: nobody who asks for the lock looks for what its queue said.
+      // The store has collected the lock's record: no process that asks for the lock looks for what its queue said.
       world.schedule(1, () => process.deliver(() => void cleanup({ backend }).catch(() => {})));
       quiet = await world.run(3 * HORIZON_MS, () => invariants.throwViolation()) && quiet;
       invariants.check(store.get(queueKeyOf(key)).value === null, 6, "a void queue is still there");
@@ -256,7 +256,7 @@ function misbehave(
   waiting.controller.abort(CANCELLED);
 }
 
-/** What listeners throw comes out here; so would a rejection that nobody handles. */
+/** What listeners throw comes out here; so would a rejection that is not handled. */
 function catchPlanned(invariants: Invariants): () => void {
   const onError = (event: ErrorEvent) => {
     if (event.error instanceof PlannedError) event.preventDefault();

@@ -34,7 +34,7 @@ export interface Player {
 /** What happens to a commit on its way; `apply` hands it to the store. */
 type Fate = (apply: () => Promise<CommitResult>) => Promise<CommitResult>;
 
-/** The store, and who comes to it. */
+/** The store, and the processes that come to it. */
 export class Scene {
   readonly world: World = new World();
   readonly #store = new SimStore(this.world, { rate: 1 }, () => {});
@@ -65,7 +65,7 @@ export class Scene {
     return { process, backend, participant, distance, acquire };
   }
 
-  /** The lock's record, without asking anybody. */
+  /** The lock's record, without asking any process. */
   get record(): LockRecord {
     return this.#store.recordsOf(KEY).lock;
   }
@@ -75,7 +75,7 @@ export class Scene {
     return this.queue.length;
   }
 
-  /** Who is queued. */
+  /** Which processes are queued. */
   get queue(): readonly QueueEntry[] {
     return this.#store.recordsOf(KEY).entries;
   }
@@ -90,7 +90,7 @@ export class Scene {
     return this.#store.nextVersion;
   }
 
-  /** Tells the story to its end. */
+  /** Plays the story to its end. */
   async play(story: () => Promise<void>): Promise<void> {
     const over = new Error("the story is over");
     let isOver = false;

@@ -40,7 +40,7 @@ export interface Round {
   readonly handOver?: HandOver;
   /** How long its lease is to be from each step of its work on. */
   readonly extendMs?: number;
-  /** Whether it has a queue entry of its own, where only some have. */
+  /** Whether it has a separate queue entry, where only some have. */
   readonly own?: boolean;
   /** Whether it then goes before the queue. */
   readonly first?: boolean;
@@ -57,7 +57,7 @@ export interface HandOver {
   readonly holdMs: number;
   /** After how long the same claim is delivered to the next process, too. */
   readonly againMs: number | undefined;
-  /** After how long who takes it up gives up. */
+  /** After how long the process that takes it up gives up. */
   readonly abortAfterMs: number | undefined;
 }
 
@@ -102,7 +102,7 @@ export interface Schedule {
   readonly groups?: boolean;
   /** Whether locks are handed over, and leases renewed by hand. Default: no. */
   readonly claims?: boolean;
-  /** Which of the requests have queue entries of their own. Default: none. */
+  /** Which of the requests have separate queue entries. Default: none. */
   readonly own?: "none" | "some" | "all";
   readonly processes: readonly {
     readonly offsetMs: number;
@@ -127,21 +127,21 @@ export interface Schedule {
   readonly prompt?: boolean;
 }
 
-/** Whom the store tells of what, and how much: all of it is left to stores. Shares are from 0 to 1. */
+/** Which processes the store notifies of what, and how much: all of it is left to stores. Shares are from 0 to 1. */
 export interface Telling {
   /** How much news of commits that do not concern a watcher never comes, and how much of it comes long after. */
   readonly drop: number;
   readonly late: number;
-  /** How much news tells of the queue's record beside the lock's, and how many changes of the queue's alone are told. */
+  /** How much news contains the queue's record next to the lock's, and how many changes of the queue's alone are announced. */
   readonly beside: number;
   readonly queueAlone: number;
   /** How many refused commits are answered with the other record of the lock, too. */
   readonly refusedWithBoth: number;
-  /** How much other news tells once more of the queue as it was. */
+  /** How much other news shows once more the queue as it was. */
   readonly oldQueue: number;
 }
 
-/** Whether a caller has a queue entry of its own. */
+/** Whether a caller has a separate queue entry. */
 export function isOwn({ own: which = "none" }: Pick<Schedule, "own">, { own = false }: Round): boolean {
   return which === "all" || (which === "some" && own);
 }
@@ -160,7 +160,7 @@ const mostly = <Value>(usual: Value, other: fc.Arbitrary<Value>, weight = 5) =>
 const seldom = <Value>(value: fc.Arbitrary<Value>) => mostly(undefined, value, 3);
 const share = (max: number) => mostly(0, integer(1, 10).map((n) => n / 10 * max), 1);
 
-/** `tripMs` is how long a question and its answer take: who is far away needs leases in which it can be answered. */
+/** `tripMs` is how long a question and its answer take: a process that is far away needs leases in which it can be answered. */
 function rounds(weather: Weather, clock: ClockKind, tripMs: number): fc.Arbitrary<Round[]> {
   const calm = weather === "calm";
   const far = tripMs > 600;
@@ -260,7 +260,7 @@ const telling: fc.Arbitrary<Telling> = fc.tuple(
     oldQueue: fc.constantFrom(0, 0.5),
   }),
 ).map(([unconcerned, more]) => {
-  // A store that tells some less than others tells those whom a commit concerns all that it has changed.
+  // A store that notifies some of less than others notifies those that a commit concerns of all that it has changed.
   const { drop, late } = unconcerned;
   const queueAlone = drop + late > 0 ? 1 : more.queueAlone;
   return { ...unconcerned, ...more, queueAlone };
@@ -314,7 +314,7 @@ export function crowds(): fc.Arbitrary<Schedule> {
 }
 
 /**
- * Calm: every message arrives, nobody dies; clocks differ within the bound. Rough: messages are lost, late and
+ * Calm: every message arrives, no process dies; clocks differ within the bound. Rough: messages are lost, late and
  * repeated, processes die and stand still, the store restarts and forgets; clocks differ within the bound. Wild:
  * the same with clocks that may say anything.
  */

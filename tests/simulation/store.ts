@@ -15,7 +15,7 @@ import {
 import { EPOCH_MS, type SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
-/** What a request came to on its way: how the invariants and the marks tell one commit from another. */
+/** What a request came to on its way: how the invariants and the marks distinguish commits. */
 export interface Request {
   readonly process: SimProcess;
   /** When its process began the turn in which it was made: what it says of the time may be as old as that. */
@@ -24,11 +24,11 @@ export interface Request {
   /** When the store was as its process knew the queue, by lock. */
   readonly queueSeenMs: ReadonlyMap<string, number>;
   readonly changes: readonly Change[];
-  /** The names of the watchers that it concerns; none if that is everybody. */
+  /** The names of the watchers that it concerns; none if that is all. */
   readonly concerns?: readonly string[];
   /** By how much its process may have been wrong about the time, as it says. */
   readonly errorMs: number;
-  /** What its caller has been told: `came` is that it was applied. */
+  /** What its caller has heard: `came` is that it was applied. */
   answer: "due" | "lost" | "refused" | "came";
   cameMs?: number;
   /** How often it was applied. */
@@ -37,9 +37,9 @@ export interface Request {
 
 /** What a store has of one lock. */
 export interface Records {
-  /** Nobody holds or wants it if there is no record, or something else in its place. */
+  /** No process holds or wants it if there is no record, or something else in its place. */
   readonly lock: LockRecord;
-  /** Who is in the queue that the lock names. */
+  /** Which processes are in the queue that the lock names. */
   readonly entries: readonly QueueEntry[];
   /** A queue that the lock does not name: what it says is void. */
   readonly isVoid: boolean;
@@ -64,9 +64,9 @@ export interface GuardedWrite {
   readonly fence: string;
 }
 
-/** What those hear who watch a key when something has changed. */
+/** What the watchers of a key hear when something has changed. */
 export interface News {
-  /** The names of the watchers that it concerns; none if that is everybody. */
+  /** The names of the watchers that it concerns; none if that is all. */
   readonly concerns?: readonly string[];
   /** What the same commit has made of other records of the lock. */
   readonly beside: readonly Entry[];
@@ -214,7 +214,7 @@ export class SimStore {
     const { value, fence } = this.#stored(key);
     if (proofs.some((proof) => this.#stored(proof.key).version !== proof.version)) return "changed";
     if (write.fence < fence) return "stale";
-    // Another's write has come between; or a late one of its own, or some were forgotten.
+    // Another's write has come between; or its own late one, or some were forgotten.
     if (write.base !== value) return write.fence === fence || value < write.base ? "changed" : "stale";
     this.#put(key, { value: value + 1, fence: write.fence });
     return "written";

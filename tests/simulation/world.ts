@@ -44,7 +44,7 @@ export class World {
     return () => void (event.cancelled = true);
   }
 
-  /** The runtime does something beside its event loop, such as loading a module: no event runs until `isDone`. */
+  /** The runtime does something outside of its event loop, such as loading a module: no event runs until `isDone`. */
   awaitOutside(isDone: () => boolean): void {
     this.#awaited.push(isDone);
   }
