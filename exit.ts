@@ -1,6 +1,8 @@
 /** Releases all locks when a signal asks the process to end. */
 
 import process from "node:process";
+import { systemClock } from "./core/clock.ts";
+import { holdBack } from "./core/exiting.ts";
 import { checkReleaseAll, releaseAll } from "./core/release_all.ts";
 import { Input } from "./core/validate.ts";
 
@@ -8,6 +10,8 @@ const RELEASING: Input = new Input("release on exit");
 
 /** For how long a process that is to end waits for its locks, unless it is said otherwise: less than Deno Deploy's 5 s. */
 const TIMEOUT_MS = 3000;
+/** How long a signal may take to end the process that has sent it to itself, if it ends it at all. */
+const DEATH_MS = 1000;
 
 /** Options of {@linkcode releaseOnExit}. */
 export interface ReleaseOnExitOptions {
@@ -29,6 +33,10 @@ export interface ReleaseOnExitOptions {
  * From now on, SIGINT and SIGTERM make this process release all its locks, as {@linkcode releaseAll} does, before
  * it ends as it would have ended: with that signal. Without it, a lock that is held then stays taken until its
  * lease expires. A second signal ends the process at once.
+ *
+ * Until then, calls that wait for a lock and what runs under one by `run`, wrapper or decorator reject nothing: an
+ * error that the program does not catch would end it before its other locks are released. The `signal` of each held
+ * lock aborts at once, and what the program's own code throws for it counts as ever.
  *
  * Other listeners of the program receive the signal as well. If there are any, they decide when and how the
  * process ends. (On Deno, listeners of `Deno.addSignalListener` receive it twice, because Holdfast cannot see
@@ -57,14 +65,19 @@ export function releaseOnExit(options: ReleaseOnExitOptions = {}): Disposable {
   const stop = () => {
     for (const signal of signals) process.removeListener(signal, onSignal);
   };
+  let goOn = () => {};
   const end = (signal: string) => {
     stop();
     // If there are other listeners, they decide when it ends. There are none: it ends now.
-    if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
+    if (process.listenerCount(signal) > 0) return goOn();
+    process.kill(process.pid, signal);
+    // Not every signal ends a process.
+    systemClock.after(DEATH_MS, goOn);
   };
   const onSignal = (signal: string) => {
     if (isEnding) return end(signal);
     isEnding = true;
+    goOn = holdBack();
     releaseAll({ timeoutMs }).then(() => end(signal), () => end(signal));
   };
   for (const signal of signals) process.on(signal, onSignal);

@@ -216,11 +216,11 @@ export class LockDeadlockError extends Error {
     identifier: string,
     heldIdentifier: string,
     fencingToken: string,
-    how: { isReentrant?: boolean | undefined } = {},
+    how: { isReentrant?: boolean | undefined; doing?: string | undefined } = {},
   ) {
-    const { isReentrant = true } = how;
+    const { isReentrant = true, doing = "acquire" } = how;
     super(
-      `Cannot acquire lock ${quote(identifier)}: the code that asks runs under it already` +
+      `Cannot ${doing} lock ${quote(identifier)}: the code that asks runs under it already` +
         (heldIdentifier === identifier ? "" : `, as ${quote(heldIdentifier)},`) +
         " and would wait for itself; pass the held lock on" +
         (isReentrant ? ", or ask with reentrant: true" : ""),

@@ -8,6 +8,7 @@ import {
   type Method,
 } from "./decorate.ts";
 import { LockAcquisitionError, type LockLostError } from "./errors.ts";
+import { afterExit } from "./exiting.ts";
 import type { Hold } from "./hold.ts";
 import { refuse } from "./validate.ts";
 import { acquireLock, holdOf, type Lock } from "./lock.ts";
@@ -287,12 +288,17 @@ async function runUnder<Result>(held: Lock, fn: () => Result): Promise<Awaited<R
   } catch (error) {
     scope.isOver = true;
     await held[Symbol.asyncDispose]();
-    throw lossOf(hold, { cause: error }) ?? error;
+    return await failing(lossOf(hold, { cause: error }) ?? error);
   }
   await held[Symbol.asyncDispose]();
   const loss = lossOf(hold, { result });
-  if (loss !== undefined) throw loss;
+  if (loss !== undefined) return await failing(loss);
   return result;
+}
+
+/** Rejects: at once, or when the process has released its locks to end. */
+function failing(error: unknown): Promise<never> {
+  return new Promise((_, reject) => afterExit(() => reject(error)));
 }
 
 /** The loss to report, with the function's own error as cause unless that error is the loss itself, or with its result. */

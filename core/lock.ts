@@ -5,6 +5,7 @@ import { claimOf, readClaim } from "./claim.ts";
 import { type LossReason, quote } from "./errors.ts";
 import { publishBackendError } from "./events.ts";
 import { GUARD, guardFor } from "./guard.ts";
+import { afterExit } from "./exiting.ts";
 import { Hold } from "./hold.ts";
 import { assertIdentifier, plainKeyOf } from "./identifier.ts";
 import { printable } from "./printable.ts";
@@ -244,7 +245,7 @@ export class Lock {
       restore(readClaim(claim), checkRestore(options), (hold, error, refused) => {
         if (hold !== undefined) resolve(lockOf(hold));
         else if (refused) resolve(null);
-        else reject(error);
+        else afterExit(() => reject(error));
       });
     });
   }
@@ -570,7 +571,7 @@ export function acquireLock(
     const done: Done = (hold, error, refused) => {
       if (hold !== undefined) resolve(lockOf(hold));
       else if (refused && taken === null) resolve(null);
-      else reject(error);
+      else afterExit(() => reject(error));
     };
     const ask = (backend: LockBackend, locks: readonly KeyedLock[]) => {
       throwIfAborted(options);
@@ -604,7 +605,7 @@ export function acquireLock(
     onArrival(
       { identifier: nameOf(targets), backend, locks: locksOf(targets, options), signal },
       ask,
-      reject,
+      (error) => afterExit(() => reject(error)),
     );
   });
 }

@@ -92,19 +92,22 @@ export function upgradeDeadlockOf(
   const { identifier, mode, lock: { keys: [key], store: { backend } } } = hold;
   if (scope === undefined || !mayWait || mode !== "shared") return undefined;
   const other = holdsAround(scope, { backend, key }).find((around) => around !== hold);
-  return other && deadlock({ identifier, other, heldIdentifier: identifier, isReentrant: true, called });
+  const how = { doing: "upgrade", heldIdentifier: identifier, isReentrant: true, called };
+  return other && deadlock({ identifier, other, ...how });
 }
 
 function deadlock(
-  { identifier, other, heldIdentifier, isReentrant, called }: {
+  { identifier, doing, other, heldIdentifier, isReentrant, called }: {
     readonly identifier: string;
+    /** What it wants. Default: to acquire it. */
+    readonly doing?: string;
     readonly other: Hold;
     readonly heldIdentifier: string;
     readonly isReentrant: boolean;
     readonly called: CallableFunction;
   },
 ): LockDeadlockError {
-  const error = new LockDeadlockError(identifier, heldIdentifier, other.fencingToken, { isReentrant });
+  const error = new LockDeadlockError(identifier, heldIdentifier, other.fencingToken, { isReentrant, doing });
   // A stack has ten frames: without ours there is room for the one that asked before.
   (Error as { captureStackTrace?(error: Error, without: unknown): void }).captureStackTrace?.(error, called);
   return error;

@@ -240,7 +240,7 @@ Deno.test("deadlock: an upgrade waits for ever for another hold of the lock arou
   await reads.run((outer) =>
     reads.run(async (inner) => {
       for (const held of [inner, outer]) {
-        await assertRejects(() => held.upgrade(), LockDeadlockError);
+        await assertRejects(() => held.upgrade(), LockDeadlockError, "Cannot upgrade lock");
         await assertRejects(() => held.upgrade({ wait: false }), LockAcquisitionError);
       }
       assertEquals([inner.mode, outer.mode], ["shared", "shared"]);

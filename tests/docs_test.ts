@@ -148,7 +148,7 @@ Deno.test("docs: every example compiles, and those that need no store run", asyn
 
 /** The headings of the messages in the page of troubles: each is what the code says, with … for what differs. */
 function messagesIn(page: string): string[] {
-  return [...page.matchAll(/^### `(.+)`$/gm)].map(([, message]) => message);
+  return [...page.matchAll(/^### `(.+)`$/gm)].flatMap(([, messages]) => messages.split("`; `"));
 }
 
 Deno.test("docs: the messages in the page of troubles are those of the code", async () => {

@@ -10,6 +10,7 @@ const [does] = process.argv.slice(2);
 const say = (text: string) => writeSync(1, `${text}\n`);
 
 const backend = memoryBackend();
+let releases = 0;
 const commit = backend.commit.bind(backend);
 backend.commit = async (changes) => {
   const isRelease = changes[0].value === null;
@@ -17,6 +18,8 @@ backend.commit = async (changes) => {
     say("releasing");
     return await new Promise(() => {});
   }
+  // In turns, as a store that is not near.
+  if (isRelease && does !== "usual") await new Promise((resolve) => setTimeout(resolve, 50 * ++releases));
   const answer = await commit(changes);
   if (isRelease) say("released");
   return answer;
@@ -31,6 +34,15 @@ if (does === "listens") {
 }
 if (does === "disposed") exit[Symbol.dispose]();
 const held = await lock("job", { backend }).acquire();
+const others = does === "waits" ? ["a", "b"] : [];
+for (const other of others) await lock(other, { backend }).acquire();
 if (does === "ends") await held.release();
 else setInterval(() => {}, 1000);
 say("ready");
+// Nothing catches what these reject with: it must not end the process before it has released its locks.
+if (does === "waits") await lock("job", { backend }).acquire();
+if (does === "runs") {
+  await lock("run", { backend }).run(({ signal }) =>
+    new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)))
+  );
+}

@@ -45,6 +45,9 @@ await run(folder, Deno.execPath(), "bundle", "--quiet", "--platform=deno", "--ou
 const CASES: [does: string, signals: Deno.Signal[], said: string[], status: string][] = [
   ["usual", ["SIGTERM"], ["released"], "SIGTERM"],
   ["usual", ["SIGINT"], ["released"], "SIGINT"],
+  // What is rejected by the exit ends nothing before all is released.
+  ["waits", ["SIGTERM"], ["released", "released", "released"], "SIGTERM"],
+  ["runs", ["SIGTERM"], ["released", "released"], "SIGTERM"],
   // Another listener decides.
   ["listens", ["SIGTERM"], ["heard", "released"], "7"],
   // The second one is not made to wait.
