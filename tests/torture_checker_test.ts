@@ -1,10 +1,12 @@
 // The checker of the torture runs, on histories that are known to be good or bad. One that lets a bad one pass is worth nothing.
 import { assert, assertEquals } from "@std/assert";
-import type { Hold, Line } from "./torture/history.ts";
+import type { FaultLine, Hold, Line } from "./torture/history.ts";
 import { historyOf, surely } from "./torture/history.ts";
 import { inexplicable } from "./torture/linearize.ts";
 import { lockModel, operationsOn } from "./torture/models.ts";
 import { countSets } from "./torture/sets.ts";
+import { ENDED } from "./torture/storm.ts";
+import { judge, leaksOf } from "./torture/verdict.ts";
 
 /**
  * Holds in a line each: `a 0-1 #1 !3-4 5-6` asked at 0, got it at 1 with the fencing token 1, surely held it at some moment
@@ -155,4 +157,55 @@ Deno.test("what a killed process has written down is taken as far as it goes", (
   assertEquals(surely(holds[0]), { from: 2, to: 3 });
   assertEquals(added.map(({ outcome }) => outcome), ["unknown"]);
   assert(!processes[0].ended);
+});
+
+/** The verdict on a run in which these logs were written, and this went wrong. */
+function judged(logs: Record<string, Line[]>, faults: readonly FaultLine[]) {
+  const remains = { sets: {}, records: [], connections: 0, late: [] };
+  return judge(historyOf(new Map(Object.entries(logs))), { faults, remains, stolen: "stolen" });
+}
+
+const started = (name: string, at: number): Line => ({ do: "start", name, runtime: "Deno", at });
+
+Deno.test("a process that writes after its death, or before its birth, has another clock, and that counts", () => {
+  const kill = { fault: "process killed", whom: "a", from: 1000, to: 3000, next: "b" };
+  const size = (at: number): Line => ({ do: "size", rssBytes: 1, at });
+  const clocks = (last: number, first: number) =>
+    leaksOf(judged({ a: [started("a", 0), size(last)], b: [started("b", first)] }, [kill]));
+  assertEquals(clocks(1040, 1500), []);
+  assertEquals(clocks(1211, 1500), ["the clock of a is ahead by 211 ms at least"]);
+  assertEquals(clocks(900, 990), ["the clock of b is behind by 10 ms at least"]);
+});
+
+Deno.test("a process that ends by itself is a leak, unless Deno's sweep has met a full disk", () => {
+  const ended = (why: string) =>
+    leaksOf(
+      judged({ a: [started("a", 0)] }, [{ fault: ENDED, whom: "a", from: 10, to: 20, why, next: "b" }]),
+    );
+  assertEquals(ended("TypeError: no"), ["a process ended by itself, a: TypeError: no"]);
+  assertEquals(ended("KV collect expired failed: database or disk is full"), []);
+});
+
+Deno.test("a recovery is from the death of a holder in a calm; one behind dead processes is counted apart", () => {
+  const ask = { mode: "exclusive", limit: 1, permits: 1, lock: "mutex", leaseMs: 1000 } as const;
+  const grant = (name: string, asked: number, got: number): Line[] => [
+    started(name, 0),
+    { ...ask, do: "ask", id: `${name}.1`, owner: name, at: asked },
+    { do: "got", id: `${name}.1`, token: String(got), at: got },
+  ];
+  const logs = { a: grant("a", 100, 200), b: grant("b", 150, 2000) };
+  const kill: FaultLine = { fault: "process killed", whom: "a", from: 500, to: 900 };
+  const seen = (queue: string[], ...others: FaultLine[]) => {
+    const { recoveries, delayedRecoveries } = judged(logs, [
+      { ...kill, queue, alive: ["b"] },
+      ...others,
+    ]);
+    return [recoveries, delayedRecoveries];
+  };
+  assertEquals(seen(["b", "dead"]), [[1500], []]);
+  assertEquals(seen(["dead", "b"]), [[], [1500]]);
+  const other = { fault: "line cut", whom: "b", from: 600, to: 601 };
+  assertEquals(seen(["b"], other), [[], []]);
+  // The store was back a moment before: clients have not tried it again.
+  assertEquals(seen(["b"], { fault: "store killed", whom: "store", from: -2000, to: -300 }), [[], []]);
 });
