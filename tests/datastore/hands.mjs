@@ -12,7 +12,7 @@ const projectId = "holdfast-rpcs";
 
 export function handsOn(client) {
   const held = new Map();
-  const backend = () => datastoreBackend(client, { projectId, timeoutMs: 500 });
+  const backend = (timeoutMs = 500) => datastoreBackend(client, { projectId, timeoutMs });
   return {
     /** Resolves to the fencing token, or `null` if the lock is taken. */
     async acquire({ id, ...options }) {
@@ -24,10 +24,13 @@ export function handsOn(client) {
     release({ id }) {
       return held.get(id).release();
     },
-    /** Commits `value` under each of `ids`, all new, with one call; resolves to whether they are written. */
+    /**
+     * Commits `value` under each of `ids`, all new, with one call; resolves to whether they are written. Nothing repeats
+     * it, and it may be the first call of its process, which has a connection to make.
+     */
     async commit({ ids, value = "{}" }) {
       const changes = ids.map((key) => ({ key, version: null, value }));
-      return (await backend().commit(changes)).ok;
+      return (await backend(10_000).commit(changes)).ok;
     },
   };
 }
