@@ -25,3 +25,29 @@ Deno.test("track record: a release whose answer was lost for longer than the lea
     await (await b.acquire()).release();
   });
 });
+
+Deno.test("track record: an upgrade that is asked for while one that was given up is taken back is a new one", async () => {
+  const scene = new Scene();
+  const [a, b] = [scene.enter(), scene.enter()];
+  a.distance.backMs = 200;
+  await scene.play(async () => {
+    const held = await a.acquire({ mode: "shared", leaseMs: 60_000 });
+    const givenUp = new AbortController();
+    const how = { mayWait: true, waitForMs: undefined };
+    const first = held.changeMode("exclusive", { ...how, signal: givenUp.signal }).catch(() => "given up");
+    await a.process.pause(50);
+    givenUp.abort();
+    assertEquals([await first, scene.record.holders[0].mode], ["given up", "exclusive"]);
+    // It has landed: the process hears of that, and takes it back.
+    while (held.mode === "shared") await a.process.pause(1);
+    let isAlone = false;
+    const second = held.changeMode("exclusive", { ...how, signal: undefined }).then(() => isAlone = true);
+    const other = await b.acquire({ mode: "shared", leaseMs: 60_000 });
+    await a.process.pause(1000);
+    assertEquals([scene.record.holders.length, isAlone], [2, false]);
+    await other.release();
+    await second;
+    assertEquals(scene.record.holders.map(({ mode }) => mode), ["exclusive"]);
+    await held.release();
+  });
+});
