@@ -89,7 +89,10 @@ async function play(server: Server, workspace: Workspace): Promise<string> {
   const held = messages.filter(({ said }) => said === "held");
   const spans = held.flatMap((span) => span.to === undefined ? [] : [span as unknown as Span]);
   spans.sort((a, b) => a.from - b.from);
-  assertEquals(spans.filter(({ from }, i) => i > 0 && from < spans[i - 1].to), [], "two held it at once");
+  const overlaps = spans.flatMap((span, i) =>
+    i > 0 && span.from < spans[i - 1].to ? [[spans[i - 1], span]] : []
+  );
+  assertEquals(overlaps, [], "two held it at once");
   assertEquals(spans.map(({ token }) => token), spans.map(({ token }) => token).toSorted());
   assertEquals(new Set(held.map(({ token }) => token)).size, held.length, "a token was given twice");
   const dead = held.filter(({ dies }) => dies).length;
