@@ -146,7 +146,7 @@ export class Conversation {
       if (request.startedMs <= sentMs) request.retryOrFail(error, sentMs);
       else this.outage.hasten(0);
     }
-    for (const change of members.holds.flatMap(({ changes }) => changes)) {
+    for (const change of members.pendingChanges) {
       if (change.startedMs <= sentMs) change.retryOrFail(error, sentMs);
       else this.outage.hasten(0);
     }

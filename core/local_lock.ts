@@ -428,9 +428,9 @@ export class LocalLock implements RequestedLock, HeldLock, Watcher, AskingLock {
   /** The store has done what it was asked, or shown that there is nothing to ask: failures before are over. */
   #onDone(): void {
     if (!this.#conversation.outage.end()) return;
-    const { requests, holds } = this.#members;
+    const { requests, pendingChanges } = this.#members;
     for (const request of requests) request.onAnswer();
-    for (const { changes } of holds) for (const change of changes) change.onAnswer();
+    for (const change of pendingChanges) change.onAnswer();
   }
 
   /** What the store has shown. What of ours it does not name is over. */

@@ -156,6 +156,11 @@ export class LocalMembers<Asking extends AskingClaim = Request> implements Membe
     return changes;
   }
 
+  /** The same, and what is to follow it. */
+  get pendingChanges(): readonly Change[] {
+    return this.holds.flatMap(({ changes }) => changes);
+  }
+
   /** How long ago a hold of this process was granted. */
   ageOf(holder: Holder): number | undefined {
     return this.holdOf(holder)?.ageMs;
