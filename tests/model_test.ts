@@ -6,6 +6,7 @@ import { explore, type Explored } from "../model/explore.ts";
 import { SETUPS } from "../model/setups.ts";
 import type { Setup } from "../model/world.ts";
 import type { Evidence } from "../core/record/evidence.ts";
+import type { Grant, Members } from "../core/record/members.ts";
 import type { Holder } from "../core/record/record.ts";
 
 /** Of how many states one is followed to its end. */
@@ -28,15 +29,39 @@ function misled(by: (evidence: Evidence) => Partial<Evidence>): Partial<Rules> {
   };
 }
 
-/** The rules, whose every written holder is changed like this. */
-function changed(by: (holder: Holder) => Holder): Partial<Rules> {
+/** The rules, which are shown these holders instead of those of the record. */
+function shown(by: (holders: readonly Holder[], members: Members) => readonly Holder[]): Partial<Rules> {
+  return {
+    plan(snapshot, members, evidence) {
+      const { lock } = snapshot;
+      const record = { ...lock.record, holders: by(lock.record.holders, members) };
+      return plan({ ...snapshot, lock: { ...lock, record } }, members, evidence);
+    },
+  };
+}
+
+/** What the rules have planned, and on what. */
+interface Planned {
+  readonly before: readonly Holder[];
+  readonly grants: readonly Grant[];
+}
+
+/** The rules, which write these holders instead of what they have planned. */
+function written(by: (holders: readonly Holder[], planned: Planned) => readonly Holder[]): Partial<Rules> {
   return {
     plan(snapshot, members, evidence) {
       const next = plan(snapshot, members, evidence);
-      const { lock } = next;
-      return lock ? { ...next, lock: { ...lock, holders: lock.holders.map(by) } } : next;
+      const { lock, grants = [] } = next;
+      if (!lock) return next;
+      const holders = by(lock.holders, { before: snapshot.lock.record.holders, grants });
+      return { ...next, lock: { ...lock, holders } };
     },
   };
+}
+
+/** The rules, whose every written holder is changed like this. */
+function changed(by: (holder: Holder) => Holder): Partial<Rules> {
+  return written((holders) => holders.map(by));
 }
 
 /** Rules that are broken, the law that they break, and the setup that shows it. */
@@ -78,17 +103,10 @@ const BROKEN: Record<string, { rules: Partial<Rules>; breaks: number; setup: str
     setup: "two, each asks twice",
   },
   "to become the only one, it takes the others out": {
-    rules: {
-      plan(snapshot, members, evidence) {
-        const { lock } = snapshot;
-        const { holders } = lock.record;
-        const ours = holders.filter((holder) => members.intentOf(holder) !== "foreign");
-        const isAsked = ours.some((holder) => members.changeOf(holder)?.to === "exclusive");
-        if (!isAsked) return plan(snapshot, members, evidence);
-        const record = { ...lock.record, holders: ours };
-        return plan({ ...snapshot, lock: { ...lock, record } }, members, evidence);
-      },
-    },
+    rules: shown((holders, members) => {
+      const ours = holders.filter((holder) => members.intentOf(holder) !== "foreign");
+      return ours.some((holder) => members.changeOf(holder)?.to === "exclusive") ? ours : holders;
+    }),
     breaks: 4,
     setup: "two readers, each asks",
   },
@@ -98,51 +116,29 @@ const BROKEN: Record<string, { rules: Partial<Rules>; breaks: number; setup: str
     setup: "a writer that comes to share",
   },
   "readers join one that waits to be the only one": {
-    rules: {
-      plan(snapshot, members, evidence) {
-        const { lock } = snapshot;
-        const holders = lock.record.holders.map((holder) =>
-          members.intentOf(holder) === "foreign" ? { ...holder, upgrades: undefined } : holder
-        );
-        const record = { ...lock.record, holders };
-        return plan({ ...snapshot, lock: { ...lock, record } }, members, evidence);
-      },
-    },
+    rules: shown((holders, members) =>
+      holders.map((holder) =>
+        members.intentOf(holder) === "foreign" ? { ...holder, upgrades: undefined } : holder
+      )
+    ),
     breaks: 5,
     setup: "two readers, each may ask",
   },
   "what was handed over stays there when it is taken up": {
-    rules: {
-      plan(snapshot, members, evidence) {
-        const next = plan(snapshot, members, evidence);
-        const { lock, grants = [] } = next;
-        if (!lock) return next;
-        const taken = snapshot.lock.record.holders.filter(({ token }) =>
-          grants.some(({ claim }) => claim.restores === token)
-        );
-        return { ...next, lock: { ...lock, holders: [...lock.holders, ...taken] } };
-      },
-    },
+    rules: written((holders, { before, grants }) => {
+      const taken = before.filter(({ token }) => grants.some(({ claim }) => claim.restores === token));
+      return [...holders, ...taken];
+    }),
     breaks: 1,
     setup: "two want to take it up",
   },
   "what is taken up keeps its fencing token": {
-    rules: {
-      plan(snapshot, members, evidence) {
-        const next = plan(snapshot, members, evidence);
-        const { lock, grants = [] } = next;
-        if (!lock) return next;
-        const fenceOf = (granted: string) => {
-          const from = grants.find(({ token }) => token === granted)?.claim.restores;
-          return snapshot.lock.record.holders.find(({ token }) => token === from)?.fence;
-        };
-        const holders = lock.holders.map((holder) => ({
-          ...holder,
-          fence: holder.fence ?? fenceOf(holder.token),
-        }));
-        return { ...next, lock: { ...lock, holders } };
-      },
-    },
+    rules: written((holders, { before, grants }) => {
+      const restoredBy = (granted: string) => grants.find(({ token }) => token === granted)?.claim.restores;
+      const fenceOf = ({ token }: Holder) =>
+        before.find((holder) => holder.token === restoredBy(token))?.fence;
+      return holders.map((holder) => ({ ...holder, fence: holder.fence ?? fenceOf(holder) }));
+    }),
     breaks: 3,
     setup: "two want to take it up",
   },
