@@ -7,6 +7,7 @@ import { type NodeRedisClient, redisBackend } from "../backends/redis.ts";
 import { ServerClock } from "../backends/server_clock.ts";
 import { systemClock } from "../core/clock.ts";
 import type { LockBackend, LockEvents } from "../mod.ts";
+import { clientOf } from "./datastore/client_of.ts";
 
 const CHANNEL = "holdfast:backend-error";
 
@@ -76,15 +77,8 @@ Deno.test("background failures: Redis's connection for subscriptions cannot be o
 
 Deno.test("background failures: Datastore does not take a transaction back", async () => {
   const refused = () => Promise.reject(new Error("no rollback"));
-  const api = {
-    lookup: refused,
-    commit: refused,
-    runQuery: refused,
-    beginTransaction: refused,
-    rollback: refused,
-  };
   const database = { projectId: "p", databaseId: "" };
-  const calls = new DatastoreCalls(api, {
+  const calls = new DatastoreCalls(clientOf(refused), {
     database,
     timeoutMs: 1000,
     clock: new ServerClock(systemClock, { skewMs: 1000 }),

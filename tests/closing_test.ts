@@ -8,6 +8,7 @@ import { memoryBackend, MemoryStore } from "../backends/memory.ts";
 import { lock, LockBackendError } from "../mod.ts";
 import { TestClock } from "../testing.ts";
 import { assertCloses } from "./support/closing.ts";
+import { clientOf } from "./datastore/client_of.ts";
 
 Deno.test("closing: memory", async () => {
   const store = new MemoryStore();
@@ -71,8 +72,7 @@ Deno.test("closing: Datastore, whose waiters poll and stop", async () => {
     return Promise.resolve([{ found: [], missing: [], deferred: [] }]);
   };
   const unused = () => Promise.reject(new Error("not asked for"));
-  const client = { lookup, commit: unused, runQuery: unused, beginTransaction: unused, rollback: unused };
-  const backend = datastoreBackend(client, { projectId: "p", pollMs: 25 });
+  const backend = datastoreBackend(clientOf(unused, { lookup }), { projectId: "p", pollMs: 25 });
   const { signal } = new AbortController();
   const watching = assertRejects(
     async () => {

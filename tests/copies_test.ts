@@ -12,6 +12,7 @@ import { PostgresStore } from "../backends/postgres/store.ts";
 import { RedisStore } from "../backends/redis/store.ts";
 import * as here from "../mod.ts";
 import { Copy } from "./mutants/copy.ts";
+import { clientOf } from "./datastore/client_of.ts";
 
 await using copy = await Copy.make("mod.ts", "exit.ts", "process_label.ts", "core", "backends");
 
@@ -119,13 +120,6 @@ Deno.test("copies: commitIfHeld serves a lock of another copy, and a backend of 
 
 Deno.test("copies: the backends that have a commitIfHeld are recognised, whichever copy has made them", () => {
   const unused = () => Promise.reject(new Error("not asked for"));
-  const client = {
-    lookup: unused,
-    commit: unused,
-    runQuery: unused,
-    beginTransaction: unused,
-    rollback: unused,
-  };
   const redis = {
     options: {},
     status: "ready",
@@ -137,7 +131,7 @@ Deno.test("copies: the backends that have a commitIfHeld are recognised, whichev
   const made = [
     [postgresBackend({ query: unused }), PostgresStore],
     [redisBackend({ ...redis, on() {}, off() {} } as never), RedisStore],
-    [datastoreBackend(client, { projectId: "p" }), DatastoreStore],
+    [datastoreBackend(clientOf(unused), { projectId: "p" }), DatastoreStore],
   ] as const;
   for (const [backend, Store] of made) assert(backend instanceof Store, Store.name);
 });

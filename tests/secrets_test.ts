@@ -13,6 +13,7 @@ import { openStore } from "../cli/store.ts";
 import { Lock, type LockBackend, LockBackendError } from "../mod.ts";
 import { CLIENTS } from "./redis/clients.ts";
 import { missingRedis, RedisServer } from "./support/redis_server.ts";
+import { clientOf } from "./datastore/client_of.ts";
 
 const PASSWORD = "the-wrong-password";
 const WRITTEN = "what-the-caller-writes";
@@ -188,8 +189,7 @@ function talkative(request: unknown): Error {
 test("Datastore, a client that hangs its request on its errors", async () => {
   using ears = new Ears();
   const fails = (request: object) => Promise.reject(talkative(request));
-  const client = { lookup: fails, commit: fails, runQuery: fails, beginTransaction: fails, rollback: fails };
-  const backend = datastoreBackend(ears.tap(client), { projectId: "p" });
+  const backend = datastoreBackend(ears.tap(clientOf(fails)), { projectId: "p" });
   const error = await ears.failure(acquire(backend));
   assertEquals([error.transient, error.message.includes("the service is not available")], [true, true]);
   await ears.failure(backend.read(["a", "b"]));

@@ -15,6 +15,7 @@ import { type IoRedisClient, type NodeRedisClient, redisBackend } from "../backe
 import { Lock, type LockBackend, LockBackendError } from "../mod.ts";
 import { freePort } from "./support/free_port.ts";
 import { SilentServer } from "./support/silent_server.ts";
+import { clientOf } from "./datastore/client_of.ts";
 
 const PASSWORD = "the-secret-password";
 const WAIT_MS = 100;
@@ -175,8 +176,7 @@ function failsOnce(error: Error): () => Promise<never> {
 test("Datastore: a server that fails and then falls silent", async () => {
   const commit = failsOnce(Object.assign(new Error("14 UNAVAILABLE: connect ECONNREFUSED"), { code: 14 }));
   const unused = () => new Promise<never>(() => {});
-  const client = { lookup: unused, commit, runQuery: unused, beginTransaction: unused, rollback: unused };
-  const backend = datastoreBackend(client, { projectId: "p", databaseId: "d" });
+  const backend = datastoreBackend(clientOf(unused, { commit }), { projectId: "p", databaseId: "d" });
   assertEquals(backend.name, "Datastore (project p, database d)");
   await failureOn(backend);
   assertEquals(

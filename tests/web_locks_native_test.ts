@@ -26,7 +26,7 @@ const runtimes = new SideBySide();
 for (const [name, args] of Object.entries(ARGS)) {
   const runtime = await findRuntime(name);
   const title = `${name}: the suite on the runtime's own locks`;
-  if ("missing" in runtime) runtimes.skip(`${title} (${runtime.missing})`);
+  if ("missing" in runtime) runtimes.skipBecause(runtime.missing, title);
   else {
     runtimes.test(title, async () => {
       const failures = await failuresOn(runtime.path, args);

@@ -16,6 +16,7 @@ import { freePort } from "../support/free_port.ts";
 import { run } from "../support/run.ts";
 import type { TestServer } from "./test_server.ts";
 import type { Workspace } from "./workspace.ts";
+import { clientOf } from "./client_of.ts";
 
 // deno-lint-ignore no-explicit-any
 type Anything = any;
@@ -23,13 +24,7 @@ type Anything = any;
 const projectId = "holdfast-input";
 
 const method = () => Promise.reject(new Error("nothing may be sent"));
-const NEVER = {
-  lookup: method,
-  commit: method,
-  runQuery: method,
-  beginTransaction: method,
-  rollback: method,
-};
+const NEVER = clientOf(method);
 
 const BAD_CLIENTS: [client: Anything, says: string][] = [
   [undefined, "'client' must be a v1.DatastoreClient, current value lacks 'lookup': undefined"],

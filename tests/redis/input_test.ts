@@ -79,27 +79,30 @@ Deno.test("Redis: a backend's name says where it is and what the client complain
   );
 });
 
+const NOWHERE = "redis://127.0.0.1:1";
+const CLUSTER = { rootNodes: [{ url: NOWHERE }] };
+const SENTINEL = { name: "main", sentinelRootNodes: [{ host: "127.0.0.1", port: 1 }] };
+
 /** What makes clients of `redis` that cannot be used: version 4 has only clusters. */
 const NODE_REDIS: Readonly<Record<string, () => Record<string, unknown>>> = {
-  "redis 4": () => ({ "a cluster": redis4.createCluster({ rootNodes: [{ url: NOWHERE }] }) }),
-  "redis 5": () => ({
-    "a cluster": redis5.createCluster({ rootNodes: [{ url: NOWHERE }] }),
-    "a sentinel": redis5.createSentinel({
-      name: "main",
-      sentinelRootNodes: [{ host: "127.0.0.1", port: 1 }],
-    }),
-    "a pool": redis5.createClientPool(),
-  }),
-  "redis 6": () => ({
-    "a cluster": redis6.createCluster({ rootNodes: [{ url: NOWHERE }] }),
-    "a sentinel": redis6.createSentinel({
-      name: "main",
-      sentinelRootNodes: [{ host: "127.0.0.1", port: 1 }],
-    }),
-    "a pool": redis6.createClientPool(),
-  }),
+  "redis 4": () => ({ "a cluster": redis4.createCluster(CLUSTER) }),
+  "redis 5": () => clientsOf(redis5),
+  "redis 6": () => clientsOf(redis6),
 };
-const NOWHERE = "redis://127.0.0.1:1";
+
+function clientsOf(
+  { createCluster, createSentinel, createClientPool }: {
+    createCluster(options: typeof CLUSTER): unknown;
+    createSentinel(options: typeof SENTINEL): unknown;
+    createClientPool(): unknown;
+  },
+): Record<string, unknown> {
+  return {
+    "a cluster": createCluster(CLUSTER),
+    "a sentinel": createSentinel(SENTINEL),
+    "a pool": createClientPool(),
+  };
+}
 const INSTEAD: Readonly<Record<string, string>> = {
   "a cluster": "take new Cluster([{ host, port }]) of ioredis",
   "a sentinel": "take new Redis({ name, sentinels }) of ioredis",

@@ -21,6 +21,11 @@ export class SideBySide {
   /** Takes one that is skipped, and says why behind its name: `(deviates: …)`, `(needs …)`. */
   readonly skip = (name: string): void => this.#add(name);
 
+  /** Takes one that is skipped because of this: what it needs is missing. */
+  skipBecause(why: string, name: string): void {
+    this.skip(`${name} (${why})`);
+  }
+
   /** Registers a test for each case; what the cases are called begins with `name`. */
   register(name: string, options: Pick<Deno.TestDefinition, "sanitizeOps" | "sanitizeResources"> = {}): void {
     for (const [title, parts] of this.#cases) {
