@@ -1,12 +1,12 @@
 /**
- * What callers are kept from while their process releases its locks to end: rejections that they do not catch. The first
- * of these would end it before the stores have confirmed the other releases, and leave locks taken until their leases
- * expire.
+ * Rejections that are held back while a process releases its locks before it ends. The first one that the program does
+ * not catch would end the process before the stores have confirmed the other releases, and leave locks taken until their
+ * leases expire.
  */
 
 let heldBack: (() => void)[] | undefined;
 
-/** The process is about to end, until the function that is returned is called. */
+/** Holds rejections back until the function that it returns is called: the process is about to end. */
 export function holdBack(): () => void {
   const rejections = heldBack ??= [];
   return () => {
